@@ -1,0 +1,257 @@
+"""Build an object from a config node: ``{_target_: package.Class, argument: value, …}``.
+
+Everything that can be known to be wrong is found before anything is constructed, and all of
+it is reported at once: an unknown argument, a missing one, a value of the wrong type, a
+target that is not of the kind its slot asks for.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from dltrain.errors import ConfigError, Fault
+from dltrain.nearest import did_you_mean
+
+T = TypeVar("T")
+TARGET = "_target_"
+OWN_PACKAGES = frozenset({"dltrain", "torch", "torchvision"})
+
+
+@dataclass
+class Plan(Generic[T]):
+    """A checked construction: :meth:`make` calls it, unless there are faults."""
+
+    key: str
+    target: type[T] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def make(self) -> T:
+        """Construct the object.
+
+        Raises :class:`ConfigError` with every fault found, or with what the constructor
+        itself refused by a ``ValueError``.
+        """
+        if self.faults:
+            raise ConfigError(self.faults)
+        assert self.target is not None
+        arguments = {name: _made(value) for name, value in self.arguments.items()}
+        try:
+            return self.target(**arguments)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError([Fault(self.key, str(error))]) from error
+
+
+def build(config: Mapping[str, Any], kind: type[T], key: str, **facts: Any) -> T:
+    """Check and construct in one go; see :func:`plan`."""
+    return plan(config, kind, key, facts).make()
+
+
+def plan(
+    config: Mapping[str, Any],
+    kind: type[T],
+    key: str,
+    facts: Mapping[str, Any],
+    packages: frozenset[str] | None = None,
+) -> Plan[T]:
+    """Check the node ``config``, found at ``key``, without constructing anything.
+
+    ``kind`` is the contract its target must subclass. ``facts`` fill constructor arguments
+    that the config leaves out; facts that the constructor does not ask for are ignored.
+    ``packages`` limits where a target may come from (None: anywhere): a config from a
+    stranger can then name nothing but a model, a task and so on from these.
+    """
+    result: Plan[T] = Plan(key)
+    try:
+        target = _find(config, kind, key, packages)
+    except ConfigError as error:
+        result.faults = error.faults
+        return result
+    parameters, hints, open_ended = _constructor(target)
+    names = list(parameters)
+
+    for name, value in config.items():
+        where = f"{key}.{name}"
+        if name == TARGET:
+            continue
+        if name not in names and not open_ended:
+            others = [f"{key}.{other}" for other in names if other not in facts]
+            hint = did_you_mean(where, others) or f"It takes {_listed(others, key)}."
+            result.faults.append(Fault(where, f"{target.__name__} has no such argument.", hint))
+            continue
+        annotation = hints.get(name, Any)
+        if isinstance(value, Mapping) and TARGET in value:
+            value = plan(value, _nested_kind(annotation), where, facts, packages)
+            result.faults += value.faults
+        elif value == "???":
+            result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
+        elif not fits(value, annotation):
+            problem = f"expected {expected(annotation)}, got {_shown(value)}."
+            result.faults.append(Fault(where, problem))
+        result.arguments[name] = value
+
+    for name in names:
+        if name not in result.arguments and name in facts:
+            result.arguments[name] = facts[name]
+        missing = parameters[name].default is inspect.Parameter.empty
+        if missing and name not in result.arguments and name not in config:
+            result.faults.append(
+                Fault(key, f"{target.__name__} needs {name!r}, which nothing here gives.")
+            )
+    result.target = target
+    return result
+
+
+def _find(
+    config: Mapping[str, Any], kind: type[T], key: str, packages: frozenset[str] | None
+) -> type[T]:
+    where = f"{key}.{TARGET}"
+    path = config.get(TARGET) if isinstance(config, Mapping) else None
+    if not isinstance(path, str) or "." not in path:
+        raise ConfigError([Fault(where, f"must name a class, as package.module.Class; got {path!r}.")])
+    package = path.partition(".")[0]
+    if packages is not None and package not in packages:
+        raise ConfigError(
+            [
+                Fault(
+                    where,
+                    f"{path} comes from a package this run may not import.",
+                    f"If you trust it, set the environment variable DLTRAIN_PACKAGES={package}.",
+                )
+            ]
+        )
+    module_name, _, name = path.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there and lacks something itself: not the config's fault
+        raise ConfigError([Fault(where, f"there is no module {error.name!r}.")]) from error
+    target = getattr(module, name, None)
+    if target is None:
+        hint = did_you_mean(name, [n for n in vars(module) if not n.startswith("_")])
+        raise ConfigError([Fault(where, f"module {module_name} has no {name!r}.", hint)])
+    if not (inspect.isclass(target) and issubclass(target, kind)):
+        raise ConfigError([Fault(where, f"{path} is not a {kind.__name__}.")])
+    if inspect.isabstract(target):
+        raise ConfigError([Fault(where, f"{path} is abstract: name one of its kinds.")])
+    return target
+
+
+def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any], bool]:
+    """The parameters and type hints of ``target``'s constructor, and whether it takes any others.
+
+    A constructor with ``**rest`` hands the rest on, so that its parents' parameters are its own.
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    hints: dict[str, Any] = {}
+    for owner in target.__mro__:
+        constructor = vars(owner).get("__init__")
+        if constructor is None:
+            continue
+        own = list(inspect.signature(constructor).parameters.values())[1:]
+        named = {p.name: p for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        try:
+            own_hints = typing.get_type_hints(constructor)
+        except NameError:  # annotations that only exist for type checkers cannot be checked
+            own_hints = {}
+        parameters = {**named, **parameters}
+        hints = {**own_hints, **hints}
+        if not any(p.kind is p.VAR_KEYWORD for p in own):
+            return parameters, hints, False
+    return parameters, hints, True
+
+
+def _nested_kind(annotation: Any) -> type[Any]:
+    kinds = [a for a in (annotation, *typing.get_args(annotation)) if inspect.isclass(a)]
+    return next((k for k in kinds if k is not type(None)), object)
+
+
+def _made(value: Any) -> Any:
+    return value.make() if isinstance(value, Plan) else value
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a config value (a primitive, list or mapping) is right for ``annotation``.
+
+    An annotation that no config value could satisfy is not judged here: the constructor does.
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is Literal:
+        return any(value == arg and type(value) is type(arg) for arg in args)
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    if annotation is Path:
+        return isinstance(value, str)
+    plain = origin or annotation
+    if plain is tuple:
+        if not isinstance(value, (list, tuple)):
+            return False
+        if len(args) == 2 and args[1] is Ellipsis:
+            return all(fits(item, args[0]) for item in value)
+        return not args or (len(args) == len(value) and all(map(fits, value, args)))
+    if plain in (list, collections.abc.Sequence, collections.abc.Iterable):
+        return isinstance(value, (list, tuple)) and all(fits(v, a) for v in value for a in args)
+    if plain in (dict, collections.abc.Mapping):
+        return isinstance(value, Mapping)
+    # A class such as Tensor: no config value is one, so in a union it must not match.
+    return plain is Any or not inspect.isclass(plain)
+
+
+def expected(annotation: Any) -> str:
+    """``annotation`` in words: ``a number``, ``one of 'a', 'b'``, ``a list of integers``."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        words = [expected(arg) for arg in args if typing.get_origin(arg) or _configurable(arg)]
+        return " or ".join(dict.fromkeys(words))
+    if origin is Literal:
+        return ("one of " if len(args) > 1 else "") + ", ".join(map(_shown, args))
+    words_of = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "null",
+        None: "null",
+    }
+    if annotation in words_of:
+        return words_of[annotation]
+    if (origin or annotation) in (list, tuple, collections.abc.Sequence):
+        inner = {expected(arg).split(" ", 1)[-1] + "s" for arg in args if arg is not Ellipsis}
+        return "a list" + (f" of {inner.pop()}" if len(inner) == 1 else "")
+    if (origin or annotation) in (dict, collections.abc.Mapping):
+        return "a mapping"
+    return "another kind of value"
+
+
+def _configurable(annotation: Any) -> bool:
+    return annotation in (int, float, bool, str, list, tuple, dict, Path, type(None), None)
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def _listed(names: list[str], key: str) -> str:
+    return ", ".join(sorted(name.removeprefix(f"{key}.") for name in names)) or "no arguments"

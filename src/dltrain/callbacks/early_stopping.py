@@ -1,0 +1,71 @@
+"""Stop when the validation metric no longer improves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from dltrain.errors import UserError
+from dltrain.trainer import Callback, Trainer
+from dltrain.types import Evaluation, Monitor
+
+
+class EarlyStopping(Callback):
+    """Ends the run after ``patience`` evaluations without an improvement of ``min_delta``.
+
+    ``monitor`` names a validation metric and ``mode`` whether ``min`` or ``max`` is better; null
+    takes the task's own.
+    """
+
+    def __init__(
+        self,
+        patience: int = 5,
+        min_delta: float = 0.0,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+    ) -> None:
+        if patience < 1 or min_delta < 0:
+            raise ValueError("patience must be at least 1 and min_delta not negative")
+        if (monitor is None) != (mode is None):
+            raise ValueError("give monitor and mode together, or neither")
+        self.patience, self.min_delta = patience, min_delta
+        self._monitor = Monitor(monitor, mode) if monitor and mode else None
+        self._best: float | None = None
+        self._waited = 0
+
+    def start(self, trainer: Trainer) -> None:
+        """See that there is something to wait for."""
+        if trainer.loaders.validation is None:
+            raise UserError(
+                "callbacks.early_stopping: there is no validation split to watch; "
+                "set data.validation above 0."
+            )
+
+    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+        """Count evaluations of the validation split since the last improvement."""
+        if split != "validation":
+            return
+        monitor = self._monitor or trainer.task.monitor
+        if monitor.name not in evaluation.scalars:
+            raise UserError(
+                f"callbacks.early_stopping.monitor: there is no metric {monitor.name!r}; "
+                f"there are {', '.join(evaluation.scalars)}"
+            )
+        value = evaluation.scalars[monitor.name]
+        margin = self.min_delta if monitor.mode == "max" else -self.min_delta
+        if monitor.better(value, None if self._best is None else self._best + margin):
+            self._best, self._waited = value, 0
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            trainer.stop(
+                f"{monitor.name} has not improved on {self._best} for {self.patience} evaluations"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value, and how long ago it was."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on waiting."""
+        self._best, self._waited = state["best"], state["waited"]

@@ -1,0 +1,232 @@
+"""The command line: which command was meant, and what its exit code says.
+
+0: done. 1: a bug of ours, with its traceback. 2: a mistake that the user can mend. 130 and 143:
+interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dltrain import __version__
+from dltrain.errors import ConfigError, UserError
+from dltrain.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from dltrain.composition import Job
+
+# Hydra's own options that take a value, so that the value is not taken for an override.
+WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--info", "-i"}
+QUERIES = {"--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"}
+MULTIRUN = {"--multirun", "-m"}
+
+
+def main() -> None:
+    """Run the command that was typed, and exit."""
+    try:
+        code = dispatch(sys.argv[1:])
+    except UserError as error:
+        _complain(error)
+        code = 2
+    except KeyboardInterrupt:
+        print("Interrupted before the run began.", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run one command; return its exit code."""
+    first = arguments[0] if arguments else ""
+    if first in ("--version", "-V"):
+        print(f"dltrain {__version__}")
+        return 0
+    if first in COMMANDS:
+        return COMMANDS[first](arguments[1:])
+    if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
+        hint = did_you_mean(first, COMMANDS) or f"Commands are {', '.join(COMMANDS)}."
+        raise UserError(f"dltrain {first}: there is no such command. {hint}")
+    return train(arguments)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """``dltrain [train] key=value …``: train a new run, or several with ``-m``."""
+    if {"--help", "-h"} & set(arguments):
+        return show_help(())
+    config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
+    options, overrides = _separate(arguments)
+    if QUERIES & {option.partition("=")[0] for option in options} & {
+        "--shell-completion",
+        "-sc",
+        "--hydra-help",
+    }:
+        return _query(config_dir, arguments)
+
+    from dltrain import composition
+
+    if config_dir is not None:
+        composition.use_folder(config_dir)
+    multirun = bool(MULTIRUN & set(options))
+    composed = composition.check(overrides, multirun)
+    if QUERIES & set(options):
+        composition.launch(arguments, lambda job: None)
+        return 0
+    # A user's own models and data sources are found where the command is typed.
+    sys.path.append(str(Path.cwd()))
+    if multirun:
+        return _train_several(arguments, Path(composed["output_dir"]))
+    return _train_one(arguments)
+
+
+def _query(config_dir: str | None, arguments: Sequence[str]) -> int:
+    from dltrain import composition
+
+    if config_dir is not None:
+        composition.use_folder(config_dir)
+    composition.launch(arguments, lambda job: None)
+    return 0
+
+
+def _train_one(arguments: Sequence[str]) -> int:
+    from dltrain import composition
+
+    codes = []
+
+    def work(job: Job) -> None:
+        from dltrain.run import train as train_run
+
+        try:
+            codes.append(_exit_code(train_run(job.config, job.overrides)))
+        except UserError as error:
+            _complain(error, job)
+            codes.append(2)
+        except KeyboardInterrupt:
+            print("Interrupted before the run began.", file=sys.stderr)
+            codes.append(130)
+
+    composition.launch(arguments, work)
+    return codes[0]
+
+
+def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
+    from dltrain import composition, sweep
+
+    folder = sweep.create(output_dir)
+    codes: list[int] = []
+
+    def work(job: Job) -> None:
+        from dltrain.run import train as train_run
+
+        print(f"\n[{len(codes) + 1}] {' '.join(job.overrides)}")
+        summary = None
+        try:
+            summary = train_run(job.config, job.overrides)
+            codes.append(_exit_code(summary))
+        except UserError as error:
+            _complain(error, job)
+            codes.append(2)
+        except Exception:
+            # One bug does not take the other runs with it; its traceback is shown at once.
+            traceback.print_exc()
+            codes.append(1)
+        sweep.add(folder, job.overrides, summary)
+        if codes[-1] in (130, 143):
+            raise SystemExit(codes[-1])
+
+    try:
+        composition.launch([*arguments, f"hydra.sweep.dir='{folder}'"], work)
+    finally:
+        sweep.report(folder)
+    return next((code for code in codes if code), 0)
+
+
+def resume(arguments: Sequence[str]) -> int:
+    """``dltrain resume RUN``: go on with an interrupted run."""
+    output_dir = "outputs"
+    runs = []
+    for argument in arguments:
+        if argument.startswith("output_dir="):
+            output_dir = argument.partition("=")[2]
+        else:
+            runs.append(argument)
+    if len(runs) != 1 or runs[0].startswith("-"):
+        raise UserError("Usage: dltrain resume RUN, where RUN is a run's folder, or latest.")
+    sys.path.append(str(Path.cwd()))
+    from dltrain.run import resume as resume_run
+
+    return _exit_code(resume_run(runs[0], Path(output_dir)))
+
+
+def show_help(arguments: Sequence[str]) -> int:
+    """``dltrain help``: this page, made from the heads of the config files."""
+    from dltrain.help import page
+
+    print(page(), end="")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train,
+    "resume": resume,
+    "help": show_help,
+}
+
+
+def _exit_code(summary: dict[str, object]) -> int:
+    number = summary["signal"]
+    return 0 if number is None else 128 + int(str(int(number)))  # type: ignore[call-overload]
+
+
+def _complain(error: UserError, job: Job | None = None) -> None:
+    """Tell the user, on stderr, what is wrong and where it was set."""
+    if not isinstance(error, ConfigError) or job is None:
+        print(f"dltrain: {error}", file=sys.stderr)
+        return
+    from dltrain.composition import origin
+
+    for fault in error.faults:
+        where = origin(fault.key, job.overrides)
+        choice = f"{fault.key}={job.choices[fault.key]}" if fault.key in job.choices else fault.key
+        print(
+            f"dltrain: {choice}: {fault.problem}"
+            + (f" {fault.hint}" if fault.hint else "")
+            + (f" (set by {where})" if where else ""),
+            file=sys.stderr,
+        )
+
+
+def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options, and overrides."""
+    options, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in WITH_VALUE:
+            options.append(argument)
+            next(rest, None)
+        elif argument.startswith("-"):
+            options.append(argument)
+        elif "=" not in argument and not argument.startswith("~"):
+            raise UserError(f"{argument}: not a key=value. {did_you_mean(argument, COMMANDS)}".rstrip())
+        else:
+            overrides.append(argument)
+    return options, overrides
+
+
+def _take_value(
+    arguments: Sequence[str], names: tuple[str, ...]
+) -> tuple[str | None, list[str]]:
+    """Take the option ``names`` and its value out of ``arguments``."""
+    value, rest = None, []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, given = argument.partition("=")
+        if name in names:
+            value = given if equals else next(remaining, None)
+            if not value:
+                raise UserError(f"{name} needs a folder.")
+        else:
+            rest.append(argument)
+    return value, rest

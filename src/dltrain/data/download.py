@@ -1,0 +1,98 @@
+"""Fetch a file once, whole and checked, or say in one message how else to get it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import os
+import sys
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock
+
+from dltrain.errors import UserError
+
+CHUNK = 1 << 16
+TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A gzipped file behind several addresses, tried in order.
+
+    ``sha256`` is that of the unpacked content; ``alternatives`` says how to do without.
+    """
+
+    urls: Sequence[str]
+    sha256: str
+    alternatives: str
+
+
+def fetch(remote: Remote, path: Path) -> Path:
+    """Download and unpack to ``path``, unless it is there; return ``path``.
+
+    ``path`` appears whole and checked or not at all, also when several runs ask at once.
+    Raises :class:`UserError` when no address gives the file.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                _download(remote, path)
+    except OSError as error:
+        raise UserError(
+            f"{path.name} is missing and cannot be saved in {path.parent}: {error.strerror}. "
+            f"{remote.alternatives}"
+        ) from error
+    return path
+
+
+def _download(remote: Remote, path: Path) -> None:
+    failures = []
+    partial = path.with_name(f".{path.name}.partial")
+    for url in remote.urls:
+        print(f"Fetching {url}", file=sys.stderr)
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+                digest = _unpack(response, partial)
+            if digest != remote.sha256:
+                raise ValueError("its checksum is wrong: the file is damaged or another one")
+        except (
+            urllib.error.URLError,
+            http.client.HTTPException,
+            TimeoutError,
+            ConnectionError,
+            EOFError,
+            gzip.BadGzipFile,
+            zlib.error,
+            ValueError,
+        ) as error:
+            failures.append(f"  {url}: {getattr(error, 'reason', None) or error}")
+        else:
+            os.replace(partial, path)
+            return
+        finally:
+            partial.unlink(missing_ok=True)
+    raise UserError(
+        f"{path.name} is missing from {path.parent} and could not be fetched:\n"
+        + "\n".join(failures)
+        + f"\n{remote.alternatives}"
+    )
+
+
+def _unpack(response: BinaryIO, to: Path) -> str:
+    digest = hashlib.sha256()
+    with gzip.open(response) as unpacked, to.open("wb") as file:
+        while chunk := unpacked.read(CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()

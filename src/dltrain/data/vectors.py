@@ -1,0 +1,34 @@
+"""Preparing vectors of features."""
+
+from __future__ import annotations
+
+import torch
+
+from dltrain.data.loaders import Prepare
+from dltrain.types import Batch
+
+
+class VectorAugment:
+    """Random changes of feature vectors: Gaussian ``noise`` of that standard deviation."""
+
+    def __init__(self, noise: float = 0.0) -> None:
+        if noise < 0:
+            raise ValueError(f"noise is a standard deviation, not negative; got {noise}")
+        self.noise = noise
+
+    def __call__(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Perturb inputs (batch, features), drawing from ``generator`` alone."""
+        if not self.noise:
+            return inputs
+        return inputs + self.noise * torch.empty_like(inputs).normal_(generator=generator)
+
+
+def prepare_vectors(augment: VectorAugment) -> Prepare:
+    """Augment the training batches' column ``input``; evaluation sees it as it is."""
+
+    def prepare(batch: Batch, generator: torch.Generator | None) -> Batch:
+        if generator is not None:
+            batch["input"] = augment(batch["input"], generator)
+        return batch
+
+    return prepare

@@ -1,0 +1,70 @@
+"""What a run ran on: enough to explain a difference, nothing that names a person or a host."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+import dltrain
+from dltrain.errors import UserError
+
+PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "datasets", "scikit-learn")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` means here.
+
+    ``auto`` takes the first CUDA device, else Apple's, else the CPU. Raises :class:`UserError`
+    where there is no such device, naming those that there are.
+    """
+    present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        present.append("mps")
+    if name == "auto":
+        wanted = next((d for d in ("cuda:0", "mps") if d in present), "cpu")
+    else:
+        wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in present:
+        raise UserError(
+            f"device={name}: there is no such device here. There {'are' if present[1:] else 'is'}: "
+            f"{', '.join(present)} (device=auto takes the best)."
+        )
+    return torch.device(wanted)
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, device and git commit, as ``environment.json`` has them."""
+    return {
+        "dltrain": dltrain.__version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version(name) for name in PACKAGES},
+        "device": str(device),
+        "device_name": _device_name(device),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "git_commit": _git_commit(),
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, where it is a git checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git here: then there is no commit to tell
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,35 @@
+"""What a user can mend, told in one message. Bugs of ours are never of these kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class UserError(ValueError):
+    """A mistake the user can mend: shown without a traceback, exit code 2."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong with a config.
+
+    ``key`` is the config key as a user would type it (``optimizer.lr``), ``problem`` what is
+    wrong with it, ``hint`` the nearest right thing.
+    """
+
+    key: str
+    problem: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}" + (f" {self.hint}" if self.hint else "")
+
+
+class ConfigError(UserError):
+    """Every fault found in a config, reported together."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        assert faults
+        self.faults = list(faults)
+        super().__init__("\n".join(str(fault) for fault in faults))

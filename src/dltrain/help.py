@@ -1,0 +1,69 @@
+"""The help page, made from the one-line descriptions at the heads of the config files."""
+
+from __future__ import annotations
+
+import textwrap
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+GROUPS = (
+    ("model", "what learns"),
+    ("data", "what it learns from"),
+    ("task", "what it tries to do (the data or the model chooses one)"),
+    ("optimizer", "how it steps"),
+    ("schedule", "how the learning rate moves"),
+    ("regularizer", "what holds it back; several as 'regularizer=[l2,dropout]'"),
+    ("callbacks", "what watches; several as 'callbacks=[default,early_stopping]'"),
+    ("trainer", "how long, how precisely"),
+    ("experiment", "a whole recipe with its expected result"),
+)
+
+HEAD = """\
+dltrain trains deep-learning models from the command line.
+
+  dltrain                                     LeNet-5 on bundled digits, no network
+  dltrain model=lenet5 data=mnist             choose a file of each group below
+  dltrain optimizer.lr=0.01 trainer.epochs=5  change any value
+  dltrain -m model=lenet5,mlp seed=1,2,3      every combination, means over seeds
+  dltrain experiment=lenet5_mnist             a recipe
+  dltrain resume RUN                          go on with a run; RUN: its folder, or latest
+  tensorboard --logdir outputs                look at the runs
+
+Options
+  --cfg job            show the composed config, train nothing
+  --config-dir DIR     your own config files; they win over the built-in ones
+  -m, --multirun       run every combination of comma-separated values
+  --version, --help    eval "$(dltrain -sc install=bash)" completes keys and choices
+
+"""
+
+
+def page() -> str:
+    """The whole page, at most 80 columns wide."""
+    tree = files("dltrain.configs")
+    return HEAD + "\n".join(_group(tree / name, name, meaning) for name, meaning in GROUPS)
+
+
+def describe(file: Traversable) -> str:
+    """The one-line description at the head of a config file."""
+    with file.open(encoding="utf-8") as lines:
+        return next(line.lstrip("# ").strip() for line in lines if not line.startswith("# @"))
+
+
+def _group(folder: Traversable, name: str, meaning: str) -> str:
+    entries = sorted(
+        (entry.name.removesuffix(".yaml"), describe(entry))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
+    lines = [f"{name}=  {meaning}"]
+    for entry, description in entries:
+        lines.append(
+            textwrap.fill(
+                description,
+                width=80,
+                initial_indent=f"  {entry:<17} ",
+                subsequent_indent=" " * 20,
+            )
+        )
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,1 @@
+"""How weights step, and what holds them back."""

@@ -1,0 +1,63 @@
+"""Penalties on weights, and constraints of them. Biases and norm scales are never among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dltrain.types import Regularizer
+
+
+class L2(Regularizer):
+    """Add ``strength/2 * ||w||^2`` to the loss: ``strength`` is a torch ``weight_decay``."""
+
+    def __init__(self, strength: float = 1e-4) -> None:
+        self.weight_decay = _not_negative(strength)
+
+
+class L1(Regularizer):
+    """Add ``strength * ||w||_1`` to the loss, which drives weights to zero."""
+
+    def __init__(self, strength: float = 1e-5) -> None:
+        self.strength = _not_negative(strength)
+
+    def penalty(self, weights: Sequence[Tensor]) -> Tensor:
+        """Sum the absolute weights."""
+        return self.strength * torch.stack([w.abs().sum() for w in weights]).sum()
+
+
+class ElasticNet(L1):
+    """Both: ``l1 * ||w||_1 + l2/2 * ||w||^2`` (Zou and Hastie 2005)."""
+
+    def __init__(self, l1: float = 1e-5, l2: float = 1e-4) -> None:
+        super().__init__(l1)
+        self.weight_decay = _not_negative(l2)
+
+
+class MaxNorm(Regularizer):
+    """Keep the incoming weights of every unit within a ball of radius ``limit``.
+
+    After each step the weight vector of a unit (a row of a dense layer, a kernel of a
+    convolution) that has left the ball is scaled back to its surface (Srivastava et al.
+    2014, section 5.1).
+    """
+
+    def __init__(self, limit: float = 3.0) -> None:
+        if limit <= 0:
+            raise ValueError(f"limit must be above 0, got {limit}")
+        self.limit = limit
+
+    def after_step(self, weights: Sequence[Tensor]) -> None:
+        """Project each weight matrix, unit by unit."""
+        for weight in weights:
+            rows = weight.flatten(1)
+            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+            rows.mul_((self.limit / norms.clamp_min(1e-12)).clamp_max(1.0))
+
+
+def _not_negative(strength: float) -> float:
+    if strength < 0:
+        raise ValueError(f"a strength is not negative, got {strength}")
+    return strength

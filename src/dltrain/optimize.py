@@ -1,0 +1,169 @@
+"""``optimize(loss, name)``: the one place where gradients are made and weights change.
+
+zero_grad, regularizer, mixed precision, clipping, accumulation and the step are each here,
+once, for every task.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.types import Regularizer, Task
+
+_NORMS = (
+    nn.modules.batchnorm._NormBase,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.RMSNorm,
+)
+
+
+class Optimize:
+    """Minimises a loss over one named parameter group of a task.
+
+    ``optimizers`` maps the names of ``task.parameter_groups()`` to their optimizers,
+    ``weights`` to what regularizers may act on. Gradients of ``accumulate`` calls are
+    averaged into one step; ``clip_norm`` bounds the norm of a group's whole gradient.
+    """
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        weights: Mapping[str, Sequence[nn.Parameter]],
+        regularizers: Sequence[Regularizer],
+        device_type: str,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+    ) -> None:
+        self.optimizers = dict(optimizers)
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.measure = False
+        """Set before a step whose gradient norms somebody will read."""
+        self.flush = False
+        """Set before the run's last step: what has been accumulated must not be lost."""
+        self.gradient_norms: dict[str, Tensor] = {}
+        self._weights = weights
+        self._regularizers = list(regularizers)
+        self._device_type = device_type
+        self._calls = dict.fromkeys(self.optimizers, 0)
+        self._parameters = {
+            name: [p for group in optimizer.param_groups for p in group["params"]]
+            for name, optimizer in self.optimizers.items()
+        }
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    def __call__(self, loss: Tensor, name: str = "model") -> None:
+        """Backpropagate ``loss`` (0-d) and, when it is time, step the group ``name``."""
+        # The forward pass may run under autocast; the backward pass already knows its dtypes.
+        with torch.autocast(self._device_type, enabled=False):
+            self._update(loss, name)
+
+    def _update(self, loss: Tensor, name: str) -> None:
+        optimizer, weights = self.optimizers[name], self._weights[name]
+        for regularizer in self._regularizers:
+            penalty = regularizer.penalty(weights)
+            if penalty is not None:
+                loss = loss + penalty
+        parameters = self._parameters[name]
+        # inputs= keeps a loss over one network from filling the gradients of another.
+        inputs = parameters if len(self.optimizers) > 1 else None
+        (loss / self.accumulate if self.accumulate > 1 else loss).backward(inputs=inputs)
+        self._calls[name] += 1
+        if self._calls[name] % self.accumulate and not self.flush:
+            return
+        if self.clip_norm is not None:
+            self.gradient_norms[name] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        elif self.measure:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
+        optimizer.step()
+        optimizer.zero_grad()
+        if self._regularizers:
+            with torch.no_grad():
+                for regularizer in self._regularizers:
+                    regularizer.after_step(weights)
+
+    def set_multiplier(self, multiplier: float) -> None:
+        """Scale every group's base learning rate."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * multiplier
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate now in force, by group name."""
+        return {n: float(o.param_groups[0]["lr"]) for n, o in self.optimizers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs: optimizer states, and gradients not yet used."""
+        return {
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "calls": dict(self._calls),
+            "gradients": {n: [p.grad for p in ps] for n, ps in self._parameters.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            for parameter, gradient in zip(
+                self._parameters[name], state["gradients"][name], strict=True
+            ):
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        self._calls = dict(state["calls"])
+
+
+def weights_of(task: Task) -> dict[str, list[nn.Parameter]]:
+    """The parameters that decay and regularization may touch, by group name.
+
+    Biases, scales and shifts (anything with fewer than two dimensions) and whatever belongs
+    to a normalisation layer are left out.
+    """
+    norm_parameters = {
+        parameter
+        for module in task.modules()
+        if isinstance(module, _NORMS)
+        for parameter in module.parameters()
+    }
+    return {
+        name: [p for p in parameters if p.ndim > 1 and p not in norm_parameters]
+        for name, parameters in task.parameter_groups().items()
+    }
+
+
+def with_decay_where_exact(
+    settings: Mapping[str, Any],
+    optimizer: type[torch.optim.Optimizer],
+    regularizers: Iterable[Regularizer],
+) -> tuple[float, list[Regularizer]]:
+    """Return the weight decay to ask of ``optimizer``, and the penalties left over.
+
+    An L2 penalty costs nothing inside an optimizer that adds ``weight_decay * w`` to the
+    gradient. One with decoupled decay (AdamW; Loshchilov and Hutter 2019) does something
+    else, so there the penalty joins the loss.
+    """
+    decay = float(settings.get("weight_decay", 0.0))
+    left = list(regularizers)
+    l2 = sum(regularizer.weight_decay for regularizer in left)
+    if not l2:
+        return decay, left
+    takes_decay = "weight_decay" in inspect.signature(optimizer).parameters
+    decoupled = optimizer is torch.optim.AdamW or settings.get("decoupled_weight_decay", False)
+    if takes_decay and not decoupled:
+        return decay + l2, left
+    return decay, [*left, _L2Penalty(l2)]
+
+
+class _L2Penalty(Regularizer):
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def penalty(self, weights: Sequence[Tensor]) -> Tensor:
+        return self.strength / 2 * torch.stack([w.square().sum() for w in weights]).sum()

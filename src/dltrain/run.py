@@ -1,0 +1,324 @@
+"""Assemble a run from its config, train it, and leave one folder that tells all.
+
+Knows nothing of Hydra: a config here is a plain dict, composed or read from a run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from dltrain import checkpoint
+from dltrain.build import OWN_PACKAGES, Plan, build, plan
+from dltrain.callbacks.console import Console
+from dltrain.callbacks.record import Record
+from dltrain.data.loaders import FirstBatches
+from dltrain.environment import choose_device, describe
+from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.folder import RunFolder
+from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
+from dltrain.trainer import Callback, Trainer
+from dltrain.types import Loaders, Regularizer, Schedule, Source, Task
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is made of that needs no data."""
+
+    device: torch.device
+    source: Source
+    task: Task
+    trainer: Trainer
+    regularizers: list[Regularizer]
+    callbacks: list[Callback]
+
+
+def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Train a new run of ``config``; return its summary.
+
+    Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
+    any file written, and :class:`UserError` for what goes wrong later.
+    """
+    started = time.perf_counter()
+    parts = assemble(config)
+    loaders = _load(config, parts)
+    optimize, schedule = _optimization(config, parts, loaders)
+    folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
+    folder.write_text("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, width=100))
+    folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
+    folder.write_json("environment.json", describe(parts.device))
+    return _Run(config, parts, loaders, optimize, schedule, folder, started).go(None)
+
+
+def resume(run: str, output_dir: Path) -> dict[str, Any]:
+    """Go on with an interrupted run, as if it had never been interrupted; return its summary.
+
+    Its config may name only models, tasks and so on from dltrain, torch, torchvision and
+    the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
+    """
+    started = time.perf_counter()
+    folder = RunFolder.find(run, output_dir)
+    folder.hold()
+    summary = folder.read_json("summary.json")
+    if summary["status"] == "finished":
+        raise UserError(f"{folder.path} is finished: there is nothing to resume.")
+    config = _read_config(folder)
+    parts = assemble(config, packages=_allowed_packages())
+    state = checkpoint.load(folder.path / checkpoint.LAST, parts.device)
+    loaders = _load(config, parts)
+    optimize, schedule = _optimization(config, parts, loaders)
+    return _Run(config, parts, loaders, optimize, schedule, folder, started).go(state)
+
+
+def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "outputs") -> Task:
+    """Return the trained task of a run, in eval mode on the CPU: ``load("latest").predict(batch)``.
+
+    ``weights`` is ``last`` or ``best``. The same limits on packages hold as for :func:`resume`.
+    """
+    folder = RunFolder.find(str(run), Path(output_dir))
+    config = {**_read_config(folder), "device": "cpu"}
+    task = assemble(config, packages=_allowed_packages()).task
+    state = checkpoint.load(folder.path / "checkpoints" / f"{weights}.pt")
+    task.load_state_dict(state["task"])
+    return task.eval()
+
+
+def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
+    """Check the whole config, then build what needs no data.
+
+    Raises :class:`ConfigError` with all faults at once.
+    """
+    device = choose_device(config["device"])
+    plans: dict[str, Plan[Any]] = {}
+
+    def check(key: str, node: Any, kind: type[Any], **facts: Any) -> Plan[Any]:
+        plans[key] = plan(node, kind, key, facts, packages)
+        return plans[key]
+
+    source_plan = check("data", config["data"], Source)
+    trainer_plan = check("trainer", config["trainer"], Trainer, device=device)
+    # The real values come with the data; here stand-ins see that the arguments fit.
+    check("optimizer", config["optimizer"], torch.optim.Optimizer, params=[])
+    check("schedule", config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
+    regularizer_plans = [
+        check(f"regularizer.{name}", node, Regularizer)
+        for name, node in config["regularizer"].items()
+    ]
+    callback_plans = [
+        check(f"callbacks.{name}", node, Callback) for name, node in config["callbacks"].items()
+    ]
+    faults = [fault for checked in plans.values() for fault in checked.faults]
+
+    source = _made(source_plan, faults)
+    facts = source.facts if source is not None else {}
+    _seed(config["seed"], bool(config["trainer"].get("deterministic")))
+    model = None
+    if source is not None:
+        model_plan = plan(config["model"], torch.nn.Module, "model", facts, packages)
+        faults += model_plan.faults
+        model = _made(model_plan, faults)
+    task_plan = plan(config["task"], Task, "task", {**facts, "model": model}, packages)
+    if source is not None:
+        faults += task_plan.faults
+    schedule = _made(plans["schedule"], faults)
+    assert schedule is None or isinstance(schedule, Schedule)
+    trainer = _made(trainer_plan, faults)
+    regularizers = [_made(checked, faults) for checked in regularizer_plans]
+    callbacks = [_made(checked, faults) for checked in callback_plans]
+    task = _made(task_plan, faults) if model is not None else None
+    if task is not None:
+        _try_optimizer(config, task, faults)
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    assert source is not None and task is not None and trainer is not None
+    task.to(device)
+    console = Console()
+    return Parts(
+        device, source, task, trainer, regularizers, [Record(), *callbacks, console]  # type: ignore[list-item]
+    )
+
+
+def _made(checked: Plan[Any], faults: list[Fault]) -> Any:
+    """Make what was planned; where that fails, note the faults and return None."""
+    if checked.faults:
+        return None
+    try:
+        return checked.make()
+    except ConfigError as error:
+        faults += error.faults
+        return None
+
+
+def _try_optimizer(config: Config, task: Task, faults: list[Fault]) -> None:
+    """Let the optimizer's constructor judge its values (a negative rate) before data is read."""
+    if any(fault.key.startswith("optimizer") for fault in faults):
+        return
+    try:
+        build(config["optimizer"], torch.optim.Optimizer, "optimizer", params=task.parameters())
+    except ConfigError as error:
+        faults += error.faults
+
+
+def _seed(seed: int, deterministic: bool) -> None:
+    """Fix every generator; with ``deterministic``, refuse operations that are not."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def _load(config: Config, parts: Parts) -> Loaders:
+    loaders = parts.source.loaders(parts.device, config["seed"])
+    if not parts.trainer.overfit:
+        return loaders
+    train = FirstBatches(loaders.train, parts.trainer.overfit)
+    return Loaders(train, loaders.validation, loaders.test)
+
+
+def _optimization(config: Config, parts: Parts, loaders: Loaders) -> tuple[Optimize, Schedule]:
+    settings = dict(config["optimizer"])
+    target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
+    assert target is not None
+    decay, penalties = with_decay_where_exact(settings, target, parts.regularizers)
+    weights = weights_of(parts.task)
+    optimizers = {}
+    for name, parameters in parts.task.parameter_groups().items():
+        decayed = set(weights[name])
+        groups = [
+            {"params": weights[name], "weight_decay": decay},
+            {"params": [p for p in parameters if p not in decayed], "weight_decay": 0.0},
+        ]
+        optimizers[name] = build(
+            {key: value for key, value in settings.items() if key != "weight_decay"},
+            torch.optim.Optimizer,
+            "optimizer",
+            params=[group for group in groups if group["params"]],
+            fused=_has_fused(target, parts.device),
+        )
+    trainer = parts.trainer
+    optimize = Optimize(
+        optimizers, weights, penalties, parts.device.type, trainer.clip_norm, trainer.accumulate
+    )
+    steps_per_epoch = len(loaders.train)
+    schedule = build(
+        config["schedule"],
+        Schedule,
+        "schedule",
+        total_steps=trainer.total_steps(steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+    )
+    return optimize, schedule
+
+
+def _has_fused(optimizer: type[torch.optim.Optimizer], device: torch.device) -> bool | None:
+    """Whether torch's one-kernel form of ``optimizer``, the fastest, runs on ``device``."""
+    if device.type == "cuda" and optimizer is torch.optim.Adagrad:
+        return None
+    return True if device.type in ("cpu", "cuda") else None
+
+
+class _Run:
+    """A run from its first step to its last line; keeps ``summary.json`` true throughout."""
+
+    def __init__(
+        self,
+        config: Config,
+        parts: Parts,
+        loaders: Loaders,
+        optimize: Optimize,
+        schedule: Schedule,
+        folder: RunFolder,
+        started: float,
+    ) -> None:
+        self.config, self.parts, self.loaders = config, parts, loaders
+        self.optimize, self.schedule, self.folder = optimize, schedule, folder
+        self.started = started
+
+    def go(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Train, and end in order whatever happens; return the summary."""
+        trainer, parts = self.parts.trainer, self.parts
+        trainer.seconds["setup"] = time.perf_counter() - self.started
+        status = "failed"
+        self._summarise("running")
+        try:
+            status = trainer.fit(
+                parts.task,
+                self.loaders,
+                self.optimize,
+                self.schedule,
+                parts.callbacks,
+                self.folder,
+                state,
+            )
+        except KeyboardInterrupt:
+            status, trainer.signal = "interrupted", signal.SIGINT
+        except torch.OutOfMemoryError as error:
+            raise UserError(self._out_of_memory()) from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise UserError(self._out_of_memory()) from error
+            raise
+        finally:
+            summary = self._summarise(status)
+            for callback in parts.callbacks:
+                callback.end(trainer, status)
+            self.folder.release()
+        return summary | {"signal": trainer.signal}
+
+    def _summarise(self, status: str) -> dict[str, Any]:
+        trainer = self.parts.trainer
+        total = time.perf_counter() - self.started
+        train_seconds = trainer.seconds["train"]
+        summary = {
+            "status": status,
+            "epochs": trainer.epoch,
+            "steps": trainer.step,
+            "seed": self.config["seed"],
+            "device": str(self.parts.device),
+            "parameters": sum(p.numel() for p in self.parts.task.parameters()),
+            "test": trainer.results.get("test", {}),
+            "validation": trainer.results.get("validation", {}),
+            "seconds": {
+                name: round(seconds, 3)
+                for name, seconds in {**trainer.seconds, "total": total}.items()
+            },
+            "samples_per_second": round(trainer.samples / train_seconds, 1) if train_seconds else 0,
+        }
+        self.folder.write_json("summary.json", summary)
+        return summary
+
+    def _out_of_memory(self) -> str:
+        batch_size = self.config["data"].get("batch_size")
+        return (
+            f"Out of memory on {self.parts.device}. Lower data.batch_size (now {batch_size}; "
+            f"trainer.accumulate=2 keeps the effective size), lower "
+            f"data.evaluation_batch_size, or set trainer.precision=bfloat16."
+        )
+
+
+def _read_config(folder: RunFolder) -> dict[str, Any]:
+    path = folder.path / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not the config of a run.")
+    return config
+
+
+def _allowed_packages() -> frozenset[str]:
+    named = os.environ.get("DLTRAIN_PACKAGES", "").replace(",", " ").split()
+    return OWN_PACKAGES | frozenset(named)

@@ -1,0 +1,80 @@
+"""Several runs together: results.csv as they end, and a table of means over seeds."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = "results.csv"
+
+
+def create(output_dir: Path) -> Path:
+    """Make a folder ``output_dir/sweeps/<time>`` that no other sweep has."""
+    output_dir = output_dir.expanduser()
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    attempt = 1
+    while True:
+        folder = output_dir / "sweeps" / (stamp if attempt == 1 else f"{stamp}_{attempt}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            attempt += 1
+        else:
+            return folder
+
+
+def add(folder: Path, overrides: Sequence[str], summary: Mapping[str, Any] | None) -> None:
+    """Append one run's row: overrides, status, metric, value; a failed run has no metrics."""
+    path = folder / RESULTS
+    new = not path.exists()
+    scores = dict(summary["test"]) if summary else {}
+    status = summary["status"] if summary else "failed"
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(("overrides", "status", "metric", "value"))
+        for metric, value in scores.items() or [("", "")]:
+            writer.writerow((" ".join(overrides), status, metric, value))
+
+
+def report(folder: Path) -> None:
+    """Print the test metrics of every setting as mean ± standard deviation over its seeds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    failed: dict[str, int] = defaultdict(int)
+    with (folder / RESULTS).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            words = [w for w in row["overrides"].split() if not w.startswith("seed=")]
+            setting = " ".join(words) or "(defaults)"
+            if row["metric"]:
+                scores[setting][row["metric"]].append(float(row["value"]))
+            else:
+                failed[setting] += 1
+    metrics = list(dict.fromkeys(name for values in scores.values() for name in values))[:4]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("setting", overflow="fold")
+    for name in ("runs", *metrics):
+        table.add_column(name, justify="right", no_wrap=True)
+    for setting in dict.fromkeys([*scores, *failed]):
+        by_metric = scores.get(setting, {})
+        runs = max((len(values) for values in by_metric.values()), default=0)
+        shown = f"{runs}" + (f" + {failed[setting]} failed" if failed[setting] else "")
+        table.add_row(setting, shown, *(_mean(by_metric.get(name, [])) for name in metrics))
+    console = Console(highlight=False)
+    console.print()
+    console.print(table)
+    console.print(f"Every value: {folder / RESULTS}", highlight=False, soft_wrap=True)
+
+
+def _mean(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{statistics.fmean(values):.4f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"

@@ -1,0 +1,1 @@
+"""What a network tries to do: losses and metrics."""

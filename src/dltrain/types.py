@@ -1,0 +1,202 @@
+"""The contracts: what the rooms of the house promise each other.
+
+The trainer knows nothing but these. Implement :class:`Task` to train something new,
+:class:`Source` to train it on something new; everything else is reused.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Batch = dict[str, Tensor]
+"""Columns of one batch, first dimension the batch, on the training device."""
+
+Metrics = dict[str, Tensor]
+"""Means over one training batch: 0-d, detached, still on the device. Always the same names."""
+
+
+class Optimize(Protocol):
+    """What the trainer hands a task: minimise ``loss`` over the parameter group ``name``."""
+
+    def __call__(self, loss: Tensor, name: str = "model") -> None: ...
+
+
+class Monitor(NamedTuple):
+    """The metric by which one evaluation is better than another."""
+
+    name: str
+    mode: Literal["min", "max"]
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` is an improvement; anything but NaN improves on nothing."""
+        if than is None:
+            return value == value
+        return value < than if self.mode == "min" else value > than
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to print, and to write as csv."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a task says of a whole split.
+
+    ``scalars`` are exact means over the split and go to every log. ``tables``, ``texts``
+    and ``figures`` are what a user wants to look at; figures are functions, so that nothing
+    is drawn (and matplotlib not imported) unless somebody asks.
+    """
+
+    scalars: dict[str, float]
+    tables: dict[str, Table] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+
+
+class Task(nn.Module, ABC):
+    """Owns the network(s), decides what to minimise and in which order.
+
+    The trainer alone decides how: zero_grad, regularizer, mixed precision, clipping,
+    accumulation and the step all happen inside ``optimize``.
+    """
+
+    monitor: Monitor = Monitor("loss", "min")
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each."""
+        return {"model": list(self.parameters())}
+
+    @abstractmethod
+    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        """Call ``optimize`` once or more; return this batch's means, detached."""
+
+    @abstractmethod
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """Judge a whole split; called in eval mode, without gradients."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the network's answer for each example of ``batch``, first dimension the batch."""
+
+
+class Loader(ABC):
+    """Batches already on the device, in an order that depends on ``(seed, epoch)`` alone."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+
+    @property
+    @abstractmethod
+    def examples(self) -> int:
+        """Examples in an epoch."""
+
+    @abstractmethod
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of epoch ``epoch``, counted from 0."""
+
+    @abstractmethod
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """The epoch's batches from number ``start`` on."""
+
+    @abstractmethod
+    def indices(self, batch: int) -> Tensor:
+        """Which examples of the split make up batch number ``batch`` of the current epoch."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """One loader a split; ``validation`` is None when none was set aside."""
+
+    train: Loader
+    validation: Loader | None
+    test: Loader
+
+
+class Source(ABC):
+    """Where examples come from. Constructing one is cheap; :meth:`loaders` reads the data."""
+
+    @property
+    @abstractmethod
+    def facts(self) -> dict[str, Any]:
+        """What a model or task may want to know, known without reading the data.
+
+        ``input_shape`` (without the batch), ``outputs`` (numbers the network must give) and,
+        for classification, ``class_names``.
+        """
+
+    @abstractmethod
+    def loaders(self, device: torch.device, seed: int) -> Loaders:
+        """Read the data (downloading it where it is missing) and put it on ``device``.
+
+        Raises :class:`~dltrain.errors.UserError` if it can't be had or is not what it says.
+        """
+
+
+class Schedule(ABC):
+    """The learning rate as a pure function of progress: nothing to save, nothing to resume.
+
+    Warm-up rises linearly from ``1/n`` to 1 over the first ``n`` steps; what remains of the run
+    is then the shape's whole range. Give at most one of the three ``warmup_*``.
+    ``total_steps`` and ``steps_per_epoch`` come from the run.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        steps_per_epoch: int,
+        warmup_steps: int = 0,
+        warmup_epochs: float = 0,
+        warmup_percent: float = 0,
+    ) -> None:
+        if sum(bool(given) for given in (warmup_steps, warmup_epochs, warmup_percent)) > 1:
+            raise ValueError("give one of warmup_steps, warmup_epochs, warmup_percent, not more")
+        if min(warmup_steps, warmup_epochs, warmup_percent) < 0 or warmup_percent > 100:
+            raise ValueError("a warm-up is not negative, and at most 100 per cent")
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.warmup = round(
+            warmup_steps + warmup_epochs * steps_per_epoch + warmup_percent / 100 * total_steps
+        )
+
+    @abstractmethod
+    def shape(self, progress: float) -> float:
+        """The multiplier at ``progress`` in [0, 1) of what follows the warm-up."""
+
+    def __call__(self, step: int) -> float:
+        """The multiplier of the base learning rate at ``step``, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return self.shape((step - self.warmup) / max(1, self.total_steps - self.warmup))
+
+
+class Regularizer(ABC):
+    """Holds weights back; never biases or norm scales. Each method defaults to costing nothing."""
+
+    weight_decay: float = 0.0
+    """The part that is exactly ``weight_decay/2 * ||w||^2``; it rides in the optimizer's own
+    weight decay where that adds ``weight_decay * w`` to the gradient, else is a penalty."""
+
+    def penalty(self, weights: Sequence[Tensor]) -> Tensor | None:
+        """A 0-d tensor added to the loss of every step, or None."""
+        return None
+
+    def after_step(self, weights: Sequence[Tensor]) -> None:
+        """Move the weights back into an allowed set, in place and without gradients."""
+        return None
