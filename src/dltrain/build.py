@@ -118,7 +118,9 @@ def _find(
     where = f"{key}.{TARGET}"
     path = config.get(TARGET) if isinstance(config, Mapping) else None
     if not isinstance(path, str) or "." not in path:
-        raise ConfigError([Fault(where, f"must name a class, as package.module.Class; got {path!r}.")])
+        raise ConfigError(
+            [Fault(where, f"must name a class, as package.module.Class; got {path!r}.")]
+        )
     package = path.partition(".")[0]
     if packages is not None and package not in packages:
         raise ConfigError(

@@ -32,7 +32,9 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: the run ended before its first checkpoint.") from error
+        raise UserError(
+            f"{path} does not exist: the run ended before its first checkpoint."
+        ) from error
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error

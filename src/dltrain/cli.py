@@ -58,11 +58,15 @@ def train(arguments: Sequence[str]) -> int:
         return show_help(())
     config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
     options, overrides = _separate(arguments)
-    if QUERIES & {option.partition("=")[0] for option in options} & {
-        "--shell-completion",
-        "-sc",
-        "--hydra-help",
-    }:
+    if (
+        QUERIES
+        & {option.partition("=")[0] for option in options}
+        & {
+            "--shell-completion",
+            "-sc",
+            "--hydra-help",
+        }
+    ):
         return _query(config_dir, arguments)
 
     from dltrain import composition
@@ -209,15 +213,15 @@ def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         elif argument.startswith("-"):
             options.append(argument)
         elif "=" not in argument and not argument.startswith("~"):
-            raise UserError(f"{argument}: not a key=value. {did_you_mean(argument, COMMANDS)}".rstrip())
+            raise UserError(
+                f"{argument}: not a key=value. {did_you_mean(argument, COMMANDS)}".rstrip()
+            )
         else:
             overrides.append(argument)
     return options, overrides
 
 
-def _take_value(
-    arguments: Sequence[str], names: tuple[str, ...]
-) -> tuple[str | None, list[str]]:
+def _take_value(arguments: Sequence[str], names: tuple[str, ...]) -> tuple[str | None, list[str]]:
     """Take the option ``names`` and its value out of ``arguments``."""
     value, rest = None, []
     remaining = iter(arguments)

@@ -141,7 +141,9 @@ def _parse(typed: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(typed))
     except HydraException as error:
-        raise UserError(f"{_first_line(error)}\nWrite key=value; quote what the shell would split.") from error
+        raise UserError(
+            f"{_first_line(error)}\nWrite key=value; quote what the shell would split."
+        ) from error
 
 
 @contextmanager
@@ -161,7 +163,9 @@ def _variants(overrides: Sequence[Override]) -> list[list[str]]:
     others: list[tuple[int, str]] = []
     for index, override in enumerate(overrides):
         if override.is_sweep_override() and override.is_discrete_sweep():
-            values = [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+            values = [
+                f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()
+            ]
             first.append(values[0])
             others += [(index, value) for value in values[1:]]
         elif not override.is_sweep_override():

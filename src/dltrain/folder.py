@@ -35,7 +35,9 @@ class RunFolder:
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
         except OSError as error:
-            raise UserError(f"output_dir: cannot create a run in {parent}: {error.strerror}.") from error
+            raise UserError(
+                f"output_dir: cannot create a run in {parent}: {error.strerror}."
+            ) from error
         folder = cls(path)
         folder.hold()
         _point_latest_at(path, output_dir / LATEST)
@@ -51,7 +53,9 @@ class RunFolder:
         if not path.exists() and run == LATEST:
             raise UserError(f"There is no run in {output_dir} yet.")
         if not (path / "config.yaml").is_file():
-            what = "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
+            what = (
+                "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
+            )
             raise UserError(f"{run} {what}. Give the path that the run printed, or {LATEST!r}.")
         # The link may move while this run goes on; its folder does not.
         return cls(_shortest(path.resolve()))
@@ -92,8 +96,8 @@ class RunFolder:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
@@ -114,7 +118,7 @@ def _point_latest_at(path: Path, link: Path) -> None:
     temporary = link.with_name(f".{LATEST}.{os.getpid()}")
     try:
         temporary.symlink_to(os.path.relpath(path, link.parent), target_is_directory=True)
-        os.replace(temporary, link)
+        temporary.replace(link)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         # Windows gives links to administrators only; the run itself needs none.

@@ -39,7 +39,9 @@ class History:
         if not self._pending:
             return None
         self._names = list(self._pending[0])
-        stacked = torch.stack([step[name].float() for step in self._pending for name in self._names])
+        stacked = torch.stack(
+            [step[name].float() for step in self._pending for name in self._names]
+        )
         rows = stacked.view(len(self._pending), -1).tolist()
         self._pending.clear()
         self._rows += rows
@@ -66,7 +68,8 @@ class History:
         rows, sizes = self._rows[start:], self._sizes[start:]
         total = sum(sizes)
         return {
-            name: math.fsum(row[column] * size for row, size in zip(rows, sizes, strict=True)) / total
+            name: math.fsum(row[column] * size for row, size in zip(rows, sizes, strict=True))
+            / total
             for column, name in enumerate(self._names)
         }
 

@@ -145,7 +145,12 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
     task.to(device)
     console = Console()
     return Parts(
-        device, source, task, trainer, regularizers, [Record(), *callbacks, console]  # type: ignore[list-item]
+        device,
+        source,
+        task,
+        trainer,
+        regularizers,
+        [Record(), *callbacks, console],  # type: ignore[list-item]
     )
 
 

@@ -18,19 +18,23 @@ def summarise(task: Task, batch: Batch) -> Table:
     convolutions; element-wise work is left out, as is usual. The last row is the sum.
     """
     example = {name: column[:1] for name, column in batch.items()}
-    shapes: dict[str, tuple[int, ...]] = {}
-    modules = {name: m for name, m in task.named_modules() if not any(True for _ in m.children())}
-
-    def note(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            first = output if isinstance(output, Tensor) else output[0]
-            shapes.setdefault(name, tuple(first.shape[1:]))
-
-        return hook
-
-    handles = [module.register_forward_hook(note(name)) for name, module in modules.items()]
-    was_training = task.training
+    leaves = {name: m for name, m in task.named_modules() if not any(True for _ in m.children())}
     counter = FlopCounterMode(display=False)
+    shapes: dict[str, str] = {}
+    operations: dict[str, int] = dict.fromkeys(leaves, 0)
+    handles = []
+    for name, leaf in leaves.items():
+
+        def before(module: nn.Module, inputs: Any, name: str = name) -> None:
+            operations[name] -= counter.get_total_flops()
+
+        def after(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+            operations[name] += counter.get_total_flops()
+            first = output if isinstance(output, Tensor) else output[0]
+            shapes.setdefault(name, "×".join(map(str, first.shape[1:])))
+
+        handles += [leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after)]
+    was_training = task.training
     try:
         task.eval()
         with torch.no_grad(), counter:
@@ -40,13 +44,11 @@ def summarise(task: Task, batch: Batch) -> Table:
         for handle in handles:
             handle.remove()
 
-    operations = counter.get_flop_counts()
     rows: list[tuple[str, str, int, int]] = []
     for name, shape in shapes.items():
-        parameters = sum(p.numel() for p in modules[name].parameters())
-        counts = operations.get(f"{type(task).__name__}.{name}", {})
-        label = f"{name.removeprefix('model.')} ({type(modules[name]).__name__})"
-        rows.append((label, "×".join(map(str, shape)), parameters, sum(counts.values()) // 2))
+        label = f"{name.removeprefix('model.')} ({type(leaves[name]).__name__})"
+        parameters = sum(p.numel() for p in leaves[name].parameters())
+        rows.append((label, shape, parameters, operations[name] // 2))
     rows.append(
         (
             "total",

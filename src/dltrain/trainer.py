@@ -82,7 +82,11 @@ class Trainer:
         overfit: int = 0,
         deterministic: bool = False,
     ) -> None:
-        counts = {"accumulate": accumulate, "evaluate_every": evaluate_every, "log_every": log_every}
+        counts = {
+            "accumulate": accumulate,
+            "evaluate_every": evaluate_every,
+            "log_every": log_every,
+        }
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")

@@ -27,7 +27,8 @@ Metrics = dict[str, Tensor]
 class Optimize(Protocol):
     """What the trainer hands a task: minimise ``loss`` over the parameter group ``name``."""
 
-    def __call__(self, loss: Tensor, name: str = "model") -> None: ...
+    def __call__(self, loss: Tensor, name: str = "model") -> None:
+        """Backpropagate, and step when it is time."""
 
 
 class Monitor(NamedTuple):
@@ -186,7 +187,7 @@ class Schedule(ABC):
         return self.shape((step - self.warmup) / max(1, self.total_steps - self.warmup))
 
 
-class Regularizer(ABC):
+class Regularizer(ABC):  # noqa: B024 - every method has a default, but it means nothing bare
     """Holds weights back; never biases or norm scales. Each method defaults to costing nothing."""
 
     weight_decay: float = 0.0

@@ -37,7 +37,9 @@ class ArraySource(Source):
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
         if evaluation_batch_size < 1:
-            raise ValueError(f"evaluation_batch_size must be at least 1, got {evaluation_batch_size}")
+            raise ValueError(
+                f"evaluation_batch_size must be at least 1, got {evaluation_batch_size}"
+            )
         self.root = root
         self.batch_size = batch_size
         self.validation = validation

@@ -52,9 +52,7 @@ class Digits(ArraySource):
         bundled = load_digits()
         pictures = torch.from_numpy(bundled.images).mul_(255 / 16).round_().to(torch.uint8)
         columns = {"input": pictures[:, None], "target": torch.from_numpy(bundled.target)}
-        order = torch.randperm(
-            len(pictures), generator=torch.Generator().manual_seed(SPLIT_SEED)
-        )
+        order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(SPLIT_SEED))
         test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
         return (
             {name: column[train] for name, column in columns.items()},

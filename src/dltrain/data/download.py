@@ -76,7 +76,7 @@ def _download(remote: Remote, path: Path) -> None:
         ) as error:
             failures.append(f"  {url}: {getattr(error, 'reason', None) or error}")
         else:
-            os.replace(partial, path)
+            partial.replace(path)
             return
         finally:
             partial.unlink(missing_ok=True)

@@ -25,7 +25,9 @@ class PictureAugment:
         self, shift: float = 0.0, rotate: float = 0.0, scale: float = 0.0, flip: float = 0.0
     ) -> None:
         if min(shift, rotate, scale, flip) < 0 or scale >= 1 or flip > 1:
-            raise ValueError("shift, rotate and scale are not negative, scale below 1, flip in 0..1")
+            raise ValueError(
+                "shift, rotate and scale are not negative, scale below 1, flip in 0..1"
+            )
         self.shift, self.rotate, self.scale, self.flip = shift, rotate, scale, flip
 
     @property

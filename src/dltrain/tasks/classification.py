@@ -66,7 +66,9 @@ class Classification(Task):
         for batch in batches:
             logits = self.predict(batch).float()
             targets = batch["target"]
-            loss_sum = loss_sum + functional.cross_entropy(logits, targets, reduction="sum").double()
+            loss_sum = (
+                loss_sum + functional.cross_entropy(logits, targets, reduction="sum").double()
+            )
             confusion = confusion + confusion_matrix(logits.argmax(1), targets, classes)
             count += len(targets)
             first = first or (batch, logits)
