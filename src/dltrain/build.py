@@ -157,9 +157,11 @@ def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[
     """
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
+    open_ended = False
     for owner in target.__mro__:
         constructor = vars(owner).get("__init__")
-        if constructor is None:
+        # object's signature admits everything, its constructor nothing.
+        if constructor is None or owner is object:
             continue
         own = list(inspect.signature(constructor).parameters.values())[1:]
         named = {p.name: p for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -169,14 +171,16 @@ def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[
             own_hints = {}
         parameters = {**named, **parameters}
         hints = {**own_hints, **hints}
-        if not any(p.kind is p.VAR_KEYWORD for p in own):
-            return parameters, hints, False
-    return parameters, hints, True
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in own)
+        if not open_ended:
+            break
+    return parameters, hints, open_ended
 
 
 def _nested_kind(annotation: Any) -> type[Any]:
     kinds = [a for a in (annotation, *typing.get_args(annotation)) if inspect.isclass(a)]
-    return next((k for k in kinds if k is not type(None)), object)
+    # From Python 3.11 on, Any is a class too.
+    return next((k for k in kinds if k not in (type(None), Any)), object)
 
 
 def _made(value: Any) -> Any:

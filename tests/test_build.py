@@ -1,0 +1,313 @@
+"""Building from a config: everything that can be known to be wrong is said at once, before."""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dltrain.build import build, plan
+from dltrain.errors import ConfigError
+from dltrain.types import Schedule, Source
+
+HERE = __name__
+MLP = "dltrain.models.mlp.MLP"
+FACTS = {"input_shape": (1, 8, 8), "outputs": 10}
+
+
+class Part:
+    """What the slots of these tests ask for."""
+
+
+class Typed(Part):
+    def __init__(
+        self,
+        number: float = 0.0,
+        integer: int = 0,
+        switch: bool = False,
+        text: str = "",
+        folder: Path | None = None,
+        choice: Literal["one", 2] = "one",
+        maybe: float | None = None,
+        rate: float | Tensor = 0.1,
+        pair: tuple[float, float] = (0.0, 0.0),
+        numbers: Sequence[float] = (),
+        table: Mapping[str, float] | None = None,
+        anything: Any = None,
+    ) -> None:
+        self.given = {**vars(), "self": None}
+
+
+class Outer(Part):
+    def __init__(self, inner: Typed, other: Typed | None = None) -> None:
+        self.inner, self.other = inner, other
+
+
+class Parent(Part):
+    def __init__(self, depth: int, colour: str = "red") -> None:
+        self.depth, self.colour = depth, colour
+
+
+class Child(Parent):
+    def __init__(self, width: int = 1, **others: Any) -> None:
+        super().__init__(**others)
+        self.width = width
+
+
+class Silent(Part):
+    """Has no constructor at all, hence no arguments."""
+
+
+class Collecting(Part):
+    """Takes any argument, and keeps it."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+
+class Unfinished(Part, ABC):
+    @abstractmethod
+    def work(self) -> None: ...
+
+
+class Refusing(Part):
+    def __init__(self, size: int = 1) -> None:
+        if size < 1:
+            raise ValueError(f"size must be at least 1, got {size}")
+
+
+class Broken(Part):
+    def __init__(self) -> None:
+        raise TypeError("a bug of the class")
+
+
+def node(name: str, /, **arguments: Any) -> dict[str, Any]:
+    return {"_target_": name if "." in name else f"{HERE}.{name}", **arguments}
+
+
+def faults(config: Any, kind: type[Any] = Part, /, **facts: Any) -> dict[str, str]:
+    """Each fault's message by its key."""
+    found = plan(config, kind, "slot", facts).faults
+    return {fault.key: f"{fault.problem} {fault.hint}".strip() for fault in found}
+
+
+def test_a_good_node_becomes_its_object() -> None:
+    model = build(node(MLP, hidden=[5]), nn.Module, "model", **FACTS)
+
+    assert [tuple(p.shape) for p in model.parameters()] == [(5, 64), (5,), (10, 5), (10,)]
+
+
+def test_an_unknown_argument_is_told_with_the_nearest_right_one() -> None:
+    found = faults(node(MLP, activaton="relu"), nn.Module, **FACTS)
+
+    assert list(found) == ["slot.activaton"]
+    assert "MLP has no such argument" in found["slot.activaton"]
+    assert "'slot.activation'" in found["slot.activaton"]
+
+
+def test_an_abbreviation_is_found_from_the_words_it_is_made_of() -> None:
+    found = faults(node("torch.optim.SGD", learning_rate=1.0), torch.optim.Optimizer, params=[])
+
+    assert "'slot.lr'" in found["slot.learning_rate"]
+
+
+def test_an_unknown_argument_like_no_other_is_told_with_all_that_there_are() -> None:
+    found = faults(node("Parent", zzz=1, depth=1))
+
+    assert "It takes colour, depth." in found["slot.zzz"]
+
+
+def test_what_a_fact_fills_is_not_offered_as_an_argument() -> None:
+    found = faults(node("Parent", zzz=1), depth=3)
+
+    assert "It takes colour." in found["slot.zzz"]
+
+
+def test_a_missing_argument_is_named() -> None:
+    found = faults(node("Parent"))
+
+    assert "Parent needs 'depth'" in found["slot"]
+
+
+def test_an_argument_left_open_in_the_file_must_be_given() -> None:
+    assert "must be given (an integer)" in faults(node("Parent", depth="???"))["slot.depth"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "good", "bad", "expected"),
+    [
+        ("number", [1, 0.5, -3, 1e400], ["1", True, None, [1.0]], "expected a number"),
+        ("integer", [0, -3], [1.5, 2.0, True, "3", None], "expected an integer"),
+        ("switch", [True, False], [0, 1, "yes", None], "expected true or false"),
+        ("text", ["", "a"], [1, None, ["a"]], "expected text"),
+        ("folder", ["/data", None], [3, ["a"]], "expected a path or null"),
+        ("choice", ["one", 2], ["two", "2", 1, 2.0, None], "expected one of 'one', 2"),
+        ("maybe", [None, 1, 0.5], ["none", False, [1]], "expected a number or null"),
+        ("rate", [0.1, 3], ["0.1", True, None, [1.0]], "expected a number"),
+        ("pair", [[0.9, 1], (1, 2)], [[0.9], [1, 2, 3], 0.9, ["a", 1]], "expected a list"),
+        ("numbers", [[], [1, 2.5]], [3, "12", ["a"], None], "expected a list of numbers"),
+        ("table", [{}, {"a": 1}, None], [3, "a", [1]], "expected a mapping or null"),
+        ("anything", [None, 3, "a", [1], {"a": 1}], [], ""),
+    ],
+)
+def test_a_value_is_judged_by_its_annotation(
+    argument: str, good: list[Any], bad: list[Any], expected: str
+) -> None:
+    for value in good:
+        assert faults(node("Typed", **{argument: value})) == {}, value
+    for value in bad:
+        found = faults(node("Typed", **{argument: value}))
+        assert list(found) == [f"slot.{argument}"], value
+        assert expected in found[f"slot.{argument}"]
+
+
+def test_a_wrong_value_is_shown_as_the_file_spells_it() -> None:
+    assert "got null" in faults(node("Typed", switch=None))["slot.switch"]
+    assert "got true" in faults(node("Typed", integer=True))["slot.integer"]
+
+
+def test_a_target_of_another_kind_is_refused() -> None:
+    found = faults(node("torch.nn.Linear", in_features=1, out_features=1), torch.optim.Optimizer)
+
+    assert "torch.nn.Linear is not a" in found["slot._target_"]
+
+
+def test_a_function_is_no_target() -> None:
+    assert "is not a object" in faults(node("os.system", command="true"), object)["slot._target_"]
+
+
+def test_an_abstract_target_is_refused() -> None:
+    assert "abstract" in faults(node("Unfinished"))["slot._target_"]
+    assert "abstract" in faults(node("dltrain.types.Schedule"), Schedule)["slot._target_"]
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no_such_package_here.Net", "no module 'no_such_package_here'"),
+        ("dltrain.models.lenett.LeNet5", "no module 'dltrain.models.lenett'"),
+        ("dltrain.models.lenet.LeNet", "Did you mean 'LeNet5'?"),
+        ("LeNet5", "must name a class"),
+        (5, "must name a class"),
+        (None, "must name a class"),
+    ],
+)
+def test_a_target_that_is_not_there_is_told(target: Any, message: str) -> None:
+    assert message in faults({"_target_": target}, nn.Module)["slot._target_"]
+
+
+@pytest.mark.parametrize("config", [None, "mlp", [1], {}, {"hidden": [1]}])
+def test_a_node_that_names_no_target_is_told(config: Any) -> None:
+    assert "must name a class" in faults(config, nn.Module)["slot._target_"]
+
+
+def test_a_module_that_itself_lacks_a_module_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needs_more.py").write_text("import certainly_not_installed\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ModuleNotFoundError, match="certainly_not_installed"):
+        plan(node("needs_more.Net"), nn.Module, "model", {})
+
+
+def test_a_package_that_is_not_allowed_is_not_even_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "strangers.py").write_text("raise SystemExit('ran a stranger’s code')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    nested = node(MLP, hidden=node("strangers.Sizes"))
+    for config in (node("strangers.Net"), nested):
+        checked = plan(config, nn.Module, "model", FACTS, frozenset({"dltrain", "torch"}))
+
+        assert "may not import" in checked.faults[0].problem
+        assert "DLTRAIN_PACKAGES=strangers" in checked.faults[0].hint
+        assert "strangers" not in sys.modules
+        with pytest.raises(ConfigError):
+            checked.make()
+
+
+def test_all_faults_are_told_at_once_and_nothing_is_made() -> None:
+    config = node("Typed", number="a", integr=1, choice="three", maybe=[1])
+
+    with pytest.raises(ConfigError) as raised:
+        build(config, Part, "slot")
+
+    keys = {fault.key for fault in raised.value.faults}
+    assert keys == {"slot.number", "slot.integr", "slot.choice", "slot.maybe"}
+    assert len(str(raised.value).splitlines()) == 4
+
+
+def test_facts_fill_only_what_the_config_leaves_out() -> None:
+    made = build(node("Parent", colour="blue"), Parent, "slot", depth=3, colour="green", other=1)
+
+    assert (made.depth, made.colour) == (3, "blue")
+
+
+def test_arguments_of_parents_are_known_through_a_constructor_that_hands_them_on() -> None:
+    made = build(node("Child", width=2, depth=5), Child, "slot")
+
+    assert (made.width, made.depth, made.colour) == (2, 5, "red")
+    assert "'depth'" in faults(node("Child"))["slot"]
+    assert "expected an integer" in faults(node("Child", depth="deep"))["slot.depth"]
+    assert "'slot.colour'" in faults(node("Child", depth=1, color="red"))["slot.color"]
+
+
+def test_a_class_without_a_constructor_takes_no_arguments() -> None:
+    assert isinstance(build(node("Silent"), Part, "slot"), Silent)
+    assert "It takes no arguments." in faults(node("Silent", size=1))["slot.size"]
+
+
+def test_a_class_that_keeps_any_argument_gets_them_all() -> None:
+    made = build(node("Collecting", size=1, name="a"), Collecting, "slot")
+
+    assert made.options == {"size": 1, "name": "a"}
+
+
+def test_nested_nodes_are_built_and_told_by_their_whole_key() -> None:
+    made = build(node("Outer", inner=node("Typed", number=2), other=None), Outer, "slot")
+    assert isinstance(made.inner, Typed)
+    assert made.inner.given["number"] == 2
+    assert made.other is None
+
+    found = faults(node("Outer", inner=node("Typed", numbr=2), other=node("Parent", depth=1)))
+    assert "'slot.inner.number'" in found["slot.inner.numbr"]
+    assert found["slot.other._target_"].endswith("Parent is not a Typed.")
+
+
+def test_facts_reach_nested_nodes() -> None:
+    made = build(node("Collecting", inner=node("Parent")), Collecting, "slot", depth=7)
+
+    assert made.options["inner"].depth == 7
+
+
+def test_what_a_constructor_refuses_by_value_is_the_configs_fault() -> None:
+    with pytest.raises(ConfigError) as raised:
+        build(node("Refusing", size=0), Part, "slot")
+    assert str(raised.value) == "slot: size must be at least 1, got 0"
+
+    with pytest.raises(ConfigError, match=r"slot\.inner: size must be"):
+        build(node("Collecting", inner=node("Refusing", size=0)), Part, "slot")
+
+
+def test_a_bug_in_a_constructor_keeps_its_traceback() -> None:
+    with pytest.raises(TypeError, match="a bug of the class"):
+        build(node("Broken"), Part, "slot")
+
+
+def test_planning_constructs_nothing() -> None:
+    checked = plan(node("Broken"), Part, "slot", {})
+
+    assert checked.faults == []
+
+
+def test_a_data_set_is_checked_without_its_files() -> None:
+    source = build(node("dltrain.data.mnist.Mnist", root="/nowhere/at/all"), Source, "data")
+
+    assert source.facts["input_shape"] == (1, 28, 28)
