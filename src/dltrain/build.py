@@ -63,13 +63,15 @@ def plan(
     key: str,
     facts: Mapping[str, Any],
     packages: frozenset[str] | None = None,
+    complete: bool = True,
 ) -> Plan[T]:
     """Check the node ``config``, found at ``key``, without constructing anything.
 
     ``kind`` is the contract its target must subclass. ``facts`` fill constructor arguments
     that the config leaves out; facts that the constructor does not ask for are ignored.
     ``packages`` limits where a target may come from (None: anywhere): a config from a
-    stranger can then name nothing but a model, a task and so on from these.
+    stranger can then name nothing but a model, a task and so on from these. Where facts are
+    still to come, ``complete=False`` leaves missing arguments unjudged.
     """
     result: Plan[T] = Plan(key)
     try:
@@ -104,9 +106,9 @@ def plan(
         if name not in result.arguments and name in facts:
             result.arguments[name] = facts[name]
         missing = parameters[name].default is inspect.Parameter.empty
-        if missing and name not in result.arguments and name not in config:
+        if complete and missing and name not in result.arguments and name not in config:
             result.faults.append(
-                Fault(key, f"{target.__name__} needs {name!r}, which nothing here gives.")
+                Fault(key, f"{target.__name__} needs {name!r}, which this data does not give.")
             )
     result.target = target
     return result

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dltrain import __version__
-from dltrain.errors import ConfigError, UserError
+from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -74,7 +74,12 @@ def train(arguments: Sequence[str]) -> int:
     if config_dir is not None:
         composition.use_folder(config_dir)
     multirun = bool(MULTIRUN & set(options))
-    composed = composition.check(overrides, multirun)
+    try:
+        composed = composition.check(overrides, multirun)
+    except ConfigError as error:
+        faults = [*error.faults, *_faults_of_the_rest(overrides, error)]
+        _complain(ConfigError(faults), overrides)
+        return 2
     if QUERIES & set(options):
         composition.launch(arguments, lambda job: None)
         return 0
@@ -83,6 +88,26 @@ def train(arguments: Sequence[str]) -> int:
     if multirun:
         return _train_several(arguments, Path(composed["output_dir"]))
     return _train_one(arguments)
+
+
+def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fault]:
+    """What is wrong with the values of the overrides whose keys are right.
+
+    A user who has mistyped one key wants to hear now that another one's value is impossible.
+    """
+    from dltrain import composition
+
+    bad = {fault.key.partition("=")[0] for fault in found.faults}
+    rest = [line for line in overrides if line.partition("=")[0] not in bad]
+    if not rest or bad & {"config"}:
+        return []
+    from dltrain.run import assemble
+
+    try:
+        assemble(composition.compose(rest))
+    except ConfigError as error:
+        return error.faults
+    return []
 
 
 def _query(config_dir: str | None, arguments: Sequence[str]) -> int:
@@ -105,7 +130,7 @@ def _train_one(arguments: Sequence[str]) -> int:
         try:
             codes.append(_exit_code(train_run(job.config, job.overrides)))
         except UserError as error:
-            _complain(error, job)
+            _complain(error, job.overrides)
             codes.append(2)
         except KeyboardInterrupt:
             print("Interrupted before the run began.", file=sys.stderr)
@@ -130,7 +155,7 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
             summary = train_run(job.config, job.overrides)
             codes.append(_exit_code(summary))
         except UserError as error:
-            _complain(error, job)
+            _complain(error, job.overrides)
             codes.append(2)
         except Exception:
             # One bug does not take the other runs with it; its traceback is shown at once.
@@ -184,22 +209,19 @@ def _exit_code(summary: dict[str, object]) -> int:
     return 0 if number is None else 128 + int(str(int(number)))  # type: ignore[call-overload]
 
 
-def _complain(error: UserError, job: Job | None = None) -> None:
-    """Tell the user, on stderr, what is wrong and where it was set."""
-    if not isinstance(error, ConfigError) or job is None:
+def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
+    """Tell the user, on stderr, what is wrong and in which file it is defined."""
+    if not isinstance(error, ConfigError):
         print(f"dltrain: {error}", file=sys.stderr)
         return
-    from dltrain.composition import origin
-
     for fault in error.faults:
-        where = origin(fault.key, job.overrides)
-        choice = f"{fault.key}={job.choices[fault.key]}" if fault.key in job.choices else fault.key
-        print(
-            f"dltrain: {choice}: {fault.problem}"
-            + (f" {fault.hint}" if fault.hint else "")
-            + (f" (set by {where})" if where else ""),
-            file=sys.stderr,
-        )
+        line = str(fault)
+        if overrides:
+            from dltrain.composition import defining_file
+
+            file = defining_file(fault.key, overrides)
+            line += f" ({file})" if file else ""
+        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -23,7 +23,7 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -44,7 +44,6 @@ class Job:
 
     config: dict[str, Any]
     overrides: list[str]
-    choices: dict[str, str]
 
 
 def use_folder(folder: str) -> None:
@@ -74,7 +73,6 @@ def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
             Job(
                 config=_plain(config),
                 overrides=list(HydraConfig.get().overrides.task),
-                choices=dict(HydraConfig.get().runtime.choices),
             )
         )
 
@@ -115,16 +113,23 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
         return hydra.compose(ROOT, variants[0])
 
 
-def origin(key: str, typed: Sequence[str]) -> str:
-    """Where the value of ``key`` comes from: ``the command line``, or a file of the configs."""
-    overrides = [o for o in _parse(typed) if not o.is_sweep_override()]
-    for override in overrides:
-        if key == override.get_key_element() or key.startswith(f"{override.get_key_element()}."):
-            choice = override.get_value_string()
-            if not _is_group(override) or key == override.get_key_element():
-                return f"{override.get_key_element()}={choice} on the command line"
+def compose(typed: Sequence[str]) -> dict[str, Any]:
+    """The plain config of a command line without sweeps, as a run would get it.
+
+    Raises :class:`UserError` where it does not compose.
+    """
+    check(typed, multirun=False)
     with _hydra():
-        return _defining_file(key, [o.input_line or "" for o in overrides]) or ""
+        config = hydra.compose(ROOT, list(typed), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+
+
+def defining_file(key: str, typed: Sequence[str]) -> str | None:
+    """The config file that defines ``key``, such as ``optimizer/adam.yaml``, or None."""
+    groups = [o.input_line or "" for o in _parse(typed) if _is_group(o)]
+    with _hydra():
+        return _defining_file(key, groups)
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -140,9 +145,10 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 def _parse(typed: Sequence[str]) -> list[Override]:
     try:
         return OverridesParser.create().parse_overrides(list(typed))
-    except HydraException as error:
+    except OverrideParseException as error:
         raise UserError(
-            f"{_first_line(error)}\nWrite key=value; quote what the shell would split."
+            f"{error.override}: this cannot be read ({_first_line(error)}). "
+            "Write key=value, and quote what the shell or Hydra would take apart."
         ) from error
 
 
@@ -216,7 +222,7 @@ def _explained(lines: list[str]) -> Iterator[Fault]:
             top = sorted({k.partition(".")[0] for k in keys})
             yield Fault(key, "there is no such key.", f"There are {', '.join(top)}.")
         else:
-            file = _defining_file(found, good_groups)
+            file = None if found in groups else _defining_file(found, good_groups)
             where = f" ({file})" if file else ""
             yield Fault(key, "there is no such key.", f"Did you mean {found!r}{where}?")
 
@@ -253,10 +259,11 @@ def _groups() -> list[str]:
 
 def _keys(config: DictConfig) -> Iterator[str]:
     for name in config:
-        yield str(name)
+        key = str(name)
+        yield key
         node = config._get_node(name)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-            yield from (f"{name}.{key}" for key in _keys(node))
+            yield from (f"{key}.{inner}" for inner in _keys(node))
 
 
 def _defining_file(key: str, lines: list[str]) -> str | None:
@@ -276,7 +283,7 @@ def _defining_file(key: str, lines: list[str]) -> str | None:
             if not f"{key}.".startswith(f"{package}."):
                 continue
             inside = key[len(package) + 1 :]
-        loaded = loader.repository.load_config(path)  # type: ignore[attr-defined]
+        loaded = loader.repository.load_config(path)
         if loaded is not None and (not inside or _has(loaded.config, inside)):
             found = f"{path}.yaml"
     return found

@@ -31,8 +31,8 @@ def choose_device(name: str) -> torch.device:
         wanted = "cuda:0" if name == "cuda" else name
     if wanted not in present:
         raise UserError(
-            f"device={name}: there is no such device here. There {'are' if present[1:] else 'is'}: "
-            f"{', '.join(present)} (device=auto takes the best)."
+            f"there is no {name!r} on this machine. There {'are' if present[1:] else 'is'} "
+            f"{', '.join(present)}; 'auto' takes the best."
         )
     return torch.device(wanted)
 

@@ -11,8 +11,8 @@ def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | 
 
     Spelling is compared as :mod:`difflib` does; beyond that, an abbreviation made of the
     initials of the typed words counts as near (``learning_rate`` is near ``lr``), and so
-    does the reverse. Dotted keys are compared whole and by their last part, so that
-    ``epochs`` finds ``trainer.epochs``.
+    does the reverse; so does a beginning (``lenet`` is near ``lenet5_mnist``). Dotted keys
+    are compared whole and by their last part, so that ``epochs`` finds ``trainer.epochs``.
     """
     scored = [(_score(name, candidate), candidate) for candidate in candidates]
     best = max(scored, default=(0.0, ""), key=lambda pair: pair[0])
@@ -40,6 +40,8 @@ def _word_score(typed: str, candidate: str) -> float:
         return 1.0
     if _initials(a) == b or _initials(b) == a:
         return 0.95
+    if len(a) > 2 and b.startswith(a):
+        return max(0.75, difflib.SequenceMatcher(None, a, b).ratio())
     return difflib.SequenceMatcher(None, a, b).ratio()
 
 

@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from dltrain import checkpoint
-from dltrain.build import OWN_PACKAGES, Plan, build, plan
+from dltrain.build import OWN_PACKAGES, build, expected, fits, plan
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
 from dltrain.data.loaders import FirstBatches
@@ -99,80 +99,69 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
 
     Raises :class:`ConfigError` with all faults at once.
     """
-    device = choose_device(config["device"])
-    plans: dict[str, Plan[Any]] = {}
+    faults: list[Fault] = []
 
-    def check(key: str, node: Any, kind: type[Any], **facts: Any) -> Plan[Any]:
-        plans[key] = plan(node, kind, key, facts, packages)
-        return plans[key]
+    def made(key: str, node: Any, kind: type[Any], **facts: Any) -> Any:
+        """What the node makes; or None, with its faults noted."""
+        try:
+            return plan(node, kind, key, facts, packages).make()
+        except ConfigError as error:
+            faults.extend(error.faults)
+            return None
 
-    source_plan = check("data", config["data"], Source)
-    trainer_plan = check("trainer", config["trainer"], Trainer, device=device)
-    # The real values come with the data; here stand-ins see that the arguments fit.
-    check("optimizer", config["optimizer"], torch.optim.Optimizer, params=[])
-    check("schedule", config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
-    regularizer_plans = [
-        check(f"regularizer.{name}", node, Regularizer)
-        for name, node in config["regularizer"].items()
-    ]
-    callback_plans = [
-        check(f"callbacks.{name}", node, Callback) for name, node in config["callbacks"].items()
-    ]
-    faults = [fault for checked in plans.values() for fault in checked.faults]
-
-    source = _made(source_plan, faults)
-    facts = source.facts if source is not None else {}
-    _seed(config["seed"], bool(config["trainer"].get("deterministic")))
-    model = None
-    if source is not None:
-        model_plan = plan(config["model"], torch.nn.Module, "model", facts, packages)
-        faults += model_plan.faults
-        model = _made(model_plan, faults)
-    task_plan = plan(config["task"], Task, "task", {**facts, "model": model}, packages)
-    if source is not None:
-        faults += task_plan.faults
-    schedule = _made(plans["schedule"], faults)
-    assert schedule is None or isinstance(schedule, Schedule)
-    trainer = _made(trainer_plan, faults)
-    regularizers = [_made(checked, faults) for checked in regularizer_plans]
-    callbacks = [_made(checked, faults) for checked in callback_plans]
-    task = _made(task_plan, faults) if model is not None else None
-    if task is not None:
-        _try_optimizer(config, task, faults)
+    faults += _root_faults(config)
     if faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
-    assert source is not None and task is not None and trainer is not None
-    task.to(device)
-    console = Console()
-    return Parts(
-        device,
-        source,
-        task,
-        trainer,
-        regularizers,
-        [Record(), *callbacks, console],  # type: ignore[list-item]
+        raise ConfigError(faults)
+    try:
+        device = choose_device(config["device"])
+    except UserError as error:
+        faults.append(Fault("device", str(error)))
+        device = torch.device("cpu")
+    trainer = made("trainer", config["trainer"], Trainer, device=device)
+    _seed(config["seed"], trainer is not None and trainer.deterministic)
+    source = made("data", config["data"], Source)
+    facts = source.facts if source is not None else {}
+    if source is not None:
+        model = made("model", config["model"], torch.nn.Module, **facts)
+    else:
+        model = None
+        faults += plan(config["model"], torch.nn.Module, "model", {}, packages, False).faults
+    if model is not None:
+        task = made("task", config["task"], Task, **facts, model=model)
+    else:
+        task = None
+        faults += plan(config["task"], Task, "task", {}, packages, False).faults
+    # The real steps and parameters come with the data; these see that the values are right.
+    made("schedule", config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
+    stand_in = [torch.nn.Parameter(torch.zeros(1))]
+    made("optimizer", config["optimizer"], torch.optim.Optimizer, params=stand_in)
+    regularizers, callbacks = (
+        [made(f"{group}.{name}", node, kind) for name, node in config[group].items()]
+        for group, kind in (("regularizer", Regularizer), ("callbacks", Callback))
     )
+    if faults:
+        raise ConfigError(faults)
+    task.to(device)
+    return Parts(device, source, task, trainer, regularizers, [Record(), *callbacks, Console()])
 
 
-def _made(checked: Plan[Any], faults: list[Fault]) -> Any:
-    """Make what was planned; where that fails, note the faults and return None."""
-    if checked.faults:
-        return None
-    try:
-        return checked.make()
-    except ConfigError as error:
-        faults += error.faults
-        return None
+ROOT_TYPES = {"seed": int, "device": str, "output_dir": str, "name": str}
+GROUPS = ("model", "data", "task", "optimizer", "schedule", "regularizer", "callbacks", "trainer")
 
 
-def _try_optimizer(config: Config, task: Task, faults: list[Fault]) -> None:
-    """Let the optimizer's constructor judge its values (a negative rate) before data is read."""
-    if any(fault.key.startswith("optimizer") for fault in faults):
-        return
-    try:
-        build(config["optimizer"], torch.optim.Optimizer, "optimizer", params=task.parameters())
-    except ConfigError as error:
-        faults += error.faults
+def _root_faults(config: Config) -> list[Fault]:
+    """What is wrong above the groups, where no constructor can tell."""
+    faults = [
+        Fault(key, f"expected {expected(kind)}, got {config.get(key)!r}.")
+        for key, kind in ROOT_TYPES.items()
+        if not fits(config.get(key), kind)
+    ]
+    if not faults and not 0 <= config["seed"] < 2**63:
+        faults.append(Fault("seed", f"must be from 0 to 2**63 - 1, got {config['seed']}."))
+    for group in GROUPS:
+        if not isinstance(config.get(group), Mapping):
+            faults.append(Fault(group, "this group is missing from the config."))
+    return faults
 
 
 def _seed(seed: int, deterministic: bool) -> None:

@@ -63,8 +63,7 @@ class Record(Callback):
     def _rows(self, trainer: Trainer, split: str, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             self._write((trainer.step, trainer.epoch, split, name, repr(value)))
-        assert self._file is not None
-        self._file.flush()
 
     def _write(self, row: tuple[Any, ...]) -> None:
+        assert self._file is not None
         csv.writer(self._file, lineterminator="\n").writerow(row)

@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import os
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -41,9 +42,10 @@ def fetch(remote: Remote, path: Path) -> Path:
     ``path`` appears whole and checked or not at all, also when several runs ask at once.
     Raises :class:`UserError` when no address gives the file.
     """
+    # The lock lies elsewhere, so that a download that fails leaves nothing beside the data.
+    key = hashlib.sha256(f"{Path.home()}:{path.absolute()}".encode()).hexdigest()[:16]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
+        with FileLock(Path(tempfile.gettempdir()) / f"dltrain-{key}.lock"):
             if not path.exists():
                 _download(remote, path)
     except OSError as error:
@@ -61,6 +63,7 @@ def _download(remote: Remote, path: Path) -> None:
         print(f"Fetching {url}", file=sys.stderr)
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 digest = _unpack(response, partial)
             if digest != remote.sha256:
                 raise ValueError("its checksum is wrong: the file is damaged or another one")

@@ -43,4 +43,7 @@ def read_idx(path: Path, item_shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _damaged(path: Path, what: str) -> str:
-    return f"{path} {what}. Delete it to have it fetched anew, or give another folder as data.root=DIR."
+    return (
+        f"{path} {what}. "
+        "Delete it to have it fetched anew, or give another folder as data.root=DIR."
+    )
