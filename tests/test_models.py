@@ -103,16 +103,26 @@ def test_lenet5_takes_its_sizes_from_the_picture(
     assert layers(model, nn.Conv2d)[0].in_channels == shape[0]
 
 
-def test_lenet5_centres_a_small_picture_on_its_plane() -> None:
-    """A convolution sees no border it has not seen: shifting the padded picture shifts the maps."""
-    model = LeNet5(**MNIST)
+@pytest.mark.parametrize(
+    ("size", "rows", "columns"),
+    [
+        ((28, 28), slice(2, 30), slice(2, 30)),
+        ((8, 8), slice(0, 32), slice(0, 32)),
+        ((8, 4), slice(0, 32), slice(8, 24)),
+        ((20, 64), slice(6, 26), slice(0, 64)),
+    ],
+)
+def test_lenet5_enlarges_a_small_picture_and_centres_it_on_its_plane(
+    size: tuple[int, int], rows: slice, columns: slice
+) -> None:
+    model = LeNet5((1, *size), 10)
     seen: list[torch.Tensor] = []
     layers(model, nn.Conv2d)[0].register_forward_pre_hook(lambda _, inputs: seen.append(*inputs))
 
-    model(torch.ones(1, 1, 28, 28))
+    model(torch.ones(1, 1, *size))
 
-    plane = torch.zeros(1, 1, 32, 32)
-    plane[..., 2:30, 2:30] = 1
+    plane = torch.zeros(1, 1, 32, max(32, size[1]))
+    plane[..., rows, columns] = 1
     torch.testing.assert_close(seen[0], plane)
 
 
