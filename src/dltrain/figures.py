@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
@@ -53,12 +54,12 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
     side = min(16.0, 3.0 + 0.36 * classes)
-    figure = Figure(figsize=(side + 1.3, side), layout="constrained")
+    figure = _figure(side + 1.3, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=1))
     _write_counts(axes, counts, shares)
     names = [_shortened(name) for name in class_names]
-    size = 9.0 if classes <= 30 else max(4.5, 8.0 * 30 / classes)
+    size = min(9.0, 720 / classes)
     upright = classes > 12 or max(map(len, names)) > 3
     axes.set_xticks(range(classes), names, rotation=90 if upright else 0, fontsize=size)
     axes.set_yticks(range(classes), names, fontsize=size)
@@ -68,7 +69,7 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     correct, total = int(np.trace(counts)), int(counts.sum())
     axes.set_title(f"{correct:,} of {total:,} correct ({correct / max(total, 1):.2%})", fontsize=11)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, ticks=[0, 0.01, 0.1, 0.3, 0.6, 1])
-    bar.ax.set_yticklabels(["0", "1 %", "10 %", "30 %", "60 %", "100 %"], fontsize=8)
+    bar.ax.set_yticklabels(["0%", "1%", "10%", "30%", "60%", "100%"], fontsize=8)
     bar.set_label("share of the true class", fontsize=9)
     return figure
 
@@ -79,11 +80,11 @@ def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> Non
     digits = len(str(int(counts.max(initial=0))))
     if classes > 25:
         return
-    size = min(10.0, 32 / max(digits, 3))
+    size = min(10.0, 40 / digits)
     for row, column in zip(*np.nonzero(counts), strict=True):
         colour = "white" if shares[row, column] > 0.2 else "black"
         axes.text(
-            column, row, int(counts[row, column]), ha="center", va="center",
+            column, row, str(counts[row, column]), ha="center", va="center",
             color=colour, fontsize=size,
         )  # fmt: skip
 
@@ -121,9 +122,7 @@ def draw_predictions(
         predicted = int(chance.argmax())
         wrong = predicted != target
         if wrong:
-            axes.add_patch(
-                Rectangle((left, top), 1, ratio, fill=False, edgecolor=RED, linewidth=3)
-            )
+            axes.add_patch(Rectangle((left, top), 1, ratio, fill=False, edgecolor=RED, linewidth=3))
         said = f"{_shortened(class_names[predicted])}  {chance[predicted]:.0%}"
         truth = f"\ntrue: {_shortened(class_names[target])}" if wrong else ""
         axes.text(
@@ -143,7 +142,7 @@ def draw_predicted_against_true(predictions: NDArray[Any], targets: NDArray[Any]
     stride = math.ceil(len(targets) / MOST_POINTS)
     predicted = predictions[::stride].reshape(len(predictions[::stride]), -1)
     true = targets[::stride].reshape(predicted.shape)
-    figure = Figure(figsize=(5.5, 5.5), layout="constrained")
+    figure = _figure(5.5, 5.5)
     axes = figure.add_subplot()
     low = float(min(predicted.min(), true.min()))
     high = float(max(predicted.max(), true.max()))
@@ -179,7 +178,7 @@ def draw_learning_curves(rows: Iterable[Mapping[str, str]]) -> Figure:
             curves.setdefault(row["name"], {}).setdefault(row["split"], []).append(point)
     columns = max(1, min(3, len(curves)))
     lines = max(1, math.ceil(len(curves) / columns))
-    figure = Figure(figsize=(4.6 * columns, 3.3 * lines), layout="constrained")
+    figure = _figure(4.6 * columns, 3.3 * lines)
     for index, (name, splits) in enumerate(curves.items()):
         _draw_curves(figure.add_subplot(lines, columns, index + 1), name, splits)
     return figure
@@ -191,7 +190,9 @@ def _draw_curves(axes: Axes, name: str, splits: dict[str, list[tuple[int, int, f
     )
     values = [value for points in splits.values() for _, _, value in points]
     for split, colour in (("train", BLUE), ("validation", ORANGE)):
-        points = splits.get(split, [])
+        if split not in splits:
+            continue
+        points = splits[split]
         axes.plot(
             [epoch if by_epoch else step for epoch, step, _ in points],
             [value for _, _, value in points],
@@ -206,6 +207,11 @@ def _draw_curves(axes: Axes, name: str, splits: dict[str, list[tuple[int, int, f
     axes.tick_params(labelsize=8)
     axes.legend(frameon=False, fontsize=9)
     _light_frame(axes)
+
+
+def _figure(width: float, height: float) -> Figure:
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _light_frame(axes: Axes) -> None:

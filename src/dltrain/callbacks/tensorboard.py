@@ -1,48 +1,308 @@
-"""The run's curves for TensorBoard."""
+"""Curves, pictures, tables, the graph and the hyper-parameters for TensorBoard."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
+from torch import Tensor, nn
+
 from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation
+from dltrain.types import Evaluation, Table, Task
+
+VALIDATION = "validation"
+FLUSH_SECONDS = 5
+QUEUE = 1_000
+NOT_HYPER_PARAMETERS = {
+    "name",
+    "output_dir",
+    "device",
+    "callbacks",
+    "data.root",
+    "data.evaluation_batch_size",
+    "trainer.evaluate_every",
+    "trainer.log_every",
+    "trainer.checkpoint_seconds",
+}
 
 
 class TensorBoard(Callback):
-    """Training curves in the run folder's own event file, validation curves beside them."""
+    """Event files in the run folder, and in its ``validation/`` for the validation curves.
 
-    def __init__(self) -> None:
-        self._writers: dict[str, Any] = {}
+    Both use the same tags, so that TensorBoard draws training and validation on one chart:
+    ``<metric>/by_step`` (training: means of ``log_every`` steps) and ``<metric>/by_epoch``
+    (training: means of an evaluation period). Everything else is in the run folder's own file.
+
+    Figures and tables of the validation split are drawn when ``figure_seconds`` have passed since
+    the last, and at the end; those of the test split at the end.
+    """
+
+    def __init__(self, figure_seconds: float = 60.0) -> None:
+        if figure_seconds < 0:
+            raise ValueError(f"figure_seconds is not negative, got {figure_seconds}")
+        self.figure_seconds = figure_seconds
+        self._folder = Path()
+        self._earlier: list[Path] = []
+        self._files: dict[str, _EventFile] = {}
+        self._waiting: dict[str, tuple[int, Evaluation]] = {}
+        self._last_drawn = 0.0
+        self._step = 0
 
     def start(self, trainer: Trainer) -> None:
-        """Open both event files."""
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-        path = trainer.folder.path
-        self._writers = {
-            "train": EventFileWriter(str(path)),
-            "validation": EventFileWriter(str(path / "validation")),
+        """Open the event files; a new run's begin with its config."""
+        self._folder = trainer.folder.path
+        self._earlier = _event_files(self._folder)
+        self._files = {
+            "train": _EventFile(self._folder),
+            VALIDATION: _EventFile(self._folder / VALIDATION),
         }
+        self._last_drawn = time.monotonic()
+        if not self._earlier:
+            config = (self._folder / "config.yaml").read_text(encoding="utf-8")
+            self._files["train"].text("config", 0, f"```yaml\n{config}\n```")
+            self._files["train"].session_start(_hyper_parameters(yaml.safe_load(config)))
 
     def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
-        """One event."""
-        self._write("train", trainer.step, values)
+        """Metrics under ``<name>/by_step``; learning rate, gradient norm, speed as they are."""
+        self._step = trainer.step
+        scalars = {
+            f"{name}/by_step" if name in trainer.latest else name: value
+            for name, value in values.items()
+        }
+        scalars["samples_per_second"] = trainer.samples_per_second
+        self._files["train"].scalars(trainer.step, scalars)
 
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """One event."""
-        writer = "validation" if split == "validation" else "train"
-        self._write(writer, trainer.step, evaluation.scalars)
+        """Curves at once; figures and tables now and then."""
+        self._step = trainer.step
+        if evaluation.figures or evaluation.tables or evaluation.texts:
+            self._waiting[split] = (trainer.step, evaluation)
+        scalars = evaluation.scalars
+        if split == "test":
+            self._files["train"].scalars(trainer.step, {f"test/{n}": v for n, v in scalars.items()})
+            return
+        file = self._files[split]
+        # An epoch that was cut short counts as one, or its point would cover the last one's.
+        epoch = -(-trainer.step // len(trainer.loaders.train))
+        file.scalars(epoch, {f"{name}/by_epoch": value for name, value in scalars.items()})
+        if split == VALIDATION:
+            file.scalars(trainer.step, {f"{name}/by_step": v for name, v in scalars.items()})
+            if time.monotonic() - self._last_drawn >= self.figure_seconds:
+                self._show()
 
     def end(self, trainer: Trainer, status: str) -> None:
-        """Close both event files."""
-        for writer in self._writers.values():
-            writer.close()
+        """The last figures and tables, the graph, how the session ended."""
+        if not self._files:
+            return  # the run failed before it began
+        if status != "failed":
+            self._show()
+            self._graph(trainer)
+        self._files["train"].session_end(status)
+        for file in self._files.values():
+            file.close()
 
-    def _write(self, writer: str, step: int, values: Mapping[str, float]) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        """How long each event file was, and the last step that is in one."""
+        for file in self._files.values():
+            file.flush()
+        lengths = {
+            path.relative_to(self._folder).as_posix(): path.stat().st_size
+            for path in _event_files(self._folder)
+        }
+        return {"lengths": lengths, "step": self._step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Forget the events since the checkpoint: they will be written again."""
+        for path in self._earlier:
+            length = state["lengths"].get(path.relative_to(self._folder).as_posix())
+            if length is None:
+                path.unlink()
+            elif path.stat().st_size > length:
+                with path.open("r+b") as file:
+                    file.truncate(length)
+        self._step = state["step"]
+        # A TensorBoard that has read those events already drops them when it sees this.
+        for events in self._files.values():
+            events.restart(self._step + 1)
+
+    def _show(self) -> None:
+        """Draw the evaluations that nobody has seen yet."""
+        if not self._waiting:
+            return
+        from dltrain.figures import render
+
+        file = self._files["train"]
+        for split, (step, evaluation) in self._waiting.items():
+            for name, draw in evaluation.figures.items():
+                file.image(f"{split}/figures/{name}", step, render(draw))
+            for name, table in evaluation.tables.items():
+                file.text(f"{split}/tables/{name}", step, _markdown(table))
+            for name, text in evaluation.texts.items():
+                file.text(f"{split}/texts/{name}", step, text)
+        self._waiting.clear()
+        self._last_drawn = time.monotonic()
+
+    def _graph(self, trainer: Trainer) -> None:
+        """Trace one test example; a network that can't be traced costs the graph, not the run."""
+        batch = {name: column[:1] for name, column in next(iter(trainer.loaders.test)).items()}
+        try:
+            self._files["train"].graph(trainer.task, batch)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            note = f"TensorBoard shows no graph: tracing the task's predict gave {reason}"
+            self._files["train"].text("graph", trainer.step, note)
+            print(f"note: {note}")
+
+
+class _EventFile:
+    """A new event file in ``folder``; a thread of its own writes it."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        self._writer = EventFileWriter(str(folder), QUEUE, FLUSH_SECONDS)
+        self.flush, self.close = self._writer.flush, self._writer.close
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """All of ``values`` at ``step``, as one event."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._summary(step, [Summary.Value(tag=t, simple_value=v) for t, v in values.items()])
+
+    def text(self, tag: str, step: int, markdown: str) -> None:
+        """Text that TensorBoard renders."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.text.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        metadata = create_summary_metadata(display_name="", description="")
+        tensor = make_tensor_proto(markdown)
+        self._summary(step, [Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+    def image(self, tag: str, step: int, png: bytes) -> None:
+        """A picture."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # A PNG file has its width and height at bytes 16 and 20, most significant first.
+        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+        self._summary(step, [Summary.Value(tag=tag, image=image)])
+
+    def session_start(self, hyper_parameters: Mapping[str, bool | float | str]) -> None:
+        """One row of the HParams tab.
+
+        No list of all its columns is written: TensorBoard would take the first run's list for
+        every run, and without one it shows whatever any run has.
+        """
+        from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
+
+        info = SessionStartInfo(start_time_secs=time.time())
+        for name, value in hyper_parameters.items():
+            if isinstance(value, bool):
+                info.hparams[name].bool_value = value
+            elif isinstance(value, str):
+                info.hparams[name].string_value = value
+            else:
+                info.hparams[name].number_value = value
+        self._session(SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=info))
+
+    def session_end(self, status: str) -> None:
+        """How the run ended: ``finished``, ``interrupted`` or ``failed``."""
+        from tensorboard.plugins.hparams import api_pb2
+        from tensorboard.plugins.hparams.metadata import SESSION_END_INFO_TAG
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+
+        statuses = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
+        info = SessionEndInfo(
+            status=statuses.get(status, api_pb2.STATUS_UNKNOWN), end_time_secs=time.time()
+        )
+        self._session(SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info))
+
+    def graph(self, task: Task, batch: Mapping[str, Tensor]) -> None:
+        """The operations of ``task.predict`` on ``batch``."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from torch.utils.tensorboard._pytorch_graph import graph
+
+        predict = _Predict(task, list(batch))
+        with torch.no_grad(), warnings.catch_warnings():
+            # Tracing warns of every Python branch on a shape; the graph is only to be looked at.
+            warnings.simplefilter("ignore")
+            definition, _ = graph(predict, tuple(batch.values()))
+        self._writer.add_event(
+            Event(wall_time=time.time(), graph_def=definition.SerializeToString())
+        )
+
+    def restart(self, step: int) -> None:
+        """Events from ``step`` on, written before this one, are void."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+        log = SessionLog(status=SessionLog.START)
+        self._writer.add_event(Event(wall_time=time.time(), step=step, session_log=log))
+
+    def _session(self, tag: str, content: Any) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams.metadata import NULL_TENSOR, create_summary_metadata
+
+        metadata = create_summary_metadata(content)
+        self._summary(0, [Summary.Value(tag=tag, metadata=metadata, tensor=NULL_TENSOR)])
+
+    def _summary(self, step: int, values: list[Any]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        summary = Summary(value=[Summary.Value(tag=n, simple_value=v) for n, v in values.items()])
-        self._writers[writer].add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        summary = Summary(value=values)
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+class _Predict(nn.Module):
+    """``task.predict`` as the function of tensors that tracing asks for."""
+
+    def __init__(self, task: Task, columns: list[str]) -> None:
+        super().__init__()
+        self.task, self._columns = task, columns
+
+    def forward(self, *columns: Tensor) -> Tensor:
+        return self.task.predict(dict(zip(self._columns, columns, strict=True)))
+
+
+def _event_files(folder: Path) -> list[Path]:
+    """Those of a run, with those of its ``validation/``."""
+    pattern = "events.out.tfevents.*"
+    return [*folder.glob(pattern), *(folder / VALIDATION).glob(pattern)]
+
+
+def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """The settings that can change what is learnt, flat: ``optimizer.lr``, ``model`` (its class).
+
+    Lists become text; what is null is left out.
+    """
+    flat: dict[str, bool | float | str] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if key == "_target_":
+            flat[prefix.removesuffix(".")] = value.rpartition(".")[2]
+        elif isinstance(value, Mapping):
+            flat |= _hyper_parameters(value, f"{name}.")
+        elif value is not None:
+            flat[name] = value if isinstance(value, bool | float | int | str) else str(value)
+    return {
+        n: v
+        for n, v in flat.items()
+        if n.partition(".")[0] not in NOT_HYPER_PARAMETERS and n not in NOT_HYPER_PARAMETERS
+    }
+
+
+def _markdown(table: Table) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
+
+
+def _cell(value: str | int | float) -> str:
+    shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+    return shown.replace("|", "\\|")
