@@ -1,0 +1,243 @@
+"""A run that was interrupted and resumed ends with the same bytes as one that never was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dltrain import run
+from dltrain.errors import UserError
+from dltrain.tasks.classification import Classification
+from tests.conftest import Compose
+
+# Six batches an epoch, three epochs; everything that is random or carries state is on.
+SETTINGS = (
+    "callbacks=[early_stopping]",
+    "callbacks.early_stopping.patience=50",
+    "model.dropout=0.5",
+    "data.augment.shift=1",
+    "data.augment.rotate=10",
+    "data.limit=200",
+    "data.batch_size=32",
+    "optimizer=adam",
+    "schedule=onecycle",
+    "regularizer=[l1,max_norm]",
+    "trainer.epochs=3",
+    "trainer.evaluate_every=1",
+    "trainer.log_every=4",
+    "trainer.accumulate=2",
+    "trainer.clip_norm=1",
+    "device=cpu",
+)
+STEPS = 18
+
+
+@pytest.fixture
+def uninterrupted(compose: Compose, tmp_path: Path) -> Path:
+    return trained(compose, tmp_path / "uninterrupted")
+
+
+def trained(compose: Compose, output_dir: Path) -> Path:
+    run.train(compose(*SETTINGS, f"output_dir={output_dir}"))
+    return (output_dir / "latest").resolve()
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Send this process a signal in the middle of training step ``step``."""
+    whole_step = Classification.train_step
+    done = 0
+
+    def train_step(self: Classification, *arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == step:
+            os.kill(os.getpid(), number)
+        return whole_step(self, *arguments)
+
+    monkeypatch.setattr(Classification, "train_step", train_step)
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    for name in ("metrics.csv", "tables/test_per_class.csv"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    states = [torch.load(p / "checkpoints" / "last.pt", weights_only=True) for p in (one, other)]
+    for part in ("task", "optimize", "random", "history", "step", "epoch", "results", "callbacks"):
+        assert_same(states[0][part], states[1][part], part)
+    bests = [torch.load(p / "checkpoints" / "best.pt", weights_only=True) for p in (one, other)]
+    assert_same(bests[0]["task"], bests[1]["task"], "best")
+
+
+def assert_same(one: Any, other: Any, where: str) -> None:
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key, value in one.items():
+            assert_same(value, other[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    else:
+        assert one == other, where
+
+
+# In the first epoch, at its last step, in the middle of an accumulation, at the run's last step.
+@pytest.mark.parametrize("step", [1, 6, 11, STEPS])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_and_a_resume_leave_no_trace(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    uninterrupted: Path,
+    step: int,
+    number: signal.Signals,
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, step, number)
+        summary = run.train(compose(*SETTINGS, f"output_dir={tmp_path / 'cut'}"))
+    assert (summary["status"], summary["signal"]) == ("interrupted", number)
+    assert summary["steps"] == step
+
+    resumed = run.resume("latest", tmp_path / "cut")
+    assert (resumed["status"], resumed["steps"]) == ("finished", STEPS)
+    assert_same_end(uninterrupted, (tmp_path / "cut" / "latest").resolve())
+
+
+def test_two_interruptions_leave_no_trace(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 5, signal.SIGTERM)
+        run.train(compose(*SETTINGS, f"output_dir={tmp_path / 'cut'}"))
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 4, signal.SIGTERM)
+        assert run.resume("latest", tmp_path / "cut")["steps"] == 9
+    run.resume("latest", tmp_path / "cut")
+    assert_same_end(uninterrupted, (tmp_path / "cut" / "latest").resolve())
+
+
+@pytest.mark.slow
+def test_kill_9_and_a_resume_leave_no_trace(
+    compose: Compose, tmp_path: Path, uninterrupted: Path
+) -> None:
+    output_dir = tmp_path / "killed"
+    # A checkpoint after every second or so of steps, so that work after it is lost and redone.
+    command = [sys.executable, "-m", "dltrain", *SETTINGS, f"output_dir={output_dir}"]
+    process = subprocess.Popen(
+        [*command, "trainer.checkpoint_seconds=0"], stdout=subprocess.DEVNULL
+    )
+    metrics = output_dir / "latest" / "metrics.csv"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text().count("validation,loss") >= 1):
+        assert process.poll() is None, "it ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    folder = (output_dir / "latest").resolve()
+    assert '"status": "running"' in (folder / "summary.json").read_text()
+    # What a kill in the middle of writing leaves: rows that no checkpoint knows of.
+    with (folder / "metrics.csv").open("a") as file:
+        file.write("999,9,steps,loss,half a ro")
+
+    assert run.resume(str(folder), output_dir)["status"] == "finished"
+    assert_same_end(uninterrupted, folder)
+
+
+def test_a_finished_run_is_not_resumed(compose: Compose, tmp_path: Path) -> None:
+    trained(compose, tmp_path)
+    before = (tmp_path / "latest" / "metrics.csv").read_bytes()
+    with pytest.raises(UserError, match="is finished"):
+        run.resume("latest", tmp_path)
+    assert (tmp_path / "latest" / "metrics.csv").read_bytes() == before
+
+
+def test_a_running_run_is_not_resumed_by_another(compose: Compose, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dltrain", "callbacks=none", f"output_dir={tmp_path}"]
+    process = subprocess.Popen([*command, "trainer.epochs=100000"], stdout=subprocess.DEVNULL)
+    try:
+        while not (tmp_path / "latest" / "summary.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        with pytest.raises(UserError, match="still running"):
+            run.resume("latest", tmp_path)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_early_stopping_survives_a_resume(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = (
+        *SETTINGS,
+        "callbacks.early_stopping.patience=2",
+        "callbacks.early_stopping.min_delta=1",  # more than accuracy can gain
+        "trainer.epochs=9",
+    )
+    whole = run.train(compose(*patient, f"output_dir={tmp_path / 'whole'}"))
+    assert whole["epochs"] == 3
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 14, signal.SIGTERM)
+        run.train(compose(*patient, f"output_dir={tmp_path / 'cut'}"))
+    assert run.resume("latest", tmp_path / "cut")["epochs"] == 3
+    assert_same_end((tmp_path / "whole/latest").resolve(), (tmp_path / "cut/latest").resolve())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "checkpoints/last.pt").unlink(), "does not exist"),
+        (lambda folder: (folder / "checkpoints/last.pt").write_bytes(b"no"), "cannot be read"),
+        (lambda folder: (folder / "config.yaml").write_text("a: ["), "cannot be read"),
+        (lambda folder: (folder / "config.yaml").unlink(), "not a run folder"),
+        (lambda folder: (folder / "summary.json").write_text("{"), "cannot be read"),
+    ],
+)
+def test_an_unreadable_run_is_one_message(
+    compose: Compose,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: Any,
+    message: str,
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2, signal.SIGTERM)
+        folder = trained(compose, tmp_path)
+    damage(folder)
+    with pytest.raises(UserError, match=message):
+        run.resume(str(folder), tmp_path)
+
+
+def test_a_strangers_run_can_name_no_foreign_package(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2, signal.SIGTERM)
+        folder = trained(compose, tmp_path)
+    config = folder / "config.yaml"
+    config.write_text(
+        config.read_text().replace("dltrain.models.lenet.LeNet5", "antigravity.Model")
+    )
+    with pytest.raises(UserError, match="DLTRAIN_PACKAGES=antigravity"):
+        run.resume(str(folder), tmp_path)
+    assert "antigravity" not in sys.modules
+
+
+def test_load_gives_the_trained_network(compose: Compose, tmp_path: Path) -> None:
+    folder = trained(compose, tmp_path)
+    task = run.load(folder)
+    last = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["task"]
+    assert all(torch.equal(value, last[name]) for name, value in task.state_dict().items())
+    assert task.predict({"input": torch.zeros(3, 1, 8, 8)}).shape == (3, 10)
+    assert not task.training
