@@ -1,0 +1,132 @@
+"""Tasks: each learns one batch by heart, by moving everything it was given to move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dltrain import run
+from dltrain.tasks.classification import Classification
+from dltrain.types import Batch, Task
+from tests.conftest import REPOSITORY, Compose, Train
+
+# What trains each task here, the steps that suffice, and the loss they must reach.
+EXAMPLES = {
+    "classification": (["model=mlp", "model.hidden=[32]", "data=digits", "data.batch_size=16"], 60),
+    "regression": (["model=linreg", "data=line"], 300),
+}
+LOSS = 0.02
+
+
+def first_batch(overrides: list[str], compose: Compose) -> tuple[Task, Batch]:
+    """A task as it begins, and the batch that an overfitting run of it trains on."""
+    parts = run.assemble(compose("callbacks=none", "device=cpu", *overrides))
+    loaders = parts.source.loaders(parts.device, seed=0)
+    loaders.train.set_epoch(0)
+    return parts.task, next(iter(loaders.train))
+
+
+def test_every_task_has_its_example_here() -> None:
+    files = {path.stem for path in (REPOSITORY / "configs" / "task").glob("*.yaml")}
+
+    assert files - {"none"} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_task_learns_one_batch_by_heart_and_moves_every_group(
+    name: str, train: Train, compose: Compose
+) -> None:
+    overrides, steps = EXAMPLES[name]
+    untrained, batch = first_batch(overrides, compose)
+
+    trained = train(
+        *overrides,
+        "trainer.overfit=1",
+        f"trainer.steps={steps}",
+        "trainer.evaluate_every=1000",
+        "schedule=constant",
+        *(["optimizer.lr=0.02"] if name == "classification" else []),
+    )
+    learned = run.load(trained.folder)
+
+    assert trained.summary["steps"] == steps
+    with torch.inference_mode():
+        before, after = (task.eval().evaluate([batch]) for task in (untrained, learned))
+    assert before.scalars["loss"] > 10 * LOSS
+    assert after.scalars["loss"] < LOSS
+    for group, parameters in learned.parameter_groups().items():
+        started = untrained.parameter_groups()[group]
+        moved = [not torch.equal(a, b) for a, b in zip(started, parameters, strict=True)]
+        assert moved, group
+        # Pixels that are blank in all of the batch leave their own weights alone, no tensor whole.
+        assert all(moved), group
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_task_answers_for_each_example(name: str, compose: Compose) -> None:
+    task, batch = first_batch(EXAMPLES[name][0], compose)
+
+    with torch.inference_mode():
+        answers = task.eval().predict({"input": batch["input"]})
+        alone = task.predict({"input": batch["input"][:1]})
+
+    assert len(answers) == len(batch["input"])
+    torch.testing.assert_close(alone, answers[:1])
+    assert answers.shape[1:] == {"classification": (10,), "regression": (1,)}[name]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_task_is_judged_by_a_metric_that_it_reports(name: str, compose: Compose) -> None:
+    task, batch = first_batch(EXAMPLES[name][0], compose)
+    asked: list[str] = []
+
+    def optimize(loss: torch.Tensor, name: str = "model") -> None:
+        assert loss.ndim == 0
+        assert loss.requires_grad
+        asked.append(name)
+
+    metrics = task.train_step(batch, optimize)
+    with torch.inference_mode():
+        evaluation = task.eval().evaluate([batch])
+
+    assert task.monitor.name in evaluation.scalars
+    assert set(metrics) <= set(evaluation.scalars)
+    assert set(asked) == set(task.parameter_groups())
+    for value in metrics.values():
+        assert value.ndim == 0
+        assert not value.requires_grad
+
+
+def test_what_improves_is_decided_by_the_monitor() -> None:
+    lower, higher = Task.monitor, Classification.monitor
+    nan = float("nan")
+
+    assert lower.better(1.0, 2.0)
+    assert not lower.better(2.0, 1.0)
+    assert higher.better(2.0, 1.0)
+    assert not higher.better(1.0, 2.0)
+    for monitor in (lower, higher):
+        assert monitor.better(1.0, None)
+        assert not monitor.better(1.0, 1.0)
+        assert not monitor.better(nan, None)
+        assert not monitor.better(nan, 1.0)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_an_impossible_label_smoothing_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="label_smoothing"):
+        Classification(torch.nn.Linear(1, 2), ["a", "b"], label_smoothing=share)
+
+
+def test_a_run_can_be_loaded_and_asked_again(train: Train, tmp_path: Path) -> None:
+    trained = train("model=linreg", "data=line")
+    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
+
+    with torch.no_grad():
+        answers = task.predict({"input": torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0]])})
+
+    assert trained.summary["status"] == "finished"
+    assert not task.training
+    assert answers.flatten().tolist() == pytest.approx([2, 4, 6, 8, 20], abs=1e-3)
