@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -43,21 +44,34 @@ def mnist_root() -> str:
     return str(beside)
 
 
+@pytest.fixture(scope="session")
+def composed() -> dict[tuple[str | None, ...], dict[str, Any]]:
+    """What was composed before: many tests train the same few configs, and Hydra takes its time."""
+    return {}
+
+
 @pytest.fixture
-def compose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compose:
+def compose(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    composed: dict[tuple[str | None, ...], dict[str, Any]],
+) -> Compose:
     """``compose("model=mlp", …)``: the plain config that this command line trains."""
 
-    def composed(*overrides: str) -> dict[str, Any]:
-        jobs: list[composition.Job] = []
-        with monkeypatch.context() as patch:
-            # Hydra reads sys.argv and the working directory, and leaves its mark on all three.
-            patch.setattr(sys, "argv", ["dltrain"])
-            patch.setenv("HYDRA_FULL_ERROR", "1")
-            patch.chdir(tmp_path)
-            composition.launch(overrides, jobs.append)
-        return jobs[0].config
+    def compose_or_recall(*overrides: str) -> dict[str, Any]:
+        key = (os.environ.get("DLTRAIN_DATA"), *overrides)
+        if key not in composed:
+            jobs: list[composition.Job] = []
+            with monkeypatch.context() as patch:
+                # Hydra reads sys.argv and the working directory, and leaves its mark on all three.
+                patch.setattr(sys, "argv", ["dltrain"])
+                patch.setenv("HYDRA_FULL_ERROR", "1")
+                patch.chdir(tmp_path)
+                composition.launch(overrides, jobs.append)
+            composed[key] = jobs[0].config
+        return copy.deepcopy(composed[key])
 
-    return composed
+    return compose_or_recall
 
 
 @pytest.fixture
@@ -68,8 +82,8 @@ def train(compose: Compose, tmp_path: Path) -> Train:
         from dltrain import run
 
         output_dir = tmp_path / "outputs"
-        config = compose("callbacks=none", f"output_dir={output_dir}", "device=cpu", *overrides)
-        summary = run.train(config, overrides)
+        config = compose("callbacks=none", "device=cpu", *overrides)
+        summary = run.train({**config, "output_dir": str(output_dir)}, overrides)
         return Trained(summary, (output_dir / "latest").resolve())
 
     return trained
