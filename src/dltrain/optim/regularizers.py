@@ -52,9 +52,8 @@ class MaxNorm(Regularizer):
     def after_step(self, weights: Sequence[Tensor]) -> None:
         """Project each weight matrix, unit by unit."""
         for weight in weights:
-            rows = weight.flatten(1)
-            norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-            rows.mul_((self.limit / norms.clamp_min(1e-12)).clamp_max(1.0))
+            norms = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
+            weight.mul_((self.limit / norms.clamp_min(1e-12)).clamp_max(1.0))
 
 
 def _not_negative(strength: float) -> float:

@@ -1,0 +1,298 @@
+"""Optimizers and regularizers, through whole runs, against their formulas written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dltrain import run
+from dltrain.build import OWN_PACKAGES
+from dltrain.optim.regularizers import L1, L2, ElasticNet, MaxNorm
+from dltrain.types import Batch, Task
+from tests.conftest import REPOSITORY, Compose, Train
+
+LR = 0.01
+STEPS = 4
+SMALL = (
+    "model=mlp",
+    "model.hidden=[8]",
+    "model.activation=tanh",
+    "data=digits",
+    "data.limit=64",
+    "data.batch_size=16",
+    "data.validation=0",
+    "schedule=constant",
+    f"optimizer.lr={LR}",
+    f"trainer.steps={STEPS}",
+    "trainer.evaluate_every=100",
+)
+
+Memory = dict[str, Tensor]
+Change = Callable[[Tensor, Memory, int], Tensor]
+
+
+def sgd(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    return -LR * gradient
+
+
+def momentum(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    memory["v"] = 0.9 * memory.get("v", torch.zeros_like(gradient)) + gradient
+    return -LR * memory["v"]
+
+
+def nesterov(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    momentum(gradient, memory, step)
+    return -LR * (gradient + 0.9 * memory["v"])
+
+
+def adagrad(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    memory["s"] = memory.get("s", torch.zeros_like(gradient)) + gradient**2
+    return -LR * gradient / (memory["s"].sqrt() + 1e-10)
+
+
+def rmsprop(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    memory["s"] = 0.99 * memory.get("s", torch.zeros_like(gradient)) + 0.01 * gradient**2
+    return -LR * gradient / (memory["s"].sqrt() + 1e-8)
+
+
+def adam(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    memory["m"] = 0.9 * memory.get("m", torch.zeros_like(gradient)) + 0.1 * gradient
+    memory["s"] = 0.999 * memory.get("s", torch.zeros_like(gradient)) + 0.001 * gradient**2
+    mean, square = memory["m"] / (1 - 0.9**step), memory["s"] / (1 - 0.999**step)
+    return -LR * mean / (square.sqrt() + 1e-8)
+
+
+FORMULAS: dict[str, Change] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": nesterov,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adam,
+}
+# Of the gradient's own kind everywhere but in AdamW, where decay shrinks the weight itself.
+DECOUPLED = {"adamw"}
+
+
+def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
+    """The untrained task and the first epoch's batches of the run that ``overrides`` describe."""
+    parts = run.assemble(compose("callbacks=none", "device=cpu", *SMALL, *overrides))
+    loaders = parts.source.loaders(parts.device, seed=0)
+    loaders.train.set_epoch(0)
+    return parts.task, list(loaders.train)
+
+
+def loss_of(task: Task, batch: Batch) -> Tensor:
+    return functional.cross_entropy(task.predict(batch), batch["target"])
+
+
+def by_hand(
+    task: Task,
+    batches: Sequence[Batch],
+    change: Change,
+    penalty: Callable[[Sequence[Tensor]], Tensor] | None = None,
+    decay: float = 0.0,
+    decoupled: bool = False,
+) -> list[Tensor]:
+    """Train with ``change`` and autograd alone; return the parameters."""
+    parameters = list(task.parameters())
+    memories: list[Memory] = [{} for _ in parameters]
+    weights = [p for p in parameters if p.ndim > 1]
+    for step, batch in enumerate(batches, start=1):
+        loss = loss_of(task, batch)
+        if penalty is not None:
+            loss = loss + penalty(weights)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient, memory in zip(parameters, gradients, memories, strict=True):
+                decaying = decay if parameter.ndim > 1 else 0.0
+                whole = gradient if decoupled else gradient + decaying * parameter
+                moved = change(whole, memory, step)
+                parameter.mul_(1 - LR * decaying if decoupled else 1.0).add_(moved)
+    return [p.detach() for p in parameters]
+
+
+def weights_after(train: Train, *overrides: str) -> list[Tensor]:
+    learned = run.load(train(*SMALL, *overrides).folder)
+    return [p.detach() for p in learned.parameters()]
+
+
+def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6)
+
+
+def test_every_optimizer_has_its_formula_here() -> None:
+    files = {path.stem for path in (REPOSITORY / "configs" / "optimizer").glob("*.yaml")}
+
+    assert files == set(FORMULAS)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_every_optimizer_follows_its_formula_with_decay_on_weights_alone(
+    name: str, compose: Compose, train: Train
+) -> None:
+    overrides = (f"optimizer={name}", "optimizer.weight_decay=0.3")
+    task, batches = beginning(compose, *overrides)
+
+    expected = by_hand(task, batches, FORMULAS[name], decay=0.3, decoupled=name in DECOUPLED)
+
+    assert_same(weights_after(train, *overrides), expected)
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_l2_is_half_the_squared_weights_in_the_loss_under_every_optimizer(
+    name: str, compose: Compose, train: Train
+) -> None:
+    decay = 0.1 if name in DECOUPLED else 0.0
+    overrides = (
+        f"optimizer={name}",
+        f"optimizer.weight_decay={decay}",
+        "regularizer=l2",
+        "regularizer.l2.strength=0.3",
+    )
+    task, batches = beginning(compose, *overrides)
+
+    expected = by_hand(
+        task,
+        batches,
+        FORMULAS[name],
+        penalty=lambda weights: 0.3 / 2 * sum(w.pow(2).sum() for w in weights),
+        decay=decay,
+        decoupled=name in DECOUPLED,
+    )
+
+    assert_same(weights_after(train, *overrides), expected)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "penalty"),
+    [
+        (
+            ("regularizer=l1", "regularizer.l1.strength=0.02"),
+            lambda weights: 0.02 * sum(w.abs().sum() for w in weights),
+        ),
+        (
+            ("regularizer=elastic_net", "regularizer.elastic_net={l1:0.02,l2:0.3}"),
+            lambda weights: sum(0.02 * w.abs().sum() + 0.15 * w.pow(2).sum() for w in weights),
+        ),
+        (
+            ("regularizer=[l1,l2]", "regularizer.l1.strength=0.02", "regularizer.l2.strength=0.3"),
+            lambda weights: sum(0.02 * w.abs().sum() + 0.15 * w.pow(2).sum() for w in weights),
+        ),
+    ],
+    ids=["l1", "elastic_net", "l1 and l2"],
+)
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_penalties_are_what_autograd_makes_of_them(
+    name: str,
+    overrides: tuple[str, ...],
+    penalty: Callable[[Sequence[Tensor]], Tensor],
+    compose: Compose,
+    train: Train,
+) -> None:
+    overrides = (f"optimizer={name}", "optimizer.weight_decay=0", *overrides)
+    task, batches = beginning(compose, *overrides)
+
+    expected = by_hand(task, batches, FORMULAS[name], penalty=penalty)
+
+    assert_same(weights_after(train, *overrides), expected)
+
+
+@pytest.mark.parametrize(
+    "held_back",
+    [
+        ("optimizer.weight_decay=0.5",),
+        ("regularizer=l1", "regularizer.l1.strength=0.5"),
+        ("regularizer=l2", "regularizer.l2.strength=0.5"),
+        ("regularizer=elastic_net", "regularizer.elastic_net={l1:0.5,l2:0.5}"),
+        ("regularizer=max_norm", "regularizer.max_norm.limit=0.1"),
+        ("optimizer=adamw", "optimizer.weight_decay=0.5"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_biases_and_norms_are_never_held_back(held_back: tuple[str, ...], train: Train) -> None:
+    plain = ("optimizer=adamw" if held_back[0] == "optimizer=adamw" else "optimizer=sgd",)
+    common = ("model.batch_norm=true", "trainer.steps=1")
+
+    free = weights_after(train, *plain, "optimizer.weight_decay=0", *common)
+    held = weights_after(train, *plain, *common, *held_back)
+
+    for without, under in zip(free, held, strict=True):
+        assert torch.equal(without, under) == (without.ndim == 1), without.shape
+
+
+def test_max_norm_keeps_every_unit_in_its_ball_and_short_ones_as_they_are(train: Train) -> None:
+    free = weights_after(train, "optimizer=sgd", "trainer.steps=1")
+    limit = float(free[0].norm(dim=1).median())
+    held = weights_after(
+        train,
+        "optimizer=sgd",
+        "trainer.steps=1",
+        "regularizer=max_norm",
+        f"regularizer.max_norm.limit={limit}",
+    )
+
+    before, after = free[0].norm(dim=1), held[0].norm(dim=1)
+    assert bool((before > limit).any())
+    assert bool((before < limit).any())
+    torch.testing.assert_close(after, before.clamp(max=limit))
+    assert torch.equal(held[0][before < limit], free[0][before < limit])
+    directions = functional.cosine_similarity(held[0], free[0])
+    torch.testing.assert_close(directions, torch.ones(8))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_max_norm_takes_a_kernel_as_one_unit_in_any_memory_layout(
+    layout: torch.memory_format,
+) -> None:
+    weight = torch.full((2, 3, 5, 5), 0.1).contiguous(memory_format=layout)
+    weight[1] *= 10
+
+    with torch.no_grad():
+        MaxNorm(1.0).after_step([weight])
+
+    norms = weight.flatten(1).norm(dim=1)
+    assert norms.tolist() == pytest.approx([0.1 * 75**0.5, 1.0])
+
+
+def test_a_unit_of_zeros_stays_zero_under_max_norm() -> None:
+    weight = torch.zeros(2, 3)
+
+    MaxNorm(1.0).after_step([weight])
+
+    assert not weight.any()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: L1(-1.0),
+        lambda: L2(-1.0),
+        lambda: ElasticNet(l1=-1.0),
+        lambda: ElasticNet(l2=-1.0),
+        lambda: MaxNorm(0.0),
+    ],
+)
+def test_impossible_strengths_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(ValueError, match=r"negative|above 0"):
+        make()
+
+
+def test_dropout_as_a_regularizer_sets_the_models_own(compose: Compose) -> None:
+    task, _ = beginning(compose, "regularizer=[l2,dropout]")
+
+    assert [m.p for m in task.modules() if isinstance(m, torch.nn.Dropout)] == [0.5]
+
+
+def test_label_smoothing_as_a_regularizer_sets_the_tasks_own(compose: Compose) -> None:
+    config = compose("regularizer=label_smoothing")
+
+    assert config["task"]["label_smoothing"] == 0.1
+    assert config["regularizer"] == {}
+    run.assemble(config, OWN_PACKAGES)
