@@ -53,7 +53,7 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     classes = len(class_names)
     support = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(support, 1)
-    side = min(16.0, 3.0 + 0.36 * classes)
+    side = min(16.0, 2.6 + 0.32 * classes)
     figure = _figure(side + 1.3, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=1))
@@ -105,9 +105,9 @@ def draw_predictions(
         images = images.mean(axis=3, keepdims=True)
     columns = min(count, max(4, math.ceil(math.sqrt(count))))
     rows = math.ceil(count / columns)
-    ratio, gap, caption = height / width, 0.12, 0.36
+    ratio, gap, caption = height / width, 0.16, 0.42
     pitch = ratio + caption + gap
-    inches = 1.45
+    inches = 1.2
     figure = Figure(figsize=(inches * columns * (1 + gap), inches * rows * pitch + 0.1))
     # One pair of axes for all pictures: creating a pair for each takes several times as long.
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
@@ -123,8 +123,8 @@ def draw_predictions(
         wrong = predicted != target
         if wrong:
             axes.add_patch(Rectangle((left, top), 1, ratio, fill=False, edgecolor=RED, linewidth=3))
-        said = f"{_shortened(class_names[predicted])}  {chance[predicted]:.0%}"
-        truth = f"\ntrue: {_shortened(class_names[target])}" if wrong else ""
+        said = f"{_shortened(class_names[predicted], 13)} ({chance[predicted]:.0%})"
+        truth = f"\ntrue: {_shortened(class_names[target], 13)}" if wrong else ""
         axes.text(
             left + 0.5, top + ratio + 0.04, said + truth, ha="center", va="top",
             color=RED if wrong else "black", fontsize=9, linespacing=1.15,

@@ -24,7 +24,11 @@ NOT_HYPER_PARAMETERS = {
     "device",
     "callbacks",
     "data.root",
+    "data.mean",
+    "data.std",
+    "data.augment._target_",
     "data.evaluation_batch_size",
+    "trainer._target_",
     "trainer.evaluate_every",
     "trainer.log_every",
     "trainer.checkpoint_seconds",
@@ -57,10 +61,9 @@ class TensorBoard(Callback):
         """Open the event files; a new run's begin with its config."""
         self._folder = trainer.folder.path
         self._earlier = _event_files(self._folder)
-        self._files = {
-            "train": _EventFile(self._folder),
-            VALIDATION: _EventFile(self._folder / VALIDATION),
-        }
+        self._files = {"train": _EventFile(self._folder)}
+        if trainer.loaders.validation is not None:
+            self._files[VALIDATION] = _EventFile(self._folder / VALIDATION)
         self._last_drawn = time.monotonic()
         if not self._earlier:
             config = (self._folder / "config.yaml").read_text(encoding="utf-8")
@@ -234,6 +237,9 @@ class _EventFile:
             # Tracing warns of every Python branch on a shape; the graph is only to be looked at.
             warnings.simplefilter("ignore")
             definition, _ = graph(predict, tuple(batch.values()))
+        for node in definition.node:
+            node.name = _without_wrapper(node.name, task)
+            node.input[:] = [_without_wrapper(name, task) for name in node.input]
         self._writer.add_event(
             Event(wall_time=time.time(), graph_def=definition.SerializeToString())
         )
@@ -271,6 +277,11 @@ class _Predict(nn.Module):
         return self.task.predict(dict(zip(self._columns, columns, strict=True)))
 
 
+def _without_wrapper(node: str, task: Task) -> str:
+    """The name without :class:`_Predict` and the task, in which everything would be boxed twice."""
+    return node.removeprefix("_Predict/").removeprefix(f"{type(task).__name__}[task]/")
+
+
 def _event_files(folder: Path) -> list[Path]:
     """Those of a run, with those of its ``validation/``."""
     pattern = "events.out.tfevents.*"
@@ -285,17 +296,15 @@ def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, 
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if key == "_target_":
-            flat[prefix.removesuffix(".")] = value.rpartition(".")[2]
-        elif isinstance(value, Mapping):
+        if name in NOT_HYPER_PARAMETERS or value is None:
+            continue
+        if isinstance(value, Mapping):
             flat |= _hyper_parameters(value, f"{name}.")
-        elif value is not None:
+        elif key == "_target_":
+            flat[prefix.removesuffix(".")] = value.rpartition(".")[2]
+        else:
             flat[name] = value if isinstance(value, bool | float | int | str) else str(value)
-    return {
-        n: v
-        for n, v in flat.items()
-        if n.partition(".")[0] not in NOT_HYPER_PARAMETERS and n not in NOT_HYPER_PARAMETERS
-    }
+    return flat
 
 
 def _markdown(table: Table) -> str:
