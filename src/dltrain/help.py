@@ -21,19 +21,20 @@ GROUPS = (
 HEAD = """\
 dltrain trains deep-learning models from the command line.
 
-  dltrain                                     LeNet-5 on bundled digits, no network
+  dltrain                                     LeNet-5 on bundled digits
   dltrain model=lenet5 data=mnist             choose a file of each group below
   dltrain optimizer.lr=0.01 trainer.epochs=5  change any value
-  dltrain -m model=lenet5,mlp seed=1,2,3      every combination, means over seeds
+  dltrain -m model=lenet5,mlp seed=1,2,3      all combinations, means over seeds
   dltrain experiment=lenet5_mnist             a recipe
-  dltrain resume RUN                          go on with a run; RUN: its folder, or latest
+  dltrain resume RUN                          RUN: a run's folder, or latest
   tensorboard --logdir outputs                look at the runs
 
 Options
   --cfg job            show the composed config, train nothing
   --config-dir DIR     your own config files; they win over the built-in ones
   -m, --multirun       run every combination of comma-separated values
-  --version, --help    eval "$(dltrain -sc install=bash)" completes keys and choices
+  -sc install=bash     for eval "$(...)": the shell completes keys and choices
+  --version, --help
 
 """
 

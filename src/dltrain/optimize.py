@@ -6,7 +6,6 @@ once, for every task.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +20,20 @@ _NORMS = (
     nn.GroupNorm,
     nn.RMSNorm,
 )
+
+# Those whose weight decay adds weight_decay * w to the gradient. Others shrink the weight itself
+# (AdamW, Adafactor, Muon), and of one that is not from torch nobody can know.
+_COUPLED = {
+    torch.optim.ASGD,
+    torch.optim.Adadelta,
+    torch.optim.Adagrad,
+    torch.optim.Adam,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.SGD,
+}
 
 
 class Optimize:
@@ -68,13 +81,16 @@ class Optimize:
 
     def _update(self, loss: Tensor, name: str) -> None:
         optimizer, weights = self.optimizers[name], self._weights[name]
-        for regularizer in self._regularizers:
+        # A group of biases alone has nothing to regularize.
+        regularizers = self._regularizers if weights else []
+        for regularizer in regularizers:
             penalty = regularizer.penalty(weights)
             if penalty is not None:
                 loss = loss + penalty
         parameters = self._parameters[name]
         # inputs= keeps a loss over one network from filling the gradients of another.
-        inputs = parameters if len(self.optimizers) > 1 else None
+        several = len(self.optimizers) > 1
+        inputs = [p for p in parameters if p.requires_grad] if several else None
         (loss / self.accumulate if self.accumulate > 1 else loss).backward(inputs=inputs)
         self._calls[name] += 1
         if self._calls[name] % self.accumulate and not self.flush:
@@ -86,9 +102,9 @@ class Optimize:
             self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
         optimizer.step()
         optimizer.zero_grad()
-        if self._regularizers:
+        if regularizers:
             with torch.no_grad():
-                for regularizer in self._regularizers:
+                for regularizer in regularizers:
                     regularizer.after_step(weights)
 
     def set_multiplier(self, multiplier: float) -> None:
@@ -147,16 +163,14 @@ def with_decay_where_exact(
 
     An L2 penalty costs nothing inside an optimizer that adds ``weight_decay * w`` to the
     gradient. One with decoupled decay (AdamW; Loshchilov and Hutter 2019) does something
-    else, so there the penalty joins the loss.
+    else, so there, and in any that is not known, the penalty joins the loss.
     """
     decay = float(settings.get("weight_decay", 0.0))
     left = list(regularizers)
     l2 = sum(regularizer.weight_decay for regularizer in left)
     if not l2:
         return decay, left
-    takes_decay = "weight_decay" in inspect.signature(optimizer).parameters
-    decoupled = optimizer is torch.optim.AdamW or settings.get("decoupled_weight_decay", False)
-    if takes_decay and not decoupled:
+    if optimizer in _COUPLED and not settings.get("decoupled_weight_decay", False):
         return decay + l2, left
     return decay, [*left, _L2Penalty(l2)]
 

@@ -175,10 +175,12 @@ def _seed(seed: int, deterministic: bool) -> None:
 
 def _load(config: Config, parts: Parts) -> Loaders:
     loaders = parts.source.loaders(parts.device, config["seed"])
-    if not parts.trainer.overfit:
-        return loaders
-    train = FirstBatches(loaders.train, parts.trainer.overfit)
-    return Loaders(train, loaders.validation, loaders.test)
+    if parts.trainer.overfit:
+        train = FirstBatches(loaders.train, parts.trainer.overfit)
+        loaders = Loaders(train, loaders.validation, loaders.test)
+    for callback in parts.callbacks:
+        callback.check(loaders)
+    return loaders
 
 
 def _optimization(config: Config, parts: Parts, loaders: Loaders) -> tuple[Optimize, Schedule]:

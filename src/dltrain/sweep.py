@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = "results.csv"
+METRICS_SHOWN = 2
 
 
 def create(output_dir: Path) -> Path:
@@ -43,34 +44,43 @@ def add(folder: Path, overrides: Sequence[str], summary: Mapping[str, Any] | Non
 
 
 def report(folder: Path) -> None:
-    """Print the test metrics of every setting as mean ± standard deviation over its seeds."""
+    """Print the test metrics of every setting as mean ± standard deviation over its seeds.
+
+    A setting is named by the overrides in which the runs differ.
+    """
     from rich.console import Console
     from rich.table import Table
 
+    path = folder / RESULTS
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    common = set.intersection(*(set(row["overrides"].split()) for row in rows))
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     failed: dict[str, int] = defaultdict(int)
-    with (folder / RESULTS).open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            words = [w for w in row["overrides"].split() if not w.startswith("seed=")]
-            setting = " ".join(words) or "(defaults)"
-            if row["metric"]:
-                scores[setting][row["metric"]].append(float(row["value"]))
-            else:
-                failed[setting] += 1
-    metrics = list(dict.fromkeys(name for values in scores.values() for name in values))[:4]
+    for row in rows:
+        words = [w for w in row["overrides"].split() if w not in common]
+        setting = " ".join(w for w in words if not w.startswith("seed=")) or "all"
+        if row["metric"]:
+            scores[setting][row["metric"]].append(float(row["value"]))
+        else:
+            failed[setting] += 1
+    metrics = list(dict.fromkeys(name for values in scores.values() for name in values))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("setting", overflow="fold")
-    for name in ("runs", *metrics):
+    for name in ("runs", *metrics[:METRICS_SHOWN]):
         table.add_column(name, justify="right", no_wrap=True)
     for setting in dict.fromkeys([*scores, *failed]):
         by_metric = scores.get(setting, {})
         runs = max((len(values) for values in by_metric.values()), default=0)
-        shown = f"{runs}" + (f" + {failed[setting]} failed" if failed[setting] else "")
-        table.add_row(setting, shown, *(_mean(by_metric.get(name, [])) for name in metrics))
+        shown = f"{runs}" + (f", {failed[setting]} failed" if failed[setting] else "")
+        means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
+        table.add_row(setting, shown, *means)
     console = Console(highlight=False)
-    console.print()
+    console.print("\nTest split, mean ± standard deviation over seeds:")
     console.print(table)
-    console.print(f"Every value: {folder / RESULTS}", highlight=False, soft_wrap=True)
+    console.print(f"Every value: {path}", soft_wrap=True)
 
 
 def _mean(values: Sequence[float]) -> str:

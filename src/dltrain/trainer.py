@@ -38,6 +38,9 @@ class Callback:
     run's callbacks go on where they were.
     """
 
+    def check(self, loaders: Loaders) -> None:
+        """Raise :class:`UserError` where the data cannot give what is needed; no folder yet."""
+
     def start(self, trainer: Trainer) -> None:
         """Before the first step, of a new run or a resumed one; state is loaded after it."""
 

@@ -52,7 +52,7 @@ class Console(Callback):
                 refresh_per_second=REFRESHES_PER_SECOND,
                 transient=True,
             )
-            self._live.start()
+            self._live.start(refresh=True)
 
     def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """A line now and then, where an epoch takes long and there is no bar."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from dltrain.errors import UserError
 from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation, Monitor
+from dltrain.types import Evaluation, Loaders, Monitor
 
 
 class EarlyStopping(Callback):
@@ -33,9 +33,9 @@ class EarlyStopping(Callback):
         self._best: float | None = None
         self._waited = 0
 
-    def start(self, trainer: Trainer) -> None:
+    def check(self, loaders: Loaders) -> None:
         """See that there is something to wait for."""
-        if trainer.loaders.validation is None:
+        if loaders.validation is None:
             raise UserError(
                 "callbacks.early_stopping: there is no validation split to watch; "
                 "set data.validation above 0."

@@ -1,0 +1,202 @@
+"""The commands as a user types them: exit codes, what is printed, what is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Cli
+
+QUICK = ("callbacks=none", "trainer.steps=20", "data.limit=200", "device=cpu")
+
+
+def test_the_run_folder_is_printed_first_and_last(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*QUICK)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    folder = (tmp_path / "outputs" / "latest").resolve().relative_to(tmp_path)
+    assert lines[0] == lines[-1] == f"Run {folder}"
+    assert "61,706" in done.stdout
+    assert "\x1b" not in done.stdout, "no escape codes in a pipe"
+    assert done.stderr == ""
+
+
+def test_a_run_writes_nothing_but_its_folder(cli: Cli, tmp_path: Path) -> None:
+    cli(*QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+    assert sorted(p.name for p in (tmp_path / "outputs").iterdir()) == ["latest", "lenet5-digits"]
+
+
+def test_a_terminal_gets_a_bar_and_still_the_lines(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dltrain", *QUICK],
+        stdout=slave,
+        stderr=slave,
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while chunk := os.read(master, 1 << 16):
+            shown += chunk
+    except OSError:  # the other end is closed: that is how a terminal says end of file
+        pass
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "epoch 1/" in text
+    assert "validation loss" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_an_interruption_saves_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dltrain", "callbacks=none", "trainer.epochs=100000"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch"):
+            break
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == code
+    folder = (tmp_path / "outputs" / "latest").resolve().relative_to(tmp_path)
+    assert f"Go on with: dltrain resume {folder}" in out
+    assert json.loads((tmp_path / folder / "summary.json").read_text())["status"] == "interrupted"
+    assert (tmp_path / folder / "checkpoints" / "last.pt").is_file()
+
+
+def test_three_runs_at_once_get_three_folders(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dltrain", *QUICK]
+    runs = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert {run.wait(timeout=90) for run in runs} == {0}
+    folders = {run.stdout.readline() for run in runs if run.stdout}
+    assert len(folders) == 3
+    assert len(list((tmp_path / "outputs" / "lenet5-digits").iterdir())) == 3
+
+
+@pytest.mark.parametrize("query", ["--help", "--version", "--cfg", "completion"])
+def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
+    """0.5 s is what a user feels; the best of three, for a machine may be busy."""
+    arguments = {"--cfg": ["--cfg", "job"], "completion": ["-sc", "query=bash"]}.get(query, [query])
+    program = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr))\n"
+        "from dltrain.cli import main\n"
+        "main()\n"
+    )
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "COMP_LINE": "dltrain model=le", "COMP_POINT": "16"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        seconds.append(time.perf_counter() - started)
+        assert done.returncode == 0
+        assert done.stderr.strip() == "False", "torch was imported"
+        assert done.stdout
+    assert min(seconds) < 0.5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_every_config_file_in_80_columns(cli: Cli) -> None:
+    from importlib.resources import files
+
+    page = cli("--help").stdout
+    assert max(map(len, page.splitlines())) <= 80
+    tree = files("dltrain.configs")
+    for group in tree.iterdir():
+        if group.is_dir() and not group.name.startswith("_"):
+            assert f"\n{group.name}=" in page
+            for file in group.iterdir():
+                assert f"\n  {file.name.removesuffix('.yaml')} " in page
+
+
+def test_completion_knows_groups_choices_and_keys(cli: Cli) -> None:
+    def complete(line: str) -> set[str]:
+        point = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+        return set(cli("-sc", "query=bash", env=point).stdout.split())
+
+    assert complete("dltrain model=le") == {"model=lenet5"}
+    assert "optimizer.lr=" in complete("dltrain optimizer.l")
+
+
+def test_a_multirun_reports_failures_at_once_and_means_over_seeds(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", "model=mlp,lenet5", "seed=1,2", "optimizer.lr=0.001,oops", *QUICK)
+    assert done.returncode == 2
+    assert done.stderr.count("optimizer.lr: expected a number, got 'oops'") == 4
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    rows = (sweep / "results.csv").read_text().splitlines()
+    assert sum("accuracy" in row for row in rows) == 4
+    assert sum(",failed," in row for row in rows) == 4
+    assert len(list((tmp_path / "outputs" / "mlp-digits").iterdir())) == 2
+    table = done.stdout.partition("mean ± standard deviation")[2]
+    assert table.count(" ± ") == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
+
+
+def test_a_folder_of_ones_own_wins_and_adds(cli: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (own / "model").mkdir(parents=True)
+    (own / "model" / "mlp.yaml").write_text(
+        "# Mine.\n_target_: dltrain.models.mlp.MLP\nhidden: [7]\n"
+    )
+    (own / "model" / "mine.yaml").write_text("# Mine.\n_target_: mynets.Net\nwidth: 5\n")
+    (tmp_path / "mynets.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, input_shape: tuple[int, ...], outputs: int, width: int):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, outputs))\n"
+    )
+    composed = cli("--config-dir", "own", "model=mlp", "--cfg", "job").stdout
+    assert "hidden:\n  - 7\n" in composed
+    done = cli("--config-dir", "own", "model=mine", *QUICK)
+    assert done.returncode == 0, done.stderr
+    assert "mine-digits" in done.stdout
+
+
+def test_nothing_half_written_is_read_while_a_run_goes_on(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "dltrain", "callbacks=none", "trainer.epochs=100000"),
+            "trainer.checkpoint_seconds=0",
+        ],
+        stdout=subprocess.DEVNULL,
+        cwd=tmp_path,
+    )
+    import torch
+
+    folder = tmp_path / "outputs" / "latest"
+    try:
+        while not (folder / "checkpoints" / "last.pt").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        for _ in range(50):
+            assert json.loads((folder / "summary.json").read_text())["status"] == "running"
+            torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,206 @@
+"""A user's mistake is one short message, exit code 2, and nothing on the disk."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dltrain import cli
+from dltrain.tasks.classification import Classification
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DLTRAIN_DATA", raising=False)
+
+
+def refused(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> list[str]:
+    """The lines of the message that a command ends with."""
+    monkeypatch.setattr(sys, "argv", ["dltrain", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert end.value.code == 2, err
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(Path().iterdir()) == [], "a mistake leaves nothing behind"
+    return err.strip().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        # a wrong choice
+        ("model=lenet", ["model=lenet", "'lenet5'"]),
+        ("optimizer=adma", ["optimizer=adma", "'adam'"]),
+        ("regularizer=[l2,l22]", ["regularizer=l22", "l2"]),
+        ("experiment=lenet", ["experiment=lenet", "'lenet5_mnist'"]),
+        # a wrong key, with the right one and the file that defines it
+        ("optimizer.learning_rate=1", ["optimizer.learning_rate", "'optimizer.lr'", "adam.yaml"]),
+        ("lr=1", ["lr:", "'optimizer.lr'"]),
+        ("epochs=3", ["epochs:", "'trainer.epochs'"]),
+        ("batch_size=3", ["batch_size:", "'data.batch_size'"]),
+        ("modle=mlp", ["modle", "'model'"]),
+        ("sede=1", ["sede", "'seed'", "train.yaml"]),
+        ("+optimizer.learning_rate=1", ["optimizer.learning_rate", "'optimizer.lr'"]),
+        # a wrong type
+        ("optimizer.lr=abc", ["optimizer.lr", "a number", "'abc'", "optimizer/adam.yaml"]),
+        ("trainer.epochs=1.5", ["trainer.epochs", "an integer", "1.5"]),
+        ("seed=x", ["seed", "an integer", "'x'"]),
+        ("trainer.deterministic=3", ["trainer.deterministic", "true or false"]),
+        ("data.augment.shift=far", ["data.augment.shift", "a number", "data/digits.yaml"]),
+        # a wrong value
+        ("optimizer.lr=-1", ["optimizer", "-1"]),
+        ("trainer.epochs=0", ["trainer", "epochs", "at least 1"]),
+        ("data.batch_size=0", ["data", "batch_size"]),
+        ("data.limit=99999", ["data.limit", "99999", "1437"]),
+        ("data.validation=1437", ["data.validation", "none to train on"]),
+        ("schedule.warmup_percent=200", ["schedule", "100 per cent"]),
+        ("model.variant=modrn", ["model.variant", "'modern', 1998", "'modrn'"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("device=cuda:99", ["device", "'cuda:99'", "cpu"]),
+        ("device=gpu", ["device", "'gpu'", "cpu"]),
+        ("model._target_=torch.nn.Linnear", ["model._target_", "'Linear'"]),
+        ("task._target_=torch.nn.Linear", ["task._target_", "is not a Task"]),
+        # a command, a word, a thing that cannot be read
+        ("trian", ["trian", "'train'"]),
+        ("resum", ["resum", "'resume'"]),
+        ("model.hidden=[", ["model.hidden=["]),
+        ("model=lenet5,mlp", ["model", "-m"]),
+        ("resume", ["Usage"]),
+    ],
+)
+def test_one_mistake_is_one_message(
+    typed: str,
+    said: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = refused([typed], capsys, monkeypatch)
+    assert len(lines) == 1
+    for words in said:
+        assert words in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["model=lenet5", "data=line"], ["model", "pictures", "(1,)"]),
+        (["model=mlp", "data=line", "task=classification"], ["task", "class_names"]),
+        (["resume", "nowhere"], ["nowhere", "does not exist"]),
+        (["resume", "latest"], ["no run in outputs"]),
+        (["resume", "."], ["not a run folder"]),
+        (["--config-dir", "nowhere"], ["nowhere", "no such folder"]),
+        (["--config-dir"], ["needs a folder"]),
+        (["train", "model"], ["model", "key=value"]),
+        (
+            ["callbacks=early_stopping", "data.validation=0"],
+            ["callbacks.early_stopping", "no validation split"],
+        ),
+        (["model=linreg", "model.dropout=1"], ["model.dropout"]),
+        (["model=linreg", "regularizer=dropout"], ["model.dropout", "no such argument"]),
+        (["task=none"], ["task._target_", "must name a class"]),
+    ],
+)
+def test_what_does_not_fit_together_is_one_message(
+    typed: list[str],
+    said: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = refused(typed, capsys, monkeypatch)
+    assert len(lines) == 1
+    for words in said:
+        assert words in lines[0]
+
+
+def test_all_mistakes_are_told_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [
+        "modle.dropout=1",
+        "optimizer.lr=fast",
+        "trainer.epochs=2.5",
+        "model.variant=2024",
+        "data.batch_size=0",
+        "device=cuda:99",
+        "+schedule.warmup=3",
+    ]
+    lines = refused(typed, capsys, monkeypatch)
+    for key in ("modle.dropout", "optimizer.lr", "trainer.epochs", "model.variant"):
+        assert sum(f"dltrain: {key}:" in line for line in lines) == 1
+    assert len(lines) == len(typed)
+
+
+def test_every_mistake_of_a_sweep_is_told_before_it_starts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = refused(["-m", "model=lenet,mlp,mpl", "optimizer.rl=1,2"], capsys, monkeypatch)
+    assert len(lines) == 3
+
+
+def test_a_file_of_ones_own_is_named_when_it_is_at_fault(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "configs"
+    (own / "optimizer").mkdir(parents=True)
+    (own / "optimizer" / "mine.yaml").write_text("# Mine.\n_target_: torch.optim.SGD\nrate: 1\n")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    (line,) = refused(["--config-dir", str(own), "optimizer=mine"], capsys, monkeypatch)
+    assert "optimizer.rate" in line
+    assert "optimizer/mine.yaml" in line
+
+
+def test_out_of_memory_says_what_to_lower(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    def train_step(self: Classification, *arguments: object) -> None:
+        torch.empty(1 << 60)
+
+    monkeypatch.setattr(Classification, "train_step", train_step)
+    monkeypatch.setattr(sys, "argv", ["dltrain", "callbacks=none"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "Out of memory" in err
+    assert "data.batch_size (now 32" in err
+    assert '"status": "failed"' in Path("outputs/latest/summary.json").read_text()
+
+
+def test_a_loss_that_is_not_finite_names_step_examples_and_checkpoint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ["callbacks=none", "optimizer=sgd", "optimizer.lr=1e9", "data.limit=100"]
+    monkeypatch.setattr(sys, "argv", ["dltrain", *typed, "trainer.log_every=7"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert "not finite at step" in err
+    assert "of the training split" in err
+    assert "Lower optimizer.lr" in err
+    assert not list(Path("outputs/latest/checkpoints").iterdir()), "no checkpoint of bad weights"
+
+
+def test_a_bug_keeps_its_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train_step(self: Classification, *arguments: object) -> None:
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr(Classification, "train_step", train_step)
+    monkeypatch.setattr(sys, "argv", ["dltrain", "callbacks=none"])
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        cli.main()
+    assert '"status": "failed"' in Path("outputs/latest/summary.json").read_text()
