@@ -30,23 +30,28 @@ def create(output_dir: Path) -> Path:
 
 
 def add(folder: Path, overrides: Sequence[str], summary: Mapping[str, Any] | None) -> None:
-    """Append one run's row: overrides, status, metric, value; a failed run has no metrics."""
+    """Append one run's rows (overrides, status, split, metric, value); a failed run has one."""
     path = folder / RESULTS
     new = not path.exists()
-    scores = dict(summary["test"]) if summary else {}
     status = summary["status"] if summary else "failed"
+    scores = [
+        (split, metric, value)
+        for split in ("validation", "test")
+        for metric, value in (summary[split] if summary else {}).items()
+    ]
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if new:
-            writer.writerow(("overrides", "status", "metric", "value"))
-        for metric, value in scores.items() or [("", "")]:
-            writer.writerow((" ".join(overrides), status, metric, value))
+            writer.writerow(("overrides", "status", "split", "metric", "value"))
+        for row in scores or [("", "", "")]:
+            writer.writerow((" ".join(overrides), status, *row))
 
 
 def report(folder: Path) -> None:
-    """Print the test metrics of every setting as mean ± standard deviation over its seeds.
+    """Print the metrics of every setting as mean ± standard deviation over its seeds.
 
-    A setting is named by the overrides in which the runs differ.
+    A setting is named by the overrides in which the runs differ. The metrics are those of the
+    validation split where there is one: a table to choose from must not show the test split.
     """
     from rich.console import Console
     from rich.table import Table
@@ -57,14 +62,16 @@ def report(folder: Path) -> None:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     common = set.intersection(*(set(row["overrides"].split()) for row in rows))
+    splits = {row["split"] for row in rows}
+    split = "validation" if "validation" in splits else "test"
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     failed: dict[str, int] = defaultdict(int)
     for row in rows:
         words = [w for w in row["overrides"].split() if w not in common]
         setting = " ".join(w for w in words if not w.startswith("seed=")) or "all"
-        if row["metric"]:
+        if row["split"] == split:
             scores[setting][row["metric"]].append(float(row["value"]))
-        else:
+        elif not row["split"]:
             failed[setting] += 1
     metrics = list(dict.fromkeys(name for values in scores.values() for name in values))
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -78,7 +85,7 @@ def report(folder: Path) -> None:
         means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
         table.add_row(setting, shown, *means)
     console = Console(highlight=False)
-    console.print("\nTest split, mean ± standard deviation over seeds:")
+    console.print(f"\n{split.capitalize()} split, mean ± standard deviation over seeds:")
     console.print(table)
     console.print(f"Every value: {path}", soft_wrap=True)
 

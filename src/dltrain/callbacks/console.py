@@ -40,10 +40,10 @@ class Console(Callback):
         examples = trainer.loaders.train.examples
         validation, test = trainer.loaders.validation, trainer.loaders.test
         self._say(
-            f"{trainer.device}, {trainer.precision}; {examples:,} training, "
-            f"{validation.examples if validation else 0:,} validation, {test.examples:,} test "
-            f"examples; {trainer.max_steps:,} steps"
+            f"{examples:,} training, {validation.examples if validation else 0:,} validation, "
+            f"{test.examples:,} test examples"
         )
+        self._say(f"{trainer.max_steps:,} steps on {trainer.device} in {trainer.precision}")
         self._table(summarise(trainer.task, next(iter(trainer.loaders.train))))
         if self._rich.is_terminal:
             self._live = Live(

@@ -230,13 +230,17 @@ class _EventFile:
     def graph(self, task: Task, batch: Mapping[str, Tensor]) -> None:
         """The operations of ``task.predict`` on ``batch``."""
         from tensorboard.compat.proto.event_pb2 import Event
-        from torch.utils.tensorboard._pytorch_graph import graph
+        from tensorboard.compat.proto.graph_pb2 import GraphDef
+        from torch.utils.tensorboard._pytorch_graph import parse
 
-        predict = _Predict(task, list(batch))
+        columns = tuple(batch.values())
+        predict = _Predict(task, list(batch)).eval()
         with torch.no_grad(), warnings.catch_warnings():
             # Tracing warns of every Python branch on a shape; the graph is only to be looked at.
             warnings.simplefilter("ignore")
-            definition, _ = graph(predict, tuple(batch.values()))
+            trace = torch.jit.trace(predict, columns, check_trace=False)
+        torch._C._jit_pass_inline(trace.graph)
+        definition = GraphDef(node=parse(trace.graph, trace, columns))
         for node in definition.node:
             node.name = _without_wrapper(node.name, task)
             node.input[:] = [_without_wrapper(name, task) for name in node.input]

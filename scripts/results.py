@@ -1,0 +1,154 @@
+"""Train every row of the README's results table, and write the table.
+
+    python scripts/results.py                      # all rows, three seeds each
+    python scripts/results.py --rows digits line   # some; the others stay as they are
+    python scripts/results.py --check              # exit 1 if a kept result is under its bound
+
+Each run is the command that the table shows, in a process of its own; a figure is the mean over
+seeds of the last epoch on the test split. What was measured is kept in scripts/results.json,
+from which the table between the README's markers is made. MNIST is read from DLTRAIN_DATA, else
+from ../shared/data if that is there, else downloaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT = ROOT / "scripts" / "results.json"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+
+
+def accuracy(folder: Path) -> float:
+    """Per cent of the test split."""
+    return 100 * json.loads((folder / "summary.json").read_text())["test"]["accuracy"]
+
+
+def largest_error(folder: Path) -> float:
+    """The largest distance of a prediction from its target."""
+    with (folder / "tables" / "test_predictions.csv").open(newline="") as file:
+        return max(abs(float(r["target"]) - float(r["prediction"])) for r in csv.DictReader(file))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a command, what it must reach, what others report."""
+
+    arguments: str
+    unit: str
+    measure: Callable[[Path], float]
+    bound: float
+    anchor: str = ""
+    at_most: bool = False
+    seconds: float | None = None
+
+
+ROWS = {
+    "line": Row("model=linreg data=line", "largest error", largest_error, 1e-3, at_most=True),
+    "digits": Row("", "% accuracy", accuracy, 98.0, seconds=60),
+    "mlp": Row(
+        "experiment=mlp_mnist", "% accuracy", accuracy, 98.0, "97.5 to 97.8 in tutorials"
+    ),
+    "lenet5": Row(
+        "experiment=lenet5_mnist", "% accuracy", accuracy, 99.0, "99.05 (LeCun et al. 1998)"
+    ),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--check", action="store_true", help="train nothing; check what is kept")
+    arguments = parser.parse_args()
+    kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    if not arguments.check:
+        for name in arguments.rows:
+            kept[name] = measure(ROWS[name], arguments.seeds)
+            KEPT.write_text(json.dumps(kept, indent=2) + "\n")
+            write_table(kept)
+    short = [name for name, row in ROWS.items() if not reached(row, kept.get(name))]
+    if short:
+        sys.exit(f"under their bound, or not measured: {', '.join(short)}")
+
+
+def measure(row: Row, seeds: list[int]) -> dict[str, Any]:
+    """Run the row's command once a seed."""
+    values, seconds = [], []
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as folder:
+            words = [*row.arguments.split(), f"seed={seed}", f"output_dir={folder}"]
+            started = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "dltrain", *words],
+                check=True,
+                env=environment(),
+                stdout=subprocess.DEVNULL,
+            )
+            seconds.append(time.perf_counter() - started)
+            values.append(row.measure(Path(folder) / "latest"))
+        print(f"dltrain {row.arguments} seed={seed}: {values[-1]:.6g} in {seconds[-1]:.1f} s")
+    return {
+        "seeds": seeds,
+        "values": values,
+        "seconds": [round(value, 1) for value in seconds],
+        "device": f"{os.cpu_count()} cores, {platform.machine()}",
+    }
+
+
+def environment() -> dict[str, str]:
+    """Where MNIST lies, for the runs."""
+    beside = ROOT.parent / "shared" / "data"
+    named = {} if "DLTRAIN_DATA" in os.environ or not beside.is_dir() else {"DLTRAIN_DATA": beside}
+    return {**os.environ, **{key: str(value) for key, value in named.items()}}
+
+
+def reached(row: Row, result: dict[str, Any] | None) -> bool:
+    """Whether the mean keeps its bound, in time."""
+    if result is None:
+        return False
+    mean = statistics.fmean(result["values"])
+    in_time = row.seconds is None or max(result["seconds"]) <= row.seconds
+    return in_time and (mean <= row.bound if row.at_most else mean >= row.bound)
+
+
+def write_table(kept: dict[str, Any]) -> None:
+    """Put the table between the README's markers."""
+    lines = ["| command | result | at least | published | time | device |", "|---|---|---|---|---|---|"]
+    for name, row in ROWS.items():
+        bound = f"{'≤' if row.at_most else '≥'} {row.bound:g}"
+        command = f"`dltrain {row.arguments}`".replace(" `", "`")
+        result = kept.get(name)
+        if result is None:
+            lines.append(f"| {command} | not measured | {bound} | {row.anchor} | | |")
+            continue
+        values, seconds = result["values"], statistics.fmean(result["seconds"])
+        shown = f"{statistics.fmean(values):.2e}" if row.at_most else f"{statistics.fmean(values):.2f}"
+        if not row.at_most:
+            shown += f" ± {statistics.stdev(values):.2f}"
+        lines.append(
+            f"| {command} | {shown} {row.unit} | {bound} | {row.anchor} | {seconds:.0f} s | "
+            f"{result['device']} |"
+        )
+    text = README.read_text()
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    README.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Figures: what is drawn, and the files that the end of a run leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from dltrain import figures
+from dltrain.errors import UserError
+from tests.conftest import Train
+
+PNG = b"\x89PNG\r\n\x1a\n"
+TINY = (
+    "callbacks=[figures]",
+    "model=mlp",
+    "data.limit=200",
+    "trainer.epochs=2",
+    "trainer.evaluate_every=1",
+)
+
+
+def names(count: int) -> list[str]:
+    return [f"class {number}" for number in range(count)]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for axes in figure.axes for text in axes.texts]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 100])
+def test_a_confusion_matrix_is_drawn_for_any_number_of_classes(classes: int) -> None:
+    counts = np.eye(classes, dtype=np.int64) * 7
+    counts[-1, -1] = 0  # a class without examples
+    picture = figures.png(figures.draw_confusion_matrix(counts, names(classes)))
+    assert picture.startswith(PNG)
+
+
+def test_a_confusion_matrix_shows_its_counts_and_the_accuracy() -> None:
+    figure = figures.draw_confusion_matrix(np.array([[90, 10], [0, 100]]), names(2))
+    assert sorted(texts(figure)) == ["10", "100", "90"]
+    assert figure.axes[0].get_title() == "190 of 200 correct (95.00%)"
+    assert figure.axes[0].get_ylabel() == "true class"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_wrong_predictions_are_marked(channels: int) -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
+    pictures = torch.rand(2, 6, 4, channels)
+    figure = figures.draw_predictions(pictures, probabilities, [0, 0], names(2))
+    assert texts(figure) == ["class 0 (90%)", "class 1 (80%)\ntrue: class 0"]
+    assert len(figure.axes[0].patches) == 1
+    assert figures.png(figure).startswith(PNG)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 1), (50, 3), (20_001, 1), (5, 2, 2)])
+def test_predictions_are_drawn_against_targets_of_any_shape(shape: tuple[int, ...]) -> None:
+    targets = np.zeros(shape) if shape == (1, 1) else np.random.default_rng(0).normal(size=shape)
+    figure = figures.draw_predicted_against_true(targets + 0.1, targets)
+    drawn = sum(len(points.get_offsets()) for points in figure.axes[0].collections)
+    assert 0 < drawn <= max(figures.MOST_POINTS, targets.size // len(targets))
+    assert figures.png(figure).startswith(PNG)
+
+
+def row(epoch: int, split: str, name: str, value: float) -> dict[str, str]:
+    step = 10 * epoch if epoch else 5
+    return {
+        "step": str(step),
+        "epoch": str(epoch),
+        "split": split,
+        "name": name,
+        "value": str(value),
+    }
+
+
+def test_learning_curves_have_a_panel_a_metric_and_a_line_a_split() -> None:
+    rows = [row(0, "steps", "loss", 3.0), row(2, "test", "loss", 1.0)]
+    for epoch in (1, 2):
+        rows += [row(epoch, "train", "loss", 2.0), row(epoch, "validation", "loss", 2.5)]
+        rows += [row(epoch, "validation", "f1", 0.5)]
+    figure = figures.draw_learning_curves(rows)
+    lines = {
+        axes.get_title(): [str(line.get_label()) for line in axes.lines] for axes in figure.axes
+    }
+    assert lines == {"loss": ["train", "validation"], "f1": ["validation"]}
+    assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
+    assert figure.axes[0].get_xlabel() == "epoch"
+
+
+def test_learning_curves_without_any_evaluation_are_an_empty_picture() -> None:
+    assert figures.png(figures.draw_learning_curves([])).startswith(PNG)
+
+
+def test_one_figure_is_rendered_once_and_always_to_the_same_bytes() -> None:
+    drawn = 0
+
+    def draw() -> Figure:
+        nonlocal drawn
+        drawn += 1
+        return figures.draw_confusion_matrix(np.eye(3, dtype=int), names(3))
+
+    assert figures.render(draw) == figures.render(draw)
+    assert drawn == 1
+    assert figures.render(draw) == figures.png(draw())
+
+
+def test_a_run_leaves_the_figures_of_its_last_evaluations(train: Train) -> None:
+    folder = train(*TINY).folder
+    pictures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert set(pictures) == {
+        "validation_confusion_matrix.png",
+        "validation_predictions.png",
+        "test_confusion_matrix.png",
+        "test_predictions.png",
+        "learning_curves.png",
+    }
+    assert all(picture.startswith(PNG) for picture in pictures.values())
+
+
+def test_a_regression_is_drawn_too(train: Train) -> None:
+    folder = train("model=linreg", "data=line", "callbacks=[figures]", "trainer.epochs=5").folder
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "test_predicted_against_true.png",
+        "learning_curves.png",
+    }
+
+
+def test_a_failed_run_is_not_drawn(train: Train, tmp_path: Any) -> None:
+    with pytest.raises(UserError, match="not finite"):
+        train(*TINY, "optimizer=sgd", "optimizer.lr=1e30")
+    folder = (tmp_path / "outputs" / "latest").resolve()
+    assert not list((folder / "figures").iterdir())
+
+
+def test_nothing_is_imported_before_it_is_needed() -> None:
+    program = """
+import sys
+import dltrain.callbacks.figures, dltrain.callbacks.tensorboard
+assert not {"matplotlib", "tensorboard"} & set(sys.modules)
+from dltrain import figures
+figures.png(figures.draw_learning_curves([]))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,253 @@
+"""TensorBoard: what a run's event files hold, read back with TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.util.tensor_util import make_ndarray
+
+from dltrain import composition, run
+from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.errors import UserError
+from dltrain.models.mlp import MLP
+from dltrain.trainer import Trainer
+from dltrain.types import Evaluation
+from tests.conftest import Train
+
+# Six batches an epoch, three epochs.
+SETTINGS = (
+    "callbacks=[tensorboard]",
+    "model=mlp",
+    "regularizer=l2",
+    "data.limit=200",
+    "trainer.epochs=3",
+    "trainer.evaluate_every=1",
+    "trainer.log_every=4",
+    "device=cpu",
+)
+STEPS, EPOCH = 18, 6
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that drew at every evaluation."""
+    return trained(tmp_path_factory.mktemp("finished"), "callbacks.tensorboard.figure_seconds=0")
+
+
+@pytest.fixture(scope="module")
+def training(folder: Path) -> EventAccumulator:
+    return read(folder)
+
+
+@pytest.fixture(scope="module")
+def validation(folder: Path) -> EventAccumulator:
+    return read(folder / "validation")
+
+
+def trained(output_dir: Path, *overrides: str) -> Path:
+    config = composition.compose([*SETTINGS, *overrides])
+    run.train({**config, "output_dir": str(output_dir)})
+    return (output_dir / "latest").resolve()
+
+
+def read(folder: Path) -> EventAccumulator:
+    return EventAccumulator(str(folder), {"scalars": 0, "tensors": 0, "images": 0}).Reload()
+
+
+def points(events: EventAccumulator, tag: str) -> dict[int, float]:
+    return {event.step: event.value for event in events.Scalars(tag)}
+
+
+def recorded(folder: Path, split: str, name: str, x: str) -> dict[int, float]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return {
+            int(row[x]): pytest.approx(float(row["value"]), rel=1e-6)
+            for row in csv.DictReader(file)
+            if (row["split"], row["name"]) == (split, name)
+        }
+
+
+@pytest.mark.parametrize("name", ["loss", "accuracy"])
+def test_training_and_validation_share_one_chart_by_step_and_by_epoch(
+    folder: Path, training: EventAccumulator, validation: EventAccumulator, name: str
+) -> None:
+    by_step, by_epoch = f"{name}/by_step", f"{name}/by_epoch"
+    assert points(training, by_step) == recorded(folder, "steps", name, "step")
+    assert points(training, by_epoch) == recorded(folder, "train", name, "epoch")
+    assert points(validation, by_step) == recorded(folder, "validation", name, "step")
+    assert points(validation, by_epoch) == recorded(folder, "validation", name, "epoch")
+    assert sorted(points(validation, by_epoch)) == [1, 2, 3]
+    assert sorted(points(validation, by_step)) == [EPOCH, 2 * EPOCH, STEPS]
+
+
+def test_there_is_no_sub_run_but_the_validation_curves(folder: Path) -> None:
+    found = [path.parent for path in folder.rglob("events.out.tfevents.*")]
+    assert Counter(found) == {folder: 1, folder / "validation": 1}
+
+
+def test_what_has_no_validation_curve_is_in_the_run_itself(
+    folder: Path, training: EventAccumulator
+) -> None:
+    for tag in ("learning_rate", "gradient_norm"):
+        assert points(training, tag) == recorded(folder, "steps", tag, "step")
+    assert all(speed > 0 for speed in points(training, "samples_per_second").values())
+    assert points(training, "test/accuracy") == recorded(folder, "test", "accuracy", "step")
+    assert training.Graph().node
+
+
+def test_the_graph_begins_with_the_network(training: EventAccumulator) -> None:
+    assert {node.name.split("/")[0] for node in training.Graph().node} == {
+        "input",
+        "output",
+        "MLP[model]",
+    }
+
+
+def test_figures_and_tables_of_each_split(training: EventAccumulator) -> None:
+    for name in ("confusion_matrix", "predictions"):
+        steps = {
+            split: [event.step for event in training.Images(f"{split}/figures/{name}")]
+            for split in ("validation", "test")
+        }
+        assert steps == {"validation": [EPOCH, 2 * EPOCH, STEPS], "test": [STEPS]}
+    image = training.Images("test/figures/confusion_matrix")[0]
+    assert image.encoded_image_string.startswith(b"\x89PNG")
+    assert image.width > 100
+    assert image.height > 100
+    table = text(training, "test/tables/per_class")
+    assert table.startswith("| class | precision | recall | f1 | support |\n| --- |")
+
+
+def test_the_config_is_there_to_read(folder: Path, training: EventAccumulator) -> None:
+    config = (folder / "config.yaml").read_text()
+    assert text(training, "config") == f"```yaml\n{config}\n```"
+
+
+def text(events: EventAccumulator, tag: str) -> str:
+    return make_ndarray(events.Tensors(tag)[-1].tensor_proto).item().decode()
+
+
+def test_hyper_parameters_are_flat_and_in_the_run_itself(training: EventAccumulator) -> None:
+    contents = training.PluginTagToContent("hparams")
+    start = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])
+    values = {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()}
+    expected = {
+        "model": "MLP",
+        "model.hidden": "[256, 128]",
+        "model.batch_norm": False,
+        "data": "Digits",
+        "data.batch_size": 32,
+        "optimizer": "Adam",
+        "optimizer.lr": 0.001,
+        "regularizer.l2": "L2",
+        "seed": 0,
+    }
+    assert expected.items() <= values.items()
+    assert not {"output_dir", "name", "data.root", "trainer"} & set(values)
+    end = metadata.parse_session_end_info_plugin_data(contents[metadata.SESSION_END_INFO_TAG])
+    assert end.status == api_pb2.STATUS_SUCCESS
+
+
+def test_drawing_waits_for_the_end_where_evaluations_are_quick(tmp_path: Path) -> None:
+    events = read(trained(tmp_path, "trainer.epochs=2"))
+    steps = [event.step for event in events.Images("validation/figures/confusion_matrix")]
+    assert steps == [2 * EPOCH]
+
+
+def test_an_epoch_cut_short_has_a_point_of_its_own(tmp_path: Path) -> None:
+    events = read(trained(tmp_path, f"trainer.steps={EPOCH + 2}"))
+    assert sorted(points(events, "loss/by_epoch")) == [1, 2]
+
+
+def test_without_a_validation_split_there_is_no_sub_run(train: Train) -> None:
+    line = train("model=linreg", "data=line", "callbacks=[tensorboard]", "trainer.epochs=5").folder
+    assert not (line / "validation").exists()
+    assert "test/r2" in read(line).Tags()["scalars"]
+
+
+def test_a_network_that_cannot_be_traced_costs_the_graph_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forward = MLP.forward
+
+    def untraceable(self: MLP, inputs: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_tracing():
+            raise NotImplementedError("no tracing here")
+        return forward(self, inputs)
+
+    monkeypatch.setattr(MLP, "forward", untraceable)
+    events = read(trained(tmp_path, "trainer.epochs=1"))
+    assert not events.Tags()["graph"]
+    reason = "NotImplementedError: no tracing here"
+    assert reason in text(events, "graph")
+    assert reason in capsys.readouterr().out
+
+
+def test_a_failed_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not finite"):
+        trained(tmp_path, "optimizer=sgd", "optimizer.lr=1e30", "regularizer=none")
+    contents = read((tmp_path / "latest").resolve()).PluginTagToContent("hparams")
+    end = metadata.parse_session_end_info_plugin_data(contents[metadata.SESSION_END_INFO_TAG])
+    assert end.status == api_pb2.STATUS_FAILURE
+
+
+def killed(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run as ``kill -9`` leaves it, with events later than its checkpoint."""
+    copy = output_dir / "killed"
+    tell = TensorBoard.evaluate
+
+    def evaluate(self: TensorBoard, trainer: Trainer, split: str, said: Evaluation) -> None:
+        tell(self, trainer, split, said)
+        if split == "validation" and trainer.step == 2 * EPOCH:
+            self.state_dict()  # which has all events on disk
+            shutil.copytree(trainer.folder.path, copy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TensorBoard, "evaluate", evaluate)
+        trained(output_dir / "original", "trainer.checkpoint_seconds=0")
+    return copy
+
+
+def test_a_resumed_run_has_every_point_once(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = killed(tmp_path, monkeypatch)
+    before = curves(interrupted)
+    assert before["validation", "loss/by_epoch", 2], "or there is nothing to forget"
+    run.resume(str(interrupted), tmp_path)
+
+    after = curves(interrupted)
+    assert all(len(values) == 1 for values in after.values())
+    assert after == curves(folder)
+    events = read(interrupted)
+    assert len(events.Tensors("config")) == 1
+    assert points(events, "loss/by_step") == recorded(interrupted, "steps", "loss", "step")
+
+
+def curves(folder: Path) -> Mapping[tuple[str, str, int], list[float]]:
+    """Every scalar that does not depend on the clock, by sub-run, tag and step."""
+    found: dict[tuple[str, str, int], list[float]] = {}
+    for path in folder.rglob("events.out.tfevents.*"):
+        sub_run = str(path.parent.relative_to(folder))
+        for tag, step, value in scalars(path):
+            if tag != "samples_per_second":
+                found.setdefault((sub_run, tag, step), []).append(value)
+    return found
+
+
+def scalars(path: Path) -> Iterator[tuple[str, int, float]]:
+    event: Any
+    for event in EventFileLoader(str(path)).Load():
+        for value in event.summary.value:
+            if value.metadata.plugin_data.plugin_name == "scalars":
+                yield value.tag, event.step, make_ndarray(value.tensor).item()
