@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from importlib.resources import files
-from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 GROUPS = (
     ("model", "what learns"),
