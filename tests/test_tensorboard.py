@@ -13,6 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -232,6 +233,19 @@ def test_a_resumed_run_has_every_point_once(
     events = read(interrupted)
     assert len(events.Tensors("config")) == 1
     assert points(events, "loss/by_step") == recorded(interrupted, "steps", "loss", "step")
+    for place in (interrupted, interrupted / "validation"):
+        assert sorted(beginnings(place)) == [0, 2 * EPOCH + 1]
+
+
+def beginnings(folder: Path) -> list[int]:
+    """From which step on a session begins, for a TensorBoard that was watching all along."""
+    event: Any
+    return [
+        event.step
+        for path in folder.glob("events.out.tfevents.*")
+        for event in EventFileLoader(str(path)).Load()
+        if event.session_log.status == SessionLog.START
+    ]
 
 
 def curves(folder: Path) -> Mapping[tuple[str, str, int], list[float]]:

@@ -66,6 +66,8 @@ class TensorBoard(Callback):
             self._files[VALIDATION] = _EventFile(self._folder / VALIDATION)
         self._last_drawn = time.monotonic()
         if not self._earlier:
+            for file in self._files.values():
+                file.begin(0)
             config = (self._folder / "config.yaml").read_text(encoding="utf-8")
             self._files["train"].text("config", 0, f"```yaml\n{config}\n```")
             self._files["train"].session_start(_hyper_parameters(yaml.safe_load(config)))
@@ -129,9 +131,9 @@ class TensorBoard(Callback):
                 with path.open("r+b") as file:
                     file.truncate(length)
         self._step = state["step"]
-        # A TensorBoard that has read those events already drops them when it sees this.
+        # A TensorBoard that has read those events already drops its points by step on this.
         for events in self._files.values():
-            events.restart(self._step + 1)
+            events.begin(self._step + 1)
 
     def _show(self) -> None:
         """Draw the evaluations that nobody has seen yet."""
@@ -248,8 +250,8 @@ class _EventFile:
             Event(wall_time=time.time(), graph_def=definition.SerializeToString())
         )
 
-    def restart(self, step: int) -> None:
-        """Events from ``step`` on, written before this one, are void."""
+    def begin(self, step: int) -> None:
+        """A run begins here (step 0), or again: events read before, from ``step`` on, are void."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         log = SessionLog(status=SessionLog.START)
