@@ -239,7 +239,6 @@ def test_a_resumed_run_has_every_point_once(
 
 def beginnings(folder: Path) -> list[int]:
     """From which step on a session begins, for a TensorBoard that was watching all along."""
-    event: Any
     return [
         event.step
         for path in folder.glob("events.out.tfevents.*")
