@@ -16,6 +16,11 @@ from tests.conftest import REPOSITORY, Compose, Train
 EXAMPLES = {
     "classification": (["model=mlp", "model.hidden=[32]", "data=digits", "data.batch_size=16"], 60),
     "regression": (["model=linreg", "data=line"], 300),
+    # At the file's own zero weights the perceptron criterion is 0 before anything is learnt.
+    "perceptron": (
+        ["model=perceptron", "model.init=xavier", "data=digits", "data.batch_size=16"],
+        60,
+    ),
 }
 LOSS = 0.02
 
@@ -74,7 +79,8 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
 
     assert len(answers) == len(batch["input"])
     torch.testing.assert_close(alone, answers[:1])
-    assert answers.shape[1:] == {"classification": (10,), "regression": (1,)}[name]
+    shape = {"classification": (10,), "regression": (1,), "perceptron": (10,)}[name]
+    assert answers.shape[1:] == shape
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

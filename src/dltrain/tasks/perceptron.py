@@ -1,0 +1,72 @@
+"""Learn from mistakes alone: the perceptron rule (Rosenblatt 1958)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.tasks.classification import Classification
+from dltrain.types import Batch, Evaluation, Metrics, Optimize
+
+
+class Perceptron(Classification):
+    """The perceptron criterion over scores (batch, classes) against integer targets (batch,).
+
+    Gradient descent on it at a learning rate of 1 is the rule: for each misclassified example,
+    add it to the weights of its own class and subtract it from those of the class that was
+    guessed. Where two classes share one score ``s = w·x + b``, that is ``w += t x, b += t`` with
+    ``t`` = -1 for the first class and +1 for the second. All examples of a batch are judged by
+    the same weights; ``data.batch_size=1`` is Rosenblatt's one example at a time.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        class_names: Sequence[str],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(model, class_names, mean=mean, std=std)
+
+    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        """Correct every mistake in the batch; its loss is reported as a mean all the same."""
+        scores, targets = self.model(batch["input"]), batch["target"]
+        criterion = perceptron_criterion(scores, targets)
+        optimize(criterion)
+        hits = scores.detach().argmax(1) == targets
+        return {
+            "loss": criterion.detach() / len(targets),
+            "accuracy": hits.mean(dtype=torch.float32),
+        }
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """The mean criterion, and all else that :class:`Classification` tells of a split."""
+        criterion: Tensor | float = 0.0
+        count = 0
+
+        def judged() -> Iterator[Batch]:
+            nonlocal criterion, count
+            for batch in batches:
+                scores = self.predict(batch).float()
+                criterion = criterion + perceptron_criterion(scores, batch["target"]).double()
+                count += len(scores)
+                yield batch
+
+        evaluation = super().evaluate(judged())
+        return replace(evaluation, scalars={**evaluation.scalars, "loss": float(criterion) / count})
+
+
+def perceptron_criterion(scores: Tensor, targets: Tensor) -> Tensor:
+    """The sum over a batch of the guessed class's score minus that of the true class.
+
+    ``scores`` are (batch, classes), ``targets`` (batch,); the result is 0-d. For the two scores
+    0 and ``s`` it is the sum of ``-t s`` over the misclassified. A guess is the first of the
+    highest scores, so that from zero weights on the rule moves although the criterion is 0.
+    """
+    guesses = scores.argmax(1)
+    rows = torch.stack((guesses, targets), 1)
+    guessed, true = scores.gather(1, rows).unbind(1)
+    return (guessed - true).sum()
