@@ -150,10 +150,12 @@ def test_a_multirun_reports_failures_at_once_and_means_over_seeds(cli: Cli, tmp_
     assert done.stderr.count("optimizer.lr: expected a number, got 'oops'") == 4
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
     rows = (sweep / "results.csv").read_text().splitlines()
-    assert sum("accuracy" in row for row in rows) == 4
+    assert sum(",test,accuracy," in row for row in rows) == 4
+    assert sum(",validation,accuracy," in row for row in rows) == 4
     assert sum(",failed," in row for row in rows) == 4
     assert len(list((tmp_path / "outputs" / "mlp-digits").iterdir())) == 2
-    table = done.stdout.partition("mean ± standard deviation")[2]
+    # A table to choose from shows the validation split, never the test split.
+    table = done.stdout.partition("Validation split, mean ± standard deviation")[2]
     assert table.count(" ± ") == 4
     assert [path.name for path in tmp_path.iterdir()] == ["outputs"]
 

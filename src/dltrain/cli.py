@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dltrain import __version__
 from dltrain.errors import ConfigError, Fault, UserError
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 # Hydra's own options that take a value, so that the value is not taken for an override.
 WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--info", "-i"}
+# Those that answer a question instead of training; of these, the latter two need no whole command.
 QUERIES = {"--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"}
+UNFINISHED = {"--shell-completion", "-sc", "--hydra-help"}
 MULTIRUN = {"--multirun", "-m"}
 
 
@@ -58,29 +60,21 @@ def train(arguments: Sequence[str]) -> int:
         return show_help(())
     config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
     options, overrides = _separate(arguments)
-    if (
-        QUERIES
-        & {option.partition("=")[0] for option in options}
-        & {
-            "--shell-completion",
-            "-sc",
-            "--hydra-help",
-        }
-    ):
-        return _query(config_dir, arguments)
-
     from dltrain import composition
 
     if config_dir is not None:
         composition.use_folder(config_dir)
-    multirun = bool(MULTIRUN & set(options))
+    if UNFINISHED & options:
+        composition.launch(arguments, lambda job: None)
+        return 0
+    multirun = bool(MULTIRUN & options)
     try:
         composed = composition.check(overrides, multirun)
     except ConfigError as error:
         faults = [*error.faults, *_faults_of_the_rest(overrides, error)]
         _complain(ConfigError(faults), overrides)
         return 2
-    if QUERIES & set(options):
+    if QUERIES & options:
         composition.launch(arguments, lambda job: None)
         return 0
     # A user's own models and data sources are found where the command is typed.
@@ -108,15 +102,6 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
     except ConfigError as error:
         return error.faults
     return []
-
-
-def _query(config_dir: str | None, arguments: Sequence[str]) -> int:
-    from dltrain import composition
-
-    if config_dir is not None:
-        composition.use_folder(config_dir)
-    composition.launch(arguments, lambda job: None)
-    return 0
 
 
 def _train_one(arguments: Sequence[str]) -> int:
@@ -204,9 +189,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 
-def _exit_code(summary: dict[str, object]) -> int:
-    number = summary["signal"]
-    return 0 if number is None else 128 + int(str(int(number)))  # type: ignore[call-overload]
+def _exit_code(summary: Mapping[str, Any]) -> int:
+    return 0 if summary["signal"] is None else 128 + int(summary["signal"])
 
 
 def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
@@ -224,16 +208,16 @@ def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
         print(f"dltrain: {line}", file=sys.stderr)
 
 
-def _separate(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Options, and overrides."""
-    options, overrides = [], []
+def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
+    """The names of the options, and the overrides."""
+    options, overrides = set(), []
     rest = iter(arguments)
     for argument in rest:
         if argument in WITH_VALUE:
-            options.append(argument)
+            options.add(argument)
             next(rest, None)
         elif argument.startswith("-"):
-            options.append(argument)
+            options.add(argument.partition("=")[0])
         elif "=" not in argument and not argument.startswith("~"):
             raise UserError(
                 f"{argument}: not a key=value. {did_you_mean(argument, COMMANDS)}".rstrip()

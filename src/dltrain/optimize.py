@@ -75,7 +75,10 @@ class Optimize:
 
     def __call__(self, loss: Tensor, name: str = "model") -> None:
         """Backpropagate ``loss`` (0-d) and, when it is time, step the group ``name``."""
-        # The forward pass may run under autocast; the backward pass already knows its dtypes.
+        if not torch.is_autocast_enabled(self._device_type):
+            self._update(loss, name)
+            return
+        # The backward pass already knows the dtypes that the forward pass chose.
         with torch.autocast(self._device_type, enabled=False):
             self._update(loss, name)
 

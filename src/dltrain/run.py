@@ -74,7 +74,7 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
     if summary["status"] == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = _read_config(folder)
-    parts = assemble(config, packages=_allowed_packages())
+    parts = _assemble_saved(folder, config)
     state = checkpoint.load(folder.path / checkpoint.LAST, parts.device)
     loaders = _load(config, parts)
     optimize, schedule = _optimization(config, parts, loaders)
@@ -88,7 +88,7 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
     """
     folder = RunFolder.find(str(run), Path(output_dir))
     config = {**_read_config(folder), "device": "cpu"}
-    task = assemble(config, packages=_allowed_packages()).task
+    task = _assemble_saved(folder, config).task
     state = checkpoint.load(folder.path / "checkpoints" / f"{weights}.pt")
     task.load_state_dict(state["task"])
     return task.eval()
@@ -313,6 +313,14 @@ def _read_config(folder: RunFolder) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is not the config of a run.")
     return config
+
+
+def _assemble_saved(folder: RunFolder, config: Config) -> Parts:
+    """Assemble what a run folder, perhaps a stranger's, says: nothing but from allowed packages."""
+    try:
+        return assemble(config, _allowed_packages())
+    except ConfigError as error:
+        raise UserError(f"{folder.path / 'config.yaml'}: {error}") from error
 
 
 def _allowed_packages() -> frozenset[str]:

@@ -62,8 +62,14 @@ class Record(Callback):
 
     def _rows(self, trainer: Trainer, split: str, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._write((trainer.step, trainer.epoch, split, name, repr(value)))
+            self._write((trainer.step, _epoch(trainer), split, name, repr(value)))
 
     def _write(self, row: tuple[Any, ...]) -> None:
         assert self._file is not None
         csv.writer(self._file, lineterminator="\n").writerow(row)
+
+
+def _epoch(trainer: Trainer) -> int | float:
+    """Epochs done, with the share of the one begun."""
+    epochs = round(trainer.step / len(trainer.loaders.train), 4)
+    return int(epochs) if epochs.is_integer() else epochs

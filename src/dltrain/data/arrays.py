@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from dltrain.data.loaders import Prepare, TensorLoader
 from dltrain.errors import UserError
@@ -54,25 +56,45 @@ class ArraySource(Source):
     def prepare(self, device: torch.device) -> Prepare:
         """Return what turns gathered columns into the model's input."""
 
+    def learn(self, train: Batch, rows: Tensor | None) -> Callable[[Batch], Batch]:
+        """Learn what is then done to every split, from the training ``rows`` (None: all) alone.
+
+        So nothing of the validation or the test split leaks into means, deviations and the like.
+        """
+        return dict
+
+    def loader(
+        self,
+        columns: Batch,
+        rows: Tensor | None,
+        batch_size: int,
+        device: torch.device,
+        seed: int = 0,
+        shuffle: bool = False,
+    ) -> Loader:
+        """Batch the ``rows`` (None: all) of a split; a source may choose another loader."""
+        if rows is not None:
+            columns = {name: column[rows] for name, column in columns.items()}
+        return TensorLoader(columns, batch_size, device, self.prepare(device), seed, shuffle)
+
     def loaders(self, device: torch.device, seed: int) -> Loaders:
         """Read, split and move the data."""
         train, test = self.read()
-        train, validation = self._split(train, seed)
-        prepare = self.prepare(device)
         count = len(next(iter(train.values())))
-        batch_size = count if self.batch_size == "full" else self.batch_size
-
-        def evaluated(columns: Batch) -> Loader:
-            return TensorLoader(columns, self.evaluation_batch_size, device, prepare)
-
+        rows, held_out = self._split(count, seed)
+        learned = self.learn(train, rows)
+        train, test = learned(train), learned(test)
+        left = count if rows is None else len(rows)
+        batch_size = left if self.batch_size == "full" else self.batch_size
+        size = self.evaluation_batch_size
         return Loaders(
-            train=TensorLoader(train, batch_size, device, prepare, seed, shuffle=True),
-            validation=evaluated(validation) if validation else None,
-            test=evaluated(test),
+            train=self.loader(train, rows, batch_size, device, seed, shuffle=True),
+            validation=None if held_out is None else self.loader(train, held_out, size, device),
+            test=self.loader(test, None, size, device),
         )
 
-    def _split(self, columns: Batch, seed: int) -> tuple[Batch, Batch]:
-        count = len(next(iter(columns.values())))
+    def _split(self, count: int, seed: int) -> tuple[Tensor | None, Tensor | None]:
+        """Which of ``count`` rows to train on (None: all), and which to set aside (None: none)."""
         kept = count if self.limit is None else self.limit
         if kept > count:
             raise UserError(f"data.limit is {kept}, but the training split has {count} examples.")
@@ -83,11 +105,8 @@ class ArraySource(Source):
                 "train on."
             )
         if kept == count and not held_out:
-            return columns, {}
+            return None, None
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:kept]
         # Sorted: the split is what the seed decides, the order of an epoch is drawn later.
         train, validation = order[held_out:].sort().values, order[:held_out].sort().values
-        return (
-            {name: column[train] for name, column in columns.items()},
-            {name: column[validation] for name, column in columns.items()} if held_out else {},
-        )
+        return train, validation if held_out else None

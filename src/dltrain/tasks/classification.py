@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -59,16 +60,14 @@ class Classification(Task):
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Mean cross-entropy, accuracy, and the ratios of each class over the whole split."""
         classes = len(self.class_names)
-        loss_sum: Tensor | float = 0.0
+        losses: list[Tensor] = []
         confusion: Tensor | int = 0
         count = 0
         first: tuple[Batch, Tensor] | None = None
         for batch in batches:
             logits = self.predict(batch).float()
             targets = batch["target"]
-            loss_sum = (
-                loss_sum + functional.cross_entropy(logits, targets, reduction="sum").double()
-            )
+            losses.append(functional.cross_entropy(logits, targets, reduction="sum"))
             confusion = confusion + confusion_matrix(logits.argmax(1), targets, classes)
             count += len(targets)
             first = first or (batch, logits)
@@ -93,7 +92,7 @@ class Classification(Task):
 
         return Evaluation(
             scalars={
-                "loss": float(loss_sum) / count,
+                "loss": math.fsum(torch.stack(losses).tolist()) / count,
                 "accuracy": report.accuracy,
                 "precision": report.macro_precision,
                 "recall": report.macro_recall,
