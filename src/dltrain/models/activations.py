@@ -16,3 +16,15 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
 }
+
+# These two dip below zero before they rise.
+_NOT_MONOTONIC = {"gelu", "silu"}
+
+
+def pooled(activation: Activation, pooling: nn.MaxPool2d) -> list[nn.Module]:
+    """The layers that compute ``pooling(activation(maps))``, in the cheaper order.
+
+    What never falls commutes with the maximum, and has a fraction of the values to do after it.
+    """
+    layers = [pooling, ACTIVATIONS[activation]()]
+    return layers[::-1] if activation in _NOT_MONOTONIC else layers
