@@ -24,11 +24,11 @@ COUNTS = {
     "callbacks": 5,
     "data": 3,
     "experiment": 2,
-    "model": 3,
+    "model": 6,
     "optimizer": 7,
     "regularizer": 7,
     "schedule": 6,
-    "task": 3,
+    "task": 4,
     "trainer": 1,
 }
 # What a file needs beside it, where the defaults do not go with it.
