@@ -48,11 +48,12 @@ def test_step_multiplies_all_at_once() -> None:
     assert at(schedule, 0, 29, 30, 59, 60, 99) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.001])
 
 
-def test_step_falls_on_the_very_step_whatever_the_fractions() -> None:
-    for total in (97, 100, 1000):
-        schedule = Step(every_epochs=0.3, gamma=0.5, total_steps=total, steps_per_epoch=10)
-        for step in range(min(total, 200)):
-            assert schedule(step) == 0.5 ** (step // 3), (total, step)
+@pytest.mark.parametrize(("every", "steps"), [(0.1, 1), (0.2, 2), (0.3, 3), (1, 10), (2.2, 22)])
+def test_step_falls_on_the_very_step_whatever_the_fractions(every: float, steps: int) -> None:
+    for total in (97, 100, 300):
+        schedule = Step(every_epochs=every, gamma=0.9, total_steps=total, steps_per_epoch=10)
+        for step in range(total):
+            assert schedule(step) == 0.9 ** (step // steps), (total, step)
 
 
 def test_onecycle_goes_up_and_down_on_half_cosines() -> None:
