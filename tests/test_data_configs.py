@@ -1,0 +1,59 @@
+"""Every data set's YAML: it composes, says what it is, and feeds a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dltrain import run
+from dltrain.build import build
+from dltrain.types import Source
+from tests.conftest import REPOSITORY, Compose
+
+FOLDER = REPOSITORY / "configs" / "data"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+COMMON = {"root", "batch_size", "validation", "limit", "evaluation_batch_size", "augment"}
+BUNDLED = ["breast_cancer", "circles", "diabetes", "digits", "gates", "iris", "line", "moons"]
+
+
+def overrides(name: str, tmp_path: Path) -> list[str]:
+    """What a data set needs beyond its name."""
+    return []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_data_set_has_the_common_keys_and_makes_a_network(
+    name: str, compose: Compose, tmp_path: Path
+) -> None:
+    config = compose(f"data={name}", "model=mlp", "device=cpu", *overrides(name, tmp_path))
+    assert set(config["data"]) >= COMMON
+
+    parts = run.assemble(config)
+    facts = parts.source.facts
+    inputs = torch.zeros(2, *facts["input_shape"])
+    assert parts.task.predict({"input": inputs}).shape == (2, facts["outputs"])
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_facts_are_what_the_batches_are(name: str, compose: Compose) -> None:
+    config = compose(f"data={name}")
+    source = build(config["data"], Source, "data")
+    batch: dict[str, Any] = next(iter(source.loaders(torch.device("cpu"), 0).train))
+    facts = source.facts
+
+    assert tuple(batch["input"].shape[1:]) == tuple(facts["input_shape"])
+    if "class_names" in facts:
+        assert len(facts["class_names"]) == facts["outputs"]
+        assert int(batch["target"].max()) < facts["outputs"]
+    else:
+        assert tuple(batch["target"].shape[1:]) == (facts["outputs"],)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_yaml_begins_by_saying_what_it_is(name: str) -> None:
+    lines = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    first = lines[1] if lines[0].startswith("# @package") else lines[0]
+    assert first.startswith("# ") and first.rstrip().endswith((".", "DIR."))
