@@ -31,9 +31,9 @@ COUNTS = {
     "task": 4,
     "trainer": 1,
 }
-# What a file needs beside it, where the defaults do not go with it.
+# What the files of a group, or one file, need beside them, where the defaults do not go with it.
 COMPANY = {
-    "data/line": ["model=mlp"],
+    "data": ["model=mlp"],
     "task/regression": ["data=line", "model=mlp"],
 }
 
@@ -44,7 +44,7 @@ def command_line(name: str) -> list[str]:
     # That no task is chosen is where the defaults begin; the data then names one.
     chosen = [f"{group}={choice}"] if group and name != "task/none" else []
     quiet = ["callbacks=none"] if group != "callbacks" else []
-    return ["device=cpu", *quiet, *COMPANY.get(name, []), *chosen]
+    return ["device=cpu", *quiet, *COMPANY.get(name, COMPANY.get(group, [])), *chosen]
 
 
 def nodes(config: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
