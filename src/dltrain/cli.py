@@ -6,6 +6,7 @@ interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,9 @@ MULTIRUN = {"--multirun", "-m"}
 
 def main() -> None:
     """Run the command that was typed, and exit."""
+    # Torch's waiting threads spin a moment, then sleep. Left alone they spin on, which on a machine
+    # that does anything else costs a small network nine tenths of its speed (docs/performance.md).
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         code = dispatch(sys.argv[1:])
     except UserError as error:

@@ -1,0 +1,204 @@
+"""What a run does and leaves, through its folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from dltrain import run
+from tests.conftest import Compose, Train
+
+QUICK = ("data.limit=200", "trainer.epochs=2", "trainer.evaluate_every=1")
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True)["task"]
+
+
+def test_the_folder_holds_what_the_format_promises(train: Train) -> None:
+    folder = train(*QUICK).folder
+    expected = {
+        *("config.yaml", "overrides.txt", "environment.json", "metrics.csv", "summary.json"),
+        *("train.log", "checkpoints", "figures", "tables", ".lock"),
+    }
+    assert {path.name for path in folder.iterdir()} <= expected
+    assert {path.name for path in folder.iterdir()} >= expected - {".lock"}
+    assert not [path for path in folder.rglob(".*") if path.name != ".lock"], "no temporary files"
+
+
+def test_the_summary_has_the_fixed_keys(train: Train) -> None:
+    trained = train(*QUICK, "seed=7")
+    summary = json.loads((trained.folder / "summary.json").read_text())
+    assert list(summary) == [
+        *("status", "epochs", "steps", "seed", "device", "parameters", "test", "validation"),
+        *("seconds", "samples_per_second"),
+    ]
+    assert (summary["status"], summary["seed"], summary["device"]) == ("finished", 7, "cpu")
+    assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 12, 61_706)
+    assert list(summary["seconds"]) == ["setup", "train", "evaluate", "total"]
+    for split in ("test", "validation"):
+        assert list(summary[split]) == ["loss", "accuracy", "precision", "recall", "f1"]
+        assert all(0 <= value <= 1 for name, value in summary[split].items() if name != "loss")
+
+
+def test_the_config_repeats_the_run(train: Train, tmp_path: Path) -> None:
+    first = train(*QUICK, "model.dropout=0.3", "data.augment.shift=1", "seed=3")
+    config = yaml.safe_load((first.folder / "config.yaml").read_text())
+    assert (first.folder / "overrides.txt").read_text().splitlines()[:2] == list(QUICK[:2])
+    run.train({**config, "output_dir": str(tmp_path / "again")})
+    again = (tmp_path / "again" / "latest").resolve()
+    assert (again / "metrics.csv").read_bytes() == (first.folder / "metrics.csv").read_bytes()
+    assert all(torch.equal(w, weights(again)[name]) for name, w in weights(first.folder).items())
+
+
+def test_another_seed_is_another_run(train: Train) -> None:
+    one, other = train(*QUICK, "seed=1").folder, train(*QUICK, "seed=2").folder
+    assert rows(one) != rows(other)
+
+
+def test_metrics_are_means_over_whole_splits_against_step_and_epoch(train: Train) -> None:
+    trained = train(*QUICK, "trainer.log_every=5")
+    table = rows(trained.folder)
+    assert list(table[0]) == ["step", "epoch", "split", "name", "value"]
+    places = [(r["step"], r["epoch"], r["split"]) for r in table if r["name"] == "loss"]
+    assert places == [
+        ("5", "0.8333", "steps"),
+        ("6", "1", "train"),
+        ("6", "1", "validation"),
+        ("10", "1.6667", "steps"),
+        ("12", "2", "train"),
+        ("12", "2", "validation"),
+        ("12", "2", "test"),
+    ]
+    logged = {r["name"] for r in table if r["split"] == "steps"}
+    assert logged == {"loss", "accuracy", "learning_rate", "gradient_norm"}
+    (last,) = [r for r in table if r["split"] == "test" and r["name"] == "accuracy"]
+    assert float(last["value"]) == trained.summary["test"]["accuracy"]
+
+
+def test_nothing_in_the_folder_names_the_machine_or_the_user(train: Train) -> None:
+    folder = train(*QUICK).folder
+    text = (folder / "environment.json").read_text() + (folder / "summary.json").read_text()
+    assert socket.gethostname() not in text
+    assert str(Path.home()) not in text
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0] or (
+        environment["packages"]["torch"] == torch.__version__
+    )
+
+
+def test_the_per_class_table_is_a_file(train: Train) -> None:
+    folder = train(*QUICK).folder
+    with (folder / "tables" / "test_per_class.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [row["class"] for row in table] == list("0123456789")
+    assert sum(int(row["support"]) for row in table) == 360
+
+
+def test_the_line_is_learned(train: Train) -> None:
+    trained = train("model=linreg", "data=line")
+    predicted = run.load(trained.folder).predict({"input": torch.tensor([[1.0], [2], [3], [4]])})
+    assert predicted.flatten().tolist() == pytest.approx([2, 4, 6, 8], abs=1e-3)
+    assert trained.summary["test"]["r2"] == pytest.approx(1)
+
+
+def test_the_best_weights_are_tested_when_asked(train: Train) -> None:
+    # A rate that ruins the network from the third epoch on: last and best differ.
+    ruin = ("model=mlp", "schedule=step", "schedule.every_epochs=2", "schedule.gamma=300")
+    settings = ("data.limit=400", "trainer.epochs=4", "trainer.evaluate_every=1", *ruin)
+    last, best = train(*settings), train(*settings, "trainer.test_weights=best")
+    validation = [
+        float(r["value"])
+        for r in rows(best.folder)
+        if (r["split"], r["name"]) == ("validation", "accuracy")
+    ]
+    assert validation[-1] < max(validation)
+    assert best.summary["test"]["accuracy"] > last.summary["test"]["accuracy"]
+    assert not all(
+        torch.equal(w, weights(best.folder)[n]) for n, w in weights(best.folder, "best").items()
+    )
+
+
+def test_early_stopping_ends_the_run_and_still_tests(train: Train) -> None:
+    trained = train(
+        *("data.limit=200", "trainer.evaluate_every=1", "trainer.epochs=50"),
+        *("callbacks=early_stopping", "callbacks.early_stopping.patience=2"),
+        "callbacks.early_stopping.min_delta=1",
+    )
+    assert trained.summary["epochs"] == 3
+    assert trained.summary["test"]
+    assert "Stopped early" in (trained.folder / "train.log").read_text()
+
+
+def test_early_stopping_on_an_unknown_metric_names_the_known_ones(train: Train) -> None:
+    from dltrain.errors import UserError
+
+    stopping = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=acc")
+    with pytest.raises(UserError, match="accuracy"):
+        train(*QUICK, *stopping, "callbacks.early_stopping.mode=max")
+
+
+def test_overfit_learns_its_batches_by_heart(train: Train) -> None:
+    trained = train("trainer.overfit=2", "trainer.steps=200", "model=mlp")
+    means = [
+        float(r["value"])
+        for r in rows(trained.folder)
+        if (r["split"], r["name"]) == ("train", "accuracy")
+    ]
+    assert means[-1] == 1.0
+    assert trained.summary["test"]["accuracy"] < 1
+
+
+def test_steps_count_batches_and_end_with_an_evaluation(train: Train) -> None:
+    trained = train("data.limit=200", "trainer.steps=8", "trainer.evaluate_every=1")
+    assert trained.summary["steps"] == 8
+    judged = [int(r["step"]) for r in rows(trained.folder) if r["split"] == "validation"]
+    assert sorted(set(judged)) == [6, 8]
+
+
+def test_no_validation_split_is_fine(train: Train) -> None:
+    trained = train(*QUICK, "data.validation=0")
+    assert trained.summary["validation"] == {}
+    assert trained.summary["test"]["accuracy"] > 0
+
+
+def test_bfloat16_trains_about_as_well(train: Train) -> None:
+    settings = ("model=mlp", "data.limit=600", "trainer.epochs=6")
+    full, half = train(*settings), train(*settings, "trainer.precision=bfloat16")
+    assert half.summary["test"]["accuracy"] > full.summary["test"]["accuracy"] - 0.05
+    assert half.summary["test"]["loss"] != full.summary["test"]["loss"]
+    assert {w.dtype for w in weights(half.folder).values()} == {torch.float32}
+
+
+def test_deterministic_mode_trains_and_is_left_again(train: Train) -> None:
+    train(*QUICK, "trainer.deterministic=true")
+    assert torch.are_deterministic_algorithms_enabled()
+    train(*QUICK)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_latest_points_at_the_newest_run(train: Train, tmp_path: Path) -> None:
+    first, second = train(*QUICK).folder, train(*QUICK).folder
+    assert first != second
+    assert (tmp_path / "outputs" / "latest").resolve() == second
+    assert (tmp_path / "outputs" / "latest").is_symlink()
+
+
+def test_a_failing_run_says_failed(train: Train, compose: Compose, tmp_path: Path) -> None:
+    from dltrain.errors import UserError
+
+    with pytest.raises(UserError, match="not finite"):
+        train(*QUICK, "optimizer=sgd", "optimizer.lr=1e12")
+    summary = json.loads((tmp_path / "outputs" / "latest" / "summary.json").read_text())
+    assert summary["status"] == "failed"
