@@ -65,7 +65,7 @@ def test_six_kernels_of_5x5_on_three_channels_are_456_parameters() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 32, 32), (4, 20, 33)])
-@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_it_takes_its_sizes_from_the_picture(
     shape: tuple[int, int, int], kernel: int, padding: Any

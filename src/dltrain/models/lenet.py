@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.models.initialise import Init, initialise
+from dltrain.models.pictures import picture_shape
 
 PLANE = 32
 
@@ -37,12 +38,7 @@ class LeNet5(nn.Module):
         init: Init = "default",
     ) -> None:
         super().__init__()
-        if len(input_shape) != 3:
-            raise ValueError(
-                "LeNet-5 reads pictures (channels, height, width); "
-                f"this data gives examples of shape {tuple(input_shape)}"
-            )
-        channels, *size = input_shape
+        channels, size = picture_shape("LeNet-5", input_shape)
         self.enlarge = max(1, PLANE // max(size))
         self.padding = [max(0, PLANE - side * self.enlarge) for side in size]
         sides = [(max(PLANE, side * self.enlarge) - 4) // 2 for side in size]
