@@ -77,8 +77,11 @@ class Task(nn.Module, ABC):
     monitor: Monitor = Monitor("loss", "min")
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each."""
-        return {"model": list(self.parameters())}
+        """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each.
+
+        What is frozen is left out, or penalties and norm limits would act on it.
+        """
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
 
     @abstractmethod
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
