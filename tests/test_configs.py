@@ -24,7 +24,7 @@ COUNTS = {
     "callbacks": 5,
     "data": 3,
     "experiment": 2,
-    "model": 6,
+    "model": 9,
     "optimizer": 7,
     "regularizer": 7,
     "schedule": 6,
@@ -34,6 +34,9 @@ COUNTS = {
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.
 COMPANY = {
     "data": ["model=mlp"],
+    "model/alexnet": ["data=mnist", "model.stride=1"],
+    "model/alexnet_one_column": ["data=mnist", "model.stride=1"],
+    "model/alexnet_small": ["data=mnist"],
     "task/regression": ["data=line", "model=mlp"],
 }
 

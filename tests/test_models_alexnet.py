@@ -1,0 +1,409 @@
+"""AlexNet: the papers' sizes, one step against float64, and weights from elsewhere."""
+
+from __future__ import annotations
+
+import urllib.error
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dltrain import run
+from dltrain.models.alexnet import AlexNet
+from dltrain.models.transfer import read_weights
+from dltrain.optimize import Optimize
+from dltrain.tasks.classification import Classification
+from tests.conftest import Compose, Train
+from tests.test_models import count, layer_counts, layers, names
+
+IMAGENET: dict[str, Any] = {"input_shape": (3, 224, 224), "outputs": 1000}
+CIFAR: dict[str, Any] = {"input_shape": (3, 32, 32), "outputs": 10}
+# The smallest pictures of which five convolutions and three poolings leave anything.
+TINY: dict[str, Any] = {"input_shape": (3, 63, 63), "outputs": 10, "dense": [64, 64]}
+
+
+def form(name: str, compose: Compose, **settings: Any) -> AlexNet:
+    """The network of a config file, without memory for its weights."""
+    config = {k: v for k, v in compose(f"model={name}")["model"].items() if k != "_target_"}
+    with torch.device("meta"):
+        return AlexNet(**{**config, **settings})
+
+
+def map_sides(model: AlexNet, side: int) -> list[int]:
+    """The sides of what the convolutions and poolings give, in order."""
+    found = []
+    maps = torch.zeros(1, 3, side, side, device="meta")
+    for layer in model.features:
+        maps = layer(maps)
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+            found.append(maps.shape[-1])
+    return found
+
+
+def test_the_network_of_2012_has_the_papers_parameters(compose: Compose) -> None:
+    model = form("alexnet", compose, **IMAGENET)
+
+    # Convolutions 2, 4 and 5 see the half of the maps that is on their own GPU.
+    assert layer_counts(model) == [
+        96 * (11 * 11 * 3 + 1),
+        256 * (5 * 5 * 48 + 1),
+        384 * (3 * 3 * 256 + 1),
+        384 * (3 * 3 * 192 + 1),
+        256 * (3 * 3 * 192 + 1),
+        4096 * (6 * 6 * 256 + 1),
+        4096 * (4096 + 1),
+        1000 * (4096 + 1),
+    ]
+    assert count(model) == 60_965_224
+
+
+def test_the_one_column_form_has_torchvisions_parameters(compose: Compose) -> None:
+    model = form("alexnet_one_column", compose, **IMAGENET)
+
+    assert layer_counts(model) == [
+        64 * (11 * 11 * 3 + 1),
+        192 * (5 * 5 * 64 + 1),
+        384 * (3 * 3 * 192 + 1),
+        256 * (3 * 3 * 384 + 1),
+        256 * (3 * 3 * 256 + 1),
+        4096 * (6 * 6 * 256 + 1),
+        4096 * (4096 + 1),
+        1000 * (4096 + 1),
+    ]
+    assert count(model) == 61_100_840
+
+
+def test_the_small_form_has_these_parameters_and_multiply_adds(compose: Compose) -> None:
+    model = form("alexnet_small", compose, **CIFAR)
+
+    # A scale and a shift for each map take the place of its bias.
+    assert layer_counts(model) == [
+        *(32 * 3 * 3 * 3, 32 + 32),
+        *(96 * 3 * 3 * 32, 96 + 96),
+        *(192 * 3 * 3 * 96, 192 + 192),
+        *(128 * 3 * 3 * 192, 128 + 128),
+        *(128 * 3 * 3 * 128, 128 + 128),
+        256 * (3 * 3 * 128 + 1),
+        256 * (256 + 1),
+        10 * (256 + 1),
+    ]
+    assert map_sides(model, 32) == [32, 15, 15, 7, 7, 7, 7, 3]
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32, device="meta"))
+    dense = 256 * 3 * 3 * 128 + 256 * 256 + 10 * 256
+    convolutions = 32 * 32 * 32 * 27 + 15 * 15 * 96 * 288
+    convolutions += 7 * 7 * (192 * 864 + 128 * 1728 + 128 * 1152)
+    assert counter.get_total_flops() == 2 * (convolutions + dense) == 2 * 33_660_416
+
+
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_one_column"])
+def test_the_padding_makes_of_224_the_papers_55(name: str, compose: Compose) -> None:
+    model = form(name, compose, **IMAGENET)
+
+    assert map_sides(model, 224) == [55, 27, 27, 13, 13, 13, 13, 6]
+
+
+def test_the_layers_come_in_the_papers_order(compose: Compose) -> None:
+    model = form("alexnet", compose, **IMAGENET)
+    hidden = ["Linear", "ReLU", "Dropout"]
+
+    assert names(model) == [
+        *["Conv2d", "ReLU", "LocalResponseNorm", "MaxPool2d"] * 2,
+        *["Conv2d", "ReLU"] * 2,
+        *["Conv2d", "MaxPool2d", "ReLU"],
+        *["Flatten", *hidden, *hidden, "Linear"],
+    ]
+    assert {(pool.kernel_size, pool.stride) for pool in layers(model, nn.MaxPool2d)} == {(3, 2)}
+    assert [layer.p for layer in layers(model, nn.Dropout)] == [0.5, 0.5]
+
+
+def test_the_one_column_form_is_not_normalised_and_the_small_one_by_batch(
+    compose: Compose,
+) -> None:
+    column, small = (
+        form("alexnet_one_column", compose, **IMAGENET),
+        form("alexnet_small", compose, **CIFAR),
+    )
+
+    assert not layers(column, nn.LocalResponseNorm) + layers(column, nn.BatchNorm2d)
+    assert names(small)[:4] == ["Conv2d", "BatchNorm2d", "MaxPool2d", "ReLU"]
+    assert not layers(small, nn.LocalResponseNorm)
+
+
+def test_responses_are_normalised_by_the_papers_formula() -> None:
+    torch.manual_seed(0)
+    layer = layers(AlexNet(**TINY), nn.LocalResponseNorm)[0]
+    maps = 30 * torch.randn(2, 8, 3, 3)
+
+    for i in range(8):
+        squares = maps[:, max(0, i - 2) : min(7, i + 2) + 1].square().sum(1)
+        torch.testing.assert_close(layer(maps)[:, i], maps[:, i] / (2 + 1e-4 * squares) ** 0.75)
+
+
+def test_the_weights_begin_as_in_the_paper() -> None:
+    torch.manual_seed(0)
+    model = AlexNet(**TINY)
+    weighted = [*layers(model, nn.Conv2d), *layers(model, nn.Linear)]
+
+    for layer in weighted:
+        assert float(layer.weight.detach().std()) == pytest.approx(0.01, rel=0.1)
+        assert abs(float(layer.weight.detach().mean())) < 0.001
+    biases = [layer.bias.unique().tolist() for layer in weighted]
+    assert biases == [[0], [1], [0], [1], [1], [1], [1], [0]]
+
+
+def test_other_beginnings_can_be_had() -> None:
+    plain = AlexNet(**TINY, unit_biases=False, init="xavier", batch_norm=True)
+
+    assert not any(layer.bias.any() for layer in layers(plain, nn.Linear))
+    assert not any(layer.bias is not None for layer in layers(plain, nn.Conv2d))
+    assert len(layers(plain, nn.BatchNorm2d)) == 5
+
+
+def reference_logits(weights: list[Tensor], pictures: Tensor) -> Tensor:
+    """The network of 2012, written from the paper's sections with nothing of ours."""
+    maps = pictures
+    for number in range(1, 6):
+        weight, bias = weights[2 * number - 2], weights[2 * number - 1]
+        stride, padding = (4, 2) if number == 1 else (1, weight.shape[-1] // 2)
+        if number in (2, 4, 5):
+            halves = zip(maps.chunk(2, 1), weight.chunk(2), bias.chunk(2), strict=True)
+            maps = torch.cat([functional.conv2d(*h, stride, padding) for h in halves], 1)
+        else:
+            maps = functional.conv2d(maps, weight, bias, stride, padding)
+        maps = maps.clamp(min=0)
+        if number in (1, 2):
+            near = functional.pad(maps.square(), (0, 0, 0, 0, 2, 2)).unfold(1, 5, 1).sum(-1)
+            maps = maps * (2 + 1e-4 * near).pow(-0.75)
+        if number in (1, 2, 5):
+            maps = maps.unfold(2, 3, 2).unfold(3, 3, 2).amax((-2, -1))
+    units = maps.flatten(1)
+    for dense in range(5, 8):
+        units = units @ weights[2 * dense].T + weights[2 * dense + 1]
+        units = units.clamp(min=0) if dense < 7 else units
+    return units
+
+
+def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
+    torch.manual_seed(0)
+    model = AlexNet((3, 95, 95), 100, dense=[512, 512], dropout=0.0)
+    pictures, targets = torch.randn(4, 3, 95, 95), torch.randint(0, 100, (4,))
+    begun = [p.detach().double().requires_grad_() for p in model.parameters()]
+    # Gradients begin small; at the paper's rate of 0.01 the step would drown in the rounding of
+    # the weights it is added to.
+    rate, decay = 100.0, 5e-4
+
+    task = Classification(model, [str(i) for i in range(100)])
+    groups = task.parameter_groups()
+    sgd = torch.optim.SGD(groups["model"], lr=rate, momentum=0.9, weight_decay=decay)
+    loss = task.train_step(
+        {"input": pictures, "target": targets}, Optimize({"model": sgd}, groups, [], "cpu")
+    )["loss"]
+
+    exact = functional.cross_entropy(reference_logits(begun, pictures.double()), targets)
+    exact.backward()
+    assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
+    for own, before in zip(model.parameters(), begun, strict=True):
+        assert before.grad is not None
+        step = rate * (before.grad + decay * before.detach())
+        moved = before.detach() - own.detach().double()
+        assert float(step.norm()) > 0
+        assert float((moved - step).norm() / step.norm()) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 62, 62), (3, 224, 40)])
+def test_pictures_of_which_nothing_would_be_left_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="alexnet_small") as raised:
+        AlexNet(shape, 10)
+    assert "x".join(map(str, shape)) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"channels": [8] * 4},
+        {"kernels": [3] * 6},
+        {"dense": [64]},
+        {"stride": 0},
+        {"padding": -1},
+        {"groups": 7},
+        {"dropout": 2.0},
+        {"input_shape": (784,)},
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"five|at least|divisible|probability|pictures"):
+        AlexNet(**{**TINY, **settings})
+
+
+COLUMN: dict[str, Any] = {
+    "channels": [64, 192, 384, 256, 256],
+    "groups": 1,
+    "response_norm": False,
+    "unit_biases": False,
+}
+
+
+@pytest.fixture(scope="module")
+def torchvisions(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """torchvision's AlexNet, with random weights, and a file of them."""
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    model = alexnet().eval()
+    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
+    torch.save(model.state_dict(), path)
+    return model, path
+
+
+def test_torchvisions_weights_make_torchvisions_network(
+    torchvisions: tuple[nn.Module, Path],
+) -> None:
+    theirs, path = torchvisions
+    pictures = torch.randn(2, 3, 224, 224)
+
+    own = AlexNet(**IMAGENET, **COLUMN, pretrained=str(path)).eval()
+
+    with torch.inference_mode():
+        torch.testing.assert_close(own(pictures), theirs(pictures))
+
+
+def test_with_other_classes_only_the_last_layer_begins_anew(
+    torchvisions: tuple[nn.Module, Path],
+) -> None:
+    theirs, path = torchvisions
+
+    own = AlexNet((3, 224, 224), 7, **COLUMN, pretrained=str(path))
+
+    pairs = zip(own.parameters(), theirs.parameters(), strict=True)
+    same = [a.shape == b.shape and torch.equal(a, b) for a, b in pairs]
+    assert same == [True] * 14 + [False] * 2
+
+
+def test_weights_come_from_torchs_cache_or_one_message_says_how_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="no network") as raised:
+        AlexNet(**TINY, pretrained="imagenet")
+    assert "model.pretrained=PATH" in str(raised.value)
+    assert "alexnet-owt" in str(raised.value)
+
+    cached = {"weight": torch.arange(3.0)}
+    torch.save(cached, tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth")
+
+    assert torch.equal(read_weights("alexnet", "imagenet")["weight"], cached["weight"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({**IMAGENET, "groups": 2}, "192x32x5x5"),
+        ({**IMAGENET, "input_shape": (3, 128, 128)}, "4096x9216"),
+        ({**IMAGENET, "batch_norm": True}, "16 tensors"),
+    ],
+)
+def test_weights_of_another_shape_are_refused(
+    settings: dict[str, Any], told: str, torchvisions: tuple[nn.Module, Path]
+) -> None:
+    with pytest.raises(ValueError, match="alexnet_one_column") as raised, torch.device("meta"):
+        AlexNet(**{**COLUMN, **settings}, pretrained=str(torchvisions[1]))
+    assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "no file"),
+        (b"", "no file of torch's weights"),
+        (b"not weights", "no file of torch's weights"),
+        ([1, 2], "something else"),
+        ({"epoch": 3}, "something else"),
+    ],
+)
+def test_files_that_hold_no_weights_are_refused(content: Any, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+
+    with pytest.raises(ValueError, match=told) as raised:
+        AlexNet(**TINY, pretrained=str(path))
+    assert str(path) in str(raised.value)
+
+
+SMALL = ("model=alexnet_small", "data=digits", "model.padding=8", "trainer.steps=6")
+
+
+@pytest.mark.parametrize(
+    "decay",
+    [
+        ("optimizer=sgd", "optimizer.weight_decay=0.1"),
+        ("optimizer=adamw", "optimizer.weight_decay=0.1", "regularizer=[l2,max_norm]"),
+    ],
+)
+def test_frozen_parts_keep_weights_and_statistics_to_the_bit(
+    decay: tuple[str, ...], train: Train, compose: Compose
+) -> None:
+    choices = (*SMALL, *decay, "model.freeze=[features]", "trainer.evaluate_every=100")
+    if len(decay) > 2:
+        choices = (*choices, "regularizer.max_norm.limit=0.1")
+    begun = run.assemble(compose("callbacks=none", "device=cpu", *choices)).task.state_dict()
+
+    learned = run.load(train(*choices).folder).state_dict()
+
+    frozen = [name for name in begun if name.startswith("model.features.")]
+    assert len([name for name in frozen if name.endswith("running_mean")]) == 5
+    assert all(torch.equal(begun[name], learned[name]) for name in frozen)
+    trained = [name for name in begun if name not in frozen]
+    assert len(trained) == 6
+    assert not any(torch.equal(begun[name], learned[name]) for name in trained)
+
+
+def test_frozen_parts_stay_in_evaluation_while_the_rest_trains() -> None:
+    model = AlexNet(**TINY, batch_norm=True, freeze=["features", "classifier.3"])
+
+    model.train()
+
+    assert not any(layer.training for layer in layers(model, nn.BatchNorm2d))
+    assert [layer.training for layer in layers(model, nn.Dropout)] == [False, True]
+    assert not any(module.training for module in model.eval().modules())
+
+
+def test_frozen_parameters_are_not_optimized() -> None:
+    model = AlexNet(**TINY, freeze=["features"])
+    task = Classification(model, [str(i) for i in range(10)])
+
+    assert task.parameter_groups() == {"model": list(model.classifier.parameters())}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["feature"], "Did you mean 'features'?"),
+        (["qqqqqq"], "There are features, classifier."),
+        (["features", "classifier"], "nothing of the network is left"),
+    ],
+)
+def test_what_cannot_be_frozen_is_refused(names: list[str], told: str) -> None:
+    with pytest.raises(ValueError, match="freeze") as raised:
+        AlexNet(**TINY, freeze=names)
+    assert told in str(raised.value)
+
+
+def test_it_takes_its_sizes_from_the_picture() -> None:
+    torch.manual_seed(0)
+    model = AlexNet(**{**TINY, "input_shape": (1, 70, 90)}).eval()
+
+    logits = model(torch.randn(3, 1, 70, 90))
+
+    assert logits.shape == (3, 10)
+    assert len(logits.unique(dim=0)) == 3
