@@ -139,12 +139,8 @@ def test_noise_reaches_the_training_rows_of_every_table(train: Train) -> None:
     assert plain["test"]["loss"] != noisy["test"]["loss"]
 
 
-def test_two_feature_classes_and_numbers_are_learnt(train: Train) -> None:
-    xor = train("data=gates", "model=mlp", "trainer.epochs=100").summary
-    assert xor["test"]["accuracy"] == 1
-    moons = train("data=moons", "model=mlp", "trainer.epochs=20").summary
-    assert moons["test"]["accuracy"] > 0.98
-    tumours = train("data=breast_cancer", "model=mlp", "trainer.epochs=5").summary
-    assert tumours["test"]["accuracy"] > 0.93
+def test_xor_and_numbers_are_learnt(train: Train) -> None:
+    xor = train("data=gates", "model=mlp", "trainer.epochs=100", "trainer.evaluate_every=100")
+    assert xor.summary["test"]["accuracy"] == 1
     diabetes = train("data=diabetes", "model=linreg", "trainer.epochs=20", "optimizer.lr=0.01")
     assert diabetes.summary["test"]["r2"] > 0.3

@@ -16,6 +16,7 @@ from tests.conftest import REPOSITORY, Compose, Train
 EXAMPLES = {
     "classification": (["model=mlp", "model.hidden=[32]", "data=digits", "data.batch_size=16"], 60),
     "regression": (["model=linreg", "data=line"], 300),
+    "supervised": (["model=linreg", "data=line", "task=supervised"], 300),
     # At the file's own zero weights the perceptron criterion is 0 before anything is learnt.
     "perceptron": (
         ["model=perceptron", "model.init=xavier", "data=digits", "data.batch_size=16"],

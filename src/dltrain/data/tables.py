@@ -12,6 +12,7 @@ from torch import Tensor
 from dltrain.data.arrays import ArraySource
 from dltrain.data.loaders import Prepare
 from dltrain.data.vectors import VectorAugment, prepare_vectors
+from dltrain.errors import UserError
 from dltrain.types import Batch
 
 SPLIT_SEED = 0
@@ -44,21 +45,41 @@ class VectorSource(ArraySource):
 
 
 class TableSource(VectorSource):
-    """Vectors whose features have units; ``standardise`` gives each mean 0 and deviation 1."""
+    """Vectors whose features have units; ``standardise`` gives each mean 0 and deviation 1.
+
+    A missing value is NaN on the way here, and becomes the mean of the training rows.
+    """
+
+    unscaled: Sequence[int] = ()
+    """Features that are no measure, such as the 0 and 1 of a category; never standardised."""
 
     def __init__(self, standardise: bool = True, **common: Any) -> None:
         super().__init__(**common)
         self.standardise = standardise
 
     def learn(self, train: Batch, rows: Tensor | None) -> Callable[[Batch], Batch]:
-        """Mean and deviation of each feature over the training rows."""
-        if not self.standardise:
-            return lambda columns: columns | {"input": columns["input"].float()}
+        """Mean and deviation of each feature over the training rows.
+
+        Raises :class:`UserError` for a feature that has no value in any of them.
+        """
         inputs = train["input"] if rows is None else train["input"][rows]
-        mean, deviation = inputs.mean(0), inputs.std(0, correction=0)
-        # A feature that never changes says nothing: it becomes 0 instead of 0/0.
-        deviation[deviation == 0] = 1
-        return lambda columns: columns | {"input": ((columns["input"] - mean) / deviation).float()}
+        mean = inputs.nanmean(0)
+        empty = [self.feature_names[i] for i in mean.isnan().nonzero()[:, 0]]
+        if empty:
+            raise UserError(f"data: {empty[0]!r} has no value in any of the training rows.")
+        offset, deviation = torch.zeros_like(mean), torch.ones_like(mean)
+        if self.standardise:
+            scaled = torch.tensor([i not in self.unscaled for i in range(len(mean))])
+            # A feature that never changes says nothing: it becomes 0 instead of 0/0.
+            spread = (inputs - mean).nan_to_num(0).square().mean(0).sqrt()
+            deviation = torch.where(scaled & (spread > 0), spread, deviation)
+            offset = torch.where(scaled, mean, offset)
+
+        def learned(columns: Batch) -> Batch:
+            filled = columns["input"].where(~columns["input"].isnan(), mean)
+            return columns | {"input": ((filled - offset) / deviation).float()}
+
+        return learned
 
 
 class BundledTable(TableSource):
