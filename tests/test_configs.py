@@ -26,7 +26,7 @@ COUNTS = {
     "callbacks": 5,
     "data": 10,
     "experiment": 2,
-    "model": 9,
+    "model": 11,
     "optimizer": 7,
     "regularizer": 7,
     "schedule": 6,
