@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import Tensor
 
 from dltrain.data.digits import Digits
 from dltrain.data.line import Line
+from dltrain.data.mixing import Beta
 from dltrain.data.pictures import PictureAugment
 from dltrain.data.vectors import VectorAugment
+from dltrain.data.warp import smooth
 from dltrain.types import Batch, Loader
+from tests.conftest import Train
 
 CPU = torch.device("cpu")
 SIDE = 24
@@ -211,3 +215,173 @@ def test_noise_on_vectors_has_its_deviation_and_spares_evaluation() -> None:
     assert torch.equal(first, again)
     assert sorted(first.flatten().tolist()) != [1, 2, 3, 4]
     assert not torch.equal(first.sort(0).values, other.sort(0).values)
+
+
+def test_a_crop_moves_by_whole_pixels_each_way() -> None:
+    pictures = coordinates(300)
+    moved = middle(augmented(pictures, crop=2)) - middle(pictures)
+
+    torch.testing.assert_close(moved[:, :2], moved[:, :2].round(), atol=1e-4, rtol=0)
+    for axis in (0, 1):
+        amounts = moved[:, axis, 0, 0].round()
+        assert set(amounts.tolist()) == {-2, -1, 0, 1, 2}
+        assert int((amounts == 2).sum()) == pytest.approx(60, abs=30)
+
+
+def test_a_crop_brings_in_background() -> None:
+    ones = torch.full((200, 1, SIDE, SIDE), 255.0)
+    found = augmented(ones, crop=3)
+    sums = found.sum((1, 2, 3)) / 255
+    sides = {(SIDE - x) * (SIDE - y) for x in range(4) for y in range(4)}
+    assert {round(float(total)) for total in sums} <= sides
+    assert float(sums.min()) < SIDE * SIDE - 100
+
+
+def test_a_shear_leans_lines_without_moving_rows() -> None:
+    pictures = coordinates(200)
+    moved = middle(augmented(pictures, shear=20)) - middle(pictures)
+    x, y = moved[:, 0], moved[:, 1]
+    slope = (x[:, -1, 0] - x[:, 0, 0]) / 7
+
+    torch.testing.assert_close(y, torch.zeros_like(y), atol=1e-4, rtol=0)
+    rows = middle(pictures)[:, 1]
+    torch.testing.assert_close(x, slope[:, None, None] * rows, atol=1e-3, rtol=0)
+    limit = torch.tensor(20.0).deg2rad().tan()
+    assert float(slope.abs().max()) <= float(limit) + 1e-4
+    assert float(slope.max()) > 0.3 and float(slope.min()) < -0.3
+
+
+def test_elastic_fields_are_the_smoothed_noise_of_simard() -> None:
+    pictures = coordinates(200)
+    moved = middle(augmented(pictures, elastic_alpha=10, elastic_sigma=3)) - middle(pictures)
+    x, y = moved[:, 0], moved[:, 1]
+
+    # Uniform noise of variance 1/3, under a Gaussian of sigma 3: alpha/sqrt(3)/(2 sigma sqrt(pi)).
+    expected = 10 / 3**0.5 / (2 * 3 * torch.pi**0.5)
+    for axis in (x, y):
+        assert float(axis.std()) == pytest.approx(expected, rel=0.1)
+        assert float(axis.mean()) == pytest.approx(0, abs=0.12)
+    # Neighbours go together as the Gaussian has it, exp(-1/(4 sigma^2)); both axes by themselves.
+    beside = (x[:, :, 1:] * x[:, :, :-1]).mean() / x.square().mean()
+    assert float(beside) == pytest.approx(0.9726, abs=0.01)
+    assert abs(float((x * y).mean())) < 0.1 * expected**2
+
+
+def test_smoothing_is_scipys_gaussian_with_nothing_beyond() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    noise = torch.rand(3, 20, 31, dtype=torch.float64)
+    expected = [gaussian_filter(field.numpy(), 2, mode="constant", truncate=6) for field in noise]
+    torch.testing.assert_close(smooth(noise, 2.0), torch.tensor(numpy.stack(expected)))
+
+
+def test_brightness_and_contrast_are_linear_in_a_picture_and_keep_their_bounds() -> None:
+    pictures = 100 + 20 * torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    bright = augmented(pictures, brightness=0.2) / pictures
+    torch.testing.assert_close(bright, bright[:, :, :1, :1].expand_as(bright))
+    assert 0.8 <= float(bright.min()) < 0.82 and 1.18 < float(bright.max()) <= 1.2
+
+    contrasted = augmented(pictures, contrast=0.5)
+    mean = (1, 2, 3)
+    torch.testing.assert_close(contrasted.mean(mean), pictures.mean(mean))
+    ratio = contrasted.std(mean) / pictures.std(mean)
+    assert 0.5 <= float(ratio.min()) < 0.55 and 1.45 < float(ratio.max()) <= 1.5
+    assert float(augmented(pictures * 2, brightness=0.9).max()) == 255
+
+
+def test_saturation_leaves_grey_grey_and_luminance_as_it_is() -> None:
+    grey = torch.full((50, 3, 4, 4), 90.0)
+    torch.testing.assert_close(augmented(grey, saturation=0.9), grey)
+
+    colours = 60 + 60 * torch.rand(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = augmented(colours, saturation=0.5)
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+    torch.testing.assert_close((found * weights).sum(1), (colours * weights).sum(1))
+    assert not torch.allclose(found, colours)
+    with pytest.raises(ValueError, match="saturation"):
+        Digits(augment=PictureAugment(saturation=0.1))
+
+
+def finished(count: int, seed: int = 0, **settings: float) -> Batch:
+    """What follows normalisation, on pictures of ones whose classes are their own numbers."""
+    numbers = torch.arange(count)
+    pictures = (1.0 + numbers)[:, None, None, None].expand(-1, 1, 12, 12)
+    batch = {"input": pictures.clone(), "target": numbers}
+    generator = torch.Generator().manual_seed(seed)
+    return PictureAugment(**settings).after(batch, generator, count)
+
+
+def test_cutout_takes_one_square_somewhere_and_leaves_targets() -> None:
+    batch = finished(300, cutout=4)
+    gone = (batch["input"] == 0)[:, 0]
+    areas = gone.sum((1, 2))
+
+    assert torch.equal(batch["target"], torch.arange(300))
+    assert int(areas.max()) == 16 and 4 <= int(areas.min()) < 16
+    rows, columns = gone.any(2).sum(1), gone.any(1).sum(1)
+    assert torch.equal(areas, rows * columns)
+    assert bool(gone.any(0).all())
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_mixed_targets_are_the_shares_of_the_pixels(name: str) -> None:
+    batch = finished(40, **{name: 1.0})
+    targets = batch["target"]
+
+    torch.testing.assert_close(targets.sum(1), torch.ones(40))
+    own = targets.diagonal()
+    partner = torch.arange(40).roll(1)
+    torch.testing.assert_close(targets[torch.arange(40), partner], 1 - own)
+    # Each picture holds its number throughout, so its mean tells of whom it is made.
+    expected = own * (1 + torch.arange(40)) + (1 - own) * (1 + partner)
+    torch.testing.assert_close(batch["input"].mean((1, 2, 3)), expected)
+    kinds = {len(picture.unique()) for picture in batch["input"].round(decimals=3)}
+    assert kinds <= ({1} if name == "mixup" else {1, 2})
+    assert len(own.unique()) > 20
+
+
+def test_with_both_each_picture_gets_one_of_them() -> None:
+    batch = finished(200, mixup=1.0, cutmix=1.0)
+    pieces = [len(picture.unique()) for picture in batch["input"][1:].round(decimals=3)]
+    whole = [picture.unique().frac().abs().max() > 0.002 for picture in batch["input"][1:]]
+    assert pieces.count(2) > 50
+    assert sum(map(bool, whole)) > 50
+
+
+@pytest.mark.parametrize("strength", [0.2, 1.0, 4.0])
+def test_shares_are_distributed_as_beta(strength: float) -> None:
+    from scipy.stats import beta, kstest
+
+    drawn = Beta(strength)(torch.rand(4000, generator=torch.Generator().manual_seed(0)))
+    assert kstest(drawn.numpy(), beta(strength, strength).cdf).pvalue > 0.01
+    assert float(Beta(strength)(torch.tensor([1.0]))) == 1
+
+
+def test_mixing_is_decided_by_place_and_learnt_from(train: Train) -> None:
+    settings = {"mixup": 0.4, "cutmix": 1.0, "cutout": 3, "elastic_alpha": 3.0, "crop": 1}
+    whole = epoch(digits(**settings).train, 2)
+    torch.manual_seed(99)
+    resumed = epoch(digits(**settings).train, 2, start=5)
+    for first, second in zip(whole[5:], resumed, strict=True):
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    options = [f"data.augment.{name}=0.2" for name in ("mixup", "cutmix")]
+    options += ["regularizer=label_smoothing", "trainer.epochs=15"]
+    assert train("model=mlp", "data=digits", *options).summary["test"]["accuracy"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixup": -1}, "not negative"),
+        ({"cutout": -1}, "not negative"),
+        ({"contrast": 1}, "below 1"),
+        ({"shear": 90}, "below 90"),
+        ({"elastic_sigma": 0}, "elastic_sigma"),
+    ],
+)
+def test_other_impossible_augmentations_are_refused(
+    settings: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        PictureAugment(**settings)

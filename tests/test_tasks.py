@@ -80,8 +80,8 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
 
     assert len(answers) == len(batch["input"])
     torch.testing.assert_close(alone, answers[:1])
-    shape = {"classification": (10,), "regression": (1,), "perceptron": (10,)}[name]
-    assert answers.shape[1:] == shape
+    shape = {"classification": (10,), "regression": (1,), "supervised": (1,), "perceptron": (10,)}
+    assert answers.shape[1:] == shape[name]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

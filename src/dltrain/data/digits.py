@@ -7,43 +7,27 @@ from typing import Any
 
 import torch
 
-from dltrain.data.arrays import ArraySource
-from dltrain.data.loaders import Prepare
-from dltrain.data.pictures import PictureAugment, prepare_pictures
+from dltrain.data.pictures import PictureSource
 from dltrain.types import Batch
 
 TEST_EXAMPLES = 360
 SPLIT_SEED = 0
 
 
-class Digits(ArraySource):
+class Digits(PictureSource):
     """Optical recognition of handwritten digits (Alpaydin and Kaynak 1998, UCI), no network needed.
 
     scikit-learn bundles no split, so a fixed one is made: 360 pictures, the same ones whatever
     the run's seed, are the test split. Pixel values 0 to 16 are stretched to 0 to 255.
     """
 
-    def __init__(
-        self,
-        mean: Sequence[float] = (0.305,),
-        std: Sequence[float] = (0.376,),
-        augment: PictureAugment | None = None,
-        **common: Any,
-    ) -> None:
-        super().__init__(**common)
-        self.mean, self.std = mean, std
-        self.augment = augment or PictureAugment()
+    input_shape = (1, 8, 8)
+    class_names = tuple("0123456789")
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """One channel, ten classes."""
-        return {
-            "input_shape": (1, 8, 8),
-            "outputs": 10,
-            "class_names": [str(digit) for digit in range(10)],
-            "mean": self.mean,
-            "std": self.std,
-        }
+    def __init__(
+        self, mean: Sequence[float] = (0.305,), std: Sequence[float] = (0.376,), **common: Any
+    ) -> None:
+        super().__init__(mean=mean, std=std, **common)
 
     def read(self) -> tuple[Batch, Batch]:
         """Read the bundled file, and split it."""
@@ -58,7 +42,3 @@ class Digits(ArraySource):
             {name: column[train] for name, column in columns.items()},
             {name: column[test] for name, column in columns.items()},
         )
-
-    def prepare(self, device: torch.device) -> Prepare:
-        """Normalise, and augment when asked."""
-        return prepare_pictures(self.mean, self.std, self.augment, device)

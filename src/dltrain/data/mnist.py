@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
-from dltrain.data.arrays import ArraySource
 from dltrain.data.download import Remote, fetch
 from dltrain.data.idx import read_idx
-from dltrain.data.loaders import Prepare
-from dltrain.data.pictures import PictureAugment, prepare_pictures
+from dltrain.data.pictures import PictureSource
 from dltrain.errors import UserError
 from dltrain.types import Batch
 
@@ -29,38 +27,27 @@ FILES = {
 }
 
 
-class Mnist(ArraySource):
+class Mnist(PictureSource):
     """The original files, read as they are.
 
     They are looked for in ``root``, ``root/MNIST/raw`` (where torchvision puts them) and
     ``root/raw``, plain or gzipped, and downloaded to ``root/MNIST/raw`` where missing.
     """
 
+    input_shape = (1, 28, 28)
+    class_names: Sequence[str] = tuple("0123456789")
+
     def __init__(
         self,
         root: str,
         mean: Sequence[float] = (0.1307,),
         std: Sequence[float] = (0.3081,),
-        augment: PictureAugment | None = None,
         mirrors: Sequence[str] = MIRRORS,
         **common: Any,
     ) -> None:
-        super().__init__(root=root, **common)
+        super().__init__(root=root, mean=mean, std=std, **common)
         self.folder = Path(root).expanduser()
         self.mirrors = mirrors
-        self.mean, self.std = mean, std
-        self.augment = augment or PictureAugment()
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """One channel, ten classes."""
-        return {
-            "input_shape": (1, 28, 28),
-            "outputs": 10,
-            "class_names": [str(digit) for digit in range(10)],
-            "mean": self.mean,
-            "std": self.std,
-        }
 
     def read(self) -> tuple[Batch, Batch]:
         """Find or fetch the four files."""
@@ -90,7 +77,3 @@ class Mnist(ArraySource):
             ),
         )
         return read_idx(fetch(remote, self.folder / "MNIST" / "raw" / name), item_shape)
-
-    def prepare(self, device: torch.device) -> Prepare:
-        """Normalise, and augment when asked."""
-        return prepare_pictures(self.mean, self.std, self.augment, device)

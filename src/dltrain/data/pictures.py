@@ -1,65 +1,225 @@
-"""Preparing pictures: from uint8 to normalised floats, with augmentation, a batch at a time."""
+"""Pictures: from uint8 to normalised floats, with augmentation, a batch at a time."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from dltrain.data.arrays import ArraySource
 from dltrain.data.loaders import Prepare
+from dltrain.data.mixing import Beta, boxes, mix
+from dltrain.data.warp import affine, sample, smooth
 from dltrain.types import Batch
+
+LUMINANCE = (0.299, 0.587, 0.114)
+"""What red, green and blue give to grey (ITU-R BT.601)."""
 
 
 class PictureAugment:
-    """Random shifts, rotations and scalings, another for every picture, on the device.
+    """Random changes, others for every picture, as tensor work on the device.
 
-    ``shift`` is in pixels each way, ``rotate`` in degrees each way, ``scale`` a share (0.1 is
-    90 to 110 %), ``flip`` the probability of a left-right mirror image. All zero costs nothing.
-    What comes in from beyond the border is the background, pixel value 0.
+    Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way
+    (a crop of the picture after padding it by so many); ``rotate`` and ``shear`` in degrees each
+    way; ``scale`` a share (0.1 is 90 to 110 %); ``flip`` the probability of a left-right mirror
+    image; elastic deformation (Simard et al. 2003): each pixel displaced at random by the numbers
+    -1 to 1, smoothed by a Gaussian of ``elastic_sigma`` pixels and multiplied by
+    ``elastic_alpha``. What comes in from beyond the border is the background, pixel value 0.
+
+    Of colour: ``brightness``, ``contrast`` and (three channels only) ``saturation`` are shares
+    as ``scale`` is.
+
+    Of content: ``cutout`` replaces a square of so many pixels by the mean (DeVries and Taylor
+    2017); ``mixup`` (Zhang et al. 2018) and ``cutmix`` (Yun et al. 2019) are the parameter of the
+    Beta distribution that says how much of a picture is its own, the rest being another's; with
+    both, each picture gets one of them. Those two make targets (batch,) into probabilities
+    (batch, classes).
+
+    All zero costs nothing.
     """
 
     def __init__(
-        self, shift: float = 0.0, rotate: float = 0.0, scale: float = 0.0, flip: float = 0.0
+        self,
+        shift: float = 0.0,
+        rotate: float = 0.0,
+        scale: float = 0.0,
+        flip: float = 0.0,
+        crop: int = 0,
+        shear: float = 0.0,
+        elastic_alpha: float = 0.0,
+        elastic_sigma: float = 4.0,
+        brightness: float = 0.0,
+        contrast: float = 0.0,
+        saturation: float = 0.0,
+        cutout: int = 0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
     ) -> None:
-        if min(shift, rotate, scale, flip) < 0 or scale >= 1 or flip > 1:
+        amounts = (shift, rotate, scale, flip, crop, shear, elastic_alpha, cutout)
+        if min(*amounts, brightness, contrast, saturation, mixup, cutmix) < 0:
+            raise ValueError("what augmentation may do is given as amounts, not negative")
+        if max(scale, brightness, contrast, saturation, flip - 1e-9) >= 1 or shear >= 90:
             raise ValueError(
-                "shift, rotate and scale are not negative, scale below 1, flip in 0..1"
+                "shares are not negative and below 1, flip in 0..1, shear below 90 degrees"
             )
+        if elastic_sigma <= 0:
+            raise ValueError(f"elastic_sigma is above 0 pixels, got {elastic_sigma}")
         self.shift, self.rotate, self.scale, self.flip = shift, rotate, scale, flip
+        self.crop, self.shear = crop, shear
+        self.elastic_alpha, self.elastic_sigma = elastic_alpha, elastic_sigma
+        self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
+        self.cutout, self.mixup, self.cutmix = cutout, mixup, cutmix
+        self._mixup = Beta(mixup) if mixup else None
+        self._cutmix = Beta(cutmix) if cutmix else None
+        self._warps = any((shift, rotate, scale, flip, crop, shear, elastic_alpha))
+        self._colours = any((brightness, contrast, saturation))
 
     @property
     def active(self) -> bool:
-        """Whether any picture would change."""
-        return bool(self.shift or self.rotate or self.scale or self.flip)
+        """Whether any picture's pixels would move or change colour."""
+        return self._warps or self._colours
 
     def __call__(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        """Warp float pictures (batch, c, h, w), drawing from ``generator`` alone."""
-        count, _, height, width = pictures.shape
-        uniform = torch.empty(5, count, device=pictures.device).uniform_(-1, 1, generator=generator)
-        angle = uniform[0] * math.radians(self.rotate)
-        zoom = 1 / (1 + uniform[1] * self.scale)
-        mirror = 1 - 2 * ((uniform[4] + 1) / 2 < self.flip).to(pictures.dtype)
-        # affine_grid maps output to input in coordinates that run from -1 to 1 over each side.
-        theta = torch.empty(count, 2, 3, device=pictures.device)
-        theta[:, 0, 0] = zoom * angle.cos() * mirror
-        theta[:, 0, 1] = -zoom * angle.sin() * (height / width)
-        theta[:, 0, 2] = uniform[2] * (2 * self.shift / width)
-        theta[:, 1, 0] = zoom * angle.sin() * mirror * (width / height)
-        theta[:, 1, 1] = zoom * angle.cos()
-        theta[:, 1, 2] = uniform[3] * (2 * self.shift / height)
-        grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)
-        return functional.grid_sample(pictures, grid, align_corners=False)
+        """Change place and colour of float pictures (batch, c, h, w) of 0..255."""
+        if self._warps:
+            pictures = self._warp(pictures, generator)
+        return self._recolour(pictures, generator) if self._colours else pictures
+
+    def after(self, batch: Batch, generator: torch.Generator, classes: int) -> Batch:
+        """Cut out of, and mix, a batch of normalised pictures, in which 0 is the mean."""
+        if self.cutout:
+            x, y = _uniform(2, batch["input"], generator)
+            side = torch.full_like(x, self.cutout)
+            square = boxes(x, y, side, side, _size(batch["input"]))
+            batch = batch | {"input": batch["input"] * (1 - square)}
+        if self._mixup or self._cutmix:
+            batch = mix(batch, self._own_shares(batch["input"], generator), classes)
+        return batch
+
+    def _warp(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        draws = _uniform(8, pictures, generator, low=-1)
+        angle, zoom, x, y, mirror, shear, left, up = draws
+        whole = 2 * self.crop + 1
+        matrix = affine(
+            angle=angle * math.radians(self.rotate),
+            zoom=1 / (1 + zoom * self.scale),
+            shear=(shear * math.radians(self.shear)).tan(),
+            mirror=1 - 2 * ((mirror + 1) / 2 < self.flip).to(pictures.dtype),
+            x=x * self.shift + _step(left, whole),
+            y=y * self.shift + _step(up, whole),
+        )
+        if not self.elastic_alpha:
+            return sample(pictures, matrix)
+        noise = torch.empty(len(pictures), 2, *_size(pictures), device=pictures.device)
+        noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
+        return sample(pictures, matrix, smooth(noise, self.elastic_sigma))
+
+    def _recolour(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        draws = _uniform(3, pictures, generator, low=-1)[:, :, None, None, None]
+        pictures = pictures * (1 + self.brightness * draws[0])
+        mean = pictures.mean((1, 2, 3), keepdim=True)
+        pictures = torch.lerp(mean, pictures, 1 + self.contrast * draws[1])
+        if self.saturation:
+            shares = torch.tensor(LUMINANCE, device=pictures.device)[:, None, None]
+            grey = (pictures * shares).sum(1, keepdim=True)
+            pictures = torch.lerp(grey, pictures, 1 + self.saturation * draws[2])
+        return pictures.clamp_(0, 255)
+
+    def _own_shares(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        """How much of each pixel (batch, 1, h, w) is to be the picture's own."""
+        draw, x, y, coin = _uniform(4, pictures, generator)
+        height, width = _size(pictures)
+        shares = []
+        if self._mixup is not None:
+            own = self._mixup(draw)[:, None, None, None]
+            shares.append(own.expand(-1, 1, height, width))
+        if self._cutmix is not None:
+            side = (1 - self._cutmix(draw)).sqrt()
+            wide, high = (side * width).round(), (side * height).round()
+            shares.append(1 - boxes(x, y, wide, high, (height, width)))
+        return torch.where(coin[:, None, None, None] < 0.5, shares[0], shares[-1])
+
+
+def _uniform(rows: int, pictures: Tensor, generator: torch.Generator, low: float = 0.0) -> Tensor:
+    """Numbers (rows, batch) from ``low`` to 1."""
+    drawn = torch.empty(rows, len(pictures), device=pictures.device)
+    return drawn.uniform_(low, 1, generator=generator)
+
+
+def _step(uniform: Tensor, whole: int) -> Tensor:
+    """Whole numbers around 0, ``whole`` of them alike likely, from numbers in -1..1."""
+    return ((uniform + 1) / 2 * whole).floor().clamp(max=whole - 1) - (whole - 1) / 2
+
+
+def _size(pictures: Tensor) -> tuple[int, int]:
+    return pictures.shape[-2], pictures.shape[-1]
+
+
+class PictureSource(ArraySource):
+    """Pictures as columns ``input`` (n, c, h, w) uint8 and ``target`` (n,) of classes.
+
+    ``mean`` and ``std`` of each channel (or one for all), of pixels in 0..1, normalise them.
+    """
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augment: PictureAugment | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if min(std) <= 0:
+            raise ValueError(f"a standard deviation is above 0, got {list(std)}")
+        channels = self.input_shape[0]
+        if not {len(mean), len(std)} <= {1, channels}:
+            raise ValueError(
+                f"mean and std have {len(mean)} and {len(std)} numbers; the pictures have "
+                f"{channels} channels"
+            )
+        self.mean, self.std = list(mean), list(std)
+        self.augment = augment or PictureAugment()
+        if self.augment.saturation and channels != 3:
+            raise ValueError(f"saturation is of red, green and blue; here are {channels} channels")
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+
+    @property
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """What the targets 0, 1, … are called."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Shape, classes, and what undoes the normalisation."""
+        return {
+            "input_shape": self.input_shape,
+            "outputs": len(self.class_names),
+            "class_names": list(self.class_names),
+            "mean": self.mean,
+            "std": self.std,
+        }
+
+    def prepare(self, device: torch.device) -> Prepare:
+        """Normalise, and augment when asked."""
+        return prepare_pictures(self.mean, self.std, self.augment, device, len(self.class_names))
 
 
 def prepare_pictures(
-    mean: Sequence[float], std: Sequence[float], augment: PictureAugment, device: torch.device
+    mean: Sequence[float],
+    std: Sequence[float],
+    augment: PictureAugment,
+    device: torch.device,
+    classes: int,
 ) -> Prepare:
     """Scale uint8 pictures to 0..1 and normalise each channel to ``mean`` 0 and ``std`` 1."""
-    if min(std) <= 0:
-        raise ValueError(f"a standard deviation is above 0, got {list(std)}")
     deviations = torch.tensor(std, device=device)[:, None, None]
     scale = 1 / (255 * deviations)
     offset = torch.tensor(mean, device=device)[:, None, None] / deviations
@@ -70,6 +230,6 @@ def prepare_pictures(
             pictures = augment(pictures.float(), generator)
         # One pass that also converts: uint8 times float32 is float32.
         batch["input"] = (pictures * scale).sub_(offset)
-        return batch
+        return batch if generator is None else augment.after(batch, generator, classes)
 
     return prepare

@@ -22,6 +22,9 @@ SAMPLES = 16
 class Classification(Task):
     """Cross-entropy over logits (batch, classes) against integer targets (batch,).
 
+    In training, a target may also be probabilities (batch, classes), as mixed pictures have;
+    accuracy then asks for the likeliest class.
+
     ``label_smoothing`` moves that share of each target's weight evenly to all classes
     (Szegedy et al. 2016, section 7); it acts in training only.
     """
@@ -50,7 +53,8 @@ class Classification(Task):
         targets = batch["target"]
         loss = functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         optimize(loss)
-        hits = logits.detach().argmax(1) == targets
+        likeliest = targets.argmax(1) if targets.is_floating_point() else targets
+        hits = logits.detach().argmax(1) == likeliest
         return {"loss": loss.detach(), "accuracy": hits.mean(dtype=torch.float32)}
 
     def predict(self, batch: Batch) -> Tensor:

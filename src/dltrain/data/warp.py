@@ -1,0 +1,55 @@
+"""Moving the pixels of a whole batch of pictures: one grid, one sampling."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def sample(pictures: Tensor, matrix: Tensor, displacement: Tensor | None = None) -> Tensor:
+    """Float pictures (batch, c, h, w), each pixel fetched from where ``matrix`` says.
+
+    ``matrix`` (batch, 2, 3) maps a pixel of the result, (x, y, 1) counted from the centre, to a
+    place in the original; ``displacement`` (batch, 2, h, w) is added to that. Both are in pixels.
+    Between pixels it interpolates bilinearly; beyond the border everything is 0.
+    """
+    count, _, height, width = pictures.shape
+    device = pictures.device
+    x = (torch.arange(width, device=device) - (width - 1) / 2).expand(height, width)
+    y = (torch.arange(height, device=device) - (height - 1) / 2)[:, None].expand(height, width)
+    places = torch.stack([x.flatten(), y.flatten(), torch.ones(height * width, device=device)])
+    # grid_sample's coordinates run from -1 to 1 over each side.
+    unit = torch.tensor([[2 / width], [2 / height]], device=device)
+    grid = ((matrix * unit) @ places).view(count, 2, height, width)
+    if displacement is not None:
+        grid = grid + displacement * unit[:, :, None]
+    # x and y stay planes: grid_sample reads such a view as fast as pairs, matmul writes it faster.
+    return functional.grid_sample(pictures, grid.permute(0, 2, 3, 1), align_corners=False)
+
+
+def affine(
+    angle: Tensor, zoom: Tensor, shear: Tensor, mirror: Tensor, x: Tensor, y: Tensor
+) -> Tensor:
+    """Matrices (batch, 2, 3) that mirror, shear, rotate, scale and shift, from columns (batch,).
+
+    ``angle`` is in radians, ``shear`` a tangent, ``mirror`` 1 or -1, the shift ``x``, ``y`` in
+    pixels. They map results to originals: a ``zoom`` of 1/2 magnifies twice.
+    """
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    rows = [cos * mirror, cos * shear - sin, x, sin * mirror, sin * shear + cos, y]
+    return torch.stack(rows, 1).view(-1, 2, 3)
+
+
+def smooth(noise: Tensor, sigma: float) -> Tensor:
+    """Fields (…, h, w) convolved with a Gaussian of deviation ``sigma`` pixels; 0 beyond them."""
+    height, width = noise.shape[-2:]
+    return _gaussian(height, sigma, noise) @ noise @ _gaussian(width, sigma, noise)
+
+
+def _gaussian(size: int, sigma: float, like: Tensor) -> Tensor:
+    """The convolution of a line of ``size`` numbers, as a matrix (size, size)."""
+    along = torch.arange(size, dtype=like.dtype, device=like.device)
+    weights = (-0.5 * ((along - along[:, None]) / sigma) ** 2).exp()
+    reach = torch.arange(-int(6 * sigma) - 1, int(6 * sigma) + 2)
+    return weights / (-0.5 * (reach / sigma) ** 2).exp().sum().item()
