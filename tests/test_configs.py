@@ -25,7 +25,7 @@ COUNTS = {
     "train": 1,
     "callbacks": 5,
     "data": 10,
-    "experiment": 2,
+    "experiment": 6,
     "model": 11,
     "optimizer": 7,
     "regularizer": 7,
