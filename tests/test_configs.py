@@ -24,7 +24,7 @@ OWN_FILES = {"data/csv"}
 COUNTS = {
     "train": 1,
     "callbacks": 5,
-    "data": 10,
+    "data": 12,
     "experiment": 6,
     "model": 11,
     "optimizer": 7,

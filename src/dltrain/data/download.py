@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from filelock import FileLock
 
@@ -26,18 +26,21 @@ TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Remote:
-    """A gzipped file behind several addresses, tried in order.
+    """A file behind several addresses, tried in order.
 
-    ``sha256`` is that of the unpacked content; ``alternatives`` says how to do without.
+    ``sha256`` is that of a gzipped file's content, which is then unpacked. Where only the
+    ``md5`` of the file as it lies there is published, give that: it is then kept as it is.
+    ``alternatives`` says how to do without.
     """
 
     urls: Sequence[str]
-    sha256: str
-    alternatives: str
+    sha256: str | None = None
+    alternatives: str = ""
+    md5: str | None = None
 
 
 def fetch(remote: Remote, path: Path) -> Path:
-    """Download and unpack to ``path``, unless it is there; return ``path``.
+    """Download to ``path``, unpacked where it is gzipped, unless it is there; return ``path``.
 
     ``path`` appears whole and checked or not at all, also when several runs ask at once.
     Raises :class:`UserError` when no address gives the file.
@@ -64,8 +67,8 @@ def _download(remote: Remote, path: Path) -> None:
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                digest = _unpack(response, partial)
-            if digest != remote.sha256:
+                right = _save(response, partial, remote)
+            if not right:
                 raise ValueError("its checksum is wrong: the file is damaged or another one")
         except (
             urllib.error.URLError,
@@ -90,12 +93,23 @@ def _download(remote: Remote, path: Path) -> None:
     )
 
 
-def _unpack(response: BinaryIO, to: Path) -> str:
+def _save(response: BinaryIO, to: Path, remote: Remote) -> bool:
+    """Write what comes to ``to``; return whether its checksum is the published one."""
+    if remote.md5 is not None:
+        # Against damage; nobody publishes a better one of these files.
+        digest = hashlib.md5(usedforsecurity=False)
+        _copy(response, to, digest)
+        return digest.hexdigest() == remote.md5
     digest = hashlib.sha256()
-    with gzip.open(response) as unpacked, to.open("wb") as file:
-        while chunk := unpacked.read(CHUNK):
+    with gzip.open(response) as unpacked:
+        _copy(cast(BinaryIO, unpacked), to, digest)
+    return digest.hexdigest() == remote.sha256
+
+
+def _copy(source: BinaryIO, to: Path, digest: hashlib._Hash) -> None:
+    with to.open("wb") as file:
+        while chunk := source.read(CHUNK):
             digest.update(chunk)
             file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
-    return digest.hexdigest()

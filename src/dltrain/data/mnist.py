@@ -1,7 +1,8 @@
-"""MNIST: 60,000 + 10,000 handwritten digits of 28x28 pixels (LeCun, Cortes and Burges 1998)."""
+"""MNIST (LeCun, Cortes and Burges 1998) and what comes in its files: 60,000 + 10,000 of 28x28."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,59 @@ from dltrain.data.idx import read_idx
 from dltrain.data.pictures import PictureSource
 from dltrain.errors import UserError
 from dltrain.types import Batch
+
+ALTERNATIVES = (
+    "Give a folder that has the file (plain or .gz) as data.root=DIR; "
+    "or use data=digits, which needs no network."
+)
+
+
+class IdxPictures(PictureSource):
+    """28x28 grey pictures of ten classes in MNIST's four files.
+
+    They are looked for in ``root``, ``root/<folder>/raw`` (where torchvision puts them) and
+    ``root/raw``, plain or gzipped, and downloaded to ``root/<folder>/raw`` where missing.
+    """
+
+    input_shape = (1, 28, 28)
+    folder_name: str
+
+    def __init__(self, root: str, mirrors: Sequence[str], **common: Any) -> None:
+        super().__init__(root=root, **common)
+        self.folder = Path(root).expanduser()
+        self.mirrors = mirrors
+
+    @abstractmethod
+    def remote(self, name: str) -> tuple[str, Remote]:
+        """Under which name to keep the file ``name``, and where to get it."""
+
+    def read(self) -> tuple[Batch, Batch]:
+        """Find or fetch the four files."""
+        return self._split_columns("train"), self._split_columns("t10k")
+
+    def _split_columns(self, split: str) -> Batch:
+        pictures = self._array(f"{split}-images-idx3-ubyte", self.input_shape[1:])
+        labels = self._array(f"{split}-labels-idx1-ubyte", ())
+        if len(pictures) != len(labels):
+            raise UserError(
+                f"data.root: {self.folder} holds {len(pictures):,} pictures but {len(labels):,} "
+                f"labels for the split {split!r}. Delete its files to have them fetched anew."
+            )
+        return {"input": pictures[:, None], "target": labels.long()}
+
+    def _array(self, name: str, item_shape: tuple[int, ...]) -> torch.Tensor:
+        own = self.folder / self.folder_name / "raw"
+        for folder in (own, self.folder / "raw", self.folder):
+            for candidate in (folder / name, folder / f"{name}.gz"):
+                if candidate.is_file():
+                    return read_idx(candidate, item_shape)
+        kept_as, remote = self.remote(name)
+        return read_idx(fetch(remote, own / kept_as), item_shape)
+
+    def urls(self, name: str) -> list[str]:
+        """Where the mirrors have a file."""
+        return [f"{mirror.rstrip('/')}/{name}.gz" for mirror in self.mirrors]
+
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -27,15 +81,11 @@ FILES = {
 }
 
 
-class Mnist(PictureSource):
-    """The original files, read as they are.
+class Mnist(IdxPictures):
+    """Handwritten digits, the original files."""
 
-    They are looked for in ``root``, ``root/MNIST/raw`` (where torchvision puts them) and
-    ``root/raw``, plain or gzipped, and downloaded to ``root/MNIST/raw`` where missing.
-    """
-
-    input_shape = (1, 28, 28)
-    class_names: Sequence[str] = tuple("0123456789")
+    class_names = tuple("0123456789")
+    folder_name = "MNIST"
 
     def __init__(
         self,
@@ -45,35 +95,51 @@ class Mnist(PictureSource):
         mirrors: Sequence[str] = MIRRORS,
         **common: Any,
     ) -> None:
-        super().__init__(root=root, mean=mean, std=std, **common)
-        self.folder = Path(root).expanduser()
-        self.mirrors = mirrors
+        super().__init__(root=root, mean=mean, std=std, mirrors=mirrors, **common)
 
-    def read(self) -> tuple[Batch, Batch]:
-        """Find or fetch the four files."""
-        return self._split_columns("train"), self._split_columns("t10k")
+    def remote(self, name: str) -> tuple[str, Remote]:
+        """Kept unpacked, as torchvision keeps them."""
+        return name, Remote(self.urls(name), FILES[name], ALTERNATIVES)
 
-    def _split_columns(self, split: str) -> Batch:
-        pictures = self._array(f"{split}-images-idx3-ubyte", (28, 28))
-        labels = self._array(f"{split}-labels-idx1-ubyte", ())
-        if len(pictures) != len(labels):
-            raise UserError(
-                f"data.root: {self.folder} holds {len(pictures):,} pictures but {len(labels):,} "
-                f"labels for the split {split!r}. Delete its files to have them fetched anew."
-            )
-        return {"input": pictures[:, None], "target": labels.long()}
 
-    def _array(self, name: str, item_shape: tuple[int, ...]) -> torch.Tensor:
-        for folder in (self.folder / "MNIST" / "raw", self.folder / "raw", self.folder):
-            for candidate in (folder / name, folder / f"{name}.gz"):
-                if candidate.is_file():
-                    return read_idx(candidate, item_shape)
-        remote = Remote(
-            urls=[f"{mirror.rstrip('/')}/{name}.gz" for mirror in self.mirrors],
-            sha256=FILES[name],
-            alternatives=(
-                "Give a folder that has the file (plain or .gz) as data.root=DIR; "
-                "or use data=digits, which needs no network."
-            ),
-        )
-        return read_idx(fetch(remote, self.folder / "MNIST" / "raw" / name), item_shape)
+FASHION_MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+# MD5 of the packed files, as the data set's own page gives them.
+FASHION_FILES = {
+    "train-images-idx3-ubyte": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+    "train-labels-idx1-ubyte": "25c81989df183df01b3e8a0aad5dffbe",
+    "t10k-images-idx3-ubyte": "bef4ecab320f06d8554ea6380940ec79",
+    "t10k-labels-idx1-ubyte": "bb300cfdad3c16e7a12a480ee83cd310",
+}
+
+
+class FashionMnist(IdxPictures):
+    """Pictures of clothes (Xiao, Rasul and Vollgraf 2017), made to replace MNIST's."""
+
+    class_names = (
+        "T-shirt/top",
+        "trouser",
+        "pullover",
+        "dress",
+        "coat",
+        "sandal",
+        "shirt",
+        "sneaker",
+        "bag",
+        "ankle boot",
+    )
+    folder_name = "FashionMNIST"
+
+    def __init__(
+        self,
+        root: str,
+        mean: Sequence[float] = (0.2860,),
+        std: Sequence[float] = (0.3530,),
+        mirrors: Sequence[str] = FASHION_MIRRORS,
+        **common: Any,
+    ) -> None:
+        super().__init__(root=root, mean=mean, std=std, mirrors=mirrors, **common)
+
+    def remote(self, name: str) -> tuple[str, Remote]:
+        """Kept packed, as their checksums are."""
+        remote = Remote(self.urls(name), md5=FASHION_FILES[name], alternatives=ALTERNATIVES)
+        return f"{name}.gz", remote
