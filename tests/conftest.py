@@ -15,6 +15,9 @@ import pytest
 
 from dltrain import composition
 
+# Before torch is imported: threads that spin for each other stall a suite on a busy machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 Compose = Callable[..., dict[str, Any]]

@@ -175,11 +175,11 @@ def test_a_wrong_value_is_shown_as_the_file_spells_it() -> None:
 def test_a_target_of_another_kind_is_refused() -> None:
     found = faults(node("torch.nn.Linear", in_features=1, out_features=1), torch.optim.Optimizer)
 
-    assert "torch.nn.Linear is not a" in found["slot._target_"]
+    assert "torch.nn.Linear is no" in found["slot._target_"]
 
 
 def test_a_function_is_no_target() -> None:
-    assert "is not a object" in faults(node("os.system", command="true"), object)["slot._target_"]
+    assert "is no object" in faults(node("os.system", command="true"), object)["slot._target_"]
 
 
 def test_an_abstract_target_is_refused() -> None:
@@ -278,7 +278,7 @@ def test_nested_nodes_are_built_and_told_by_their_whole_key() -> None:
 
     found = faults(node("Outer", inner=node("Typed", numbr=2), other=node("Parent", depth=1)))
     assert "'slot.inner.number'" in found["slot.inner.numbr"]
-    assert found["slot.other._target_"].endswith("Parent is not a Typed.")
+    assert found["slot.other._target_"].endswith("Parent is no Typed.")
 
 
 def test_facts_reach_nested_nodes() -> None:

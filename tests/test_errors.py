@@ -68,7 +68,7 @@ def refused(
         ("device=cuda:99", ["device", "'cuda:99'", "cpu"]),
         ("device=gpu", ["device", "'gpu'", "cpu"]),
         ("model._target_=torch.nn.Linnear", ["model._target_", "'Linear'"]),
-        ("task._target_=torch.nn.Linear", ["task._target_", "is not a Task"]),
+        ("task._target_=torch.nn.Linear", ["task._target_", "is no Task"]),
         # a command, a word, a thing that cannot be read
         ("trian", ["trian", "'train'"]),
         ("resum", ["resum", "'resume'"]),
@@ -94,6 +94,7 @@ def test_one_mistake_is_one_message(
     [
         (["model=lenet5", "data=line"], ["model", "pictures", "(1,)"]),
         (["model=mlp", "data=line", "task=classification"], ["task", "class_names"]),
+        (["task=regression"], ["task", "numbers", "classes"]),
         (["resume", "nowhere"], ["nowhere", "does not exist"]),
         (["resume", "latest"], ["no run in outputs"]),
         (["resume", "."], ["not a run folder"]),

@@ -92,7 +92,14 @@ def plan(
             result.faults.append(Fault(where, f"{target.__name__} has no such argument.", hint))
             continue
         annotation = hints.get(name, Any)
-        if isinstance(value, Mapping) and TARGET in value:
+        if isinstance(value, list) and any(_is_node(item) for item in value):
+            nested = _nested_kind(annotation)
+            value = [
+                plan(item, nested, f"{where}[{index}]", facts, packages)
+                for index, item in enumerate(value)
+            ]
+            result.faults += [fault for item in value for fault in item.faults]
+        elif _is_node(value):
             value = plan(value, _nested_kind(annotation), where, facts, packages)
             result.faults += value.faults
         elif value == "???":
@@ -146,7 +153,7 @@ def _find(
         hint = did_you_mean(name, [n for n in vars(module) if not n.startswith("_")])
         raise ConfigError([Fault(where, f"module {module_name} has no {name!r}.", hint)])
     if not (inspect.isclass(target) and issubclass(target, kind)):
-        raise ConfigError([Fault(where, f"{path} is not a {kind.__name__}.")])
+        raise ConfigError([Fault(where, f"{path} is no {kind.__name__}.")])
     if inspect.isabstract(target):
         raise ConfigError([Fault(where, f"{path} is abstract: name one of its kinds.")])
     return target
@@ -185,7 +192,13 @@ def _nested_kind(annotation: Any) -> type[Any]:
     return next((k for k in kinds if k not in (type(None), Any)), object)
 
 
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Mapping) and TARGET in value
+
+
 def _made(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_made(item) for item in value]
     return value.make() if isinstance(value, Plan) else value
 
 

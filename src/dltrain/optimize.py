@@ -6,6 +6,7 @@ once, for every task.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,8 @@ class Optimize:
 
     ``optimizers`` maps the names of ``task.parameter_groups()`` to their optimizers,
     ``weights`` to what regularizers may act on. Gradients of ``accumulate`` calls are
-    averaged into one step; ``clip_norm`` bounds the norm of a group's whole gradient.
+    averaged into one step; ``clip_norm`` bounds the norm of a group's whole gradient, to which
+    weight decay that rides in the optimizer is added afterwards, as is usual.
     """
 
     def __init__(
@@ -58,8 +60,6 @@ class Optimize:
         self.clip_norm = clip_norm
         self.measure = False
         """Set before a step whose gradient norms somebody will read."""
-        self.flush = False
-        """Set before the run's last step: what has been accumulated must not be lost."""
         self.gradient_norms: dict[str, Tensor] = {}
         self._weights = weights
         self._regularizers = list(regularizers)
@@ -68,6 +68,11 @@ class Optimize:
         self._parameters = {
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in self.optimizers.items()
+        }
+        # inputs= keeps a loss over one network from filling the gradients of another.
+        self._inputs = {
+            name: [p for p in parameters if p.requires_grad] if len(self.optimizers) > 1 else None
+            for name, parameters in self._parameters.items()
         }
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
@@ -83,21 +88,20 @@ class Optimize:
             self._update(loss, name)
 
     def _update(self, loss: Tensor, name: str) -> None:
-        optimizer, weights = self.optimizers[name], self._weights[name]
         # A group of biases alone has nothing to regularize.
-        regularizers = self._regularizers if weights else []
-        for regularizer in regularizers:
-            penalty = regularizer.penalty(weights)
+        for regularizer in self._regularizers if self._weights[name] else []:
+            penalty = regularizer.penalty(self._weights[name])
             if penalty is not None:
                 loss = loss + penalty
-        parameters = self._parameters[name]
-        # inputs= keeps a loss over one network from filling the gradients of another.
-        several = len(self.optimizers) > 1
-        inputs = [p for p in parameters if p.requires_grad] if several else None
-        (loss / self.accumulate if self.accumulate > 1 else loss).backward(inputs=inputs)
+        if self.accumulate > 1:
+            loss = loss / self.accumulate
+        loss.backward(inputs=self._inputs[name])
         self._calls[name] += 1
-        if self._calls[name] % self.accumulate and not self.flush:
-            return
+        if self._calls[name] % self.accumulate == 0:
+            self._step(name)
+
+    def _step(self, name: str) -> None:
+        optimizer, parameters = self.optimizers[name], self._parameters[name]
         if self.clip_norm is not None:
             self.gradient_norms[name] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
         elif self.measure:
@@ -105,10 +109,20 @@ class Optimize:
             self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
         optimizer.step()
         optimizer.zero_grad()
-        if regularizers:
+        if self._regularizers and self._weights[name]:
             with torch.no_grad():
-                for regularizer in regularizers:
-                    regularizer.after_step(weights)
+                for regularizer in self._regularizers:
+                    regularizer.after_step(self._weights[name])
+
+    def finish(self) -> None:
+        """Step with what the run's last calls have accumulated, averaged over those calls."""
+        for name, calls in self._calls.items():
+            left = calls % self.accumulate
+            if left:
+                gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
+                torch._foreach_mul_(gradients, self.accumulate / left)
+                self._step(name)
+                self._calls[name] = 0
 
     def set_multiplier(self, multiplier: float) -> None:
         """Scale every group's base learning rate."""
@@ -152,7 +166,7 @@ def weights_of(task: Task) -> dict[str, list[nn.Parameter]]:
         for parameter in module.parameters()
     }
     return {
-        name: [p for p in parameters if p.ndim > 1 and p not in norm_parameters]
+        name: [p for p in parameters if p.ndim > 1 and p.requires_grad and p not in norm_parameters]
         for name, parameters in task.parameter_groups().items()
     }
 
@@ -168,7 +182,9 @@ def with_decay_where_exact(
     gradient. One with decoupled decay (AdamW; Loshchilov and Hutter 2019) does something
     else, so there, and in any that is not known, the penalty joins the loss.
     """
-    decay = float(settings.get("weight_decay", 0.0))
+    parameter = inspect.signature(optimizer).parameters.get("weight_decay")
+    default = 0.0 if parameter is None else parameter.default
+    decay = float(settings.get("weight_decay", default))
     left = list(regularizers)
     l2 = sum(regularizer.weight_decay for regularizer in left)
     if not l2:

@@ -220,8 +220,7 @@ class Trainer:
     def _step(self, batch: dict[str, torch.Tensor]) -> None:
         optimize = self.optimize
         logged = (self.step + 1) % self.log_every == 0
-        optimize.measure = logged
-        optimize.flush = self.step + 1 == self.max_steps
+        optimize.measure = logged or self.accumulate > 1
         optimize.set_multiplier(self.schedule(self.step))
         with self._autocast():
             metrics = self.task.train_step(batch, optimize)
@@ -230,6 +229,8 @@ class Trainer:
         self.samples += size
         self.step += 1
         self._position += 1
+        if self._at_the_end:
+            optimize.finish()
         if logged:
             self._log()
         if time.perf_counter() - self._last_save >= self.checkpoint_seconds:

@@ -23,7 +23,11 @@ def read_idx(path: Path, item_shape: tuple[int, ...]) -> torch.Tensor:
     """
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except OSError as error:
+        if not isinstance(error, gzip.BadGzipFile):
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(_damaged(path, f"is not a whole gzip file ({error})")) from error
+    except (EOFError, zlib.error) as error:
         raise UserError(_damaged(path, f"is not a whole gzip file ({error})")) from error
     dimensions = 1 + len(item_shape)
     header = 4 + 4 * dimensions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,8 +23,10 @@ class Regression(Task):
 
     monitor = Monitor("loss", "min")
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, class_names: Sequence[str] | None = None) -> None:
         super().__init__()
+        if class_names is not None:
+            raise ValueError("regression predicts numbers, but this data's targets are classes")
         self.model = model
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
