@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.models.alexnet import AlexNet
 from dltrain.optimize import Optimize
@@ -87,7 +88,7 @@ def test_the_small_form_has_these_parameters_and_multiply_adds(compose: Compose)
         10 * (256 + 1),
     ]
     assert map_sides(model, 32) == [32, 15, 15, 7, 7, 7, 7, 3]
-    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 32, 32, device="meta"))
     dense = 256 * 3 * 3 * 128 + 256 * 256 + 10 * 256
     convolutions = 32 * 32 * 32 * 27 + 15 * 15 * 96 * 288
