@@ -11,8 +11,11 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from dltrain import figures
 from dltrain.errors import UserError
+from dltrain.figures.canvas import png, render
+from dltrain.figures.classes import draw_confusion_matrix, draw_predictions
+from dltrain.figures.curves import draw_learning_curves
+from dltrain.figures.numbers import MOST_POINTS, draw_predicted_against_true
 from tests.conftest import Train
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -37,12 +40,12 @@ def texts(figure: Figure) -> list[str]:
 def test_a_confusion_matrix_is_drawn_for_any_number_of_classes(classes: int) -> None:
     counts = np.eye(classes, dtype=np.int64) * 7
     counts[-1, -1] = 0  # a class without examples
-    picture = figures.png(figures.draw_confusion_matrix(counts, names(classes)))
+    picture = png(draw_confusion_matrix(counts, names(classes)))
     assert picture.startswith(PNG)
 
 
 def test_a_confusion_matrix_shows_its_counts_and_the_accuracy() -> None:
-    figure = figures.draw_confusion_matrix(np.array([[90, 10], [0, 100]]), names(2))
+    figure = draw_confusion_matrix(np.array([[90, 10], [0, 100]]), names(2))
     assert sorted(texts(figure)) == ["10", "100", "90"]
     assert figure.axes[0].get_title() == "190 of 200 correct (95.00%)"
     assert figure.axes[0].get_ylabel() == "true class"
@@ -52,19 +55,19 @@ def test_a_confusion_matrix_shows_its_counts_and_the_accuracy() -> None:
 def test_wrong_predictions_are_marked(channels: int) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
     pictures = torch.rand(2, 6, 4, channels)
-    figure = figures.draw_predictions(pictures, probabilities, [0, 0], names(2))
+    figure = draw_predictions(pictures, probabilities, [0, 0], names(2))
     assert texts(figure) == ["class 0 (90%)", "class 1 (80%)\ntrue: class 0"]
     assert len(figure.axes[0].patches) == 1
-    assert figures.png(figure).startswith(PNG)
+    assert png(figure).startswith(PNG)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 1), (50, 3), (20_001, 1), (5, 2, 2)])
 def test_predictions_are_drawn_against_targets_of_any_shape(shape: tuple[int, ...]) -> None:
     targets = np.zeros(shape) if shape == (1, 1) else np.random.default_rng(0).normal(size=shape)
-    figure = figures.draw_predicted_against_true(targets + 0.1, targets)
+    figure = draw_predicted_against_true(targets + 0.1, targets)
     drawn = sum(len(points.get_offsets()) for points in figure.axes[0].collections)
-    assert 0 < drawn <= max(figures.MOST_POINTS, targets.size // len(targets))
-    assert figures.png(figure).startswith(PNG)
+    assert 0 < drawn <= max(MOST_POINTS, targets.size // len(targets))
+    assert png(figure).startswith(PNG)
 
 
 def row(epoch: int, split: str, name: str, value: float) -> dict[str, str]:
@@ -83,7 +86,7 @@ def test_learning_curves_have_a_panel_a_metric_and_a_line_a_split() -> None:
     for epoch in (1, 2):
         rows += [row(epoch, "train", "loss", 2.0), row(epoch, "validation", "loss", 2.5)]
         rows += [row(epoch, "validation", "f1", 0.5)]
-    figure = figures.draw_learning_curves(rows)
+    figure = draw_learning_curves(rows)
     lines = {
         axes.get_title(): [str(line.get_label()) for line in axes.lines] for axes in figure.axes
     }
@@ -93,7 +96,7 @@ def test_learning_curves_have_a_panel_a_metric_and_a_line_a_split() -> None:
 
 
 def test_learning_curves_without_any_evaluation_are_an_empty_picture() -> None:
-    assert figures.png(figures.draw_learning_curves([])).startswith(PNG)
+    assert png(draw_learning_curves([])).startswith(PNG)
 
 
 def test_one_figure_is_rendered_once_and_always_to_the_same_bytes() -> None:
@@ -102,11 +105,11 @@ def test_one_figure_is_rendered_once_and_always_to_the_same_bytes() -> None:
     def draw() -> Figure:
         nonlocal drawn
         drawn += 1
-        return figures.draw_confusion_matrix(np.eye(3, dtype=int), names(3))
+        return draw_confusion_matrix(np.eye(3, dtype=int), names(3))
 
-    assert figures.render(draw) == figures.render(draw)
+    assert render(draw) == render(draw)
     assert drawn == 1
-    assert figures.render(draw) == figures.png(draw())
+    assert render(draw) == png(draw())
 
 
 def test_a_run_leaves_the_figures_of_its_last_evaluations(train: Train) -> None:
@@ -142,8 +145,9 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
 import sys
 import dltrain.callbacks.figures, dltrain.callbacks.tensorboard
 assert not {"matplotlib", "tensorboard"} & set(sys.modules)
-from dltrain import figures
-figures.png(figures.draw_learning_curves([]))
+from dltrain.figures.canvas import png
+from dltrain.figures.curves import draw_learning_curves
+png(draw_learning_curves([]))
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)

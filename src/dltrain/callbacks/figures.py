@@ -28,7 +28,8 @@ class Figures(Callback):
         """Draw and write everything."""
         if status == "failed":
             return
-        from dltrain.figures import draw_learning_curves, png, render
+        from dltrain.figures.canvas import png, render
+        from dltrain.figures.curves import draw_learning_curves
 
         pictures = {
             f"{split}_{name}": render(draw)

@@ -139,7 +139,7 @@ class TensorBoard(Callback):
         """Draw the evaluations that nobody has seen yet."""
         if not self._waiting:
             return
-        from dltrain.figures import render
+        from dltrain.figures.canvas import render
 
         file = self._files["train"]
         for split, (step, evaluation) in self._waiting.items():

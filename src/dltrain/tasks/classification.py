@@ -82,12 +82,12 @@ class Classification(Task):
         counts = confusion.cpu()
 
         def draw_confusion() -> Figure:
-            from dltrain.figures import draw_confusion_matrix
+            from dltrain.figures.classes import draw_confusion_matrix
 
             return draw_confusion_matrix(counts.numpy(), self.class_names)
 
         def draw_samples() -> Figure:
-            from dltrain.figures import draw_predictions
+            from dltrain.figures.classes import draw_predictions
 
             probabilities = logits.softmax(1).cpu()
             return draw_predictions(

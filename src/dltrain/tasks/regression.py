@@ -48,7 +48,7 @@ class Regression(Task):
         mse = float(errors.square().mean())
 
         def draw() -> Figure:
-            from dltrain.figures import draw_predicted_against_true
+            from dltrain.figures.numbers import draw_predicted_against_true
 
             return draw_predicted_against_true(predictions.numpy(), targets.numpy())
 
