@@ -30,14 +30,17 @@ def create(output_dir: Path) -> Path:
 
 
 def add(folder: Path, overrides: Sequence[str], summary: Mapping[str, Any] | None) -> None:
-    """Append one run's rows (overrides, status, split, metric, value); a failed run has one."""
+    """Append one run's rows (overrides, status, split, metric, value).
+
+    A run that failed or was interrupted has one row and no metrics: half a training is no result.
+    """
     path = folder / RESULTS
     new = not path.exists()
     status = summary["status"] if summary else "failed"
     scores = [
         (split, metric, value)
         for split in ("validation", "test")
-        for metric, value in (summary[split] if summary else {}).items()
+        for metric, value in (summary[split] if summary and status == "finished" else {}).items()
     ]
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -65,23 +68,23 @@ def report(folder: Path) -> None:
     splits = {row["split"] for row in rows}
     split = "validation" if "validation" in splits else "test"
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    failed: dict[str, int] = defaultdict(int)
+    unfinished: dict[str, int] = defaultdict(int)
     for row in rows:
         words = [w for w in row["overrides"].split() if w not in common]
         setting = " ".join(w for w in words if not w.startswith("seed=")) or "all"
         if row["split"] == split:
             scores[setting][row["metric"]].append(float(row["value"]))
         elif not row["split"]:
-            failed[setting] += 1
+            unfinished[setting] += 1
     metrics = list(dict.fromkeys(name for values in scores.values() for name in values))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("setting", overflow="fold")
     for name in ("runs", *metrics[:METRICS_SHOWN]):
         table.add_column(name, justify="right", no_wrap=True)
-    for setting in dict.fromkeys([*scores, *failed]):
+    for setting in dict.fromkeys([*scores, *unfinished]):
         by_metric = scores.get(setting, {})
         runs = max((len(values) for values in by_metric.values()), default=0)
-        shown = f"{runs}" + (f", {failed[setting]} failed" if failed[setting] else "")
+        shown = f"{runs}" + (f", {unfinished[setting]} unfinished" if unfinished[setting] else "")
         means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
         table.add_row(setting, shown, *means)
     console = Console(highlight=False)

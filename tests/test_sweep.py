@@ -1,0 +1,55 @@
+"""The table at the end of a multirun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dltrain import sweep
+
+
+def finished(**scores: float) -> dict[str, Any]:
+    return {"status": "finished", "validation": scores, "test": {"accuracy": 0.123}}
+
+
+def test_settings_are_named_by_what_differs_and_seeds_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sweep.create(tmp_path)
+    for model, seed, value in [("mlp", 1, 0.5), ("mlp", 2, 0.7), ("cnn", 1, 0.9), ("cnn", 2, 0.9)]:
+        sweep.add(folder, [f"model={model}", f"seed={seed}", "x=1"], finished(accuracy=value))
+    sweep.report(folder)
+    table = capsys.readouterr().out
+    assert "model=mlp     2  0.6000 ± 0.1414" in table
+    assert "model=cnn     2  0.9000 ± 0.0000" in table
+    assert "x=1" not in table
+    assert "0.123" not in table, "the test split is not for choosing"
+
+
+def test_the_test_split_is_shown_where_there_is_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = sweep.create(tmp_path)
+    sweep.add(folder, ["seed=1"], finished())
+    sweep.report(folder)
+    assert "Test split" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "end", [None, {"status": "interrupted", "validation": {"a": 1}, "test": {}}]
+)
+def test_an_unfinished_run_is_no_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], end: dict[str, Any] | None
+) -> None:
+    folder = sweep.create(tmp_path)
+    sweep.add(folder, ["lr=1", "seed=1"], finished(accuracy=0.5))
+    sweep.add(folder, ["lr=1", "seed=2"], end)
+    sweep.report(folder)
+    row = capsys.readouterr().out.partition("accuracy")[2].splitlines()[1]
+    assert row.split() == ["all", "1,", "1", "unfinished", "0.5000"]
+
+
+def test_two_sweeps_never_share_a_folder(tmp_path: Path) -> None:
+    assert len({sweep.create(tmp_path) for _ in range(3)}) == 3
