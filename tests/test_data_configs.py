@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dltrain import run
 from dltrain.build import build
@@ -21,10 +22,27 @@ BUNDLED = ["breast_cancer", "circles", "diabetes", "digits", "gates", "iris", "l
 
 def overrides(name: str, tmp_path: Path) -> list[str]:
     """What a data set needs beyond its name."""
-    table = tmp_path / "table.csv"
+    table = tmp_path / "table" / "table.csv"
+    table.parent.mkdir()
     table.write_text("a,b,y\n1,2,u\n3,4,v\n1,2,u\n3,4,v\n", encoding="utf-8")
-    given = {"csv": [f"data.path={table}", "data.target=y", "data.test=0.5"]}
+    for label in ("u", "v"):
+        folder = tmp_path / "pictures" / label
+        folder.mkdir(parents=True)
+        Image.new("L", (16, 16)).save(folder / "a.png")
+    pictures = f"data.path={tmp_path / 'pictures'}"
+    given = {
+        "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
+        "hub": [pictures, "data.image=image", "data.label=label"],
+        "hub_table": [f"data.path={table.parent}", "data.target=y", "data.test=0.5"],
+        "image_folder": [pictures],
+    }
     return given.get(name, [])
+
+
+@pytest.fixture(autouse=True)
+def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``datasets`` converts goes with the test."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
 
 
 @pytest.mark.parametrize("name", NAMES)

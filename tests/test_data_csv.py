@@ -91,7 +91,7 @@ def test_iris_as_a_file_is_iris(write: Write) -> None:
         for row, target in zip(iris.data, iris.target, strict=True)
     ]
     path = write("a,b,c,d,species\n" + "\n".join(lines))
-    csv = CsvTable(path, target="species").loaders(CPU, 3)
+    csv = CsvTable(path, target="species", batch_size=32).loaders(CPU, 3)
     bundled = Iris(batch_size=32).loaders(CPU, 3)
 
     for name in ("train", "validation", "test"):

@@ -52,6 +52,13 @@ class ArraySource(Source):
     def read(self) -> tuple[Batch, Batch]:
         """Return the columns of the training split and of the test split, on the CPU."""
 
+    def read_validation(self) -> Batch | None:
+        """The validation split where the data brings its own, after :meth:`read`.
+
+        ``validation`` is then without effect.
+        """
+        return None
+
     @abstractmethod
     def prepare(self, device: torch.device) -> Prepare:
         """Return what turns gathered columns into the model's input."""
@@ -61,7 +68,7 @@ class ArraySource(Source):
 
         So nothing of the validation or the test split leaks into means, deviations and the like.
         """
-        return dict
+        return lambda columns: columns
 
     def loader(
         self,
@@ -80,25 +87,30 @@ class ArraySource(Source):
     def loaders(self, device: torch.device, seed: int) -> Loaders:
         """Read, split and move the data."""
         train, test = self.read()
+        given = self.read_validation()
         count = len(next(iter(train.values())))
-        rows, held_out = self._split(count, seed)
+        rows, held_out = self._split(count, seed, 0 if given is not None else self.validation)
         learned = self.learn(train, rows)
         train, test = learned(train), learned(test)
+        validation = train if given is None else learned(given)
         left = count if rows is None else len(rows)
         batch_size = left if self.batch_size == "full" else self.batch_size
         size = self.evaluation_batch_size
+        validates = held_out is not None or given is not None
         return Loaders(
             train=self.loader(train, rows, batch_size, device, seed, shuffle=True),
-            validation=None if held_out is None else self.loader(train, held_out, size, device),
+            validation=self.loader(validation, held_out, size, device) if validates else None,
             test=self.loader(test, None, size, device),
         )
 
-    def _split(self, count: int, seed: int) -> tuple[Tensor | None, Tensor | None]:
+    def _split(
+        self, count: int, seed: int, validation: float
+    ) -> tuple[Tensor | None, Tensor | None]:
         """Which of ``count`` rows to train on (None: all), and which to set aside (None: none)."""
         kept = count if self.limit is None else self.limit
         if kept > count:
             raise UserError(f"data.limit is {kept}, but the training split has {count} examples.")
-        held_out = round(self.validation * kept) if self.validation < 1 else int(self.validation)
+        held_out = round(validation * kept) if validation < 1 else int(validation)
         if held_out >= kept:
             raise UserError(
                 f"data.validation sets {held_out} of {kept} examples aside, which leaves none to "
@@ -108,5 +120,5 @@ class ArraySource(Source):
             return None, None
         order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:kept]
         # Sorted: the split is what the seed decides, the order of an epoch is drawn later.
-        train, validation = order[held_out:].sort().values, order[:held_out].sort().values
-        return train, validation if held_out else None
+        rows, set_aside = order[held_out:].sort().values, order[:held_out].sort().values
+        return rows, set_aside if held_out else None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from dltrain.types import Batch, Loader
 
@@ -16,11 +20,70 @@ With a generator it may augment, drawing from that generator alone; without one 
 """
 
 
-class TensorLoader(Loader):
+class OrderedLoader(Loader):
+    """Batches of ``count`` examples, in an order that ``(seed, epoch)`` decides.
+
+    ``shuffle`` draws a new order each epoch and lets ``prepare`` augment. The last batch may be
+    smaller. Where a batch's columns come from is the subclass's business.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        device: torch.device,
+        prepare: Prepare,
+        seed: int = 0,
+        shuffle: bool = False,
+    ) -> None:
+        self._count = count
+        self._batch_size = min(batch_size, count)
+        self._device = device
+        self._prepare = prepare
+        self._seed = seed
+        self._order: Tensor | None = None
+        self._generator = torch.Generator(device) if shuffle else None
+        self._epoch_seed = 0
+        self.set_epoch(0)
+
+    @abstractmethod
+    def gather(self, start: int) -> Iterator[Batch]:
+        """The columns of each batch from number ``start`` on, on the device."""
+
+    def __len__(self) -> int:
+        return -(-self._count // self._batch_size)
+
+    @property
+    def examples(self) -> int:
+        """Examples in the split."""
+        return self._count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the epoch's order; on the CPU, so that it is the same on every device."""
+        self._epoch_seed = _mix(self._seed, epoch)
+        # A batch of everything has no order, and needs no gathering.
+        if self._generator is not None and self._batch_size < self._count:
+            generator = torch.Generator().manual_seed(self._epoch_seed)
+            self._order = torch.randperm(self._count, generator=generator).to(self._device)
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Gather and prepare batch after batch."""
+        for number, gathered in enumerate(self.gather(start), start):
+            if self._generator is not None:
+                # Seeded by position, so that a resumed run draws what it would have drawn.
+                self._generator.manual_seed(self._epoch_seed + number + 1)
+            yield self._prepare(gathered, self._generator)
+
+    def indices(self, batch: int) -> Tensor:
+        """The examples of batch number ``batch``, as positions among this loader's examples."""
+        everything = torch.arange(self._count) if self._order is None else self._order
+        return everything[batch * self._batch_size : (batch + 1) * self._batch_size]
+
+
+class TensorLoader(OrderedLoader):
     """A data set that lies on the device as tensors; a batch is one indexing call per column.
 
-    ``columns`` share their first dimension, the examples. ``shuffle`` draws a new order each
-    epoch and lets ``prepare`` augment. The last batch may be smaller.
+    ``columns`` share their first dimension, the examples.
     """
 
     def __init__(
@@ -34,52 +97,76 @@ class TensorLoader(Loader):
     ) -> None:
         lengths = {len(column) for column in columns.values()}
         assert len(lengths) == 1, f"columns of different lengths: {lengths}"
-        self._count = lengths.pop()
+        super().__init__(lengths.pop(), batch_size, device, prepare, seed, shuffle)
         self._columns = {name: column.to(device) for name, column in columns.items()}
-        self._batch_size = min(batch_size, self._count)
-        self._device = device
-        self._prepare = prepare
-        self._seed = seed
-        self._epoch = 0
-        self._order: Tensor | None = None
-        self._generator = torch.Generator(device) if shuffle else None
 
-    def __len__(self) -> int:
-        return -(-self._count // self._batch_size)
-
-    @property
-    def examples(self) -> int:
-        """Examples in the split."""
-        return self._count
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order; on the CPU, so that it is the same on every device."""
-        self._epoch = epoch
-        if self._generator is not None:
-            generator = torch.Generator().manual_seed(_mix(self._seed, epoch, 0))
-            self._order = torch.randperm(self._count, generator=generator).to(self._device)
-
-    def batches(self, start: int = 0) -> Iterator[Batch]:
-        """Gather and prepare batch after batch."""
-        if self._generator is not None and self._order is None:
-            self.set_epoch(0)
-        for batch in range(start, len(self)):
-            low = batch * self._batch_size
+    def gather(self, start: int) -> Iterator[Batch]:
+        """Slices where there is no order, else rows by number."""
+        for low in range(start * self._batch_size, self._count, self._batch_size):
             high = min(low + self._batch_size, self._count)
             if self._order is None:
-                gathered = {name: column[low:high] for name, column in self._columns.items()}
+                yield {name: column[low:high] for name, column in self._columns.items()}
             else:
                 chosen = self._order[low:high]
-                gathered = {n: c.index_select(0, chosen) for n, c in self._columns.items()}
-            if self._generator is not None:
-                # Seeded by position, so that a resumed run draws what it would have drawn.
-                self._generator.manual_seed(_mix(self._seed, self._epoch, batch + 1))
-            yield self._prepare(gathered, self._generator)
+                yield {n: c.index_select(0, chosen) for n, c in self._columns.items()}
 
-    def indices(self, batch: int) -> Tensor:
-        """The examples of batch number ``batch``, as positions in this loader's columns."""
-        everything = torch.arange(self._count) if self._order is None else self._order
-        return everything[batch * self._batch_size : (batch + 1) * self._batch_size]
+
+class StreamLoader(OrderedLoader):
+    """A data set that stays in files: ``workers`` processes read the batches to come.
+
+    ``files`` are .npy arrays, one a column, that share their first dimension; ``rows`` (None:
+    all) are those that this loader's examples are.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path],
+        rows: Tensor | None,
+        batch_size: int,
+        device: torch.device,
+        prepare: Prepare,
+        seed: int = 0,
+        shuffle: bool = False,
+        workers: int = 2,
+    ) -> None:
+        self._dataset = _StoredRows(dict(files))
+        self._rows = torch.arange(len(self._dataset)) if rows is None else rows
+        self._workers = workers
+        super().__init__(len(self._rows), batch_size, device, prepare, seed, shuffle)
+
+    def gather(self, start: int) -> Iterator[Batch]:
+        """Read ahead, and move each batch to the device when its turn comes."""
+        batches = [self._rows[self.indices(n).cpu()] for n in range(start, len(self))]
+        on_gpu = self._device.type == "cuda"
+        # An item of this data set is a batch already, read in one go.
+        loader: DataLoader[Batch] = DataLoader(
+            self._dataset,
+            sampler=batches,
+            batch_size=None,
+            num_workers=self._workers,
+            pin_memory=on_gpu,
+            # DataLoader draws its workers' seed from the global generator, unless it has its own.
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            yield {n: c.to(self._device, non_blocking=on_gpu) for n, c in batch.items()}
+
+
+class _StoredRows(Dataset[Batch]):
+    """Rows of .npy files by their numbers; small to send to another process."""
+
+    def __init__(self, files: dict[str, Path]) -> None:
+        self._files = files
+
+    def __len__(self) -> int:
+        return len(np.load(next(iter(self._files.values())), mmap_mode="r"))
+
+    def __getitem__(self, rows: Tensor) -> Batch:
+        numbers = rows.numpy()
+        return {
+            name: torch.from_numpy(np.load(file, mmap_mode="r")[numbers])
+            for name, file in self._files.items()
+        }
 
 
 class FirstBatches(Loader):
@@ -111,13 +198,13 @@ class FirstBatches(Loader):
         return self._indices[batch]
 
 
-def _mix(seed: int, epoch: int, batch: int) -> int:
-    """One 63-bit seed from three numbers, so that no two draws of a run share a stream."""
+def _mix(seed: int, epoch: int) -> int:
+    """A 62-bit seed, far from that of every other epoch, so that no two draws share a stream."""
     mixed = 0
-    for number in (seed, epoch, batch):
+    for number in (seed, epoch):
         # splitmix64 (Steele, Lea and Flood 2014)
         mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
         mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         mixed ^= mixed >> 31
-    return mixed >> 1
+    return mixed >> 2

@@ -1,0 +1,178 @@
+"""Pictures decoded once: in parallel, to uint8 arrays in files that later runs map or read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dltrain.data.decode import Shape, UnreadableError, decode
+from dltrain.errors import UserError
+
+FORMAT = 1
+"""Of the cache; another number makes every cache anew."""
+CHUNK = 64
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A split still to be decoded: ``get(i)`` gives its files' contents or paths, one by one.
+
+    ``names`` say of each what to call it in a message; ``targets`` are its classes.
+    """
+
+    names: Sequence[str]
+    targets: Sequence[int]
+    get: Callable[[int], Path | bytes]
+
+    def only(self, rows: Sequence[int]) -> Pictures:
+        """Those of the rows given."""
+        names = [self.names[row] for row in rows]
+        targets = [self.targets[row] for row in rows]
+        return Pictures(names, targets, lambda position: self.get(rows[position]))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A split in files: ``input`` (n, c, h, w) uint8 and ``target`` (n,) int64."""
+
+    files: Mapping[str, Path]
+    skipped: Sequence[str]
+
+
+def decoded(
+    folder: Path,
+    key: Mapping[str, Any],
+    shape: Shape,
+    splits: Mapping[str, Pictures],
+    skip_unreadable: bool,
+) -> dict[str, Stored]:
+    """Each split's pictures in ``shape``, from ``folder`` where they were decoded before.
+
+    ``key`` holds all that shapes the result besides. A cache appears whole or not at all. Raises
+    :class:`UserError` naming pictures that cannot be read, unless they are to be skipped.
+    """
+    settings = [FORMAT, dict(key), asdict(shape), skip_unreadable]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+    place = folder / digest
+    if not place.is_dir():
+        partial = folder / f".{digest}.{uuid.uuid4().hex}.partial"
+        try:
+            partial.mkdir(parents=True)
+            _decode_all(partial, shape, splits, skip_unreadable)
+            _publish(partial, place)
+        except OSError as error:
+            raise UserError(
+                f"{folder} cannot keep the decoded pictures: {error.strerror}. "
+                "Give another folder as data.root=DIR."
+            ) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    skipped = json.loads((place / "skipped.json").read_text(encoding="utf-8"))
+    return {
+        name: Stored(
+            {column: place / f"{name}-{column}.npy" for column in ("input", "target")},
+            skipped[name],
+        )
+        for name in splits
+    }
+
+
+def _publish(partial: Path, place: Path) -> None:
+    try:
+        partial.rename(place)
+    except OSError:
+        # Another run was faster, with the same pictures.
+        if not place.is_dir():
+            raise
+
+
+def _decode_all(
+    place: Path, shape: Shape, splits: Mapping[str, Pictures], skip_unreadable: bool
+) -> None:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    faults: dict[str, dict[int, str]] = {}
+    columns = (
+        TextColumn("Decoding pictures"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task("", total=sum(len(split.names) for split in splits.values()))
+        for name, pictures in splits.items():
+            faults[name] = {}
+            path = place / f"{name}-input.npy"
+            for done, found in _decode(path, shape, pictures):
+                faults[name] |= found
+                progress.advance(bar, done)
+    listed = {
+        name: [f"{splits[name].names[row]} {why}" for row, why in found.items()]
+        for name, found in faults.items()
+    }
+    everything = [line for lines in listed.values() for line in lines]
+    if everything and not skip_unreadable:
+        rest = len(everything) - SHOWN
+        raise UserError(
+            "\n".join(everything[:SHOWN])
+            + (f"\nand {rest} more" if rest > 0 else "")
+            + "\nMend or remove them, or set data.skip_unreadable=true."
+        )
+    for name, pictures in splits.items():
+        kept = np.array([row not in faults[name] for row in range(len(pictures.names))], bool)
+        if faults[name]:
+            _keep(place / f"{name}-input.npy", kept)
+        np.save(place / f"{name}-target.npy", np.array(pictures.targets, np.int64)[kept])
+    (place / "skipped.json").write_text(json.dumps(listed), encoding="utf-8")
+
+
+def _decode(path: Path, shape: Shape, pictures: Pictures) -> Iterator[tuple[int, dict[int, str]]]:
+    """Write an array of all pictures; yield how many more are done, and faults by row."""
+    count = len(pictures.names)
+    pixels = np.lib.format.open_memmap(
+        path, "w+", np.uint8, (count, shape.channels, shape.height, shape.width)
+    )
+
+    def work(first: int) -> tuple[int, dict[int, str]]:
+        faults = {}
+        last = min(first + CHUNK, count)
+        for row in range(first, last):
+            try:
+                pixels[row] = decode(pictures.get(row), shape)
+            except UnreadableError as error:
+                faults[row] = str(error)
+        return last - first, faults
+
+    # Threads: the decoders let go of Python's lock.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(work, range(0, count, CHUNK))
+    pixels.flush()
+
+
+def _keep(path: Path, kept: np.ndarray[Any, Any]) -> None:
+    """Write the array anew with the rows that are ``kept``."""
+    old = np.load(path, mmap_mode="r")
+    whole = path.with_suffix(".kept.npy")
+    new = np.lib.format.open_memmap(whole, "w+", old.dtype, (int(kept.sum()), *old.shape[1:]))
+    for position, row in enumerate(kept.nonzero()[0]):
+        new[position] = old[row]
+    new.flush()
+    whole.replace(path)

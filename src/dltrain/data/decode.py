@@ -1,0 +1,103 @@
+"""From any picture file to uint8 channels, height, width."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Fit = Literal["crop", "pad", "stretch"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What every picture is made into.
+
+    ``fit`` says how another shape becomes ``height`` x ``width``: the middle of it (crop), all of
+    it between bars of 0 (pad), or distorted (stretch); null refuses any other size.
+    """
+
+    channels: int
+    height: int
+    width: int
+    fit: Fit | None
+
+
+class UnreadableError(Exception):
+    """Bytes that are no picture, or none that is wanted; says why."""
+
+
+def decode(file: Path | bytes, shape: Shape) -> np.ndarray[Any, Any]:
+    """Return the picture as (channels, height, width) uint8, upright.
+
+    Raises :class:`UnreadableError`.
+    """
+    from PIL import Image, ImageOps
+
+    picture = open_upright(file)
+    picture = picture.convert("L" if shape.channels == 1 else "RGB")
+    size = (shape.width, shape.height)
+    if picture.size != size:
+        if shape.fit is None:
+            raise UnreadableError(
+                f"is {picture.width}x{picture.height} where others are {size[0]}x{size[1]}; "
+                "give data.size"
+            )
+        resample = Image.Resampling.BILINEAR
+        if shape.fit == "stretch":
+            picture = picture.resize(size, resample)
+        elif shape.fit == "crop":
+            picture = ImageOps.fit(picture, size, resample)
+        else:
+            picture = ImageOps.pad(picture, size, resample, color=0)
+    pixels = np.asarray(picture, np.uint8)
+    return pixels[None] if shape.channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def open_upright(file: Path | bytes) -> Image:
+    """Open a picture, turned as its EXIF data says, in mode L, RGB, or one that converts to them.
+
+    16 bits become 8; what is transparent lies on white, as on a page.
+    Raises :class:`UnreadableError`.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        picture: Image.Image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+        picture.load()
+        picture = ImageOps.exif_transpose(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableError("is no picture that can be read") from error
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        return Image.fromarray((values // 257).astype(np.uint8))
+    if picture.mode == "F":
+        raise UnreadableError("has floating-point pixels, of which nobody says what is white")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        page = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(page, picture).convert("RGB")
+    return picture
+
+
+def shape_like(
+    file: Path | bytes, channels: int | None, size: int | Sequence[int] | None, fit: Fit
+) -> Shape:
+    """The shape as asked; what was not asked for, as the picture ``file`` has it.
+
+    ``size`` is a side or (height, width). Raises :class:`UnreadableError`.
+    """
+    if channels is None or size is None:
+        first = open_upright(file)
+        channels = channels or (1 if first.mode in ("1", "L") else 3)
+    if size is None:
+        return Shape(channels, first.height, first.width, None)
+    height, width = (size, size) if isinstance(size, int) else size
+    return Shape(channels, height, width, fit)

@@ -1,0 +1,191 @@
+"""Any data set of pictures or a table that ``datasets.load_dataset`` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dltrain.data.cache import Pictures
+from dltrain.data.columns import Cells, ColumnsTable
+from dltrain.data.decoded import DecodedPictures
+from dltrain.errors import UserError
+from dltrain.nearest import did_you_mean
+
+
+class HubPictures(DecodedPictures):
+    """A column of pictures and a column of labels, from the hub by name or from a local path.
+
+    ``config`` is the name of one of several versions of a data set. Labels are named where the
+    data set names them; else each different one in the training split is a class. The data set
+    is opened, and downloaded where it has to be, as the source is made.
+
+    Raises ``ValueError`` listing what there is, where a split or a column is missing.
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        path: str,
+        image: str,
+        label: str,
+        config: str | None = None,
+        train_split: str = "train",
+        test_split: str = "test",
+        **decoding: Any,
+    ) -> None:
+        self.path, self.image, self.label = path, image, label
+        self._data = _load(path, config)
+        _require_split(train_split, self._data, path)
+        self._names = {"train": train_split}
+        if test_split in self._data:
+            self._names["test"] = test_split
+        for name in self._names.values():
+            self._check_columns(name)
+        self._targets, self.class_names = self._read_labels()
+        super().__init__(**decoding)
+
+    def candidates(self) -> Iterator[tuple[str, Path | bytes]]:
+        """Rows in order."""
+        pictures = self._pictures("train", self._targets["train"])
+        for row, name in enumerate(pictures.names):
+            yield name, pictures.get(row)
+
+    def splits(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+        """The fingerprints that the data set's own cache goes by."""
+        key: dict[str, Any] = {"source": "hub", "image": self.image, "label": self.label}
+        for split, name in self._names.items():
+            key[split] = self._data[name]._fingerprint
+        return key, {split: self._pictures(split, self._targets[split]) for split in self._names}
+
+    def _pictures(self, split: str, targets: list[int]) -> Pictures:
+        from datasets import Image
+
+        data = self._data[self._names[split]].cast_column(self.image, Image(decode=False))
+        names = [f"{self.path}, {split}, row {row + 1}" for row in range(len(data))]
+
+        def get(row: int) -> Path | bytes:
+            found = data[row][self.image]
+            if found is None:
+                return b""
+            return found["bytes"] if found["bytes"] is not None else Path(found["path"])
+
+        return Pictures(names, targets, get)
+
+    def _check_columns(self, split: str) -> None:
+        from datasets import Image
+
+        features = self._data[split].features
+        for key, name in (("image", self.image), ("label", self.label)):
+            _require_column(key, name, features, f"{self.path}, split {split!r},")
+        if not isinstance(features[self.image], Image):
+            pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
+            raise ValueError(
+                f"{self.path}: column {self.image!r} holds no pictures; "
+                + (f"{', '.join(pictures)} does" if pictures else "use data=hub_table")
+            )
+
+    def _read_labels(self) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+        """Each split's targets, and what they are called."""
+        from datasets import ClassLabel
+
+        labels = {split: list(self._data[name][self.label]) for split, name in self._names.items()}
+        feature = self._data[self._names["train"]].features[self.label]
+        named = isinstance(feature, ClassLabel)
+        known = range(feature.num_classes) if named else sorted(set(labels["train"]) - {None})
+        positions = {label: position for position, label in enumerate(known)}
+        for split, column in labels.items():
+            row = next((row for row, label in enumerate(column) if label not in positions), None)
+            if row is not None:
+                raise ValueError(
+                    f"{self.path}, {split}, row {row + 1}: the label {column[row]!r} is none of "
+                    f"the {len(known)} classes"
+                )
+        if len(set(labels["train"])) < 2:
+            raise ValueError(f"{self.path}: column {self.label!r} has one value in all of training")
+        names = tuple(feature.names if named else map(str, known))
+        return {s: [positions[label] for label in column] for s, column in labels.items()}, names
+
+
+class HubTable(ColumnsTable):
+    """A data set of columns, as :class:`~dltrain.data.csv_file.CsvTable` reads a file's.
+
+    ``test`` is the share to set aside where the data set has no ``test_split``.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        target: str,
+        config: str | None = None,
+        train_split: str = "train",
+        test_split: str = "test",
+        test: float = 0.2,
+        **columns: Any,
+    ) -> None:
+        if not 0 < test < 1:
+            raise ValueError(f"test is a share between 0 and 1, got {test}")
+        self.path, self.config, self.test = path, config, test
+        self.train_split, self.test_split = train_split, test_split
+        super().__init__(target=target, **columns)
+
+    def cells(self) -> tuple[Cells, Cells | float]:
+        """The columns as texts; those of pictures, lists and the like are left out."""
+        data = _load(self.path, self.config)
+        _require_split(self.train_split, data, self.path)
+        train = self._cells(data, self.train_split)
+        if self.test_split in data:
+            return train, self._cells(data, self.test_split)
+        self.notes.append(f"{self.path} has no split {self.test_split!r}: one is set aside.")
+        return train, self.test
+
+    def _cells(self, data: Any, split: str) -> Cells:
+        from datasets import ClassLabel, Value
+
+        columns = {}
+        for name, feature in data[split].features.items():
+            if isinstance(feature, ClassLabel):
+                values = [
+                    None if value is None else feature.int2str(value) for value in data[split][name]
+                ]
+            elif isinstance(feature, Value):
+                values = list(data[split][name])
+            else:
+                continue
+            columns[name] = ["" if value is None else str(value).strip() for value in values]
+        count = len(data[split])
+        if not count:
+            raise ValueError(f"{self.path} has no row in its split {split!r}")
+        return Cells(f"{self.path} ({split})", columns, range(1, count + 1))
+
+
+def _load(path: str, config: str | None) -> Any:
+    """The data set as a mapping from split to columns."""
+    from datasets import load_dataset
+
+    local = Path(path).expanduser()
+    try:
+        data = load_dataset(str(local.absolute()) if local.exists() else path, config)
+    except Exception as error:
+        # Whatever a data set's files or its server do wrong comes out here, as any exception.
+        first = str(error).strip().partition("\n")[0]
+        raise UserError(f"data.path: {path} cannot be read: {first}") from error
+    return data
+
+
+def _require_split(name: str, data: Any, path: str) -> None:
+    if name not in data:
+        raise ValueError(
+            f"{path} has no split {name!r}. {did_you_mean(name, data)} "
+            f"It has {', '.join(data)}.".replace("  ", " ")
+        )
+
+
+def _require_column(key: str, name: str, features: Mapping[str, Any], place: str) -> None:
+    if name not in features:
+        kinds = ", ".join(f"{other} ({type(kind).__name__})" for other, kind in features.items())
+        raise ValueError(
+            f"{place} has no column {name!r}, which data.{key} names. "
+            f"{did_you_mean(name, features)} It has {kinds}.".replace("  ", " ")
+        )

@@ -1,0 +1,319 @@
+"""Anyone's own pictures: what every kind of file becomes, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dltrain.data.decode import Shape, UnreadableError, decode, shape_like
+from dltrain.data.digits import Digits
+from dltrain.data.image_folder import ImageFolder
+from dltrain.data.loaders import StreamLoader
+from dltrain.errors import UserError
+from dltrain.types import Batch, Loader, Loaders
+from tests.conftest import Train
+
+CPU = torch.device("cpu")
+Pixels = np.ndarray[Any, Any]
+PLAIN: dict[str, Any] = {"mean": [0.0], "std": [1.0], "batch_size": 8}
+
+
+def whole(loader: Loader | None) -> Batch:
+    assert loader is not None
+    batches = list(loader)
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def bytes_of(picture: Image.Image, path: Path, **options: Any) -> Path:
+    picture.save(path, **options)
+    return path
+
+
+GREY = Shape(1, 2, 3, None)
+COLOUR = Shape(3, 2, 3, None)
+RAMP = np.arange(0, 240, 40, dtype=np.uint8).reshape(2, 3)
+
+
+def transparent() -> Image.Image:
+    pixels = np.zeros((2, 3, 4), np.uint8)
+    pixels[0, 0] = (10, 20, 30, 255)
+    return Image.fromarray(pixels)
+
+
+def palette() -> Image.Image:
+    return Image.fromarray(np.stack([RAMP, RAMP, RAMP], 2)).quantize(8)
+
+
+@pytest.mark.parametrize(
+    ("picture", "shape", "expected"),
+    [
+        (Image.fromarray(RAMP), GREY, RAMP[None]),
+        (Image.fromarray(RAMP), COLOUR, np.stack([RAMP] * 3)),
+        (Image.fromarray(np.stack([RAMP] * 3, 2)), GREY, RAMP[None]),
+        (Image.fromarray(RAMP.astype(np.uint16) * 257), GREY, RAMP[None]),
+        (palette(), COLOUR, np.stack([RAMP] * 3)),
+        (Image.fromarray(RAMP > 100), GREY, (RAMP > 100)[None] * 255),
+    ],
+    ids=["grey", "grey to colour", "colour to grey", "16 bits", "palette", "1 bit"],
+)
+def test_every_mode_becomes_bytes(
+    picture: Image.Image, shape: Shape, expected: Pixels, tmp_path: Path
+) -> None:
+    found = decode(bytes_of(picture, tmp_path / "a.png"), shape)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    found = decode(bytes_of(transparent(), tmp_path / "a.png"), COLOUR)
+    assert found[:, 0, 0].tolist() == [10, 20, 30]
+    assert (found.reshape(3, -1)[:, 1:] == 255).all()
+
+
+def test_cmyk_is_read_as_colour(tmp_path: Path) -> None:
+    cyan = Image.new("CMYK", (3, 2), (255, 0, 0, 0))
+    found = decode(bytes_of(cyan, tmp_path / "a.jpg"), COLOUR)
+    assert found[0].max() < 40 and found[2].min() > 200
+
+
+def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter to the right
+    path = bytes_of(Image.fromarray(RAMP), tmp_path / "a.png", exif=exif)
+    found = decode(path, Shape(1, 3, 2, None))
+    np.testing.assert_array_equal(found[0], np.rot90(RAMP, -1))
+    assert shape_like(path, None, None, "crop") == Shape(1, 3, 2, None)
+
+
+def test_other_shapes_are_cropped_padded_or_stretched(tmp_path: Path) -> None:
+    wide = np.full((4, 8), 200, np.uint8)
+    wide[:, :2] = 0
+    path = bytes_of(Image.fromarray(wide), tmp_path / "a.png")
+
+    crop = decode(path, Shape(1, 4, 4, "crop"))[0]
+    pad = decode(path, Shape(1, 8, 8, "pad"))[0]
+    stretch = decode(path, Shape(1, 4, 4, "stretch"))[0]
+    assert (crop == 200).all()
+    assert (pad[:2] == 0).all() and (pad[6:] == 0).all()
+    np.testing.assert_array_equal(pad[2:6], wide)
+    assert stretch[0, 0] < 50 and (stretch[:, 2:] == 200).all()
+    with pytest.raises(UnreadableError, match=r"8x4 where others are 4x4; give data\.size"):
+        decode(path, Shape(1, 4, 4, None))
+
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """``write("train/cat", 3, 0)``: three pictures of a class, each of one value of its own."""
+
+    def written(folder: str, count: int, first: int = 0, size: int = 4) -> Path:
+        place = tmp_path / "pictures" / folder
+        place.mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            grey = Image.new("L", (size, size), first + number)
+            grey.save(place / f"{number:03}.png")
+        return tmp_path / "pictures"
+
+    return written
+
+
+def folder(path: Path, seed: int = 0, **settings: Any) -> Loaders:
+    settings = PLAIN | {"root": str(path.parent / "own")} | settings
+    return ImageFolder(path=str(path), **settings).loaders(CPU, seed)
+
+
+def values(loader: Loader | None) -> list[int]:
+    """The pictures' own values, in order."""
+    return [round(255 * value) for value in whole(loader)["input"][:, 0, 0, 0].tolist()]
+
+
+def test_folders_are_classes_and_a_test_split_is_made_and_said(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("cat", 20)
+    path = write("ant", 10, first=100)
+    (path / "cat" / ".DS_Store").write_text("hidden")
+    loaders = folder(path, validation=0)
+
+    assert ImageFolder(path=str(path), root="none").facts["class_names"] == ["ant", "cat"]
+    assert "6 of 30 pictures are set aside" in capsys.readouterr().err
+    train, test = values(loaders.train), values(loaders.test)
+    assert sorted(train + test) == [*range(20), *range(100, 110)]
+    assert sum(value >= 100 for value in test) == 2
+    targets = whole(loaders.test)["target"].tolist()
+    assert targets == [0 if value >= 100 else 1 for value in test]
+    assert values(folder(path, seed=5).test) == test
+
+
+def test_given_splits_are_used_as_they_are(write: Write) -> None:
+    for number, name in enumerate(("train", "val", "test")):
+        write(f"{name}/a", 3, first=10 * number)
+        path = write(f"{name}/b", 2, first=100 + 10 * number)
+    loaders = folder(path, validation=0.4)
+
+    assert sorted(values(loaders.train)) == [0, 1, 2, 100, 101]
+    assert values(loaders.validation) == [10, 11, 12, 110, 111]
+    assert values(loaders.test) == [20, 21, 22, 120, 121]
+
+
+def test_pictures_are_decoded_once_until_something_changes(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[Any] = []
+
+    def counting(file: Any, shape: Shape) -> Pixels:
+        decoded.append(file)
+        return decode(file, shape)
+
+    monkeypatch.setattr("dltrain.data.cache.decode", counting)
+    write("a", 5)
+    path = write("b", 5, first=50)
+    first = values(folder(path).test)
+    assert len(decoded) == 10
+    assert values(folder(path).test) == first
+    assert len(decoded) == 10
+    folder(path, size=2)
+    assert len(decoded) == 20
+    write("b", 6, first=60)
+    assert len(set(values(folder(path, validation=0).train))) == 8 + 1 - 0
+    assert len(decoded) == 31
+    assert not list((path.parent / "own" / "cache").glob("*.partial"))
+
+
+def test_what_is_no_picture_is_named_and_nothing_is_kept(write: Write) -> None:
+    write("a", 5)
+    path = write("b", 5)
+    (path / "b" / "notes.txt").write_text("no picture")
+    (path / "a" / "cut.png").write_bytes((path / "a" / "000.png").read_bytes()[:44])
+
+    with pytest.raises(UserError) as caught:
+        folder(path)
+    message = str(caught.value)
+    assert f"{path / 'b' / 'notes.txt'} is no picture" in message
+    assert f"{path / 'a' / 'cut.png'} is no picture" in message
+    assert "data.skip_unreadable=true" in message
+    assert not list((path.parent / "own" / "cache").iterdir())
+
+
+def test_what_is_no_picture_is_left_out_when_asked_and_listed(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "test"):
+        write(f"{split}/a", 5)
+        path = write(f"{split}/b", 5, first=50)
+    (path / "train" / "a" / "00.png").write_text("no picture")
+    for _ in range(2):  # decoded, and then from the cache
+        loaders = folder(path, validation=0, skip_unreadable=True)
+        error = capsys.readouterr().err
+        assert "1 files of train skipped" in error and "00.png is no picture" in error
+        assert sorted(values(loaders.train)) == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
+        train = whole(loaders.train)
+        assert torch.equal(train["target"], (train["input"][:, 0, 0, 0] > 0.1).long())
+
+
+def test_pictures_of_many_sizes_need_one(write: Write) -> None:
+    write("a", 3)
+    path = write("b", 3, size=6)
+    with pytest.raises(UserError, match=r"b/000\.png is 6x6 where others are 4x4; give data\.size"):
+        folder(path)
+    assert whole(folder(path, size=[3, 5]).test)["input"].shape[1:] == (1, 3, 5)
+    assert whole(folder(path, size=3, channels=3).test)["input"].shape[1:] == (3, 3, 3)
+
+
+def test_folders_that_cannot_be_classes_are_refused(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is no folder"):
+        folder(tmp_path / "none")
+    path = write("a", 3)
+    with pytest.raises(ValueError, match="has one class, 'a'"):
+        folder(path)
+    (path / "b").mkdir()
+    with pytest.raises(UserError, match=r"class folder .*/b has no file"):
+        folder(path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="has no folder"):
+        folder(tmp_path / "empty")
+
+
+def test_a_class_that_training_has_not_is_refused(write: Write) -> None:
+    write("train/a", 3)
+    write("train/b", 3)
+    path = write("test/c", 3)
+    with pytest.raises(ValueError, match=r"has the class 'c', which .*/train has not"):
+        folder(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"size": 0}, "size"),
+        ({"size": [4]}, "size"),
+        ({"channels": 2}, "channels"),
+        ({"test": 1.0}, "test is a share"),
+        ({"workers": -1}, "workers"),
+        ({"mean": [0.5, 0.5]}, "the pictures have 1 channels"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    settings: dict[str, Any], message: str, write: Write
+) -> None:
+    write("a", 3)
+    with pytest.raises(ValueError, match=message):
+        folder(write("b", 3), **settings)
+
+
+def test_streaming_gives_what_memory_gives(write: Write) -> None:
+    write("a", 30)
+    path = write("b", 30, first=100)
+    memory, stream = (folder(path, memory_limit=limit, workers=1) for limit in (1.0, 0.0))
+
+    assert isinstance(stream.train, StreamLoader) and not isinstance(memory.train, StreamLoader)
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+    for name in ("train", "validation", "test"):
+        for loader in (one := getattr(memory, name), two := getattr(stream, name)):
+            loader.set_epoch(3)
+        assert (len(one), one.examples) == (len(two), two.examples)
+        for start in (0, 1):
+            pairs = zip(one.batches(start), two.batches(start), strict=True)
+            assert all(torch.equal(a[key], b[key]) for a, b in pairs for key in a)
+        assert torch.equal(one.indices(0), two.indices(0))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_digits_as_files_are_digits(tmp_path: Path) -> None:
+    train, test = Digits().read()
+    for split, columns in (("train", train), ("test", test)):
+        for row, target in enumerate(columns["target"].tolist()):
+            place = tmp_path / "digits" / split / str(target)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(columns["input"][row, 0].numpy()).save(place / f"{row:04}.png")
+    settings: dict[str, Any] = {"mean": [0.305], "std": [0.376], "batch_size": 32, "validation": 0}
+    files = folder(tmp_path / "digits", **settings)
+    bundled = Digits(batch_size=32, validation=0).loaders(CPU, 0)
+
+    def pictures(loader: Loader) -> list[tuple[int, bytes]]:
+        split = whole(loader)
+        pairs = zip(split["target"].tolist(), split["input"], strict=True)
+        return sorted((target, picture.numpy().tobytes()) for target, picture in pairs)
+
+    assert pictures(files.train) == pictures(bundled.train)
+    assert pictures(files.test) == pictures(bundled.test)
+
+
+def test_a_run_on_a_folder_from_memory_and_streamed_is_the_same(write: Write, train: Train) -> None:
+    write("a", 30)
+    path = write("b", 30, first=100)
+    options = ["model=mlp", "data=image_folder", f"data.path={path}", "trainer.epochs=2"]
+    options += [f"data.root={path.parent / 'own'}", "data.augment.shift=1"]
+    memory, stream = (
+        train(*options, f"data.memory_limit={limit}").summary["test"] for limit in (1, 0)
+    )
+    assert memory == stream

@@ -1,0 +1,164 @@
+"""Data sets that ``datasets`` reads, from local files: pictures and tables."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from PIL import Image
+
+from dltrain.data.hub import HubPictures, HubTable
+from dltrain.errors import UserError
+from dltrain.types import Batch, Loader, Loaders
+
+CPU = torch.device("cpu")
+NAMED = datasets.ClassLabel(names=["cat", "dog"])
+
+
+@pytest.fixture(autouse=True)
+def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``datasets`` converts goes with the test."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
+
+
+def whole(loader: Loader) -> Batch:
+    batches = list(loader)
+    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def png(value: int) -> dict[str, bytes]:
+    file = io.BytesIO()
+    Image.new("L", (4, 4), value).save(file, "png")
+    return {"bytes": file.getvalue()}
+
+
+def write(
+    place: Path, split: str, values: Sequence[int], labels: Sequence[Any], feature: Any = NAMED
+) -> Path:
+    """Pictures of one value each as a parquet file, as data sets lie on the hub."""
+    place.mkdir(exist_ok=True)
+    features = datasets.Features({"img": datasets.Image(), "label": feature})
+    columns = {"img": [png(value) for value in values], "label": list(labels)}
+    rows = datasets.Dataset.from_dict(columns, features)
+    rows.to_parquet(place / f"{split}-00000-of-00001.parquet")
+    return place
+
+
+def pictures(path: Path, **settings: Any) -> Loaders:
+    return source(path, **settings).loaders(CPU, 0)
+
+
+def source(path: Path, **settings: Any) -> HubPictures:
+    given: dict[str, Any] = {"image": "img", "label": "label", "validation": 0}
+    given |= {"mean": [0.0], "std": [1.0], "root": str(path.parent / "own")}
+    return HubPictures(path=str(path), **given | settings)
+
+
+def pairs(loader: Loader) -> list[tuple[int, int]]:
+    split = whole(loader)
+    values = (255 * split["input"][:, 0, 0, 0]).round().int().tolist()
+    return sorted(zip(values, split["target"].tolist(), strict=True))
+
+
+def test_pictures_labels_and_names_come_as_the_files_have_them(tmp_path: Path) -> None:
+    write(tmp_path / "pets", "train", [1, 2, 3], [0, 1, 1])
+    path = write(tmp_path / "pets", "test", [4, 5], [1, 0])
+    assert source(path).facts["class_names"] == ["cat", "dog"]
+    assert source(path).facts["input_shape"] == (1, 4, 4)
+    loaders = pictures(path)
+    assert pairs(loaders.train) == [(1, 0), (2, 1), (3, 1)]
+    assert pairs(loaders.test) == [(4, 1), (5, 0)]
+    assert whole(pictures(path, size=2, channels=3).test)["input"].shape[1:] == (3, 2, 2)
+
+
+def test_a_test_split_is_made_where_there_is_none_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "pets", "train", range(20), [0, 1] * 10)
+    loaders = pictures(path)
+    assert "4 of 20 pictures are set aside" in capsys.readouterr().err
+    assert sorted(pairs(loaders.train) + pairs(loaders.test)) == [(i, i % 2) for i in range(20)]
+
+
+def test_what_was_decoded_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "pets", "train", range(10), [0, 1] * 5)
+    expected = pairs(pictures(path).train)
+    monkeypatch.delattr("dltrain.data.cache.decode")
+    assert pairs(pictures(path).train) == expected
+
+
+@pytest.mark.parametrize("labels", [["b", "a", "b", "c"], [10, 2, 10, 30]])
+def test_labels_without_names_are_classes_in_order(labels: list[Any], tmp_path: Path) -> None:
+    kind = datasets.Value("string" if isinstance(labels[0], str) else "int64")
+    path = write(tmp_path / "pets", "train", [1, 2, 3, 4], labels, kind)
+    write(path, "test", [5], labels[:1], kind)
+    expected = [str(label) for label in sorted(set(labels))]
+    assert source(path).facts["class_names"] == expected
+    assert pairs(pictures(path).train) == [(1, 1), (2, 0), (3, 1), (4, 2)]
+
+
+def test_missing_columns_and_splits_list_those_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "pets", "train", [1, 2], [0, 1])
+    with pytest.raises(ValueError, match=r"no column 'image'.*It has img \(Image\), label \(Cl"):
+        source(path, image="image")
+    with pytest.raises(ValueError, match=r"no column 'labels'.*Did you mean 'label'\?"):
+        source(path, label="labels")
+    with pytest.raises(ValueError, match=r"'label' holds no pictures; img does"):
+        source(path, image="label")
+    with pytest.raises(ValueError, match=r"no split 'training'.*It has train\."):
+        source(path, train_split="training")
+    with pytest.raises(UserError, match=r"data\.path: .*none cannot be read: "):
+        source(tmp_path / "none")
+
+
+def test_labels_that_cannot_be_learnt_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "one", "train", [1, 2], [1, 1])
+    with pytest.raises(ValueError, match="'label' has one value"):
+        source(path)
+    path = write(tmp_path / "other", "train", [1, 2], [1, 2], datasets.Value("int64"))
+    write(path, "test", [1, 2], [1, 3], datasets.Value("int64"))
+    with pytest.raises(ValueError, match=r"test, row 2: the label 3 is none of the 2 classes"):
+        source(path)
+
+
+def test_a_row_that_is_no_picture_is_named(tmp_path: Path) -> None:
+    place = tmp_path / "pets"
+    place.mkdir()
+    features = datasets.Features({"img": datasets.Image(), "label": NAMED})
+    rows = {"img": [png(1), {"bytes": b"no picture"}, None], "label": [0, 1, 1]}
+    datasets.Dataset.from_dict(rows, features).to_parquet(place / "train-00000-of-00001.parquet")
+    write(place, "test", [4], [1])
+    with pytest.raises(UserError, match=r"train, row 2 is no picture[\s\S]*row 3 is no picture"):
+        pictures(place)
+    assert pairs(pictures(place, skip_unreadable=True).train) == [(1, 0)]
+
+
+def test_a_table_is_read_as_a_file_would_be(tmp_path: Path) -> None:
+    place = tmp_path / "table"
+    place.mkdir()
+    (place / "train.csv").write_text("a,b,y\n1,u,0.5\n2,v,1\n3,u,1.5\n,v,9\n")
+    (place / "test.csv").write_text("a,b,y\n4,v,2\n")
+    table = HubTable(str(place), target="y", missing="drop", validation=0, standardise=False)
+    assert table.facts["feature_names"] == ["a", "b=u", "b=v"]
+    loaders = table.loaders(CPU, 0)
+    assert loaders.train.examples == 3
+    assert whole(loaders.test)["input"].tolist() == [[4, 0, 1]]
+    assert whole(loaders.test)["target"].tolist() == [[2]]
+    with pytest.raises(ValueError, match=r"table \(train\) has no column 'z'. It has a, b, y\."):
+        HubTable(str(place), target="z")
+
+
+def test_the_labels_of_a_table_keep_their_names(tmp_path: Path) -> None:
+    place = tmp_path / "table"
+    place.mkdir()
+    features = datasets.Features({"a": datasets.Value("float32"), "y": NAMED})
+    rows = datasets.Dataset.from_dict({"a": [1.0, 2.0, 3.0, 4.0], "y": [0, 1, 0, 1]}, features)
+    rows.to_parquet(place / "train-00000-of-00001.parquet")
+    table = HubTable(str(place), target="y", test=0.5)
+    assert table.facts["class_names"] == ["cat", "dog"]
+    assert table.loaders(CPU, 0).test.examples == 2
