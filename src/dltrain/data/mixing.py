@@ -26,7 +26,8 @@ class Beta:
 
     def __call__(self, uniform: Tensor) -> Tensor:
         """Turn numbers uniform in 0..1 into draws of the same shape."""
-        quantiles = self._quantiles.to(uniform.device)
+        # Moved once: a copy at every batch would have the device waited for.
+        quantiles = self._quantiles = self._quantiles.to(uniform.device)
         position = uniform * self.STEPS
         low = position.long().clamp(max=self.STEPS - 1)
         return torch.lerp(quantiles[low], quantiles[low + 1], position - low)

@@ -124,8 +124,8 @@ class PictureAugment:
         mean = pictures.mean((1, 2, 3), keepdim=True)
         pictures = torch.lerp(mean, pictures, 1 + self.contrast * draws[1])
         if self.saturation:
-            shares = torch.tensor(LUMINANCE, device=pictures.device)[:, None, None]
-            grey = (pictures * shares).sum(1, keepdim=True)
+            red, green, blue = (s * pictures[:, i] for i, s in enumerate(LUMINANCE))
+            grey = (red + green + blue)[:, None]
             pictures = torch.lerp(grey, pictures, 1 + self.saturation * draws[2])
         return pictures.clamp_(0, 255)
 

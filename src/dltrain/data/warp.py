@@ -19,11 +19,12 @@ def sample(pictures: Tensor, matrix: Tensor, displacement: Tensor | None = None)
     x = (torch.arange(width, device=device) - (width - 1) / 2).expand(height, width)
     y = (torch.arange(height, device=device) - (height - 1) / 2)[:, None].expand(height, width)
     places = torch.stack([x.flatten(), y.flatten(), torch.ones(height * width, device=device)])
-    # grid_sample's coordinates run from -1 to 1 over each side.
-    unit = torch.tensor([[2 / width], [2 / height]], device=device)
-    grid = ((matrix * unit) @ places).view(count, 2, height, width)
+    grid = (matrix @ places).view(count, 2, height, width)
     if displacement is not None:
-        grid = grid + displacement * unit[:, :, None]
+        grid = grid + displacement
+    # grid_sample's coordinates run from -1 to 1 over each side.
+    grid[:, 0] *= 2 / width
+    grid[:, 1] *= 2 / height
     # x and y stay planes: grid_sample reads such a view as fast as pairs, matmul writes it faster.
     return functional.grid_sample(pictures, grid.permute(0, 2, 3, 1), align_corners=False)
 
