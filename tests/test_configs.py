@@ -25,7 +25,7 @@ COUNTS = {
     "train": 1,
     "callbacks": 5,
     "data": 15,
-    "experiment": 6,
+    "experiment": 10,
     "model": 11,
     "optimizer": 7,
     "regularizer": 7,
