@@ -71,3 +71,16 @@ def test_facts_are_what_the_batches_are(name: str, compose: Compose) -> None:
         assert int(batch["target"].max()) < facts["outputs"]
     else:
         assert tuple(batch["target"].shape[1:]) == (facts["outputs"],)
+
+
+def test_the_imagenet_recipe_reads_a_folder_and_trains(compose: Compose, tmp_path: Path) -> None:
+    # Its own size of 224 and batch of 256 would take minutes; the network must fit the smaller one.
+    config = compose(
+        *("experiment=alexnet_imagenet", "data.size=64", "data.test=0.5", "device=cpu"),
+        *("callbacks=none", "trainer.epochs=1", f"output_dir={tmp_path / 'outputs'}"),
+        f"data.root={tmp_path}",
+        *overrides("image_folder", tmp_path),
+    )
+    Image.new("L", (16, 16)).save(tmp_path / "pictures" / "u" / "b.png")
+    Image.new("L", (16, 16)).save(tmp_path / "pictures" / "v" / "b.png")
+    assert run.train(config)["status"] == "finished"
