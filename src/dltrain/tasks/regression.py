@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLES = 16
+PLACES = 200
+"""How finely the range of a single feature is looked at."""
 
 
 class Regression(Task):
@@ -23,11 +26,17 @@ class Regression(Task):
 
     monitor = Monitor("loss", "min")
 
-    def __init__(self, model: nn.Module, class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        class_names: Sequence[str] | None = None,
+        feature_names: Sequence[str] | None = None,
+    ) -> None:
         super().__init__()
         if class_names is not None:
             raise ValueError("regression predicts numbers, but this data's targets are classes")
         self.model = model
+        self.feature_names = feature_names
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimise the mean squared error of the batch."""
@@ -41,17 +50,25 @@ class Regression(Task):
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """MSE, MAE and R² over the whole split."""
-        pairs = [(self.predict(batch).float(), batch["target"]) for batch in batches]
-        predictions = torch.cat([prediction for prediction, _ in pairs]).cpu()
-        targets = torch.cat([target for _, target in pairs]).cpu()
+        answers: list[Tensor] = []
+        truths: list[Tensor] = []
+        features: list[Tensor] = []
+        for batch in batches:
+            inputs, target = batch["input"], batch["target"]
+            answers.append(self.predict(batch).float())
+            truths.append(target)
+            if inputs[0].numel() == target[0].numel() == 1:
+                features.append(inputs)
+        predictions, targets = torch.cat(answers).cpu(), torch.cat(truths).cpu()
         errors = (predictions - targets).double()
         mse = float(errors.square().mean())
 
-        def draw() -> Figure:
-            from dltrain.figures.numbers import draw_predicted_against_true
-
-            return draw_predicted_against_true(predictions.numpy(), targets.numpy())
-
+        figures: dict[str, Callable[[], Figure]] = {
+            "predicted_against_true": partial(_draw_predicted, predictions, targets),
+            "residuals": partial(_draw_residuals, predictions, targets),
+        }
+        if features:
+            figures["fit"] = self._fit(torch.cat(features), targets)
         rows = zip(
             targets[:SAMPLES].flatten(1).tolist(),
             predictions[:SAMPLES].flatten(1).tolist(),
@@ -66,8 +83,36 @@ class Regression(Task):
                 "r2": r_squared(predictions, targets),
             },
             tables={"predictions": Table(("target", "prediction"), shown)},
-            figures={"predicted_against_true": draw},
+            figures=figures,
         )
+
+    def _fit(self, inputs: Tensor, targets: Tensor) -> Callable[[], Figure]:
+        """Ask the network between the examples of one feature, now, and draw it later."""
+        low, high = inputs.aminmax()
+        shares = torch.linspace(0, 1, PLACES, device=inputs.device).view(-1, *inputs[:1].shape[1:])
+        places = (low + shares * (high - low)).to(inputs)
+        fitted = self.predict({"input": places}).float()
+        columns = (inputs.flatten().cpu(), targets.flatten(), places.flatten().cpu())
+        name = self.feature_names[0] if self.feature_names else "feature"
+        return partial(_draw_fit, *columns, fitted.flatten().cpu(), name)
+
+
+def _draw_predicted(predictions: Tensor, targets: Tensor) -> Figure:
+    from dltrain.figures.numbers import draw_predicted_against_true
+
+    return draw_predicted_against_true(predictions.numpy(), targets.numpy())
+
+
+def _draw_residuals(predictions: Tensor, targets: Tensor) -> Figure:
+    from dltrain.figures.numbers import draw_residuals
+
+    return draw_residuals(predictions.numpy(), targets.numpy())
+
+
+def _draw_fit(inputs: Tensor, targets: Tensor, places: Tensor, fitted: Tensor, name: str) -> Figure:
+    from dltrain.figures.numbers import draw_fit
+
+    return draw_fit(inputs.numpy(), targets.numpy(), places.numpy(), fitted.numpy(), name)
 
 
 def _short(value: float) -> str:
