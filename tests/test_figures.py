@@ -115,12 +115,10 @@ def test_one_figure_is_rendered_once_and_always_to_the_same_bytes() -> None:
 def test_a_run_leaves_the_figures_of_its_last_evaluations(train: Train) -> None:
     folder = train(*TINY).folder
     pictures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    drawn = ("confusion_matrix", "roc_and_precision_recall", "calibration", "predictions")
     assert set(pictures) == {
-        "validation_confusion_matrix.png",
-        "validation_predictions.png",
-        "test_confusion_matrix.png",
-        "test_predictions.png",
-        "learning_curves.png",
+        *(f"{split}_{name}.png" for split in ("validation", "test") for name in drawn),
+        *("validation_mistakes.png", "test_mistakes.png", "learning_curves.png"),
     }
     assert all(picture.startswith(PNG) for picture in pictures.values())
 
@@ -129,6 +127,8 @@ def test_a_regression_is_drawn_too(train: Train) -> None:
     folder = train("model=linreg", "data=line", "callbacks=[figures]", "trainer.epochs=5").folder
     assert {path.name for path in (folder / "figures").iterdir()} == {
         "test_predicted_against_true.png",
+        "test_residuals.png",
+        "test_fit.png",
         "learning_curves.png",
     }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -67,6 +69,86 @@ def r_squared(predictions: Tensor, targets: Tensor) -> float:
     total = (targets - targets.mean(0)).square().sum(0)
     perfect = (residual == 0).double()
     return float(torch.where(total > 0, 1 - residual / total.clamp_min(1e-300), perfect).mean())
+
+
+class Ranking(NamedTuple):
+    """How well scores tell one class from the rest, at every threshold from high to low.
+
+    The three curves have one more entry than there are different scores: they begin where
+    nothing is taken for the class, with a precision of 1 by convention.
+    """
+
+    false_positive_rate: Tensor
+    recall: Tensor
+    precision: Tensor
+    auc: float
+    """The area under recall over false-positive rate (ROC), by trapezoids."""
+    average_precision: float
+    """Precision weighted by the recall that each threshold adds; no interpolation."""
+
+
+def ranking(scores: Tensor, positive: Tensor) -> Ranking:
+    """Judge scores (n,) against ``positive`` (n,), which is True for some and False for others."""
+    ordered, order = scores.sort(descending=True)
+    found = positive[order].double().cumsum(0)
+    # Equal scores pass a threshold together.
+    last = torch.cat((ordered[1:] != ordered[:-1], ordered.new_ones(1, dtype=torch.bool)))
+    taken = last.nonzero()[:, 0] + 1
+    true_positives = torch.cat((found.new_zeros(1), found[last]))
+    taken = torch.cat((taken.new_zeros(1), taken))
+    false_positives = taken - true_positives
+    recall = true_positives / true_positives[-1]
+    false_positive_rate = false_positives / false_positives[-1]
+    precision = torch.where(taken > 0, true_positives / taken.clamp_min(1), 1.0)
+    return Ranking(
+        false_positive_rate,
+        recall,
+        precision,
+        auc=float(torch.trapezoid(recall, false_positive_rate)),
+        average_precision=float((recall.diff() * precision[1:]).sum()),
+    )
+
+
+class ConfidenceBin(NamedTuple):
+    """The examples whose confidence lies above ``low`` and not above ``high``; at least one."""
+
+    low: float
+    high: float
+    examples: int
+    confidence: float
+    """Their mean confidence."""
+    accuracy: float
+
+
+def calibration(confidence: Tensor, hits: Tensor, bins: int = 15) -> list[ConfidenceBin]:
+    """Confidence (n,), from 0 to 1, and hits (n,) in ``bins`` of one width, the empty left out."""
+    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    confidence = confidence.double().cpu()
+    # A confidence that is not a number belongs to no bin.
+    number, hits = confidence == confidence, hits.cpu()
+    confidence, hits = confidence[number], hits[number]
+    places = torch.bucketize(confidence, edges[1:-1])
+    counts = torch.bincount(places, minlength=bins)
+    confidences = torch.bincount(places, confidence, minlength=bins)
+    correct = torch.bincount(places, hits.double(), minlength=bins)
+    rows = zip(
+        edges[:-1].tolist(),
+        edges[1:].tolist(),
+        counts.tolist(),
+        (confidences / counts).tolist(),
+        (correct / counts).tolist(),
+        strict=True,
+    )
+    return [ConfidenceBin(*row) for row in rows if row[2]]
+
+
+def calibration_error(bins: Sequence[ConfidenceBin]) -> float:
+    """The expected one: mean distance of accuracy and confidence over all examples, bin by bin.
+
+    Naeini, Cooper and Hauskrecht 2015; Guo et al. 2017, equation 5.
+    """
+    total = sum(b.examples for b in bins)
+    return sum(b.examples * abs(b.accuracy - b.confidence) for b in bins) / max(total, 1)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:

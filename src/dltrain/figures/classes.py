@@ -66,21 +66,24 @@ def draw_predictions(
     probabilities: ArrayLike,
     targets: Sequence[int],
     class_names: Sequence[str],
+    title: str = "",
 ) -> Figure:
     """Pictures (n, height, width, channels) in 0..1, each with its class and its probability.
 
     ``probabilities`` is (n, classes). A wrong prediction has a red frame, and the true class.
+    ``n`` may be 0 where there is a title.
     """
     images, chances = np.asarray(pictures), np.asarray(probabilities)
     count, height, width, channels = images.shape
     if channels not in (1, 3):
         images = images.mean(axis=3, keepdims=True)
-    columns = min(count, max(4, math.ceil(math.sqrt(count))))
+    columns = max(4, math.ceil(math.sqrt(count))) if title or count > 4 else count
     rows = math.ceil(count / columns)
     ratio, gap, caption = height / width, 0.16, 0.42
+    head = 0.45 if title else 0.0
     pitch = ratio + caption + gap
     inches = 1.2
-    figure = Figure(figsize=(inches * columns * (1 + gap), inches * rows * pitch + 0.1))
+    figure = Figure(figsize=(inches * columns * (1 + gap), inches * (rows * pitch + head) + 0.1))
     # One pair of axes for all pictures: creating a pair for each takes several times as long.
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set_axis_off()
@@ -102,5 +105,7 @@ def draw_predictions(
             color=RED if wrong else "black", fontsize=9, linespacing=1.15,
         )  # fmt: skip
     axes.set_xlim(0, columns * (1 + gap))
-    axes.set_ylim(rows * pitch, 0)
+    axes.set_ylim(rows * pitch, -head)
+    if title:
+        axes.text(gap / 2, -head / 2, title, va="center", fontsize=11)
     return figure

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.metrics import ClassificationReport, classification_report, confusion_matrix
+from dltrain.figures.plane import Plane
+from dltrain.metrics import (
+    ClassificationReport,
+    ConfidenceBin,
+    calibration,
+    calibration_error,
+    classification_report,
+    confusion_matrix,
+)
+from dltrain.tasks.judged import Judged, Mistakes, Pictures
 from dltrain.types import Batch, Evaluation, Metrics, Monitor, Optimize, Table, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SAMPLES = 16
+PICTURES = 4
+"""Dimensions of a batch of them."""
+PLACES = 80
+"""How finely each side of a plane of two features is looked at."""
 
 
 class Classification(Task):
@@ -30,6 +44,8 @@ class Classification(Task):
     """
 
     monitor = Monitor("accuracy", "max")
+    probabilistic = True
+    """Whether the loss makes the softmax a probability; only then is there a calibration."""
 
     def __init__(
         self,
@@ -38,6 +54,7 @@ class Classification(Task):
         label_smoothing: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        feature_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -46,6 +63,7 @@ class Classification(Task):
         self.class_names = list(class_names)
         self.label_smoothing = label_smoothing
         self.mean, self.std = mean, std
+        self.feature_names = feature_names
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimise the mean cross-entropy of the batch."""
@@ -62,49 +80,88 @@ class Classification(Task):
         return self.model(batch["input"])
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Mean cross-entropy, accuracy, and the ratios of each class over the whole split."""
+        """Mean cross-entropy, accuracy, and the ratios of each class over the whole split.
+
+        The batches' logits are gathered where they are, and fetched once.
+        """
         classes = len(self.class_names)
         losses: list[Tensor] = []
-        confusion: Tensor | int = 0
-        count = 0
-        first: tuple[Batch, Tensor] | None = None
+        answers: list[Tensor] = []
+        truths: list[Tensor] = []
+        points: list[Tensor] = []
+        first: Pictures | None = None
+        mistakes = Mistakes(SAMPLES)
         for batch in batches:
+            inputs, targets = batch["input"], batch["target"]
             logits = self.predict(batch).float()
-            targets = batch["target"]
             losses.append(functional.cross_entropy(logits, targets, reduction="sum"))
-            confusion = confusion + confusion_matrix(logits.argmax(1), targets, classes)
-            count += len(targets)
-            first = first or (batch, logits)
-        assert isinstance(confusion, Tensor) and first is not None, "an empty split"
-        report = classification_report(confusion.cpu())
-        inputs, logits = first[0]["input"][:SAMPLES], first[1][:SAMPLES]
-        targets = first[0]["target"][:SAMPLES]
-        counts = confusion.cpu()
-
-        def draw_confusion() -> Figure:
-            from dltrain.figures.classes import draw_confusion_matrix
-
-            return draw_confusion_matrix(counts.numpy(), self.class_names)
-
-        def draw_samples() -> Figure:
-            from dltrain.figures.classes import draw_predictions
-
-            probabilities = logits.softmax(1).cpu()
-            return draw_predictions(
-                self._displayable(inputs), probabilities.numpy(), targets.tolist(), self.class_names
-            )
-
+            answers.append(logits)
+            truths.append(targets)
+            if inputs.ndim == PICTURES:
+                # Copies: a slice would keep the whole batch.
+                first = first or Pictures(
+                    inputs[:SAMPLES].clone(), logits[:SAMPLES], targets[:SAMPLES]
+                )
+                mistakes.add(inputs, logits, targets)
+            elif inputs.shape[1:] == (2,):
+                points.append(inputs)
+        assert answers, "an empty split"
+        logits, targets = torch.cat(answers), torch.cat(truths)
+        confidence, predicted = logits.softmax(1).max(1)
+        counts = confusion_matrix(predicted, targets, classes).cpu()
+        report = classification_report(counts)
+        judged = Judged(logits.cpu(), targets.cpu(), counts, self.class_names)
+        figures: dict[str, Callable[[], Figure]] = {
+            "confusion_matrix": judged.confusion,
+            "roc_and_precision_recall": judged.rankings,
+        }
+        tables, texts = {"per_class": self._per_class(report)}, {}
+        if self.probabilistic:
+            bins = calibration(confidence, predicted == targets)
+            figures["calibration"] = partial(judged.calibration, bins)
+            tables["calibration"] = _table(bins)
+            texts["calibration"] = _error(bins)
+        if first is not None:
+            figures["predictions"] = partial(self._draw_pictures, first)
+            figures["mistakes"] = partial(self._draw_mistakes, judged, mistakes)
+        if points:
+            figures["decision_boundary"] = self._boundary(judged, torch.cat(points))
         return Evaluation(
             scalars={
-                "loss": math.fsum(torch.stack(losses).tolist()) / count,
+                "loss": math.fsum(torch.stack(losses).tolist()) / len(targets),
                 "accuracy": report.accuracy,
                 "precision": report.macro_precision,
                 "recall": report.macro_recall,
                 "f1": report.macro_f1,
             },
-            tables={"per_class": self._per_class(report)},
-            figures={"confusion_matrix": draw_confusion}
-            | ({"predictions": draw_samples} if inputs.ndim == 4 else {}),
+            tables=tables,
+            texts=texts,
+            figures=figures,
+        )
+
+    def _boundary(self, judged: Judged, points: Tensor) -> Callable[[], Figure]:
+        """Ask the network about the plane of ``points`` (n, 2), now, and draw it later."""
+        plane = Plane.around(points, PLACES)
+        logits = self.predict({"input": plane.grid().to(points)}).float().cpu()
+        names = self.feature_names or ("first feature", "second feature")
+        return partial(judged.boundary, plane, logits, points.cpu(), names)
+
+    def _draw_mistakes(self, judged: Judged, mistakes: Mistakes) -> Figure:
+        worst = mistakes.worst()
+        total = len(judged.targets)
+        wrong = total - int(judged.counts.trace())
+        most = f": the {len(worst.targets)} most confident" if wrong > len(worst.targets) else ""
+        return self._draw_pictures(worst, title=f"{wrong:,} of {total:,} wrong{most}")
+
+    def _draw_pictures(self, pictures: Pictures, title: str = "") -> Figure:
+        from dltrain.figures.classes import draw_predictions
+
+        return draw_predictions(
+            self._displayable(pictures.inputs),
+            pictures.logits.softmax(1).cpu().numpy(),
+            pictures.targets.tolist(),
+            self.class_names,
+            title,
         )
 
     def _per_class(self, report: ClassificationReport) -> Table:
@@ -125,3 +182,15 @@ class Classification(Task):
             std, mean = torch.tensor(self.std), torch.tensor(self.mean)
             pictures = pictures * std[:, None, None] + mean[:, None, None]
         return pictures.clamp(0, 1).permute(0, 2, 3, 1)
+
+
+def _table(bins: Sequence[ConfidenceBin]) -> Table:
+    columns = ("confidence_above", "confidence_to", "examples", "mean_confidence", "accuracy")
+    return Table(columns, bins)
+
+
+def _error(bins: Sequence[ConfidenceBin]) -> str:
+    return (
+        f"Expected calibration error: {calibration_error(bins):.2%} "
+        "(mean distance of confidence and accuracy, bin by bin)"
+    )

@@ -22,6 +22,8 @@ class Perceptron(Classification):
     the same weights; ``data.batch_size=1`` is Rosenblatt's one example at a time.
     """
 
+    probabilistic = False
+
     def __init__(
         self,
         model: nn.Module,
