@@ -69,7 +69,7 @@ def animate_decision_boundary(
         # The layout of the first frame is that of all, so that nothing trembles.
         figure.set_layout_engine("none")
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        pictures.append(picture.quantize(128, dither=Image.Dither.NONE))
+        pictures.append(picture.quantize(256, dither=Image.Dither.NONE))
         for artist in drawn:
             artist.remove()
     each = int(np.clip(1_000 * GIF_SECONDS / len(pictures), SHORTEST, LONGEST))
