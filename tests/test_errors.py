@@ -105,6 +105,7 @@ def test_one_mistake_is_one_message(
             ["callbacks=early_stopping", "data.validation=0"],
             ["callbacks.early_stopping", "no validation split"],
         ),
+        (["trainer.test_weights=best", "data.validation=0"], ["test_weights", "validation"]),
         (["model=linreg", "model.dropout=1"], ["model.dropout"]),
         (["model=linreg", "regularizer=dropout"], ["model.dropout", "no such argument"]),
         (["task=none"], ["task._target_", "must name a class"]),

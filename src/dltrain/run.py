@@ -178,8 +178,8 @@ def _load(config: Config, parts: Parts) -> Loaders:
     if parts.trainer.overfit:
         train = FirstBatches(loaders.train, parts.trainer.overfit)
         loaders = Loaders(train, loaders.validation, loaders.test)
-    for callback in parts.callbacks:
-        callback.check(loaders)
+    for part in (parts.trainer, *parts.callbacks):
+        part.check(loaders)
     return loaders
 
 

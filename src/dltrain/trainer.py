@@ -125,6 +125,14 @@ class Trainer:
         self.signal: int | None = None
         self.stop_reason = ""
 
+    def check(self, loaders: Loaders) -> None:
+        """Raise :class:`UserError` where the data cannot give what the settings ask for."""
+        if self.test_weights == "best" and loaders.validation is None:
+            raise UserError(
+                "trainer.test_weights: there is no validation split to tell the best weights by; "
+                "set data.validation above 0."
+            )
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """How many batches the whole run will train on."""
         return self.steps if self.steps is not None else self.epochs * steps_per_epoch
