@@ -178,8 +178,9 @@ def _load(config: Config, parts: Parts) -> Loaders:
     if parts.trainer.overfit:
         train = FirstBatches(loaders.train, parts.trainer.overfit)
         loaders = Loaders(train, loaders.validation, loaders.test)
-    for part in (parts.trainer, *parts.callbacks):
-        part.check(loaders)
+    parts.trainer.check(loaders)
+    for callback in parts.callbacks:
+        callback.check(loaders)
     return loaders
 
 
