@@ -148,6 +148,18 @@ def test_every_mistake_of_a_sweep_is_told_before_it_starts(
     assert len(lines) == 3
 
 
+def test_a_sweep_may_add_a_key(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is judged by the constructor, in each run: here it refuses both values."""
+    monkeypatch.setattr(sys, "argv", ["dltrain", "-m", "+optimizer.amsgrad=1,2", "callbacks=none"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    err = capsys.readouterr().err
+    assert end.value.code == 2
+    assert err.count("optimizer.amsgrad: expected true or false") == 2
+
+
 def test_a_file_of_ones_own_is_named_when_it_is_at_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,7 +170,8 @@ def _variants(overrides: Sequence[Override]) -> list[list[str]]:
     for index, override in enumerate(overrides):
         if override.is_sweep_override() and override.is_discrete_sweep():
             values = [
-                f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()
+                f"{override.get_key_element()}={value}"
+                for value in override.sweep_string_iterator()
             ]
             first.append(values[0])
             others += [(index, value) for value in values[1:]]
