@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py                  # lenet5 and mlp, batch 128, MNIST
     python scripts/benchmark.py --rounds 9 --workloads lenet5
+    python scripts/benchmark.py --readme         # and write the table into README.md
 
 Each measurement is a fresh process; the two kinds take turns, so that a machine that slows
 down slows both. dltrain runs its whole command with everything on (progress, TensorBoard,
@@ -27,29 +28,39 @@ EPOCHS = 3
 BATCH = 128
 HERE = Path(__file__).resolve().parent
 WORKLOADS = ("lenet5", "mlp")
+BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--readme", action="store_true")
     parser.add_argument("--loop", choices=WORKLOADS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.loop:
         print(hand_written_loop(arguments.loop))
         return
-    print("| workload | hand-written, µs a step | dltrain, µs a step | ratio | spread |")
-    print("|---|---|---|---|---|")
+    lines = [
+        "| workload | hand-written, µs a step | dltrain, µs a step | ratio | spread |",
+        "|---|---|---|---|---|",
+    ]
+    print("\n".join(lines))
     for workload in arguments.workloads:
         pairs = [measure(workload) for _ in range(arguments.rounds)]
         by_hand, ours = zip(*pairs, strict=True)
         ratios = sorted(mine / hand for hand, mine in pairs)
-        print(
+        lines.append(
             f"| {workload}, batch {BATCH} | {statistics.median(by_hand):,.0f} | "
             f"{statistics.median(ours):,.0f} | {statistics.median(ratios):.3f} | "
-            f"{ratios[0]:.3f} to {ratios[-1]:.3f} |",
-            flush=True,
+            f"{ratios[0]:.3f} to {ratios[-1]:.3f} |"
         )
+        print(lines[-1], flush=True)
+    if arguments.readme:
+        readme = HERE.parent / "README.md"
+        head, _, rest = readme.read_text().partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        readme.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
 
 
 def measure(workload: str) -> tuple[float, float]:
