@@ -130,6 +130,9 @@ ROWS = {
     ),
     "line": Row("model=linreg data=line", "largest error", largest_error, 1e-3, at_most=True),
     "digits": Row("", "% accuracy", accuracy, 98.0, seconds=60),
+    "logreg": Row(
+        "experiment=logreg_mnist", "% accuracy", accuracy, 92.0, "91.8, softmax regression"
+    ),
     "mlp": Row("experiment=mlp_mnist", "% accuracy", accuracy, 98.0, "97.5 to 97.8 in tutorials"),
     "mlp_best": Row(
         "experiment=mlp_mnist_best",
