@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,15 @@ def test_a_run_is_the_same_with_and_without_it(train: Train) -> None:
     assert (plain / "metrics.csv").read_bytes() == (watched / "metrics.csv").read_bytes()
     one, other = checkpoint(plain), checkpoint(watched)
     for part in ("task", "random", "optimize"):
-        assert repr(flat(one[part])) == repr(flat(other[part])), part
+        assert digest(one[part]) == digest(other[part]), part
+
+
+def digest(state: Any) -> str:
+    """A short word for every number of a state, exactly: states that differ are long to print."""
+    return hashlib.sha256(repr(flat(state)).encode()).hexdigest()
 
 
 def flat(state: Any) -> Any:
-    """Every number of a state, exactly."""
     if isinstance(state, torch.Tensor):
         return state.tolist()
     if isinstance(state, dict):
@@ -126,7 +131,7 @@ def test_a_resumed_run_ends_with_the_same_picture(
     run.resume("latest", tmp_path / "cut")
 
     assert (cut / GIF).read_bytes() == (whole / GIF).read_bytes()
-    assert flat(frames(cut)) == flat(frames(whole))
+    assert digest(frames(cut)) == digest(frames(whole))
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ OWN_FILES = {
 # A file that is added here counts as exercised below; without that, this number is wrong.
 COUNTS = {
     "train": 1,
-    "callbacks": 6,
+    "callbacks": 7,
     "data": 15,
     "experiment": 11,
     "model": 11,

@@ -22,7 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": CONTRACTS,
     "tasks": CONTRACTS | {"metrics", "figures"},
     "data": CONTRACTS | {"nearest"},
-    "callbacks": CONTRACTS | {"trainer", "summary", "figures"},
+    "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint"},
     "trainer": CONTRACTS | {"checkpoint", "folder", "history", "optimize", "signals"},
     "optimize": CONTRACTS,
     "history": CONTRACTS,
