@@ -1,0 +1,1 @@
+"""Every config file, installed as a package so that one search path finds them everywhere."""

@@ -231,7 +231,7 @@ def write_table(kept: dict[str, Any]) -> None:
             continue
         values, seconds = result["values"], statistics.fmean(result["seconds"])
         shown = (
-            f"{statistics.fmean(values):.2e}" if row.at_most else f"{statistics.fmean(values):.2f}"
+            f"{statistics.fmean(values):.2g}" if row.at_most else f"{statistics.fmean(values):.2f}"
         )
         if not row.at_most:
             shown += f" ± {statistics.stdev(values):.2f}"

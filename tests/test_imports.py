@@ -27,7 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "optimize": CONTRACTS,
     "history": CONTRACTS,
     "summary": CONTRACTS,
-    "types": set(),
+    # A callback is handed the trainer: its type is known, for type checkers only.
+    "types": set() | {"trainer"},
     "errors": set(),
     "nearest": set(),
     "signals": set(),

@@ -26,8 +26,8 @@ from dltrain.environment import choose_device, describe
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.folder import RunFolder
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Loaders, Regularizer, Schedule, Source, Task
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task
 
 Config = Mapping[str, Any]
 

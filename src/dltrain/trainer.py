@@ -28,37 +28,7 @@ from dltrain.errors import UserError
 from dltrain.folder import RunFolder
 from dltrain.history import History
 from dltrain.optimize import Optimize
-from dltrain.types import Evaluation, Loader, Loaders, Schedule, Task
-
-
-class Callback:
-    """Watches a run. It may read, write files and call ``trainer.stop``; it changes no weight.
-
-    Every hook defaults to nothing. ``state_dict`` travels in the checkpoint, so that a resumed
-    run's callbacks go on where they were.
-    """
-
-    def check(self, loaders: Loaders) -> None:
-        """Raise :class:`UserError` where the data cannot give what is needed; no folder yet."""
-
-    def start(self, trainer: Trainer) -> None:
-        """Before the first step, of a new run or a resumed one; state is loaded after it."""
-
-    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
-        """Means of the training metrics over the last ``log_every`` steps."""
-
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """A split was judged: ``train`` (means since the last time), ``validation``, ``test``."""
-
-    def end(self, trainer: Trainer, status: str) -> None:
-        """The run is ``finished``, ``interrupted`` or ``failed``."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and primitives only."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
+from dltrain.types import Callback, Evaluation, Loader, Loaders, Schedule, Task
 
 
 class Trainer:

@@ -7,7 +7,7 @@ The trainer knows nothing but these. Implement :class:`Task` to train something 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from dltrain.trainer import Trainer
 
 Batch = dict[str, Tensor]
 """Columns of one batch, first dimension the batch, on the training device."""
@@ -204,3 +206,33 @@ class Regularizer(ABC):  # noqa: B024 - every method has a default, but it means
     def after_step(self, weights: Sequence[Tensor]) -> None:
         """Move the weights back into an allowed set, in place and without gradients."""
         return None
+
+
+class Callback:
+    """Watches a run. It may read, write files and call ``trainer.stop``; it changes no weight.
+
+    Every hook defaults to nothing. ``state_dict`` travels in the checkpoint, so that a resumed
+    run's callbacks go on where they were.
+    """
+
+    def check(self, loaders: Loaders) -> None:
+        """Raise :class:`UserError` where the data cannot give what is needed; no folder yet."""
+
+    def start(self, trainer: Trainer) -> None:
+        """Before the first step, of a new run or a resumed one; state is loaded after it."""
+
+    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        """Means of the training metrics over the last ``log_every`` steps."""
+
+    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+        """A split was judged: ``train`` (means since the last time), ``validation``, ``test``."""
+
+    def end(self, trainer: Trainer, status: str) -> None:
+        """The run is ``finished``, ``interrupted`` or ``failed``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and primitives only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""

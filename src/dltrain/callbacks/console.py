@@ -13,8 +13,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from dltrain.summary import summarise
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation, Table
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation, Table
 
 SECONDS_BETWEEN_LINES = 10.0
 REFRESHES_PER_SECOND = 4

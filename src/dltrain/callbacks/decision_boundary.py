@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dltrain.errors import UserError
 from dltrain.figures.plane import Plane
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation, Loaders
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation, Loaders
 
 
 class DecisionBoundary(Callback):

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from dltrain.errors import UserError
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation, Loaders, Monitor
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation, Loaders, Monitor
 
 
 class EarlyStopping(Callback):

@@ -6,8 +6,8 @@ import csv
 from operator import methodcaller
 
 from dltrain.callbacks.record import METRICS
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation
 
 
 class Figures(Callback):

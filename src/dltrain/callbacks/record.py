@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation
 
 METRICS = "metrics.csv"
 

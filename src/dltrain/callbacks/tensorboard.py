@@ -11,8 +11,8 @@ import yaml
 from torch import Tensor
 
 from dltrain.callbacks.events import EventFile
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Evaluation, Table
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation, Table
 
 VALIDATION = "validation"
 NOT_HYPER_PARAMETERS = {

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from dltrain import checkpoint
 from dltrain.callbacks.tensorboard import TensorBoard
-from dltrain.trainer import Callback, Trainer
-from dltrain.types import Batch, Evaluation, Task
+from dltrain.trainer import Trainer
+from dltrain.types import Batch, Callback, Evaluation, Task
 
 MOST = 1_000_000
 """Values of a layer beyond which evenly spaced ones stand for all."""
