@@ -95,7 +95,7 @@ def test_three_runs_at_once_get_three_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("query", ["--help", "--version", "--cfg", "completion"])
 def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
-    """0.5 s is what a user feels; the best of three, for a machine may be busy."""
+    """0.5 s is what a user feels; the best of ten, for a machine may be busy."""
     arguments = {"--cfg": ["--cfg", "job"], "completion": ["-sc", "query=bash"]}.get(query, [query])
     program = (
         "import sys, atexit\n"
@@ -104,7 +104,7 @@ def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
         "main()\n"
     )
     seconds = []
-    for _ in range(3):
+    for _ in range(10):
         started = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
@@ -118,6 +118,8 @@ def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
         assert done.returncode == 0
         assert done.stderr.strip() == "False", "torch was imported"
         assert done.stdout
+        if seconds[-1] < 0.5:
+            break
     assert min(seconds) < 0.5
     assert list(tmp_path.iterdir()) == []
 
