@@ -141,7 +141,7 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
     )
     if faults:
         raise ConfigError(faults)
-    task.to(device)
+    task.to(device, memory_format=trainer.memory_format)
     return Parts(device, source, task, trainer, regularizers, [Record(), *callbacks, Console()])
 
 

@@ -35,9 +35,11 @@ class Trainer:
     """Settings of the loop, and its state.
 
     ``epochs`` counts passes over the training split; ``steps``, when given, counts batches
-    instead. ``accumulate`` batches make one optimizer step. ``evaluate_every`` is in epochs,
-    ``log_every`` in steps. A checkpoint is written when ``checkpoint_seconds`` have passed
-    since the last, and at every end. ``overfit`` trains on that many batches, as a sanity check.
+    instead. ``channels_last`` keeps the weights of convolutions in that order of memory, which they
+    hand on to their outputs. ``accumulate`` batches make one optimizer step. ``evaluate_every``
+    is in epochs, ``log_every`` in steps. A checkpoint is written when ``checkpoint_seconds`` have
+    passed since the last, and at every end. ``overfit`` trains on that many batches, as a sanity
+    check.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Trainer:
         epochs: int = 10,
         steps: int | None = None,
         precision: Literal["float32", "bfloat16"] = "float32",
+        channels_last: bool = True,
         clip_norm: float | None = None,
         accumulate: int = 1,
         evaluate_every: int = 1,
@@ -72,6 +75,7 @@ class Trainer:
         self.device = device
         self.epochs, self.steps = epochs, steps
         self.precision = precision
+        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.evaluate_every, self.log_every = evaluate_every, log_every
         self.checkpoint_seconds = checkpoint_seconds
