@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 
+import dltrain
 from dltrain.data.csv_file import CsvTable
 from dltrain.data.tables import Iris
 from dltrain.types import Batch, Loader
@@ -229,3 +230,10 @@ def test_label_smoothing_is_refused_for_a_number(write: Write, compose: Compose)
     options = ("data=csv", "model=mlp", "regularizer=label_smoothing", "data.target=weight")
     with pytest.raises(ValueError, match="task: label_smoothing needs classes"):
         run.assemble(compose(*options, f"data.path={write(ROWS)}", "device=cpu"))
+
+
+def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Train) -> None:
+    path = write(ROWS)
+    folder = train("data=csv", f"data.path={path}", "data.target=weight", "model=linreg").folder
+    Path(path).unlink()
+    assert dltrain.load(folder).predict({"input": torch.zeros(2, 3)}).shape == (2, 1)

@@ -29,8 +29,8 @@ def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
 def test_the_folder_holds_what_the_format_promises(train: Train) -> None:
     folder = train(*QUICK).folder
     expected = {
-        *("config.yaml", "overrides.txt", "environment.json", "metrics.csv", "summary.json"),
-        *("train.log", "checkpoints", "figures", "tables", ".lock"),
+        *("config.yaml", "overrides.txt", "environment.json", "facts.json"),
+        *("metrics.csv", "summary.json", "train.log", "checkpoints", "figures", "tables", ".lock"),
     }
     assert {path.name for path in folder.iterdir()} <= expected
     assert {path.name for path in folder.iterdir()} >= expected - {".lock"}

@@ -31,6 +31,8 @@ from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task
 
 Config = Mapping[str, Any]
 
+CONFIG, FACTS = "config.yaml", "facts.json"
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -55,9 +57,11 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     loaders = _load(config, parts)
     optimize, schedule = _optimization(config, parts, loaders)
     folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
-    folder.write_text("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, width=100))
+    folder.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, width=100))
     folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
     folder.write_json("environment.json", describe(parts.device))
+    folder.write_json(FACTS, parts.source.facts)
+    parts.source.keep(folder.path)
     return _Run(config, parts, loaders, optimize, schedule, folder, started).go(None)
 
 
@@ -74,7 +78,10 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
     if summary["status"] == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = _read_config(folder)
-    parts = _assemble_saved(folder, config)
+    try:
+        parts = assemble(config, _allowed_packages())
+    except ConfigError as error:
+        raise UserError(f"{folder.path / CONFIG}: {error}") from error
     state = checkpoint.load(folder.path / checkpoint.LAST, parts.device)
     loaders = _load(config, parts)
     optimize, schedule = _optimization(config, parts, loaders)
@@ -84,11 +91,17 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
 def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "outputs") -> Task:
     """Return the trained task of a run, in eval mode on the CPU: ``load("latest").predict(batch)``.
 
-    ``weights`` is ``last`` or ``best``. The same limits on packages hold as for :func:`resume`.
+    ``weights`` is ``last`` or ``best``. The data is not needed. The same limits on packages hold
+    as for :func:`resume`.
     """
     folder = RunFolder.find(str(run), Path(output_dir))
-    config = {**_read_config(folder), "device": "cpu"}
-    task = _assemble_saved(folder, config).task
+    config, facts, packages = _read_config(folder), folder.read_json(FACTS), _allowed_packages()
+    try:
+        model = plan(config.get("model", {}), torch.nn.Module, "model", facts, packages).make()
+        facts["model"] = model
+        task = plan(config.get("task", {}), Task, "task", facts, packages).make()
+    except ConfigError as error:
+        raise UserError(f"{folder.path / CONFIG}: {error}") from error
     state = checkpoint.load(folder.path / "checkpoints" / f"{weights}.pt")
     task.load_state_dict(state["task"])
     return task.eval()
@@ -309,7 +322,7 @@ class _Run:
 
 
 def _read_config(folder: RunFolder) -> dict[str, Any]:
-    path = folder.path / "config.yaml"
+    path = folder.path / CONFIG
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
@@ -317,14 +330,6 @@ def _read_config(folder: RunFolder) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UserError(f"{path} is not the config of a run.")
     return config
-
-
-def _assemble_saved(folder: RunFolder, config: Config) -> Parts:
-    """Assemble what a run folder, perhaps a stranger's, says: nothing but from allowed packages."""
-    try:
-        return assemble(config, _allowed_packages())
-    except ConfigError as error:
-        raise UserError(f"{folder.path / 'config.yaml'}: {error}") from error
 
 
 def _allowed_packages() -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -144,7 +145,8 @@ class Source(ABC):
         """What a model or task may want to know, known without reading the data.
 
         ``input_shape`` (without the batch), ``outputs`` (numbers the network must give) and,
-        for classification, ``class_names``.
+        for classification, ``class_names``. Numbers, texts and lists of them: the run folder
+        keeps them, so that a trained task is loaded without its data.
         """
 
     @abstractmethod
@@ -153,6 +155,10 @@ class Source(ABC):
 
         Raises :class:`~dltrain.errors.UserError` if it can't be had or is not what it says.
         """
+
+    def keep(self, folder: Path) -> None:
+        """Write into a run's ``folder`` what a prediction on new examples needs, if anything."""
+        return None
 
 
 class Schedule(ABC):
