@@ -1,0 +1,77 @@
+"""Words as vectors, by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Keeps a dimension in which all words agree from being divided by zero.
+EPSILON = 1e-6
+
+
+class WordDropout(nn.Module):
+    """Replace this share of the words by the unknown one, in training; never padding.
+
+    Ids (batch, time) to ids. Of Iyyer et al. 2015 (section 3.2, there the words are left out) and
+    Dai and Le 2015: the network cannot lean on any single word.
+
+    Raises ValueError for what is no share.
+    """
+
+    def __init__(self, share: float, pad_index: int, unknown_index: int) -> None:
+        super().__init__()
+        if not 0 <= share < 1:
+            raise ValueError(f"word_dropout is a share from 0 to below 1, got {share}")
+        self.share, self.pad_index, self.unknown_index = share, pad_index, unknown_index
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Draw anew for every place."""
+        if not self.training or not self.share:
+            return ids
+        dropped = torch.rand(ids.shape, device=ids.device) < self.share
+        return ids.masked_fill(dropped & (ids != self.pad_index), self.unknown_index)
+
+
+class WordEmbedding(nn.Embedding):
+    """A learnt vector for each word: ids (batch, time) to (batch, time, width).
+
+    With ``frequencies`` (the words' shares of the training text, summing to 1) the vectors are
+    normalised to mean 0 and variance 1 in each dimension, words weighted by frequency
+    (Miyato, Dai and Goodfellow 2016, equation 1): a perturbation of a given length then cannot be
+    made harmless by growing vectors. The gradient passes through mean and variance.
+
+    Raises ValueError for frequencies that are not one to a word.
+    """
+
+    frequencies: Tensor | None
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        width: int,
+        pad_index: int,
+        frequencies: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(vocabulary_size, width, padding_idx=pad_index)
+        if frequencies is not None and len(frequencies) != vocabulary_size:
+            raise ValueError(
+                f"normalise_embedding needs the frequency of each of the {vocabulary_size} words, "
+                f"got {len(frequencies)}"
+            )
+        known = None if frequencies is None else torch.tensor(frequencies, dtype=torch.float32)
+        self.register_buffer("frequencies", known, persistent=False)
+
+    def table(self) -> Tensor:
+        """The vectors as the network reads them (vocabulary, width)."""
+        if self.frequencies is None:
+            return self.weight
+        mean = self.frequencies @ self.weight
+        centred = self.weight - mean
+        return centred * (self.frequencies @ centred.square() + EPSILON).rsqrt()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look the words up."""
+        return functional.embedding(ids, self.table(), self.padding_idx)

@@ -1,0 +1,114 @@
+"""What all readers of sequences share: words to vectors, states to one vector, that to logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.models.embedding import WordDropout, WordEmbedding
+from dltrain.models.pooling import POOLS, Pooling
+
+
+class SequenceReader(nn.Module, ABC):
+    """Words (batch, time), or numbers (batch, time, features), to logits (batch, outputs).
+
+    Words are ids, padded on the right with ``pad_index``; each review has at least one word.
+    What a reader says of a review depends neither on how far it is padded nor on what it is
+    batched with. Where the data have a vocabulary it reads words, else ``input_shape``
+    (time, features), and the settings that concern words do nothing.
+
+    - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
+    - ``normalise_embedding``: see :class:`~dltrain.models.embedding.WordEmbedding`.
+    - ``word_dropout``: the share of words that are read as unknown, in training.
+    - ``dropout`` acts between the layers and before the output.
+    - ``pooling``: see :mod:`dltrain.models.pooling`.
+
+    Raises ValueError for inputs that are neither, and for sizes and shares that are none.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        vocabulary_size: int | None = None,
+        pad_index: int = 0,
+        unknown_index: int = 1,
+        word_frequencies: Sequence[float] | None = None,
+        input_shape: Sequence[int] | None = None,
+        embedding_size: int = 100,
+        normalise_embedding: bool = False,
+        word_dropout: float = 0.0,
+        embedding_dropout: float = 0.0,
+        dropout: float = 0.0,
+        pooling: Pooling = "max",
+    ) -> None:
+        super().__init__()
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
+        self.outputs = outputs
+        self.pad_index = pad_index
+        self.pooling_name = pooling
+        self.word_dropout = WordDropout(word_dropout, pad_index, unknown_index)
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.embedding: WordEmbedding | None = None
+        if vocabulary_size is not None:
+            if normalise_embedding and word_frequencies is None:
+                raise ValueError("normalise_embedding: the data do not tell the words' frequencies")
+            self.embedding = WordEmbedding(
+                vocabulary_size,
+                embedding_size,
+                pad_index,
+                word_frequencies if normalise_embedding else None,
+            )
+            self.features = embedding_size
+        elif input_shape is not None and len(input_shape) == 2:
+            self.features = input_shape[1]
+        else:
+            shape = "x".join(map(str, input_shape or ())) or "unknown"
+            raise ValueError(
+                "this model reads words or sequences of numbers (time, features); "
+                f"the data's inputs are {shape}"
+            )
+
+    def finish(self, width: int, backward: int = 0) -> None:
+        """Add what follows the states, of which the last ``backward`` were read from the right."""
+        self.pooling = POOLS[self.pooling_name](width, backward)
+        self.output = nn.Linear(width, self.outputs)
+
+    @abstractmethod
+    def states(self, vectors: Tensor, real: Tensor) -> Tensor:
+        """Vectors (batch, time, features) to states (batch, time, width), as ``real`` says."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The vectors of the words (batch, time, features), dropout included."""
+        assert self.embedding is not None
+        return self.embedding_dropout(self.embedding(self.word_dropout(ids)))
+
+    def read(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        """Logits (batch, outputs) from vectors; ``ids`` say which are padding, None: none."""
+        real = self._real(vectors, ids)
+        return self.output(self.dropout(self.pooling(self.states(vectors, real), real)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Read whole sequences."""
+        if self.embedding is None:
+            return self.read(inputs, None)
+        return self.read(self.embed(inputs), inputs)
+
+    def embedding_weight(self) -> Tensor | None:
+        """The vectors as they are read (vocabulary, width); None where no words are."""
+        return None if self.embedding is None else self.embedding.table()
+
+    def attention_weights(self, ids: Tensor) -> Tensor | None:
+        """How much each word counts (batch, time), rows summing to 1; None if not learnt."""
+        vectors = self.embed(ids)
+        real = self._real(vectors, ids)
+        return self.pooling.weights(self.states(vectors, real), real)
+
+    def _real(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        if ids is None:
+            return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+        return ids != self.pad_index

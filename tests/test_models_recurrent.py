@@ -1,0 +1,300 @@
+"""Recurrent networks: exact on padded batches, with the sizes and beginnings of their papers."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from dltrain.models.pooling import Pooling
+from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent
+from tests.test_models import count
+
+WORDS: dict[str, Any] = {"outputs": 3, "vocabulary_size": 40, "embedding_size": 7}
+NETWORKS: list[type[Recurrent]] = [RNN, GRU, LSTM]
+LENGTHS = [9, 1, 4, 7, 9, 2]
+every_network = pytest.mark.parametrize("network", NETWORKS)
+
+
+def reviews(lengths: list[int] = LENGTHS, seed: int = 0) -> Tensor:
+    """Ids (batch, time), padded to the longest."""
+    ids = torch.randint(2, 40, (len(lengths), max(lengths)), generator=generator(seed))
+    return ids * (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def made(network: type[Recurrent], **settings: Any) -> Recurrent:
+    torch.manual_seed(0)
+    return network(**{**WORDS, "hidden_size": 5, **settings})
+
+
+def packed_states(model: Recurrent, vectors: Tensor, lengths: list[int]) -> Tensor:
+    """What torch's own layers say of packed sequences, layer by layer (batch, time, width)."""
+    for directions in model.layers:
+        first = directions[0]
+        both = type(first)(
+            first.input_size,
+            first.hidden_size,
+            batch_first=True,
+            bidirectional=len(directions) == 2,
+            **({"nonlinearity": first.nonlinearity} if isinstance(first, nn.RNN) else {}),
+        )
+        weights = {
+            name + suffix: weight
+            for layer, suffix in zip(directions, ["", "_reverse"], strict=False)
+            for name, weight in layer.state_dict().items()
+        }
+        both.load_state_dict(weights)
+        packed = pack_padded_sequence(vectors, torch.tensor(lengths), True, enforce_sorted=False)
+        vectors = pad_packed_sequence(both(packed)[0], batch_first=True)[0]
+    return vectors
+
+
+@every_network
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forwards", "both ways"])
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_logits_are_those_of_packed_sequences_each_pooled_alone(
+    network: type[Recurrent], bidirectional: bool, pooling: Pooling
+) -> None:
+    model = made(network, layers=2, bidirectional=bidirectional, pooling=pooling).eval()
+    ids = reviews()
+
+    states = packed_states(model, model.embed(ids), LENGTHS)
+    for i, length in enumerate(LENGTHS):
+        alone = states[i, :length]
+        if pooling == "last":
+            pooled = torch.cat([alone[-1, :5], alone[0, 5:]])
+        elif pooling == "max":
+            pooled = alone.max(0).values
+        elif pooling == "mean":
+            pooled = alone.mean(0)
+        else:
+            scores = model.pooling.context(torch.tanh(model.pooling.hidden(alone)))
+            pooled = (scores.softmax(0) * alone).sum(0)
+        torch.testing.assert_close(model(ids)[i], model.output(pooled), atol=1e-5, rtol=0)
+
+
+@every_network
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forwards", "both ways"])
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_a_review_reads_the_same_whatever_it_is_batched_with(
+    network: type[Recurrent], bidirectional: bool, pooling: Pooling
+) -> None:
+    model = made(network, layers=2, bidirectional=bidirectional, pooling=pooling).eval()
+    ids = reviews()
+    logits = model(ids)
+
+    padded = model(functional.pad(ids, (0, 11)))
+    beside = model(torch.cat([functional.pad(ids, (0, 20)), reviews([29, 3], seed=1)]))[:-2]
+    alone = torch.cat([model(ids[i : i + 1, :n]) for i, n in enumerate(LENGTHS)])
+
+    for other in (padded, beside, alone):
+        torch.testing.assert_close(other, logits, atol=1e-5, rtol=0)
+
+
+@every_network
+def test_padding_has_no_gradient_and_changes_none(network: type[Recurrent]) -> None:
+    model = made(network, bidirectional=True, layers=2)
+
+    def gradients(ids: Tensor) -> Tensor:
+        model.zero_grad()
+        vectors = model.embed(ids)
+        vectors.retain_grad()
+        model.read(vectors, ids).square().sum().backward()
+        assert vectors.grad is not None
+        assert not vectors.grad[ids == 0].any()
+        assert vectors.grad[ids != 0].any(1).all()
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    ids = reviews()
+
+    torch.testing.assert_close(gradients(ids), gradients(functional.pad(ids, (0, 6))))
+
+
+@pytest.mark.parametrize(("network", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
+def test_the_parameters_are_those_of_a_pencil(network: type[Recurrent], gates: int) -> None:
+    one = made(network, hidden_size=5)
+    two = made(network, hidden_size=5, layers=2, bidirectional=True)
+
+    # Words, then per gate and unit: inputs, the layer's own state, and torch's two biases.
+    assert count(one) == 40 * 7 + gates * 5 * (7 + 5 + 2) + 3 * (5 + 1)
+    first, second = gates * 5 * (7 + 5 + 2), gates * 5 * (10 + 5 + 2)
+    assert count(two) == 40 * 7 + 2 * first + 2 * second + 3 * (10 + 1)
+
+
+def test_the_tutorials_networks_have_their_parameters() -> None:
+    # Vocabulary 25,000 with padding and unknown, 100 wide, 256 hidden.
+    words = {"outputs": 1, "vocabulary_size": 25_002, "embedding_size": 100, "hidden_size": 256}
+
+    assert count(RNN(**words, pooling="last")) == 2_500_200 + 256 * (100 + 256 + 2) + 257
+    both = LSTM(**words, layers=2, bidirectional=True, pooling="last")
+    assert count(both) == 2_500_200 + 2 * 1024 * (358 + 770) + 513 == 4_810_857
+
+
+@every_network
+def test_numbers_are_read_as_they_are(network: type[Recurrent]) -> None:
+    model = network(outputs=1, input_shape=(11, 2), hidden_size=4, pooling="last").eval()
+    inputs = torch.randn(3, 11, 2)
+
+    assert model(inputs).shape == (3, 1)
+    assert model.embedding_weight() is None
+    states = model.layers[0][0](inputs)[0]
+    torch.testing.assert_close(model(inputs), model.output(states[:, -1]))
+    # The first step is seen by the last, however far.
+    assert not torch.equal(
+        model(inputs), model(inputs + functional.pad(torch.ones(1, 2), (0, 0, 0, 10)))
+    )
+
+
+@every_network
+@pytest.mark.parametrize("shape", [(1, 28, 28), (4,), None])
+def test_what_is_neither_words_nor_a_sequence_is_refused(
+    network: type[Recurrent], shape: tuple[int, ...] | None
+) -> None:
+    with pytest.raises(ValueError, match="words or sequences of numbers") as raised:
+        network(outputs=3, input_shape=shape)
+    if shape:
+        assert "x".join(map(str, shape)) in str(raised.value)
+
+
+@every_network
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("layers", 0), ("hidden_size", 0), ("embedding_size", 0), ("word_dropout", 1.0)],
+)
+def test_impossible_sizes_and_shares_are_refused(
+    network: type[Recurrent], setting: str, value: Any
+) -> None:
+    with pytest.raises(ValueError, match=setting):
+        made(network, **{setting: value})
+
+
+@pytest.mark.parametrize(("network", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
+def test_orthogonal_recurrence_is_orthogonal_gate_by_gate(
+    network: type[Recurrent], gates: int
+) -> None:
+    model = made(network, layers=2, bidirectional=True, recurrent_init="orthogonal")
+
+    matrices = [p for name, p in model.named_parameters() if "weight_hh" in name]
+    assert len(matrices) == 4
+    for matrix in matrices:
+        parts = matrix.detach().split(5)
+        assert len(parts) == gates
+        for part in parts:
+            torch.testing.assert_close(part @ part.T, torch.eye(5), atol=1e-5, rtol=0)
+    assert not torch.equal(matrices[0], matrices[1])
+
+
+@pytest.mark.parametrize("forget_bias", [1.0, 2.5])
+def test_forget_gates_begin_open_by_the_sum_of_both_biases(forget_bias: float) -> None:
+    model = made(LSTM, layers=2, bidirectional=True, forget_bias=forget_bias)
+
+    for directions in model.layers:
+        for layer in directions:
+            sums = (layer.bias_ih_l0 + layer.bias_hh_l0).detach().view(4, 5)
+            torch.testing.assert_close(sums[1], torch.full((5,), forget_bias))
+            assert (sums[[0, 2, 3]].abs() < 2 / 5**0.5).all()
+
+
+def test_torchs_own_forget_bias_is_left_alone() -> None:
+    model = made(LSTM, forget_bias=None)
+    torch.manual_seed(0)
+    reference = made(LSTM, forget_bias=1.0)
+
+    own, opened = model.layers[0][0], reference.layers[0][0]
+    assert (own.bias_ih_l0[5:10].abs() < 1 / 5**0.5).all()
+    assert torch.equal(own.weight_ih_l0, opened.weight_ih_l0)
+
+
+def test_relu_and_tanh_are_chosen_by_name() -> None:
+    ids = reviews()
+    tanh, relu = made(RNN).eval(), made(RNN, nonlinearity="relu").eval()
+
+    real = ids != 0
+    assert (tanh.states(tanh.embed(ids), real) < 0).any()
+    assert (relu.states(relu.embed(ids), real) >= 0).all()
+
+
+def test_words_are_dropped_in_training_only_and_padding_never() -> None:
+    model = made(LSTM, word_dropout=0.5, vocabulary_size=40)
+    ids = reviews([200, 100])
+
+    dropped = model.word_dropout(ids)
+    changed = dropped != ids
+    assert (dropped[changed] == 1).all()
+    assert 0.4 < float(changed[ids != 0].float().mean()) < 0.6
+    assert not changed[ids == 0].any()
+    assert not torch.equal(model.word_dropout(ids), dropped)
+    assert torch.equal(model.eval().word_dropout(ids), ids)
+
+
+def test_dropout_acts_between_layers_and_before_the_output() -> None:
+    model = made(GRU, layers=2, dropout=0.5)
+    seen: list[tuple[int, ...]] = []
+    model.dropout.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape)))
+
+    ids = reviews()
+    assert not torch.equal(model(ids), model(ids))
+    assert seen[:2] == [(6, 9, 5), (6, 5)]
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
+
+
+def test_word_vectors_are_normalised_by_frequency() -> None:
+    shares = torch.rand(40, generator=generator(3))
+    shares[0] = 0
+    shares /= shares.sum()
+    model = made(LSTM, normalise_embedding=True, word_frequencies=shares.tolist())
+    with torch.no_grad():
+        model.embedding.weight.mul_(3).add_(1)
+
+    table = model.embedding_weight().detach()
+    mean = (shares[:, None] * table).sum(0)
+    torch.testing.assert_close(mean, torch.zeros(7), atol=1e-5, rtol=0)
+    variance = (shares[:, None] * (table - mean).square()).sum(0)
+    torch.testing.assert_close(variance, torch.ones(7), atol=1e-4, rtol=0)
+    ids = reviews()
+    torch.testing.assert_close(model.embed(ids), table[ids])
+
+
+@pytest.mark.parametrize(("frequencies", "words"), [(None, "do not tell"), ([0.5, 0.5], "each of")])
+def test_frequencies_must_be_known_to_normalise(
+    frequencies: list[float] | None, words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        made(LSTM, normalise_embedding=True, word_frequencies=frequencies)
+
+
+@every_network
+def test_attention_weighs_the_real_words_and_sums_to_one(network: type[Recurrent]) -> None:
+    ids = reviews()
+    model = made(network, pooling="attention").eval()
+
+    weights = model.attention_weights(ids)
+    assert weights is not None
+    assert weights.shape == ids.shape
+    assert ((weights > 0) == (ids != 0)).all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(len(ids)))
+    assert made(network, pooling="mean").attention_weights(ids) is None
+
+
+def test_ids_may_be_of_either_width() -> None:
+    model = made(LSTM, bidirectional=True).eval()
+
+    assert torch.equal(model(reviews().int()), model(reviews().long()))
+
+
+@every_network
+def test_nothing_but_weights_is_kept(network: type[Recurrent]) -> None:
+    model = made(network, normalise_embedding=True, word_frequencies=[1 / 40] * 40)
+
+    assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
+    first, second = model(reviews()), model(reviews())
+    assert torch.equal(first, second)
