@@ -20,7 +20,7 @@ from dltrain.metrics import (
     classification_report,
     confusion_matrix,
 )
-from dltrain.tasks.judged import Judged, Mistakes, Pictures
+from dltrain.tasks.judged import Examples, Judged, Mistakes
 from dltrain.types import Batch, Evaluation, Metrics, Monitor, Optimize, Table, Task
 
 if TYPE_CHECKING:
@@ -67,10 +67,17 @@ class Classification(Task):
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimise the mean cross-entropy of the batch."""
-        logits = self.model(batch["input"])
-        targets = batch["target"]
-        loss = functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        logits, targets = self.model(batch["input"]), batch["target"]
+        loss = self.loss(logits, targets)
         optimize(loss)
+        return self.metrics(loss, logits, targets)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean cross-entropy that training minimises, 0-d."""
+        return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
+    def metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
+        """What a training step tells: its loss, and the share of the batch that is right."""
         likeliest = targets.argmax(1) if targets.is_floating_point() else targets
         hits = logits.detach().argmax(1) == likeliest
         return {"loss": loss.detach(), "accuracy": hits.mean(dtype=torch.float32)}
@@ -80,7 +87,13 @@ class Classification(Task):
         return self.model(batch["input"])
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """Mean cross-entropy, accuracy, and the ratios of each class over the whole split.
+        """Mean cross-entropy, accuracy, and the ratios of each class over the whole split."""
+        return self.judge(batches)
+
+    def judge(
+        self, batches: Iterable[Batch], look: Callable[[Examples], None] | None = None
+    ) -> Evaluation:
+        """What :meth:`evaluate` returns; ``look`` sees each batch with its logits, in float32.
 
         The batches' logits are gathered where they are, and fetched once.
         """
@@ -89,7 +102,7 @@ class Classification(Task):
         answers: list[Tensor] = []
         truths: list[Tensor] = []
         points: list[Tensor] = []
-        first: Pictures | None = None
+        first: Examples | None = None
         mistakes = Mistakes(SAMPLES)
         for batch in batches:
             inputs, targets = batch["input"], batch["target"]
@@ -97,13 +110,16 @@ class Classification(Task):
             losses.append(functional.cross_entropy(logits, targets, reduction="sum"))
             answers.append(logits)
             truths.append(targets)
+            examples = Examples(inputs, logits, targets)
+            if look is not None:
+                look(examples)
             if inputs.ndim == PICTURES:
                 # Copies: a slice would keep the whole batch.
-                first = first or Pictures(
+                first = first or Examples(
                     inputs[:SAMPLES].clone(), logits[:SAMPLES], targets[:SAMPLES]
                 )
-                mistakes.add(inputs, logits, targets)
-            elif inputs.shape[1:] == (2,):
+                mistakes.add(examples)
+            elif inputs.shape[1:] == (2,) and inputs.is_floating_point():
                 points.append(inputs)
         assert answers, "an empty split"
         logits, targets = torch.cat(answers), torch.cat(truths)
@@ -153,7 +169,7 @@ class Classification(Task):
         most = f": the {len(worst.targets)} most confident" if wrong > len(worst.targets) else ""
         return self._draw_pictures(worst, title=f"{wrong:,} of {total:,} wrong{most}")
 
-    def _draw_pictures(self, pictures: Pictures, title: str = "") -> Figure:
+    def _draw_pictures(self, pictures: Examples, title: str = "") -> Figure:
         from dltrain.figures.classes import draw_predictions
 
         return draw_predictions(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dltrain.figures.plane import Plane
 from dltrain.metrics import ConfidenceBin, calibration_error, ranking
@@ -15,46 +16,75 @@ from dltrain.metrics import ConfidenceBin, calibration_error, ranking
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SEQUENCES = 2
+"""Dimensions of a batch of them."""
 
-class Pictures(NamedTuple):
-    """Some pictures (n, channels, height, width), as the network read them, with its logits."""
+
+class Examples(NamedTuple):
+    """Some inputs (n, ...), as the network read them, its logits (n, classes) and targets (n,)."""
 
     inputs: Tensor
     logits: Tensor
     targets: Tensor
 
 
-class Mistakes:
-    """The ``most`` pictures that were taken for another class with the greatest confidence.
+class Foremost:
+    """The ``most`` examples of a split that score highest.
 
-    Nothing but those is kept, and they stay on the device until somebody asks.
+    Nothing but those is kept, and they stay on the device until somebody asks. Sequences
+    (n, time) of different lengths are filled up with ``filler``.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, filler: float = 0) -> None:
+        self._most, self._filler = most, filler
         self._kept: tuple[Tensor, ...] = ()
 
-    def add(self, inputs: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """Look through a batch."""
-        confidence, predicted = logits.softmax(1).max(1)
-        # What is right sorts behind whatever is wrong.
-        confidence = confidence.where(predicted != targets, -1.0)
-        chosen = _highest((confidence, inputs, logits, targets), self._most)
+    def add(self, scores: Tensor, examples: Examples) -> None:
+        """Look through a batch; ``scores`` are (n,), and none is kept that is below 0."""
+        chosen = _highest((scores, *examples), self._most)
         if self._kept:
             pairs = zip(self._kept, chosen, strict=True)
-            chosen = _highest(tuple(torch.cat(pair) for pair in pairs), self._most)
+            joined = tuple(_joined(one, other, self._filler) for one, other in pairs)
+            chosen = _highest(joined, self._most)
         self._kept = chosen
 
-    def worst(self) -> Pictures:
+    def found(self) -> Examples:
+        """Those found, the highest first, on the CPU."""
+        scores, *columns = (column.cpu() for column in self._kept)
+        return Examples(*(column[scores >= 0] for column in columns))
+
+
+class Mistakes:
+    """The ``most`` examples that were taken for another class with the greatest confidence."""
+
+    def __init__(self, most: int, filler: float = 0) -> None:
+        self._foremost = Foremost(most, filler)
+
+    def add(self, examples: Examples) -> None:
+        """Look through a batch."""
+        confidence, predicted = examples.logits.softmax(1).max(1)
+        # What is right sorts behind whatever is wrong.
+        self._foremost.add(confidence.where(predicted != examples.targets, -1.0), examples)
+
+    def worst(self) -> Examples:
         """Those found, the most confident first, on the CPU."""
-        confidence, *columns = (column.cpu() for column in self._kept)
-        return Pictures(*(column[confidence >= 0] for column in columns))
+        return self._foremost.found()
 
 
 def _highest(columns: tuple[Tensor, ...], most: int) -> tuple[Tensor, ...]:
     """The rows of ``columns`` in which the first is greatest, in that order."""
     chosen = columns[0].topk(min(most, len(columns[0]))).indices
     return tuple(column.index_select(0, chosen) for column in columns)
+
+
+def _joined(one: Tensor, other: Tensor, filler: float) -> Tensor:
+    """Both, one below the other."""
+    missing = one.shape[1] - other.shape[1] if one.ndim == SEQUENCES else 0
+    if missing > 0:
+        other = functional.pad(other, (0, missing), value=filler)
+    elif missing < 0:
+        one = functional.pad(one, (0, -missing), value=filler)
+    return torch.cat((one, other))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
+from dltrain.errors import UserError
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.judged import Examples
 from dltrain.types import Batch, Evaluation, Metrics, Optimize
 
 
@@ -36,6 +39,10 @@ class Perceptron(Classification):
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Correct every mistake in the batch; its loss is reported as a mean all the same."""
         scores, targets = self.model(batch["input"]), batch["target"]
+        if targets.is_floating_point():
+            raise UserError(
+                "the perceptron rule knows one class an example: no data.augment.mixup or cutmix"
+            )
         criterion = perceptron_criterion(scores, targets)
         optimize(criterion)
         hits = scores.detach().argmax(1) == targets
@@ -46,19 +53,16 @@ class Perceptron(Classification):
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """The mean criterion, and all else that :class:`Classification` tells of a split."""
-        criterion: Tensor | float = 0.0
-        count = 0
+        criteria: list[Tensor] = []
+        counts: list[int] = []
 
-        def judged() -> Iterator[Batch]:
-            nonlocal criterion, count
-            for batch in batches:
-                scores = self.predict(batch).float()
-                criterion = criterion + perceptron_criterion(scores, batch["target"]).double()
-                count += len(scores)
-                yield batch
+        def look(examples: Examples) -> None:
+            criteria.append(perceptron_criterion(examples.logits, examples.targets))
+            counts.append(len(examples.targets))
 
-        evaluation = super().evaluate(judged())
-        return replace(evaluation, scalars={**evaluation.scalars, "loss": float(criterion) / count})
+        evaluation = self.judge(batches, look)
+        loss = math.fsum(torch.stack(criteria).tolist()) / sum(counts)
+        return replace(evaluation, scalars={**evaluation.scalars, "loss": loss})
 
 
 def perceptron_criterion(scores: Tensor, targets: Tensor) -> Tensor:

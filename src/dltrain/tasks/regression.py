@@ -22,7 +22,11 @@ PLACES = 200
 
 
 class Regression(Task):
-    """Mean squared error of outputs (batch, outputs) against targets of the same shape."""
+    """Mean squared error of outputs (batch, outputs) against targets of the same shape.
+
+    Where the data tells ``target_mean`` and ``target_std``, the network learns targets of mean 0
+    and deviation 1, whatever their unit; predictions and every figure are in that unit again.
+    """
 
     monitor = Monitor("loss", "min")
 
@@ -31,22 +35,30 @@ class Regression(Task):
         model: nn.Module,
         class_names: Sequence[str] | None = None,
         feature_names: Sequence[str] | None = None,
+        target_mean: float = 0.0,
+        target_std: float = 1.0,
     ) -> None:
         super().__init__()
         if class_names is not None:
             raise ValueError("regression predicts numbers, but this data's targets are classes")
         self.model = model
         self.feature_names = feature_names
+        self.target_mean, self.target_std = target_mean, target_std
+        self._has_unit = (target_mean, target_std) != (0.0, 1.0)
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimise the mean squared error of the batch."""
-        loss = functional.mse_loss(self.model(batch["input"]), batch["target"])
+        targets = batch["target"]
+        if self._has_unit:
+            targets = (targets - self.target_mean) / self.target_std
+        loss = functional.mse_loss(self.model(batch["input"]), targets)
         optimize(loss)
-        return {"loss": loss.detach()}
+        return {"loss": loss.detach() * self.target_std**2 if self._has_unit else loss.detach()}
 
     def predict(self, batch: Batch) -> Tensor:
-        """Outputs (batch, outputs)."""
-        return self.model(batch["input"])
+        """Outputs (batch, outputs), in the targets' unit."""
+        outputs = self.model(batch["input"])
+        return outputs * self.target_std + self.target_mean if self._has_unit else outputs
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """MSE, MAE and R² over the whole split."""

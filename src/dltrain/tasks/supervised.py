@@ -24,15 +24,20 @@ class Supervised(Task):
         label_smoothing: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        feature_names: Sequence[str] | None = None,
+        target_mean: float = 0.0,
+        target_std: float = 1.0,
     ) -> None:
         super().__init__()
         self.task: Task
         if class_names is not None:
-            self.task = Classification(model, class_names, label_smoothing, mean, std)
+            self.task = Classification(
+                model, class_names, label_smoothing, mean, std, feature_names
+            )
         elif label_smoothing:
             raise ValueError("label_smoothing needs classes, and this data has a number as target")
         else:
-            self.task = Regression(model)
+            self.task = Regression(model, None, feature_names, target_mean, target_std)
         self.monitor = self.task.monitor
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:

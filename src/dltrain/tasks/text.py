@@ -1,0 +1,102 @@
+"""Say which of several classes a text belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dltrain.tasks.classification import Classification
+from dltrain.tasks.reviews import Reviews, Words
+from dltrain.types import Batch, Evaluation, Metrics, Optimize
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@runtime_checkable
+class Embedding(Protocol):
+    """A network whose words can be embedded once and read twice."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Vectors (batch, time, width) of ``ids`` (batch, time); what drops words acts here."""
+
+    def read(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        """Logits (batch, classes); ``ids`` tell what is padding."""
+
+
+class TextClassification(Classification):
+    """Cross-entropy over logits (batch, classes) for ids (batch, time) filled up by ``pad_index``.
+
+    ``words`` are the tokens of all ids. With ``adversarial`` above 0, each step also
+    minimises the loss on embeddings that were moved so far, in the direction in which that
+    text's loss rises most (Miyato, Dai and Goodfellow 2016, equations 1 and 5). That asks for
+    a network with ``embed`` and ``read``; dropped words and values of the embedding are the
+    same in both passes. The loss that is reported is that of the text as it is.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        class_names: Sequence[str],
+        words: Sequence[str],
+        pad_index: int = 0,
+        label_smoothing: float = 0.0,
+        adversarial: float = 0.0,
+    ) -> None:
+        super().__init__(model, class_names, label_smoothing)
+        if adversarial < 0:
+            raise ValueError(f"adversarial is a length, not negative; got {adversarial}")
+        if adversarial and not isinstance(model, Embedding):
+            raise ValueError(
+                f"adversarial needs a model that embeds words, which {type(model).__name__} "
+                "does not; set it to 0"
+            )
+        self.words = Words(words, pad_index)
+        self.pad_index = pad_index
+        self.adversarial = adversarial
+
+    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        """Minimise the mean cross-entropy of the batch; count its tokens, padding left out."""
+        if self.adversarial:
+            metrics = self._adversarial_step(batch, optimize)
+        else:
+            metrics = super().train_step(batch, optimize)
+        ids = batch["input"]
+        return {**metrics, "tokens": (ids != self.pad_index).sum() / len(ids)}
+
+    def _adversarial_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        assert isinstance(self.model, Embedding)
+        ids, targets = batch["input"], batch["target"]
+        vectors = self.model.embed(ids)
+        logits = self.model.read(vectors, ids)
+        loss = self.loss(logits, targets)
+        # The backward pass already knows the dtypes that the forward pass chose.
+        with torch.autocast(loss.device.type, enabled=False):
+            (slope,) = torch.autograd.grad(loss, vectors, retain_graph=True)
+        moved = self.model.read(vectors + self.adversarial * direction(slope), ids)
+        optimize(loss + self.loss(moved, targets))
+        return self.metrics(loss, logits, targets)
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """All that :class:`Classification` tells, tokens per example, and reviews to read."""
+        reviews = Reviews(self.words, self.class_names)
+        evaluation = self.judge(batches, reviews.add)
+        return replace(
+            evaluation,
+            scalars={**evaluation.scalars, "tokens": reviews.tokens()},
+            texts={**evaluation.texts, "reviews": reviews.some(), "mistakes": reviews.mistakes()},
+        )
+
+
+def direction(slope: Tensor) -> Tensor:
+    """``slope`` (batch, time, width) at length 1 for each example; 0 where there is none.
+
+    It is brought to a middling size first: the squares of a sure answer's slope would be 0.
+    """
+    flat = slope.float().flatten(1)
+    flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(TINY)
+    return functional.normalize(flat).view_as(slope).to(slope.dtype)
