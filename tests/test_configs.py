@@ -28,8 +28,8 @@ COUNTS = {
     "train": 1,
     "callbacks": 7,
     "data": 15,
-    "experiment": 11,
-    "model": 11,
+    "experiment": 12,
+    "model": 14,
     "optimizer": 7,
     "regularizer": 7,
     "schedule": 6,
@@ -42,6 +42,9 @@ COMPANY = {
     "model/alexnet": ["data=mnist", "model.stride=1"],
     "model/alexnet_one_column": ["data=mnist", "model.stride=1"],
     "model/alexnet_small": ["data=mnist"],
+    "model/gru": ["data=adding"],
+    "model/lstm": ["data=adding"],
+    "model/rnn": ["data=adding"],
     "task/regression": ["data=line", "model=mlp"],
 }
 

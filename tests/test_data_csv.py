@@ -54,6 +54,8 @@ def test_numbers_and_texts_become_features_and_a_number_a_target(write: Write) -
         "input_shape": (3,),
         "feature_names": ["size", "colour=blue", "colour=red"],
         "outputs": 1,
+        "target_mean": pytest.approx(19.625),
+        "target_std": pytest.approx(11.678, abs=1e-3),
     }
     train, test = splits(path, target="weight", standardise=False)
     assert (len(train["input"]), len(test["input"])) == (16, 4)
@@ -237,3 +239,15 @@ def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Tra
     folder = train("data=csv", f"data.path={path}", "data.target=weight", "model=linreg").folder
     Path(path).unlink()
     assert dltrain.load(folder).predict({"input": torch.zeros(2, 3)}).shape == (2, 1)
+
+
+def test_prices_are_learnt_whatever_their_unit(write: Write, train: Train) -> None:
+    rows = "".join(f"{size},{150_000 + 2_000 * size}\n" for size in range(20, 220))
+    path = write("size,price\n" + rows)
+    trained = train("data=csv", f"data.path={path}", "data.target=price", "model=mlp")
+    assert trained.summary["test"]["r2"] > 0.99
+    predicted = dltrain.load(trained.folder).predict({"input": torch.zeros(1, 1)})
+    assert 300_000 < predicted.item() < 500_000
+    first = (trained.folder / "metrics.csv").read_text().splitlines()[1].split(",")
+    assert first[2:4] == ["train", "loss"]
+    assert float(first[4]) > 1e6  # in the square of the price's unit, as all others

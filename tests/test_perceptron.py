@@ -14,7 +14,7 @@ from dltrain.models.linear import LinearClassifier
 from dltrain.optimize import Optimize
 from dltrain.tasks.perceptron import Perceptron, perceptron_criterion
 from dltrain.types import Batch
-from tests.conftest import Compose
+from tests.conftest import Cli, Compose
 
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 GATES = {"and": [0, 0, 0, 1], "or": [0, 1, 1, 1], "nand": [1, 1, 1, 0], "xor": [0, 1, 1, 0]}
@@ -196,3 +196,11 @@ def test_more_classes_have_a_score_each() -> None:
         model = LinearClassifier((features,), classes)
         assert sum(p.numel() for p in model.parameters()) == classes * (features + 1)
         assert model(torch.randn(2, features)).shape == (2, classes)
+
+
+def test_mixed_targets_are_refused_in_one_line(cli: Cli) -> None:
+    told = cli("model=perceptron", "data=digits", "data.augment.mixup=0.5", "trainer.steps=3")
+    assert told.returncode == 2
+    assert told.stderr.strip().splitlines()[-1] == (
+        "dltrain: the perceptron rule knows one class an example: no data.augment.mixup or cutmix"
+    )

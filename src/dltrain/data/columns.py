@@ -100,6 +100,15 @@ class ColumnsTable(TableSource):
             self._columns = taken(own), second
         self._check_splits(train.name)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As of any table; of numbers to predict also their mean and deviation in training."""
+        facts = super().facts
+        if self.class_names:
+            return facts
+        targets = self._columns[0]["target"].double()
+        return facts | {"target_mean": float(targets.mean()), "target_std": float(targets.std())}
+
     @abstractmethod
     def cells(self) -> tuple[Cells, Cells | float]:
         """The training split's cells; and the test split's, or the share to take from the first."""
