@@ -1,4 +1,4 @@
-"""Pictures decoded once: in parallel, to uint8 arrays in files that later runs map or read."""
+"""What is made once and read by later runs; pictures: decoded in parallel to uint8 arrays."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dltrain.data.decode import Shape, UnreadableError, decode
+from dltrain.data.lock import lock_for
 from dltrain.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 FORMAT = 1
 """Of the cache; another number makes every cache anew."""
@@ -63,21 +67,11 @@ def decoded(
     :class:`UserError` naming pictures that cannot be read, unless they are to be skipped.
     """
     settings = [FORMAT, dict(key), asdict(shape), skip_unreadable]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
-    place = folder / digest
-    if not place.is_dir():
-        partial = folder / f".{digest}.{uuid.uuid4().hex}.partial"
-        try:
-            partial.mkdir(parents=True)
-            _decode_all(partial, shape, splits, skip_unreadable)
-            _publish(partial, place)
-        except OSError as error:
-            raise UserError(
-                f"{folder} cannot keep the decoded pictures: {error.strerror}. "
-                "Give another folder as data.root=DIR."
-            ) from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+
+    def make(partial: Path) -> None:
+        _decode_all(partial, shape, splits, skip_unreadable)
+
+    place = made_once(folder, settings, make, "the decoded pictures")
     skipped = json.loads((place / "skipped.json").read_text(encoding="utf-8"))
     return {
         name: Stored(
@@ -86,6 +80,50 @@ def decoded(
         )
         for name in splits
     }
+
+
+def made_once(
+    folder: Path, settings: Sequence[Any], make: Callable[[Path], None], content: str
+) -> Path:
+    """The folder within ``folder`` that ``make`` filled, now or in an earlier run.
+
+    It is named by all of ``settings``, and appears whole or not at all. Several runs that want
+    it at once wait for the first. Raises :class:`UserError` where ``content`` cannot be kept.
+    """
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+    place = folder / digest
+    if place.is_dir():
+        return place
+    partial = folder / f".{digest}.{uuid.uuid4().hex}.partial"
+    try:
+        with lock_for(place):
+            if not place.is_dir():
+                partial.mkdir(parents=True)
+                make(partial)
+                _publish(partial, place)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot keep {content}: {error.strerror}. "
+            "Give another folder as data.root=DIR."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return place
+
+
+def progress(title: str) -> Progress:
+    """A bar on standard error: so many of so many, and how long it will still take."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def _publish(partial: Path, place: Path) -> None:
@@ -100,30 +138,15 @@ def _publish(partial: Path, place: Path) -> None:
 def _decode_all(
     place: Path, shape: Shape, splits: Mapping[str, Pictures], skip_unreadable: bool
 ) -> None:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     faults: dict[str, dict[int, str]] = {}
-    columns = (
-        TextColumn("Decoding pictures"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("", total=sum(len(split.names) for split in splits.values()))
+    with progress("Decoding pictures") as bars:
+        bar = bars.add_task("", total=sum(len(split.names) for split in splits.values()))
         for name, pictures in splits.items():
             faults[name] = {}
             path = place / f"{name}-input.npy"
             for done, found in _decode(path, shape, pictures):
                 faults[name] |= found
-                progress.advance(bar, done)
+                bars.advance(bar, done)
     listed = {
         name: [f"{splits[name].names[row]} {why}" for row, why in found.items()]
         for name, found in faults.items()

@@ -7,7 +7,6 @@ import hashlib
 import http.client
 import os
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
@@ -16,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from filelock import FileLock
-
+from dltrain.data.lock import lock_for
 from dltrain.errors import UserError
 
 CHUNK = 1 << 16
@@ -45,10 +43,8 @@ def fetch(remote: Remote, path: Path) -> Path:
     ``path`` appears whole and checked or not at all, also when several runs ask at once.
     Raises :class:`UserError` when no address gives the file.
     """
-    # The lock lies elsewhere, so that a download that fails leaves nothing beside the data.
-    key = hashlib.sha256(f"{Path.home()}:{path.absolute()}".encode()).hexdigest()[:16]
     try:
-        with FileLock(Path(tempfile.gettempdir()) / f"dltrain-{key}.lock"):
+        with lock_for(path):
             if not path.exists():
                 _download(remote, path)
     except OSError as error:

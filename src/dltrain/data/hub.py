@@ -36,8 +36,8 @@ class HubPictures(DecodedPictures):
         **decoding: Any,
     ) -> None:
         self.path, self.image, self.label = path, image, label
-        self._data = _load(path, config)
-        _require_split(train_split, self._data, path)
+        self._data = load(path, config)
+        require_split(train_split, self._data, path)
         self._names = {"train": train_split}
         if test_split in self._data:
             self._names["test"] = test_split
@@ -78,7 +78,7 @@ class HubPictures(DecodedPictures):
 
         features = self._data[split].features
         for key, name in (("image", self.image), ("label", self.label)):
-            _require_column(key, name, features, f"{self.path}, split {split!r},")
+            require_column(key, name, features, f"{self.path}, split {split!r},")
         if not isinstance(features[self.image], Image):
             pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
             raise ValueError(
@@ -88,24 +88,8 @@ class HubPictures(DecodedPictures):
 
     def _read_labels(self) -> tuple[dict[str, list[int]], tuple[str, ...]]:
         """Each split's targets, and what they are called."""
-        from datasets import ClassLabel
-
-        labels = {split: list(self._data[name][self.label]) for split, name in self._names.items()}
-        feature = self._data[self._names["train"]].features[self.label]
-        named = isinstance(feature, ClassLabel)
-        known = range(feature.num_classes) if named else sorted(set(labels["train"]) - {None})
-        positions = {label: position for position, label in enumerate(known)}
-        for split, column in labels.items():
-            row = next((row for row, label in enumerate(column) if label not in positions), None)
-            if row is not None:
-                raise ValueError(
-                    f"{self.path}, {split}, row {row + 1}: the label {column[row]!r} is none of "
-                    f"the {len(known)} classes"
-                )
-        if len(set(labels["train"])) < 2:
-            raise ValueError(f"{self.path}: column {self.label!r} has one value in all of training")
-        names = tuple(feature.names if named else map(str, known))
-        return {s: [positions[label] for label in column] for s, column in labels.items()}, names
+        columns = {split: self._data[name] for split, name in self._names.items()}
+        return read_labels(columns, self.label, self.path)
 
 
 class HubTable(ColumnsTable):
@@ -132,8 +116,8 @@ class HubTable(ColumnsTable):
 
     def cells(self) -> tuple[Cells, Cells | float]:
         """The columns as texts; those of pictures, lists and the like are left out."""
-        data = _load(self.path, self.config)
-        _require_split(self.train_split, data, self.path)
+        data = load(self.path, self.config)
+        require_split(self.train_split, data, self.path)
         train = self._cells(data, self.train_split)
         if self.test_split in data:
             return train, self._cells(data, self.test_split)
@@ -160,7 +144,35 @@ class HubTable(ColumnsTable):
         return Cells(f"{self.path} ({split})", columns, range(1, count + 1))
 
 
-def _load(path: str, config: str | None) -> Any:
+def read_labels(
+    splits: Mapping[str, Any], label: str, path: str
+) -> tuple[dict[str, list[int]], tuple[str, ...]]:
+    """Each split's classes by the column ``label``, and what they are called.
+
+    They have the data set's names; else each different label of the split ``train`` is one.
+    Raises ``ValueError`` naming the row whose label is none of them.
+    """
+    from datasets import ClassLabel
+
+    labels = {split: list(data[label]) for split, data in splits.items()}
+    feature = splits["train"].features[label]
+    named = isinstance(feature, ClassLabel)
+    known = range(feature.num_classes) if named else sorted(set(labels["train"]) - {None})
+    positions = {label: position for position, label in enumerate(known)}
+    for split, column in labels.items():
+        row = next((row for row, label in enumerate(column) if label not in positions), None)
+        if row is not None:
+            raise ValueError(
+                f"{path}, {split}, row {row + 1}: the label {column[row]!r} is none of the "
+                f"{len(known)} classes"
+            )
+    if len(set(labels["train"])) < 2:
+        raise ValueError(f"{path}: column {label!r} has one value in all of training")
+    names = tuple(feature.names if named else map(str, known))
+    return {s: [positions[label] for label in column] for s, column in labels.items()}, names
+
+
+def load(path: str, config: str | None) -> Any:
     """The data set as a mapping from split to columns."""
     from datasets import load_dataset
 
@@ -174,7 +186,8 @@ def _load(path: str, config: str | None) -> Any:
     return data
 
 
-def _require_split(name: str, data: Any, path: str) -> None:
+def require_split(name: str, data: Any, path: str) -> None:
+    """Raise ``ValueError`` listing the splits there are, unless ``name`` is one."""
     if name not in data:
         raise ValueError(
             f"{path} has no split {name!r}. {did_you_mean(name, data)} "
@@ -182,7 +195,8 @@ def _require_split(name: str, data: Any, path: str) -> None:
         )
 
 
-def _require_column(key: str, name: str, features: Mapping[str, Any], place: str) -> None:
+def require_column(key: str, name: str, features: Mapping[str, Any], place: str) -> None:
+    """Raise ``ValueError`` listing the columns there are, unless ``name`` is one."""
     if name not in features:
         kinds = ", ".join(f"{other} ({type(kind).__name__})" for other, kind in features.items())
         raise ValueError(

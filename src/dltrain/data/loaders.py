@@ -61,9 +61,13 @@ class OrderedLoader(Loader):
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's order; on the CPU, so that it is the same on every device."""
         self._epoch_seed = _mix(self._seed, epoch)
+        if self._generator is not None:
+            self.draw(torch.Generator().manual_seed(self._epoch_seed))
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Shuffle: choose the epoch's order by ``generator`` alone."""
         # A batch of everything has no order, and needs no gathering.
-        if self._generator is not None and self._batch_size < self._count:
-            generator = torch.Generator().manual_seed(self._epoch_seed)
+        if self._batch_size < self._count:
             self._order = torch.randperm(self._count, generator=generator).to(self._device)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:

@@ -1,0 +1,18 @@
+"""One run at a time makes a file that several want."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+
+def lock_for(path: Path) -> FileLock:
+    """The lock of all processes that would make ``path``.
+
+    It lies elsewhere, so that one that fails leaves nothing beside the data.
+    """
+    key = hashlib.sha256(f"{Path.home()}:{path.absolute()}".encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"dltrain-{key}.lock")

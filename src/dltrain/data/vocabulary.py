@@ -1,0 +1,168 @@
+"""Texts to numbers and back: a vocabulary, by the ``tokenizers`` library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Texts = Iterable[str] | Iterable[Sequence[str]]
+PAD, UNKNOWN = "<pad>", "<unk>"
+PAD_INDEX, UNKNOWN_INDEX = 0, 1
+MARKUP = r"</?[A-Za-z][^<>]*>|<!--.*?-->"
+"""HTML's tags and comments: ``<br />``, but not ``a < b``."""
+WORD = r"\w+(?:['’]\w+)*|[^\w\s]"
+"""A word with its apostrophes (don't), or one punctuation mark."""
+ALPHABET = 1000
+"""Different characters that BPE begins with at most."""
+
+
+class Vocabulary:
+    """Words, or pieces of words, and their ids: 0 pads, 1 is all that is unknown.
+
+    How texts are cleaned, lower-cased, split and cut is part of it, so that its file is all that
+    another text needs to become a model's input.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def learn(
+        cls,
+        texts: Texts,
+        size: int,
+        tokens: Literal["word", "bpe"] = "word",
+        min_frequency: int = 1,
+        lower: bool = True,
+        clean_markup: bool = True,
+    ) -> Vocabulary:
+        """Keep the ``size`` most frequent words of ``texts``, the two special ids among them.
+
+        ``texts`` may come in lists. Left out is what occurs fewer than ``min_frequency`` times.
+        ``tokens`` is ``word``, or ``bpe``: byte-pair encoding within words (Sennrich, Haddow and
+        Birch 2016), of which pieces that go on with a word begin with ``##``.
+        """
+        kinds = {"word": _words, "bpe": _pieces}
+        return cls(kinds[tokens](texts, size, min_frequency, _Steps(lower, clean_markup)))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Vocabulary:
+        """Read what :meth:`save` wrote: a run's ``tokenizer.json``."""
+        from tokenizers import Tokenizer
+
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizers library's own format."""
+        path.write_text(self.text, encoding="utf-8")
+
+    @property
+    def text(self) -> str:
+        """What :meth:`save` writes."""
+        return str(self._tokenizer.to_str())
+
+    def cut(self, length: int | None, keep: Literal["first", "last"] = "first") -> None:
+        """From now on, of a longer text give the first or the last ``length`` tokens alone."""
+        if length is None:
+            self._tokenizer.no_truncation()
+        else:
+            side = {"first": "right", "last": "left"}[keep]
+            self._tokenizer.enable_truncation(length, direction=side)
+
+    def __len__(self) -> int:
+        return int(self._tokenizer.get_vocab_size())
+
+    @property
+    def words(self) -> list[str]:
+        """The token of each id."""
+        found: dict[str, int] = self._tokenizer.get_vocab()
+        return sorted(found, key=found.__getitem__)
+
+    def encode(self, texts: Sequence[str]) -> list[npt.NDArray[np.int32]]:
+        """The ids of each text; none for one that holds nothing."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [np.array(encoding.ids, np.int32) for encoding in encodings]
+
+    def batch(self, texts: Sequence[str]) -> Tensor:
+        """A model's input: int32 ids (texts, time), padded on the right to the longest.
+
+        A text that holds nothing becomes one unknown token.
+        """
+        rows = [torch.from_numpy(or_unknown(ids)) for ids in self.encode(texts)]
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD_INDEX)
+
+
+def or_unknown(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """The ids, or that of the unknown token where there is none."""
+    return ids if len(ids) else np.array([UNKNOWN_INDEX], np.int32)
+
+
+class _Steps:
+    """What happens to a text before its words are looked up."""
+
+    def __init__(self, lower: bool, clean_markup: bool) -> None:
+        self._lower, self._clean_markup = lower, clean_markup
+
+    def given_to(self, tokenizer: Tokenizer) -> Tokenizer:
+        from tokenizers import Regex, normalizers, pre_tokenizers
+
+        steps: list[Any] = [normalizers.NFC()]
+        if self._clean_markup:
+            steps.append(normalizers.Replace(Regex(MARKUP), " "))
+            entities = {"&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&lt;": "<", "&gt;": ">"}
+            steps += [normalizers.Replace(*pair) for pair in {**entities, "&amp;": "&"}.items()]
+        if self._lower:
+            steps.append(normalizers.Lowercase())
+        tokenizer.normalizer = normalizers.Sequence(steps)
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
+        return tokenizer
+
+
+def _words(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
+    from tokenizers import Tokenizer, models, trainers
+
+    learning = steps.given_to(Tokenizer(models.WordLevel(unk_token=UNKNOWN)))
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=[PAD, UNKNOWN],
+        show_progress=False,
+    )
+    learning.train_from_iterator(texts, trainer)
+    return _blind_to_specials(learning)
+
+
+def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
+    from tokenizers import Tokenizer, models, trainers
+
+    inside = "##"
+    model = models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=inside)
+    learning = steps.given_to(Tokenizer(model))
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=min_frequency,
+        special_tokens=[PAD, UNKNOWN],
+        limit_alphabet=min(ALPHABET, size // 4),
+        continuing_subword_prefix=inside,
+        show_progress=False,
+    )
+    learning.train_from_iterator(texts, trainer)
+    return _blind_to_specials(learning)
+
+
+def _blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, but a text that spells ``<pad>`` gets the ids of its words, as any other."""
+    from tokenizers import Tokenizer
+
+    content = json.loads(tokenizer.to_str())
+    return Tokenizer.from_str(json.dumps(content | {"added_tokens": []}))
