@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dltrain.tasks.judged import Examples, Foremost, Mistakes
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SAMPLES = 16
 FIRST, LAST = 40, 20
 """Words of a long text that are shown; what it comes to often stands at its end."""
+GOES_ON = "##"
+"""What a piece of a word begins with that is not its first."""
 SHUFFLE, PRIME = 7919, 65_521
 
 
@@ -48,16 +54,20 @@ class Reviews:
         self._some.add(_lots(examples.inputs.where(real, 0)), examples)
         self._mistakes.add(examples)
 
+    def some(self) -> Examples:
+        """Some texts, on the CPU."""
+        return self._some.found()
+
     def tokens(self) -> float:
         """The mean number of tokens of a text, padding left out."""
         return sum(torch.stack(self._tokens).tolist()) / self._count
 
-    def some(self) -> str:
+    def shown(self) -> str:
         """A Markdown table of some texts."""
-        found = self._some.found()
-        return f"{len(found.targets)} of {self._count:,}\n\n{self._table(found)}"
+        some = self.some()
+        return f"{len(some.targets)} of {self._count:,}\n\n{self._table(some)}"
 
-    def mistakes(self) -> str:
+    def shown_mistakes(self) -> str:
         """A Markdown table of the most confident mistakes."""
         wrong = self._count - sum(torch.stack(self._hits).tolist())
         worst = self._mistakes.worst()
@@ -76,11 +86,28 @@ class Reviews:
         return "\n".join(rows)
 
 
+def draw_attention(
+    words: Words, class_names: Sequence[str], examples: Examples, weights: Tensor
+) -> Figure:
+    """``examples`` word by word, as dark as ``weights`` (n, time), on the CPU."""
+    from dltrain.figures.words import Shaded, draw_attention
+
+    texts = []
+    confidences, predicted = examples.logits.softmax(1).max(1)
+    columns = (examples.inputs, weights, examples.targets, predicted, confidences)
+    for ids, own, target, guess, confidence in zip(*columns, strict=True):
+        truth, said = (class_names[int(number)] for number in (target, guess))
+        wrong = bool(target != guess)
+        caption = f"{said} ({confidence:.0%})" + (f", true: {truth}" if wrong else "")
+        real = ids != words.pad_index
+        texts.append(Shaded(words.of(ids), own[real].numpy(), caption, wrong))
+    return draw_attention(texts)
+
+
 def shortened(words: Sequence[str]) -> str:
-    """The first and the last of many words."""
-    if len(words) <= FIRST + LAST:
-        return " ".join(words)
-    return " ".join((*words[:FIRST], "…", *words[-LAST:]))
+    """The first and the last of many words; pieces that go on with a word joined to it."""
+    some = words if len(words) <= FIRST + LAST else (*words[:FIRST], "…", *words[-LAST:])
+    return " ".join(some).replace(f" {GOES_ON}", "")
 
 
 def escaped(text: str) -> str:
@@ -90,6 +117,6 @@ def escaped(text: str) -> str:
 
 
 def _lots(ids: Tensor) -> Tensor:
-    """A number for each text (n,), of its words alone: neither order nor padding changes it."""
+    """A number for each text (n,), by its words alone, however it is padded or batched."""
     places = torch.arange(1, ids.shape[1] + 1, device=ids.device)
     return ((ids * places).sum(1) * SHUFFLE % PRIME).float()

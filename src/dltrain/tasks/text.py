@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.tasks.classification import Classification
-from dltrain.tasks.reviews import Reviews, Words
+from dltrain.tasks.judged import Examples
+from dltrain.tasks.reviews import Reviews, Words, draw_attention
 from dltrain.types import Batch, Evaluation, Metrics, Optimize
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FEW = 6
+"""Texts whose words are drawn."""
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -26,6 +33,14 @@ class Embedding(Protocol):
 
     def read(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
         """Logits (batch, classes); ``ids`` tell what is padding."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A network that may weigh words."""
+
+    def attention_weights(self, ids: Tensor) -> Tensor | None:
+        """How much each word of ``ids`` counts (batch, time); padding 0. None: no weights."""
 
 
 class TextClassification(Classification):
@@ -85,11 +100,25 @@ class TextClassification(Classification):
         """All that :class:`Classification` tells, tokens per example, and reviews to read."""
         reviews = Reviews(self.words, self.class_names)
         evaluation = self.judge(batches, reviews.add)
+        shown = {"reviews": reviews.shown(), "mistakes": reviews.shown_mistakes()}
         return replace(
             evaluation,
             scalars={**evaluation.scalars, "tokens": reviews.tokens()},
-            texts={**evaluation.texts, "reviews": reviews.some(), "mistakes": reviews.mistakes()},
+            texts={**evaluation.texts, **shown},
+            figures={**evaluation.figures, **self._attention(reviews.some())},
         )
+
+    def _attention(self, examples: Examples) -> dict[str, Callable[[], Figure]]:
+        """Ask for the weights of a few texts' words, now, and draw them later."""
+        if not isinstance(self.model, Attentive):
+            return {}
+        few = Examples(*(column[:FEW] for column in examples))
+        device = next(self.model.parameters()).device
+        weights = self.model.attention_weights(few.inputs.to(device))
+        if weights is None:
+            return {}
+        shown = (self.words, self.class_names, few, weights.float().cpu())
+        return {"attention": partial(draw_attention, *shown)}
 
 
 def direction(slope: Tensor) -> Tensor:
