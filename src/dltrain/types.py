@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,26 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def predict(self, batch: Batch) -> Tensor:
         """Return the network's answer for each example of ``batch``, first dimension the batch."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """What a task that makes pictures offers besides :class:`Task`.
+
+    Both methods work in eval mode, draw from a generator of their own (the global random state
+    stays as it is) and return pictures (n, channels, height, width) of values in 0..1. The same
+    arguments give the same pictures.
+    """
+
+    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+        """``count`` pictures; of the classes ``labels`` (count,) where the task is conditional.
+
+        Without ``labels`` a conditional task takes its classes in turn. Raises ``ValueError`` for
+        labels where it is not conditional, or that it has no class for.
+        """
+
+    def interpolate(self, rows: int, steps: int, seed: int) -> Tensor:
+        """``rows * steps`` pictures, row by row: on the way between two latent points each."""
 
 
 class Loader(ABC):
