@@ -22,6 +22,7 @@ def summarise(task: Task, batch: Batch) -> Table:
     counter = FlopCounterMode(display=False)
     shapes: dict[str, str] = {}
     operations: dict[str, int] = dict.fromkeys(leaves, 0)
+    unseen: dict[str, int] = {}
     handles = []
     for name, leaf in leaves.items():
 
@@ -31,6 +32,8 @@ def summarise(task: Task, batch: Batch) -> Table:
         def after(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
             operations[name] += counter.get_total_flops()
             first = output if isinstance(output, Tensor) else output[0]
+            if isinstance(module, nn.RNNBase) and not operations[name]:
+                unseen[name] = _of_recurrence(module, inputs[0])
             shapes.setdefault(name, "×".join(map(str, first.shape[1:])))
 
         handles += [leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after)]
@@ -48,13 +51,19 @@ def summarise(task: Task, batch: Batch) -> Table:
     for name, shape in shapes.items():
         label = f"{name.removeprefix('model.')} ({type(leaves[name]).__name__})"
         parameters = sum(p.numel() for p in leaves[name].parameters())
-        rows.append((label, shape, parameters, operations[name] // 2))
+        rows.append((label, shape, parameters, (operations[name] + unseen.get(name, 0)) // 2))
     rows.append(
         (
             "total",
             "",
             sum(p.numel() for p in task.parameters()),
-            counter.get_total_flops() // 2,
+            (counter.get_total_flops() + sum(unseen.values())) // 2,
         )
     )
     return Table(("layer", "output", "parameters", "multiply-adds"), rows)
+
+
+def _of_recurrence(layer: nn.RNNBase, inputs: Tensor) -> int:
+    """Operations of one fused kernel: each step (batch 1) multiplies by every matrix once."""
+    steps = inputs.shape[1 if layer.batch_first else 0]
+    return 2 * steps * sum(weight.numel() for weight in layer.parameters() if weight.ndim > 1)
