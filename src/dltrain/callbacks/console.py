@@ -27,6 +27,8 @@ class Console(Callback):
     """
 
     def __init__(self) -> None:
+        self.rates: dict[str, float] = {}
+        """For other callbacks: how many of a unit are read in a second; no mean is shown."""
         self._live: Live | None = None
         self._log_file: TextIO | None = None
         self._rich = RichConsole(highlight=False)
@@ -47,7 +49,7 @@ class Console(Callback):
         self._table(summarise(trainer.task, next(iter(trainer.loaders.train))))
         if self._rich.is_terminal:
             self._live = Live(
-                _Bar(trainer),
+                _Bar(trainer, self.rates),
                 console=self._rich,
                 refresh_per_second=REFRESHES_PER_SECOND,
                 transient=True,
@@ -59,7 +61,7 @@ class Console(Callback):
         if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             self._say(
                 f"epoch {trainer.epoch + 1}  step {trainer.step:,}/{trainer.max_steps:,}  "
-                f"{_shown(values)}  {trainer.samples_per_second:,.0f} samples/s"
+                f"{self._shown(values)}  {self._rates(trainer.samples_per_second)}"
             )
 
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
@@ -68,9 +70,9 @@ class Console(Callback):
         if split != last:
             return
         train = trainer.results["train"]
-        line = f"epoch {trainer.epoch}  step {trainer.step:,}  train {_shown(train)}"
+        line = f"epoch {trainer.epoch}  step {trainer.step:,}  train {self._shown(train)}"
         if split == "validation":
-            line += f"  validation {_shown({n: evaluation.scalars[n] for n in train})}"
+            line += f"  validation {self._shown({n: evaluation.scalars[n] for n in train})}"
         self._say(line)
 
     def end(self, trainer: Trainer, status: str) -> None:
@@ -86,12 +88,20 @@ class Console(Callback):
             self._table(_results(trainer))
             train = trainer.seconds["train"]
             rate = trainer.samples / train if train else 0.0
-            self._say(f"Trained {train:,.1f} s at {rate:,.0f} samples/s.")
+            self._say(f"Trained {train:,.1f} s at {self._rates(rate)}.")
         elif status == "interrupted":
             self._say(f"Interrupted after step {trainer.step:,} of {trainer.max_steps:,}.")
             self._say(f"Go on with: dltrain resume {path}")
         self._say(f"Run {path}")
         self._log_file.close()
+
+    def _shown(self, values: Mapping[str, float]) -> str:
+        means = {name: value for name, value in values.items() if name not in self.rates}
+        return "  ".join(f"{name} {_cell(value)}" for name, value in means.items())
+
+    def _rates(self, samples_per_second: float) -> str:
+        rates = {"samples": samples_per_second, **self.rates}
+        return ", ".join(f"{rate:,.0f} {unit}/s" for unit, rate in rates.items())
 
     def _say(self, line: str) -> None:
         self._last_line = time.monotonic()
@@ -116,8 +126,8 @@ class Console(Callback):
 class _Bar:
     """Epoch, bar, step, the latest means, throughput and the time that is left."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, trainer: Trainer, rates: Mapping[str, float]) -> None:
+        self._trainer, self._rates = trainer, rates
         self._started = time.monotonic()
         self._first_step: int | None = None
 
@@ -129,12 +139,13 @@ class _Bar:
         elapsed = time.monotonic() - self._started
         left = elapsed / done * (trainer.max_steps - trainer.step) if done else None
         epochs = -(-trainer.max_steps // len(trainer.loaders.train))
+        unit, rate = [("samples", trainer.samples_per_second), *self._rates.items()][-1]
         row: list[Text | ProgressBar] = [
             Text(f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}"),
             ProgressBar(total=trainer.max_steps, completed=trainer.step),
             Text(f"{trainer.step:,}/{trainer.max_steps:,}"),
             *(Text(f"{name} {value:.4f}") for name, value in list(trainer.latest.items())[:2]),
-            Text(f"{trainer.samples_per_second:,.0f}/s"),
+            Text(f"{rate:,.0f} {unit}/s"),
             Text("" if left is None else f"{_clock(left)} left"),
         ]
         grid = RichTable.grid(padding=(0, 1), expand=True)
@@ -149,10 +160,6 @@ def _results(trainer: Trainer) -> Table:
     names = list(trainer.results["test"])
     rows = [(name, *(trainer.results[split].get(name, "") for split in splits)) for name in names]
     return Table(("", *splits), rows)
-
-
-def _shown(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{name} {_cell(value)}" for name, value in values.items())
 
 
 def _cell(value: str | int | float) -> str:

@@ -97,6 +97,10 @@ class TensorBoard(Callback):
             if time.monotonic() - self._last_drawn >= self.figure_seconds:
                 self._show()
 
+    def scalar(self, tag: str, step: int, value: float) -> None:
+        """For other callbacks: a point of a curve."""
+        self._files["train"].scalars(step, {tag: value})
+
     def histogram(self, tag: str, step: int, values: Tensor) -> None:
         """For other callbacks: the distribution of ``values``, of any shape and finite."""
         self._files["train"].histogram(tag, step, values)
