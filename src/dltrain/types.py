@@ -94,6 +94,14 @@ class Task(nn.Module, ABC):
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Judge a whole split; called in eval mode, without gradients."""
 
+    def evaluate_test(self, batches: Iterable[Batch]) -> Evaluation:
+        """Judge the test split, once, at the end of a run; called as :meth:`evaluate` is.
+
+        For a task that has more to tell than it can afford after every epoch. What
+        :meth:`evaluate` tells of a split belongs in here too.
+        """
+        return self.evaluate(batches)
+
     @abstractmethod
     def predict(self, batch: Batch) -> Tensor:
         """Return the network's answer for each example of ``batch``, first dimension the batch."""
