@@ -27,11 +27,11 @@ OWN_FILES = {
 COUNTS = {
     "train": 1,
     "callbacks": 7,
-    "data": 15,
+    "data": 17,
     "experiment": 12,
-    "model": 14,
+    "model": 15,
     "optimizer": 7,
-    "regularizer": 7,
+    "regularizer": 8,
     "schedule": 6,
     "task": 5,
     "trainer": 1,
@@ -42,9 +42,11 @@ COMPANY = {
     "model/alexnet": ["data=mnist", "model.stride=1"],
     "model/alexnet_one_column": ["data=mnist", "model.stride=1"],
     "model/alexnet_small": ["data=mnist"],
+    "model/attention": ["data=adding"],
     "model/gru": ["data=adding"],
     "model/lstm": ["data=adding"],
     "model/rnn": ["data=adding"],
+    "regularizer/word_dropout": ["data=adding", "model=lstm"],
     "task/regression": ["data=line", "model=mlp"],
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, get_args
 
 import pytest
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from dltrain.models.pooling import Pooling
-from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent
+from dltrain.models.pooling import LastPool, MaxPool, Pooling
+from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent, mirror, reorder
 from tests.test_models import count
 
 WORDS: dict[str, Any] = {"outputs": 3, "vocabulary_size": 40, "embedding_size": 7}
@@ -120,7 +121,7 @@ def test_padding_has_no_gradient_and_changes_none(network: type[Recurrent]) -> N
 
 @pytest.mark.parametrize(("network", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
 def test_the_parameters_are_those_of_a_pencil(network: type[Recurrent], gates: int) -> None:
-    one = made(network, hidden_size=5)
+    one = made(network, hidden_size=5, bidirectional=False)
     two = made(network, hidden_size=5, layers=2, bidirectional=True)
 
     # Words, then per gate and unit: inputs, the layer's own state, and torch's two biases.
@@ -133,7 +134,8 @@ def test_the_tutorials_networks_have_their_parameters() -> None:
     # Vocabulary 25,000 with padding and unknown, 100 wide, 256 hidden.
     words = {"outputs": 1, "vocabulary_size": 25_002, "embedding_size": 100, "hidden_size": 256}
 
-    assert count(RNN(**words, pooling="last")) == 2_500_200 + 256 * (100 + 256 + 2) + 257
+    one = RNN(**words, bidirectional=False, pooling="last")
+    assert count(one) == 2_500_200 + 256 * (100 + 256 + 2) + 257 == 2_592_105
     both = LSTM(**words, layers=2, bidirectional=True, pooling="last")
     assert count(both) == 2_500_200 + 2 * 1024 * (358 + 770) + 513 == 4_810_857
 
@@ -151,6 +153,18 @@ def test_numbers_are_read_as_they_are(network: type[Recurrent]) -> None:
     assert not torch.equal(
         model(inputs), model(inputs + functional.pad(torch.ones(1, 2), (0, 0, 0, 10)))
     )
+
+
+@every_network
+def test_words_are_read_both_ways_for_their_maximum_and_numbers_forwards_to_the_last(
+    network: type[Recurrent],
+) -> None:
+    words, numbers = made(network), network(outputs=1, input_shape=(11, 2))
+
+    assert [len(directions) for directions in words.layers] == [2]
+    assert isinstance(words.pooling, MaxPool)
+    assert [len(directions) for directions in numbers.layers] == [1]
+    assert isinstance(numbers.pooling, LastPool)
 
 
 @every_network
@@ -236,7 +250,7 @@ def test_words_are_dropped_in_training_only_and_padding_never() -> None:
 
 
 def test_dropout_acts_between_layers_and_before_the_output() -> None:
-    model = made(GRU, layers=2, dropout=0.5)
+    model = made(GRU, layers=2, bidirectional=False, dropout=0.5)
     seen: list[tuple[int, ...]] = []
     model.dropout.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape)))
 
@@ -245,6 +259,72 @@ def test_dropout_acts_between_layers_and_before_the_output() -> None:
     assert seen[:2] == [(6, 9, 5), (6, 5)]
     model.eval()
     assert torch.equal(model(ids), model(ids))
+
+
+@every_network
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forwards", "both ways"])
+def test_one_hot_words_are_rows_of_the_identity_fed_to_torchs_own_layer(
+    network: type[Recurrent], bidirectional: bool
+) -> None:
+    model = made(network, embedding="onehot", layers=2, bidirectional=bidirectional)
+    ids = reviews()
+    kind = type(model.layers[0][0])
+    tables = model.embedding.weight.detach().chunk(2 if bidirectional else 1, 1)
+    words = nn.Embedding.from_pretrained(torch.eye(40))
+    references = []
+    for layer, table in zip(model.layers[0], tables, strict=True):
+        reference = kind(40, 5, batch_first=True)
+        recurrent = {n: w for n, w in layer.state_dict().items() if n != "weight_ih_l0"}
+        reference.load_state_dict({**recurrent, "weight_ih_l0": table.T})
+        references.append(reference)
+
+    seen: list[Tensor] = []
+    model.layers[1][0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(ids).sum().backward()
+    read = [references[0](words(ids))[0]]
+    if bidirectional:
+        places = mirror(ids != 0)
+        read.append(reorder(references[1](reorder(words(ids), places))[0], places))
+
+    real = ids != 0
+    torch.testing.assert_close(seen[0][real], torch.cat(read, 2)[real])
+    # One step's gradient is as of the matrix product: its word's column, and nothing else.
+    assert model.embedding.weight.grad is not None
+    assert set(model.embedding.weight.grad.any(1).nonzero().flatten().tolist()) == set(
+        ids[real].tolist()
+    )
+
+
+@pytest.mark.parametrize(("network", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
+def test_one_hot_parameters_are_those_of_a_pencil(network: type[Recurrent], gates: int) -> None:
+    model = made(network, embedding="onehot", bidirectional=True, layers=2)
+
+    first, second = gates * 5 * (40 + 5 + 2), gates * 5 * (10 + 5 + 2)
+    assert count(model) == 2 * first + 2 * second + 3 * (10 + 1)
+    assert model.embedding_weight() is None
+    # Pickled, copied and moved to another type, the layer still reads what it is handed.
+    ids = reviews()
+    torch.testing.assert_close(copy.deepcopy(model)(ids), model(ids))
+    torch.testing.assert_close(
+        made(network, embedding="onehot", layers=2).double()(ids).float(), model(ids)
+    )
+    other = made(network, embedding="onehot", layers=2, recurrent_init="orthogonal")
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other(ids), model(ids))
+
+
+def test_dropout_of_one_hot_words_leaves_whole_words_out() -> None:
+    model = made(RNN, embedding="onehot", embedding_dropout=0.5)
+    ids = reviews()
+
+    kept = model.embed(ids) / model.eval().embed(ids)
+    assert (kept[ids != 0] == kept[ids != 0][:, :1]).all()
+    assert set(kept[ids != 0].unique().tolist()) == {0.0, 2.0}
+
+
+def test_one_hot_words_are_not_normalised() -> None:
+    with pytest.raises(ValueError, match="one-hot"):
+        made(LSTM, embedding="onehot", normalise_embedding=True, word_frequencies=[1 / 40] * 40)
 
 
 def test_word_vectors_are_normalised_by_frequency() -> None:

@@ -15,8 +15,8 @@ EPSILON = 1e-6
 class WordDropout(nn.Module):
     """Replace this share of the words by the unknown one, in training; never padding.
 
-    Ids (batch, time) to ids. Of Iyyer et al. 2015 (section 3.2, there the words are left out) and
-    Dai and Le 2015: the network cannot lean on any single word.
+    Ids (batch, time) to ids. No single word can then be leaned on. Iyyer et al. 2015 leave words
+    out; Bowman et al. 2016 read them as unknown, as here, which keeps every length.
 
     Raises ValueError for what is no share.
     """

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dltrain.models.sequences import SequenceReader
 
+Embedding = Literal["learned", "onehot"]
 RecurrentInit = Literal["default", "orthogonal"]
 
 
@@ -24,11 +25,16 @@ class Recurrent(SequenceReader):
     """Recurrent layers, pooled over time; see :class:`~dltrain.models.sequences.SequenceReader`.
 
     - ``hidden_size`` units a direction in each of ``layers``; with ``bidirectional`` a layer
-      reads both ways, and the next one sees both.
+      reads both ways, and the next one sees both. None: words both ways, numbers forwards.
+    - ``embedding="onehot"`` has no word vectors: the first layer reads each word as a row of the
+      identity matrix. That row times the layer's input weights is one column of them, so it is
+      looked up, and neither the row nor the product is ever computed. The layer is handed that
+      column as its input, with the identity for its input weights. On such a row dropout keeps
+      the one or not, so ``embedding_dropout`` leaves whole words out.
     - ``recurrent_init``: ``orthogonal`` recurrent matrices, one for each gate (Saxe et al. 2014;
       Le, Jaitly and Hinton 2015), or torch's ``default``, uniform within 1/sqrt(hidden_size).
 
-    Raises ValueError for layers without units.
+    Raises ValueError for layers without units, and for one-hot vectors that are to be normalised.
     """
 
     def __init__(
@@ -36,30 +42,61 @@ class Recurrent(SequenceReader):
         outputs: int,
         hidden_size: int = 128,
         layers: int = 1,
-        bidirectional: bool = False,
+        bidirectional: bool | None = None,
+        embedding: Embedding = "learned",
+        normalise_embedding: bool = False,
+        embedding_dropout: float = 0.0,
         recurrent_init: RecurrentInit = "default",
         **settings: Any,
     ) -> None:
-        super().__init__(outputs, **settings)
+        super().__init__(
+            outputs,
+            normalise_embedding=normalise_embedding,
+            embedding_dropout=embedding_dropout,
+            **settings,
+        )
         if min(hidden_size, layers) < 1:
             raise ValueError(
                 f"hidden_size and layers are at least 1, got {hidden_size} and {layers}"
             )
+        reads_words = self.embedding is not None
+        self.one_hot = embedding == "onehot" and reads_words
+        if self.one_hot and normalise_embedding:
+            raise ValueError(
+                "normalise_embedding: one-hot vectors are not learnt; they stay as they are"
+            )
+        self.directions = 2 if (reads_words if bidirectional is None else bidirectional) else 1
+        if self.one_hot:
+            self.embedding_dropout = nn.Dropout1d(embedding_dropout)
         self.hidden_size = hidden_size
-        self.directions = 2 if bidirectional else 1
         self.depth = layers
         self.recurrent_init = recurrent_init
 
     def build(self, layer: Callable[[int, int], nn.RNNBase]) -> None:
         """Make the layers, each direction by ``layer(width, hidden_size)``, and what follows."""
+        if self.one_hot:
+            self._look_up_the_first_layer(layer(1, self.hidden_size))
         width = self.directions * self.hidden_size
         self.layers = nn.ModuleList(
             nn.ModuleList(layer(before, self.hidden_size) for _ in range(self.directions))
             for before in [self.features, *[width] * (self.depth - 1)]
         )
+        if self.one_hot:
+            for first in cast(nn.ModuleList, self.layers[0]):
+                _take_inputs_as_they_are(cast(nn.RNNBase, first))
         if self.recurrent_init == "orthogonal":
             self._make_orthogonal()
         self.finish(width, self.hidden_size if self.directions == 2 else 0)
+
+    def _look_up_the_first_layer(self, example: nn.RNNBase) -> None:
+        """Let a word's vector be its column of the input weights, of all directions."""
+        assert self.embedding is not None
+        self.features = len(cast(Tensor, example.weight_ih_l0))
+        words, width = self.embedding.num_embeddings, self.directions * self.features
+        self.embedding = nn.Embedding(words, width, self.pad_index)
+        # As torch draws the input weights of a recurrent layer.
+        bound = self.hidden_size**-0.5
+        nn.init.uniform_(self.embedding.weight, -bound, bound)
 
     @torch.no_grad()
     def _make_orthogonal(self) -> None:
@@ -71,14 +108,15 @@ class Recurrent(SequenceReader):
     def states(self, vectors: Tensor, real: Tensor) -> Tensor:
         """The states of the last layer (batch, time, directions * hidden_size)."""
         mirrored = mirror(real)
+        inputs = vectors.chunk(self.directions, 2) if self.one_hot else [vectors] * self.directions
         states = vectors
         for number, directions in enumerate(self.layers):
             if number:
-                states = self.dropout(states)
+                inputs = [self.dropout(states)] * self.directions
             forwards, *backwards = cast(nn.ModuleList, directions)
-            read = [forwards(states)[0]]
+            read = [forwards(inputs[0])[0]]
             for layer in backwards:
-                read.append(reorder(layer(reorder(states, mirrored))[0], mirrored))
+                read.append(reorder(layer(reorder(inputs[1], mirrored))[0], mirrored))
             states = torch.cat(read, 2)
         return states
 
@@ -93,6 +131,15 @@ def mirror(real: Tensor) -> Tensor:
 def reorder(states: Tensor, places: Tensor) -> Tensor:
     """States (batch, time, width) from ``places`` (batch, time)."""
     return states.gather(1, places.unsqueeze(2).expand_as(states))
+
+
+def _take_inputs_as_they_are(layer: nn.RNNBase) -> None:
+    """Put a constant identity in the place of the input weights."""
+    identity = torch.eye(layer.input_size)
+    del layer.weight_ih_l0
+    layer.register_buffer("weight_ih_l0", identity, persistent=False)
+    # torch's layer has a list of its weights beside them, and renews it when one is set.
+    layer.weight_ih_l0 = identity
 
 
 class RNN(Recurrent):

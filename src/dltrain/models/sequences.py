@@ -24,7 +24,8 @@ class SequenceReader(nn.Module, ABC):
     - ``normalise_embedding``: see :class:`~dltrain.models.embedding.WordEmbedding`.
     - ``word_dropout``: the share of words that are read as unknown, in training.
     - ``dropout`` acts between the layers and before the output.
-    - ``pooling``: see :mod:`dltrain.models.pooling`.
+    - ``pooling``: see :mod:`dltrain.models.pooling`. None is ``max`` over words, and ``last`` where
+      numbers are read: there a maximum of each step would do without any memory.
 
     Raises ValueError for inputs that are neither, and for sizes and shares that are none.
     """
@@ -42,18 +43,18 @@ class SequenceReader(nn.Module, ABC):
         word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
-        pooling: Pooling = "max",
+        pooling: Pooling | None = None,
     ) -> None:
         super().__init__()
         if embedding_size < 1:
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
         self.outputs = outputs
         self.pad_index = pad_index
-        self.pooling_name = pooling
+        self.pooling_name = pooling or ("last" if vocabulary_size is None else "max")
         self.word_dropout = WordDropout(word_dropout, pad_index, unknown_index)
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
         self.dropout = nn.Dropout(dropout)
-        self.embedding: WordEmbedding | None = None
+        self.embedding: nn.Embedding | None = None
         if vocabulary_size is not None:
             if normalise_embedding and word_frequencies is None:
                 raise ValueError("normalise_embedding: the data do not tell the words' frequencies")
@@ -99,8 +100,8 @@ class SequenceReader(nn.Module, ABC):
         return self.read(self.embed(inputs), inputs)
 
     def embedding_weight(self) -> Tensor | None:
-        """The vectors as they are read (vocabulary, width); None where no words are."""
-        return None if self.embedding is None else self.embedding.table()
+        """The vectors as they are read (vocabulary, width); None where words have none."""
+        return self.embedding.table() if isinstance(self.embedding, WordEmbedding) else None
 
     def attention_weights(self, ids: Tensor) -> Tensor | None:
         """How much each word counts (batch, time), rows summing to 1; None if not learnt."""

@@ -1,0 +1,110 @@
+"""A self-attention encoder for sequences (Vaswani et al. 2017), normalised before each part."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dltrain.errors import UserError
+from dltrain.models.sequences import SequenceReader
+
+Positions = Literal["sinusoidal", "learned"]
+
+
+class SelfAttention(SequenceReader):
+    """Layers of attention over all steps; see :class:`~dltrain.models.sequences.SequenceReader`.
+
+    - ``embedding_size`` is the width of all layers, divided among ``heads``; numbers are brought
+      to it by a dense layer.
+    - Each of ``layers`` is attention, then a dense layer of ``feedforward`` units; both are added
+      to what they were given, after normalisation (pre-norm: Xiong et al. 2020) and ``dropout``.
+    - ``positions`` are added to the vectors: ``sinusoidal`` (Vaswani et al. 2017, section 3.5), for
+      any length, or ``learned``, for at most ``max_length`` steps.
+
+    Padding is never attended to. Raises ValueError for sizes that do not fit each other, and
+    :class:`UserError` for a sequence beyond the learned positions.
+    """
+
+    def __init__(
+        self,
+        outputs: int,
+        layers: int = 2,
+        heads: int = 4,
+        feedforward: int = 256,
+        positions: Positions = "sinusoidal",
+        max_length: int = 512,
+        embedding_size: int = 128,
+        **settings: Any,
+    ) -> None:
+        super().__init__(outputs, embedding_size=embedding_size, **settings)
+        if min(layers, heads, feedforward, max_length) < 1:
+            raise ValueError("layers, heads, feedforward and max_length are at least 1")
+        if embedding_size % heads:
+            raise ValueError(f"embedding_size {embedding_size} is no multiple of heads {heads}")
+        self.width = embedding_size
+        self.enlarge = (
+            nn.Identity() if self.embedding is not None else nn.Linear(self.features, self.width)
+        )
+        self.positions = nn.Embedding(max_length, self.width) if positions == "learned" else None
+        self.layers = nn.ModuleList(
+            Layer(self.width, heads, feedforward, self.dropout.p) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(self.width)
+        self.finish(self.width)
+
+    def states(self, vectors: Tensor, real: Tensor) -> Tensor:
+        """The states after all layers (batch, time, embedding_size)."""
+        states = self.dropout(self.enlarge(vectors) + self._places(vectors))
+        for layer in self.layers:
+            states = layer(states, real[:, None, None])
+        return self.norm(states)
+
+    def _places(self, vectors: Tensor) -> Tensor:
+        length = vectors.shape[1]
+        if self.positions is None:
+            return sinusoids(length, self.width, vectors.device)
+        if length > self.positions.num_embeddings:
+            raise UserError(
+                f"a sequence of {length} steps has more than the {self.positions.num_embeddings} "
+                "learned positions; set model.max_length, or model.positions=sinusoidal"
+            )
+        return self.positions.weight[:length]
+
+
+class Layer(nn.Module):
+    """Attention and a feed-forward layer, each behind a norm and beside a shortcut."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, 3 * width)
+        self.merge = nn.Linear(width, width)
+        self.feedforward = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, feedforward),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(feedforward, width),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: Tensor, seen: Tensor) -> Tensor:
+        """States (batch, time, width) to new ones; ``seen`` (batch, 1, 1, time) may be attended."""
+        # (batch, time, 3 width) to three of (batch, heads, time, width / heads).
+        projected = self.project(self.attention_norm(states)).unflatten(2, (3, self.heads, -1))
+        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
+        states = states + self.dropout(self.merge(mixed.transpose(1, 2).flatten(2)))
+        return states + self.dropout(self.feedforward(states))
+
+
+def sinusoids(length: int, width: int, device: torch.device) -> Tensor:
+    """Sines and cosines of wavelengths from 2 pi to 20,000 pi (length, width)."""
+    rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(10_000) / width))
+    angles = torch.arange(length, device=device).unsqueeze(1) * rates
+    return torch.stack([angles.sin(), angles.cos()], 2).flatten(1)[:, :width]
