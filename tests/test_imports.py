@@ -22,7 +22,9 @@ ROOMS: dict[str, set[str]] = {
     "metrics": CONTRACTS,
     "tasks": CONTRACTS | {"metrics", "figures"},
     "data": CONTRACTS | {"nearest"},
-    "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint"},
+    "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},
+    # It loads a run, lazily: run imports callbacks.
+    "judge": CONTRACTS | {"checkpoint", "folder", "run"},
     "trainer": CONTRACTS | {"checkpoint", "folder", "history", "optimize", "signals"},
     "optimize": CONTRACTS,
     "history": CONTRACTS,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -259,8 +259,7 @@ class Trainer:
         self._tell("train", Evaluation(scalars=self._history.period()))
         self._history.clear()
         if self.loaders.validation is not None:
-            evaluation = self._evaluate(self.task.evaluate, self.loaders.validation)
-            self._tell("validation", evaluation)
+            self._tell("validation", self._evaluate("validation", self.loaders.validation))
             self._keep_if_best(self.results["validation"][self.task.monitor.name])
         self._resume_clock()
 
@@ -280,13 +279,17 @@ class Trainer:
         best = self.folder.path / checkpoint.BEST
         if self.test_weights == "best" and best.exists():
             self.task.load_state_dict(checkpoint.load(best, self.device)["task"])
-        self._tell("test", self._evaluate(self.task.evaluate_test, self.loaders.test))
+        self._tell("test", self._evaluate("test", self.loaders.test))
 
-    def _evaluate(self, judge: Callable[[Loader], Evaluation], loader: Loader) -> Evaluation:
+    def _evaluate(self, split: str, loader: Loader) -> Evaluation:
+        """What the task says of a split, and the callbacks add."""
+        judge = self.task.evaluate_test if split == "test" else self.task.evaluate
         started = time.perf_counter()
         self.task.eval()
         with torch.inference_mode(), self._autocast():
             evaluation = judge(loader)
+            for callback in self.callbacks:
+                evaluation |= callback.judge(self, split)
         self.task.train()
         self.seconds["evaluate"] += time.perf_counter() - started
         return evaluation

@@ -68,6 +68,18 @@ class Evaluation:
     tables: dict[str, Table] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    """What the user must hear of, one sentence each: said on the terminal and in the log."""
+
+    def __or__(self, other: Evaluation) -> Evaluation:
+        """Both together; where they share a name, ``other`` has the say."""
+        return Evaluation(
+            scalars={**self.scalars, **other.scalars},
+            tables={**self.tables, **other.tables},
+            texts={**self.texts, **other.texts},
+            figures={**self.figures, **other.figures},
+            warnings=[*self.warnings, *other.warnings],
+        )
 
 
 class Task(nn.Module, ABC):
@@ -115,6 +127,10 @@ class Sampler(Protocol):
     stays as it is) and return pictures (n, channels, height, width) of values in 0..1. The same
     arguments give the same pictures.
     """
+
+    @property
+    def conditional(self) -> bool:
+        """Whether pictures of a class can be asked for."""
 
     def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """``count`` pictures; of the classes ``labels`` (count,) where the task is conditional.
@@ -257,6 +273,14 @@ class Callback:
 
     def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """Means of the training metrics over the last ``log_every`` steps."""
+
+    def judge(self, trainer: Trainer, split: str) -> Evaluation:
+        """What to add to the task's own evaluation of ``validation`` or ``test``.
+
+        Called before it is told, in eval mode and without gradients; the data is in
+        ``trainer.loaders``.
+        """
+        return Evaluation(scalars={})
 
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
         """A split was judged: ``train`` (means since the last time), ``validation``, ``test``."""

@@ -65,7 +65,9 @@ class Console(Callback):
             )
 
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """One line an evaluation."""
+        """One line an evaluation, and its warnings."""
+        for warning in evaluation.warnings:
+            self._say(f"warning: {warning}")
         last = "validation" if trainer.loaders.validation is not None else "train"
         if split != last:
             return
