@@ -13,7 +13,7 @@ import yaml
 
 from dltrain import run
 from dltrain.build import TARGET, plan
-from tests.conftest import REPOSITORY, Cli, Compose
+from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
 CONFIGS = REPOSITORY / "configs"
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
@@ -21,24 +21,26 @@ NAMES = [file.as_posix() for file in FILES]
 # Data sets of the user's own files; test_data_configs makes such files and runs these.
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
+    *("data/imdb", "data/hub_text", "data/text_csv"),
     "experiment/alexnet_imagenet",
 }
 # A file that is added here counts as exercised below; without that, this number is wrong.
 COUNTS = {
     "train": 1,
-    "callbacks": 7,
-    "data": 17,
+    "callbacks": 11,
+    "data": 20,
     "experiment": 12,
     "model": 15,
     "optimizer": 7,
-    "regularizer": 8,
+    "regularizer": 9,
     "schedule": 6,
-    "task": 5,
+    "task": 6,
     "trainer": 1,
 }
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.
 COMPANY = {
     "data": ["model=mlp"],
+    "data/toy_reviews": ["model=lstm"],
     "model/alexnet": ["data=mnist", "model.stride=1"],
     "model/alexnet_one_column": ["data=mnist", "model.stride=1"],
     "model/alexnet_small": ["data=mnist"],
@@ -47,7 +49,9 @@ COMPANY = {
     "model/lstm": ["data=adding"],
     "model/rnn": ["data=adding"],
     "regularizer/word_dropout": ["data=adding", "model=lstm"],
+    "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
     "task/regression": ["data=line", "model=mlp"],
+    "task/text_classification": ["data=toy_reviews", "model=lstm"],
 }
 
 
@@ -84,7 +88,7 @@ def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Com
     facts = parts.source.facts
 
     with torch.inference_mode():
-        answers = parts.task.eval().predict({"input": torch.rand(2, *facts["input_shape"])})
+        answers = parts.task.eval().predict({"input": two_inputs(facts)})
 
     assert answers.shape == (2, facts["outputs"])
     assert bool(answers.isfinite().all())

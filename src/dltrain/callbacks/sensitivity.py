@@ -108,10 +108,10 @@ def gradient_by_time(task: Task, inputs: Tensor) -> Tensor:
 
     No parameter's ``grad`` changes.
     """
-    squares = torch.zeros(inputs.shape[:2], device=inputs.device)
     # cuDNN's recurrent layers give no gradients in eval mode.
     without_cudnn = torch.backends.cudnn.flags(enabled=False)
     with torch.inference_mode(False), torch.enable_grad(), without_cudnn:
+        squares = torch.zeros(inputs.shape[:2], device=inputs.device)
         inputs = inputs.clone().requires_grad_()
         answers = task.predict({"input": inputs}).flatten(1)
         for answer in answers.unbind(1):
