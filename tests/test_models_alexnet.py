@@ -197,7 +197,7 @@ def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
     groups = task.parameter_groups()
     sgd = torch.optim.SGD(groups["model"], lr=rate, momentum=0.9, weight_decay=decay)
     loss = task.train_step(
-        {"input": pictures, "target": targets}, Optimize({"model": sgd}, groups, [], "cpu")
+        {"input": pictures, "target": targets}, Optimize({"model": sgd}, groups, {}, "cpu")
     )["loss"]
 
     exact = functional.cross_entropy(reference_logits(begun, pictures.double()), targets)

@@ -115,11 +115,38 @@ def optimizing(task: Task, regularizers: Iterable[Regularizer] = (), **settings:
         name: torch.optim.SGD(parameters, lr=0.01)
         for name, parameters in task.parameter_groups().items()
     }
-    return Optimize(optimizers, weights_of(task), list(regularizers), "cpu", **settings)
+    penalties = {name: list(regularizers) for name in optimizers}
+    return Optimize(optimizers, weights_of(task), penalties, "cpu", **settings)
 
 
 def snapshot(module: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
+
+
+def test_what_holds_one_group_back_leaves_the_others_alone() -> None:
+    task = Two()
+    optimizers = {
+        name: torch.optim.SGD(parameters, lr=0.01)
+        for name, parameters in task.parameter_groups().items()
+    }
+    optimize = Optimize(optimizers, weights_of(task), {"second": [MaxNorm(0.1)]}, "cpu")
+
+    task.train_step({}, optimize)
+
+    assert task.first.weight.norm(dim=1).max() > 0.2
+    assert task.second.weight.norm(dim=1).max() <= 0.1001
+
+
+def test_a_second_loss_of_a_step_in_bfloat16_sees_the_weights_that_the_first_has_left() -> None:
+    task = Two()
+    optimize = optimizing(task)
+    inputs = torch.arange(6.0).view(2, 3)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        optimize(100 * task.second(inputs).square().mean(), "second")
+        seen = task.second(inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(seen, task.second(inputs), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -182,7 +209,8 @@ def test_a_group_of_biases_alone_has_nothing_to_regularize(regularizer: Regulari
     # Under AdamW the L2 regularizer is a penalty like the others.
     _, penalties = with_decay_where_exact({}, torch.optim.AdamW, [regularizer])
     optimizers = {name: torch.optim.SGD(group, lr=0.01) for name, group in biases.items()}
-    optimize = Optimize(optimizers, {"first": [], "second": []}, penalties, "cpu")
+    left = dict.fromkeys(biases, penalties)
+    optimize = Optimize(optimizers, {"first": [], "second": []}, left, "cpu")
     begun = task.first.bias.detach().clone()
 
     optimize(task.loss(), "first")
@@ -273,7 +301,8 @@ def test_l2_rides_in_an_optimizer_only_where_that_is_the_same(
         takes_decay = "weight_decay" in inspect.signature(optimizer).parameters
         given = {"weight_decay": weight_decay} if takes_decay else {}
         made = optimizer([weight], lr=0.1, **settings, **given)
-        optimize = Optimize({"model": made}, {"model": [weight]}, list(penalties), "cpu")
+        left = {"model": list(penalties)}
+        optimize = Optimize({"model": made}, {"model": [weight]}, left, "cpu")
         optimize((weight * torch.tensor([[1.0, 2.0], [3.0, -4.0]])).sum())
         return weight.detach()
 

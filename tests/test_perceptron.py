@@ -24,7 +24,7 @@ def learner(features: int, classes: int) -> tuple[Perceptron, Optimize]:
     task = Perceptron(LinearClassifier((features,), classes), [str(c) for c in range(classes)])
     parameters = list(task.parameters())
     sgd = torch.optim.SGD(parameters, lr=1.0)
-    return task, Optimize({"model": sgd}, {"model": parameters}, [], "cpu")
+    return task, Optimize({"model": sgd}, {"model": parameters}, {}, "cpu")
 
 
 def weights(task: Perceptron) -> list[Tensor]:

@@ -41,16 +41,17 @@ class Optimize:
     """Minimises a loss over one named parameter group of a task.
 
     ``optimizers`` maps the names of ``task.parameter_groups()`` to their optimizers,
-    ``weights`` to what regularizers may act on. Gradients of ``accumulate`` calls are
-    averaged into one step; ``clip_norm`` bounds the norm of a group's whole gradient, to which
-    weight decay that rides in the optimizer is added afterwards, as is usual.
+    ``regularizers`` to what holds their ``weights`` back; a name that is left out has none.
+    Gradients of ``accumulate`` calls are averaged into one step; ``clip_norm`` bounds the norm of
+    a group's whole gradient, to which weight decay that rides in the optimizer is added
+    afterwards, as is usual.
     """
 
     def __init__(
         self,
         optimizers: Mapping[str, torch.optim.Optimizer],
         weights: Mapping[str, Sequence[nn.Parameter]],
-        regularizers: Sequence[Regularizer],
+        regularizers: Mapping[str, Sequence[Regularizer]],
         device_type: str,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -62,7 +63,10 @@ class Optimize:
         """Set before a step whose gradient norms somebody will read."""
         self.gradient_norms: dict[str, Tensor] = {}
         self._weights = weights
-        self._regularizers = list(regularizers)
+        # A group of biases alone has nothing to regularize.
+        self._regularizers = {
+            name: regularizers.get(name, ()) if weights[name] else () for name in self.optimizers
+        }
         self._device_type = device_type
         self._calls = dict.fromkeys(self.optimizers, 0)
         self._parameters = {
@@ -86,10 +90,11 @@ class Optimize:
         # The backward pass already knows the dtypes that the forward pass chose.
         with torch.autocast(self._device_type, enabled=False):
             self._update(loss, name)
+        # It keeps bfloat16 copies of weights, which a second loss of the step must not see.
+        torch.clear_autocast_cache()
 
     def _update(self, loss: Tensor, name: str) -> None:
-        # A group of biases alone has nothing to regularize.
-        for regularizer in self._regularizers if self._weights[name] else []:
+        for regularizer in self._regularizers[name]:
             penalty = regularizer.penalty(self._weights[name])
             if penalty is not None:
                 loss = loss + penalty
@@ -109,9 +114,9 @@ class Optimize:
             self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
         optimizer.step()
         optimizer.zero_grad()
-        if self._regularizers and self._weights[name]:
+        if self._regularizers[name]:
             with torch.no_grad():
-                for regularizer in self._regularizers:
+                for regularizer in self._regularizers[name]:
                     regularizer.after_step(self._weights[name])
 
     def finish(self) -> None:

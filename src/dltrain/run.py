@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.folder import RunFolder
+from dltrain.nearest import did_you_mean
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
 from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task
@@ -147,9 +148,14 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
     # The real steps and parameters come with the data; these see that the values are right.
     made("schedule", config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
     stand_in = [torch.nn.Parameter(torch.zeros(1))]
-    made("optimizer", config["optimizer"], torch.optim.Optimizer, params=stand_in)
+    common, own = _optimizer_settings(config)
+    if made("optimizer", common, torch.optim.Optimizer, params=stand_in) is not None:
+        for name, settings in own.items():
+            made(f"optimizer.{name}", settings, torch.optim.Optimizer, params=stand_in)
+    if task is not None:
+        faults += _group_faults(own, task.parameter_groups())
     regularizers, callbacks = (
-        [made(f"{group}.{name}", node, kind) for name, node in config[group].items()]
+        [made(f"{group}.{name}", node, kind, **facts) for name, node in config[group].items()]
         for group, kind in (("regularizer", Regularizer), ("callbacks", Callback))
     )
     if faults:
@@ -197,28 +203,43 @@ def _load(config: Config, parts: Parts) -> Loaders:
     return loaders
 
 
+def _optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings for all parameters, and those of each group that has some of its own.
+
+    A mapping in ``optimizer`` is named after a group; what it lacks, or has null, is as for all.
+    """
+    given = config["optimizer"]
+    common = {key: value for key, value in given.items() if not isinstance(value, Mapping)}
+    own = {
+        name: common | {key: value for key, value in settings.items() if value is not None}
+        for name, settings in given.items()
+        if isinstance(settings, Mapping)
+    }
+    return common, own
+
+
+def _group_faults(named: Iterable[str], groups: Iterable[str]) -> list[Fault]:
+    """A fault for each of ``named`` that is none of the task's ``groups`` of parameters."""
+    there_are = list(groups)
+    return [
+        Fault(
+            f"optimizer.{name}",
+            "this task has no such group of parameters.",
+            did_you_mean(f"optimizer.{name}", [f"optimizer.{group}" for group in there_are])
+            or f"There {'is' if len(there_are) == 1 else 'are'} {', '.join(there_are)}.",
+        )
+        for name in named
+        if name not in there_are
+    ]
+
+
 def _optimization(config: Config, parts: Parts, loaders: Loaders) -> tuple[Optimize, Schedule]:
-    settings = dict(config["optimizer"])
-    target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
-    assert target is not None
-    decay, penalties = with_decay_where_exact(settings, target, parts.regularizers)
+    common, own = _optimizer_settings(config)
     weights = weights_of(parts.task)
-    optimizers = {}
+    optimizers, penalties = {}, {}
     for name, parameters in parts.task.parameter_groups().items():
-        decayed = set(weights[name])
-        rest = [p for p in parameters if p not in decayed]
-        groups: list[dict[str, Any]] = [
-            {"params": weights[name], "weight_decay": decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        if not decay:  # one group steps faster than two
-            groups = [{"params": parameters, "weight_decay": 0.0}]
-        optimizers[name] = build(
-            {key: value for key, value in settings.items() if key != "weight_decay"},
-            torch.optim.Optimizer,
-            "optimizer",
-            params=[group for group in groups if group["params"]],
-            fused=_has_fused(target, parts.device),
+        optimizers[name], penalties[name] = _optimizer(
+            own.get(name, common), parameters, weights[name], parts
         )
     trainer = parts.trainer
     optimize = Optimize(
@@ -233,6 +254,33 @@ def _optimization(config: Config, parts: Parts, loaders: Loaders) -> tuple[Optim
         steps_per_epoch=steps_per_epoch,
     )
     return optimize, schedule
+
+
+def _optimizer(
+    settings: Config,
+    parameters: Sequence[torch.nn.Parameter],
+    weights: Sequence[torch.nn.Parameter],
+    parts: Parts,
+) -> tuple[torch.optim.Optimizer, list[Regularizer]]:
+    """One group's optimizer, which decays its ``weights`` alone, and the penalties left over."""
+    target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
+    assert target is not None
+    decay, penalties = with_decay_where_exact(settings, target, parts.regularizers)
+    decayed = set(weights)
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": decay},
+        {"params": [p for p in parameters if p not in decayed], "weight_decay": 0.0},
+    ]
+    if not decay:  # one group steps faster than two
+        groups = [{"params": parameters, "weight_decay": 0.0}]
+    optimizer = build(
+        {key: value for key, value in settings.items() if key != "weight_decay"},
+        torch.optim.Optimizer,
+        "optimizer",
+        params=[group for group in groups if group["params"]],
+        fused=_has_fused(target, parts.device),
+    )
+    return optimizer, penalties
 
 
 def _has_fused(optimizer: type[torch.optim.Optimizer], device: torch.device) -> bool | None:
