@@ -29,7 +29,7 @@ COUNTS = {
     "train": 1,
     "callbacks": 11,
     "data": 20,
-    "experiment": 12,
+    "experiment": 14,
     "model": 15,
     "optimizer": 7,
     "regularizer": 9,
