@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.profiler import ProfilerActivity, profile
 
 from dltrain.models.pooling import LastPool, MaxPool, Pooling
 from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent, mirror, reorder
@@ -377,3 +378,21 @@ def test_nothing_but_weights_is_kept(network: type[Recurrent]) -> None:
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
     first, second = model(reviews()), model(reviews())
     assert torch.equal(first, second)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_on_a_processor_every_direction_is_one_fused_kernel(precision: torch.dtype) -> None:
+    if precision is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this processor's oneDNN has no bfloat16")
+    model, ids = made(LSTM, layers=2, bidirectional=True), reviews()
+
+    with (
+        profile(activities=[ProfilerActivity.CPU]) as profiler,
+        torch.autocast("cpu", precision, enabled=precision is not torch.float32),
+    ):
+        model(ids).float().sum().backward()
+
+    calls = {event.key: event.count for event in profiler.key_averages()}
+    assert calls["aten::mkldnn_rnn_layer_backward"] == 4
+    assert not any("pack_padded" in name for name in calls)
