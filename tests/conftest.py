@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dltrain import composition
+
+if TYPE_CHECKING:
+    import torch
 
 # Before torch is imported: threads that spin for each other stall a suite on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -33,6 +36,15 @@ class Trained:
 
 
 Train = Callable[..., Trained]
+
+
+def two_inputs(facts: Mapping[str, Any]) -> torch.Tensor:
+    """Something that a model of such facts can read: words where it has a vocabulary."""
+    import torch
+
+    if "vocabulary_size" in facts:
+        return torch.randint(1, facts["vocabulary_size"], (2, 7))
+    return torch.rand(2, *facts["input_shape"])
 
 
 @pytest.fixture(scope="session")

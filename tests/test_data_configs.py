@@ -12,12 +12,17 @@ from PIL import Image
 from dltrain import run
 from dltrain.build import build
 from dltrain.types import Source
-from tests.conftest import REPOSITORY, Compose
+from tests.conftest import REPOSITORY, Compose, two_inputs
 
 FOLDER = REPOSITORY / "configs" / "data"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-COMMON = {"root", "batch_size", "validation", "limit", "evaluation_batch_size", "augment"}
-BUNDLED = ["breast_cancer", "circles", "diabetes", "digits", "gates", "iris", "line", "moons"]
+COMMON = {"root", "batch_size", "validation", "limit", "evaluation_batch_size"}
+BUNDLED = [
+    *("adding", "breast_cancer", "circles", "diabetes", "digits", "gates", "iris", "line"),
+    "moons",
+]
+TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
+REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
 
 def overrides(name: str, tmp_path: Path) -> list[str]:
@@ -25,6 +30,10 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     table = tmp_path / "table" / "table.csv"
     table.parent.mkdir()
     table.write_text("a,b,y\n1,2,u\n3,4,v\n1,2,u\n3,4,v\n", encoding="utf-8")
+    reviews = tmp_path / "reviews"
+    reviews.mkdir()
+    for split in ("train", "test"):
+        (reviews / f"{split}.csv").write_text(REVIEWS, encoding="utf-8")
     for label in ("u", "v"):
         folder = tmp_path / "pictures" / label
         folder.mkdir(parents=True)
@@ -35,6 +44,12 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         "hub": [pictures, "data.image=image", "data.label=label"],
         "hub_table": [f"data.path={table.parent}", "data.target=y", "data.test=0.5"],
         "image_folder": [pictures],
+        "hub_text": [f"data.path={reviews}", f"data.root={tmp_path}"],
+        "imdb": [f"data.path={reviews}", f"data.root={tmp_path}", "data.validation=1"],
+        "text_csv": [
+            *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
+            *("data.text=text", "data.label=label", "data.test=0.5"),
+        ],
     }
     return given.get(name, [])
 
@@ -49,12 +64,14 @@ def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_data_set_has_the_common_keys_and_makes_a_network(
     name: str, compose: Compose, tmp_path: Path
 ) -> None:
-    config = compose(f"data={name}", "model=mlp", "device=cpu", *overrides(name, tmp_path))
-    assert set(config["data"]) >= COMMON
+    model = "model=lstm" if name in TEXTS else "model=mlp"
+    config = compose(f"data={name}", model, "device=cpu", *overrides(name, tmp_path))
+    augmented = set() if name in {"adding", *TEXTS} else {"augment"}
+    assert set(config["data"]) >= COMMON | augmented
 
     parts = run.assemble(config)
     facts = parts.source.facts
-    inputs = torch.zeros(2, *facts["input_shape"])
+    inputs = two_inputs(facts)
     assert parts.task.predict({"input": inputs}).shape == (2, facts["outputs"])
 
 

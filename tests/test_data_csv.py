@@ -166,7 +166,7 @@ def test_the_filling_mean_is_not_that_of_the_validation_split(write: Write) -> N
         ("a,y\n1,2\n1,2,3\n", {}, r"line 3: 3 cells, but the header names 2 columns"),
         ('a,y\n"1\n2",1\n1\n', {}, r"line 4: 1 cells"),
         ('a,y\n"1,2\n', {}, r"line \d: unexpected end of data"),
-        (b"a,y\n\xff\xfe,2\n", {}, r"is not UTF-8 text \(byte 4\)"),
+        (b"a,y\n\xff\xfe,2\n", {}, r"table.csv, line 2, is not UTF-8 text"),
         ("a,y\n1,2\n3,4\n", {"target": "z"}, r"no column 'z'. It has a, y\."),
         ("a,colour\n1,2\n", {"target": "color"}, r"no column 'color'. Did you mean 'colour'\?"),
         ("a,y\n1,2\n3,4\n", {"features": ["b"]}, r"no column 'b'"),

@@ -35,6 +35,27 @@ class Cells:
         """Where a cell is, for a message."""
         return f"{self.name}, line {self.lines[row]}, column {column!r}"
 
+    def require(self, name: str) -> None:
+        """Raise ``ValueError`` listing the columns there are, unless ``name`` is one."""
+        if name not in self.columns:
+            raise ValueError(
+                f"{self.name} has no column {name!r}. {did_you_mean(name, self.columns)} "
+                f"It has {', '.join(self.columns)}.".replace("  ", " ")
+            )
+
+    def classes(self, name: str, class_names: Sequence[str]) -> list[int]:
+        """The class of each row by the column ``name``.
+
+        Raises ``ValueError`` naming the first cell that is none of ``class_names``.
+        """
+        index = {level: position for position, level in enumerate(class_names)}
+        for row, cell in enumerate(self.columns[name]):
+            if cell not in index:
+                raise ValueError(
+                    f"{self.place(row, name)}: the training split has no class {cell!r}"
+                )
+        return [index[cell] for cell in self.columns[name]]
+
     def without(self, rows: set[int]) -> Cells:
         """All rows but these."""
         kept = [row for row in range(len(self.lines)) if row not in rows]
@@ -78,7 +99,7 @@ class ColumnsTable(TableSource):
             raise ValueError(f"{train.name} has no column beside the target {target!r}")
         for cells in [train] if isinstance(test, float) else [train, test]:
             for name in (*names, *categorical):
-                _require(name, cells)
+                cells.require(name)
         self._features = names[:-1]
         train = self._handle_missing(train, names)
         if not isinstance(test, float):
@@ -166,7 +187,7 @@ class ColumnsTable(TableSource):
                 "nothing to learn"
             )
         if kind == "classification":
-            self.class_names = _sorted_levels(column)
+            self.class_names = sorted_levels(column)
         elif None in values:
             row = values.index(None)
             raise ValueError(
@@ -180,13 +201,7 @@ class ColumnsTable(TableSource):
             return torch.tensor([self._finite(cells, r, self.target) for r in range(len(column))])[
                 :, None
             ]
-        index = {name: position for position, name in enumerate(self.class_names)}
-        for row, cell in enumerate(column):
-            if cell not in index:
-                raise ValueError(
-                    f"{cells.place(row, self.target)}: the training split has no class {cell!r}"
-                )
-        return torch.tensor([index[cell] for cell in column])
+        return torch.tensor(cells.classes(self.target, self.class_names))
 
     def _is_numeric(self, cells: Cells, name: str) -> bool:
         """Whether a column holds numbers; raises ValueError if it holds both kinds."""
@@ -219,7 +234,7 @@ class ColumnsTable(TableSource):
                 names.append(column)
                 continue
             found = (cells.columns[column][row] for row in rows)
-            levels[column] = _sorted_levels([cell for cell in found if not is_missing(cell)])
+            levels[column] = sorted_levels([cell for cell in found if not is_missing(cell)])
             if len(levels[column]) > self.max_levels:
                 raise ValueError(
                     f"{cells.name}: column {column!r} has {len(levels[column])} different texts, "
@@ -296,18 +311,10 @@ def number(cell: str) -> float | None:
     return None if "_" in cell else value
 
 
-def _sorted_levels(cells: Sequence[str]) -> list[str]:
+def sorted_levels(cells: Sequence[str]) -> list[str]:
     """Different cells in order: by value if all are numbers, else as text."""
     levels = sorted(set(cells))
     values = {level: number(level) for level in levels}
     if None in values.values():
         return levels
     return sorted(levels, key=lambda level: values[level] or 0.0)
-
-
-def _require(name: str, cells: Cells) -> None:
-    if name not in cells.columns:
-        raise ValueError(
-            f"{cells.name} has no column {name!r}. {did_you_mean(name, cells.columns)} "
-            f"It has {', '.join(cells.columns)}.".replace("  ", " ")
-        )

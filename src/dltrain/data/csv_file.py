@@ -10,6 +10,8 @@ from dltrain.data.columns import Cells, ColumnsTable
 
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
 """By the file's ending; a comma for any other."""
+LONGEST_CELL = 2**31 - 1
+"""In characters."""
 
 
 class CsvTable(ColumnsTable):
@@ -53,6 +55,8 @@ def read_csv(path: Path, separator: str | None = None) -> Cells:
 
     Raises ``ValueError`` naming file and line if it cannot be had or is not a table.
     """
+    # The module's own limit of 131,072 characters is less than a long text's.
+    csv.field_size_limit(LONGEST_CELL)
     columns: list[str] = []
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -77,7 +81,7 @@ def read_csv(path: Path, separator: str | None = None) -> Cells:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8 text (byte {error.start:,}): save it as UTF-8"
+            f"{path}, line {_undecodable(path)}, is not UTF-8 text: save it as UTF-8"
         ) from error
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
@@ -88,6 +92,17 @@ def read_csv(path: Path, separator: str | None = None) -> Cells:
         for name, column in zip(columns, zip(*rows, strict=True), strict=True)
     }
     return Cells(str(path), cells, lines)
+
+
+def _undecodable(path: Path) -> int:
+    """The number of the first line that is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError("every line is UTF-8")
 
 
 def _check_header(columns: list[str], path: Path) -> None:

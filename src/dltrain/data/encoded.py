@@ -150,7 +150,8 @@ def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
 def _check(corpus: Corpus, parts: Mapping[str, Texts]) -> None:
     for name, part in parts.items():
         if not part.texts:
-            raise ValueError(f"{corpus.name}: no text is left for the split {name!r}")
+            hint = "; raise data.test, the share set aside" if "test" not in corpus.splits else ""
+            raise ValueError(f"{corpus.name}: no text is left for the split {name!r}{hint}")
     found = set(parts["train"].targets)
     if len(found) < 2:
         only = corpus.class_names[found.pop()]
@@ -205,9 +206,13 @@ def _load(place: Path) -> Encoded:
 
 
 def fingerprint(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of change of a file, or of all files below a folder."""
+    """Names, sizes and times of change of a file, or of all files below a folder.
+
+    Raises ``ValueError`` where there is none.
+    """
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [(file, file.stat()) for file in files if file.is_file()]
-    return [
-        (str(file.relative_to(path)), about.st_size, about.st_mtime_ns) for file, about in found
-    ]
+    try:
+        found = [(file, file.stat()) for file in files if not file.is_dir()]
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return [(str(file), about.st_size, about.st_mtime_ns) for file, about in found]
