@@ -27,7 +27,7 @@ OWN_FILES = {
 # A file that is added here counts as exercised below; without that, this number is wrong.
 COUNTS = {
     "train": 1,
-    "callbacks": 11,
+    "callbacks": 14,
     "data": 20,
     "experiment": 14,
     "model": 15,

@@ -42,13 +42,25 @@ ROOMS: dict[str, set[str]] = {
     "environment": {"errors"},
     "help": set(),
     "sweep": {"errors"},
+    "sample": CONTRACTS | {"figures", "folder", "nearest", "run"},
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
 # What a query such as --help or completion may load; torch takes seconds.
-LIGHT = ("__init__", "cli", "composition", "help", "sweep", "nearest", "errors", "build", "folder")
+LIGHT = (
+    "__init__",
+    "cli",
+    "composition",
+    "help",
+    "sweep",
+    "nearest",
+    "errors",
+    "build",
+    "folder",
+    "sample",
+)
 
 
 def name_of(file: Path) -> str:

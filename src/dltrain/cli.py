@@ -178,6 +178,14 @@ def resume(arguments: Sequence[str]) -> int:
     return _exit_code(resume_run(runs[0], Path(output_dir)))
 
 
+def sample(arguments: Sequence[str]) -> int:
+    """``dltrain sample RUN``: pictures that a trained network makes."""
+    sys.path.append(str(Path.cwd()))
+    from dltrain.sample import sample as sample_run
+
+    return sample_run(arguments)
+
+
 def show_help(arguments: Sequence[str]) -> int:
     """``dltrain help``: this page, made from the heads of the config files."""
     from dltrain.help import page
@@ -189,6 +197,7 @@ def show_help(arguments: Sequence[str]) -> int:
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "resume": resume,
+    "sample": sample,
     "help": show_help,
 }
 

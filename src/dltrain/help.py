@@ -30,6 +30,7 @@ dltrain trains deep-learning models from the command line.
   dltrain -m model=lenet5,mlp seed=1,2,3      all combinations, means over seeds
   dltrain experiment=lenet5_mnist             a recipe
   dltrain resume RUN                          RUN: a run's folder, or latest
+  dltrain sample RUN --n 64 --seed 0          pictures that its network makes
   tensorboard --logdir outputs                look at the runs
 
 Options

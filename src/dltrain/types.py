@@ -123,9 +123,9 @@ class Task(nn.Module, ABC):
 class Sampler(Protocol):
     """What a task that makes pictures offers besides :class:`Task`.
 
-    Both methods work in eval mode, draw from a generator of their own (the global random state
-    stays as it is) and return pictures (n, channels, height, width) of values in 0..1. The same
-    arguments give the same pictures.
+    Both methods see to eval mode themselves and draw from a generator of their own (mode and global
+    random state stay as they are). They return pictures (n, channels, height, width) of values in
+    0..1; the same arguments give the same pictures.
     """
 
     @property

@@ -7,8 +7,8 @@ from operator import methodcaller
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from dltrain.callbacks.frames import Frames
 from dltrain.errors import UserError
 from dltrain.figures.plane import Plane
 from dltrain.trainer import Trainer
@@ -24,15 +24,12 @@ class DecisionBoundary(Callback):
     """
 
     def __init__(self, side: int = 64, most_frames: int = 100) -> None:
-        if side < 2 or most_frames < 2:
-            raise ValueError(f"side and most_frames are at least 2, got {side} and {most_frames}")
-        self.side, self.most_frames = side, most_frames
+        if side < 2:
+            raise ValueError(f"side is at least 2, got {side}")
+        self.side = side
         self._points = self._targets = self._grid = torch.empty(0)
         self._plane: Plane | None = None
-        self._frames: list[Tensor] = []
-        self._steps: list[int] = []
-        self._numbers: list[int] = []
-        self._stride = 1
+        self._frames = Frames(most_frames)
 
     def check(self, loaders: Loaders) -> None:
         """See that there are two features, and classes."""
@@ -67,11 +64,11 @@ class DecisionBoundary(Callback):
             return
         from dltrain.figures.boundary import animate_decision_boundary
 
-        classes = self._frames[0].shape[1]
+        classes = self._frames.kept[0].shape[1]
         moving = animate_decision_boundary(
             self._plane,
-            [frame.numpy() for frame in self._frames],
-            [f"step {step:,}" for step in self._steps],
+            [frame.numpy() for frame in self._frames.kept],
+            [f"step {step:,}" for step in self._frames.steps],
             self._points.numpy(),
             self._targets.numpy(),
             [str(number) for number in range(classes)],
@@ -81,39 +78,17 @@ class DecisionBoundary(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The frames so far (frames, side * side, classes), and which they are."""
-        return {
-            "frames": torch.stack(self._frames),
-            "steps": list(self._steps),
-            "numbers": list(self._numbers),
-            "stride": self._stride,
-        }
+        return self._frames.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after the frames that were."""
-        self._frames = list(state["frames"].cpu())
-        self._steps, self._numbers = list(state["steps"]), list(state["numbers"])
-        self._stride = state["stride"]
+        self._frames.load_state_dict(state)
 
     def _take(self, trainer: Trainer) -> None:
         """Add a frame of probabilities, of which half precision is more than the eye sees."""
-        number = self._numbers[-1] + 1 if self._numbers else 0
-        if self._numbers and self._numbers[-1] % self._stride:
-            self._keep([*range(len(self._frames) - 1)])
         training = trainer.task.training
         trainer.task.eval()
         with torch.inference_mode():
             chances = trainer.task.predict({"input": self._grid}).float().softmax(1)
         trainer.task.train(training)
-        self._frames.append(chances.half().cpu())
-        self._steps.append(trainer.step)
-        self._numbers.append(number)
-        if len(self._frames) > self.most_frames:
-            self._stride *= 2
-            self._keep(
-                [i for i, n in enumerate(self._numbers) if n % self._stride == 0 or n == number]
-            )
-
-    def _keep(self, places: list[int]) -> None:
-        self._frames = [self._frames[place] for place in places]
-        self._steps = [self._steps[place] for place in places]
-        self._numbers = [self._numbers[place] for place in places]
+        self._frames.add(chances.half().cpu(), trainer.step)

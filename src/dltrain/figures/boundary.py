@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,14 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dltrain.figures.canvas import PALETTE, blank, light_frame, shortened
+from dltrain.figures.moving import gif
 from dltrain.figures.plane import Plane
 
 MOST_POINTS = 2_000
 MOST_NAMED = 12
 GIF_DPI = 90
-GIF_SECONDS = 8.0
-SHORTEST, LONGEST, LAST = 60, 500, 2_000
-"""Milliseconds that a frame is shown, at least and at most; and the last one."""
 
 
 def draw_decision_boundary(
@@ -68,17 +65,10 @@ def animate_decision_boundary(
         canvas.draw()
         # The layout of the first frame is that of all, so that nothing trembles.
         figure.set_layout_engine("none")
-        picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-        pictures.append(picture.quantize(256, dither=Image.Dither.NONE))
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
         for artist in drawn:
             artist.remove()
-    each = int(np.clip(1_000 * GIF_SECONDS / len(pictures), SHORTEST, LONGEST))
-    file = io.BytesIO()
-    pictures[0].save(
-        file, "gif", save_all=True, append_images=pictures[1:], loop=0,
-        duration=[*[each] * (len(pictures) - 1), LAST],
-    )  # fmt: skip
-    return file.getvalue()
+    return gif(pictures)
 
 
 def _draw_places(axes: Axes, plane: Plane, probabilities: NDArray[Any]) -> list[Any]:

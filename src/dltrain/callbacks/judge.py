@@ -1,0 +1,271 @@
+"""What a classifier says of the pictures that a run makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dltrain.judge import (
+    Judge,
+    Moments,
+    Nearest,
+    Scale,
+    believable,
+    class_shares,
+    classifier_score,
+    draw,
+    evenness,
+    frechet_distance,
+)
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation, Loader, Sampler, Table
+
+RARE = 0.1
+"""A class is missing below that share of an equal share: for ten classes, 1 % of all samples."""
+UNEVEN = 0.5
+"""The classes are uneven below that share of the entropy that even ones have."""
+SHOWN = 10
+
+
+class _Seen(NamedTuple):
+    """Many pictures as the judge saw them."""
+
+    moments: Moments
+    probabilities: Tensor
+    """Of shape (n, classes)."""
+
+    @property
+    def row(self) -> tuple[float, float, float]:
+        """What can be said of them without others to compare with."""
+        return (
+            believable(self.probabilities),
+            classifier_score(self.probabilities),
+            evenness(class_shares(self.probabilities)),
+        )
+
+
+class SampleJudge(Callback):
+    """Adds numbers about a task's samples to its evaluations, where the task is a ``Sampler``.
+
+    ``run`` is the folder of a run of dltrain that trained a classifier on the same data; its hash
+    ends the names of all figures that depend on it. To the test split's evaluation, from
+    ``samples`` pictures: ``frechet`` (distance to the test pictures; beside it ``frechet_floor``,
+    that of the training pictures to them), ``classifier_score``, ``believability`` (share of
+    samples with a class of probability 0.9, over the same share of test pictures),
+    ``smallest_class``, ``class_entropy`` (of 1) and, where labels can be asked for,
+    ``label_agreement``. To the validation split's, from ``training_samples``: the last three but
+    one. When samples keep to a few classes, the log says so.
+
+    Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
+    samples to the training picture nearest to each (as one epoch has those, augmentation
+    included), beside that of as many test pictures. Far below it, the network has learnt by heart.
+
+    Raises ``ValueError`` where the judge knows other pictures or other classes than the data.
+    """
+
+    def __init__(
+        self,
+        run: str | None = None,
+        samples: int = 10_000,
+        training_samples: int = 1_000,
+        nearest: int = 500,
+        seed: int = 0,
+        input_shape: Sequence[int] | None = None,
+        class_names: Sequence[str] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        if samples < 2 or min(training_samples, nearest) < 0 or seed < 0:
+            raise ValueError(
+                "samples is at least 2; training_samples, nearest and seed are not negative"
+            )
+        self.samples, self.training_samples = samples, training_samples
+        self.nearest, self.seed = nearest, seed
+        self._scale = Scale(mean, std)
+        self._judge = None if run is None else Judge(run)
+        if self._judge is not None and input_shape is not None and class_names is not None:
+            _compare(self._judge, input_shape, class_names)
+        self._believable: float | None = None
+        self._collapsed = False
+
+    def start(self, trainer: Trainer) -> None:
+        """Bring the judge to the device; note where there is nothing to judge."""
+        if self._judge is not None:
+            self._judge.to(trainer.device)
+        if not isinstance(trainer.task, Sampler):
+            print("note: callbacks.judge judges nothing: this task makes no pictures")
+
+    def judge(self, trainer: Trainer, split: str) -> Evaluation:
+        """Little of the validation split, everything of the test split."""
+        task = trainer.task
+        if not isinstance(task, Sampler):
+            return Evaluation(scalars={})
+        if split == "test":
+            found = self._memorised(trainer, task) if self.nearest else Evaluation(scalars={})
+            return (
+                found if self._judge is None else found | self._tested(trainer, task, self._judge)
+            )
+        if self._judge is None or not self.training_samples:
+            return Evaluation(scalars={})
+        assert trainer.loaders.validation is not None
+        return self._validated(trainer, task, self._judge, trainer.loaders.validation)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether the log has already been told that classes are missing."""
+        return {"collapsed": self._collapsed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Do not tell it twice."""
+        self._collapsed = state["collapsed"]
+
+    def _validated(
+        self, trainer: Trainer, task: Sampler, judge: Judge, loader: Loader
+    ) -> Evaluation:
+        """How many samples are believed, and whether every class is among them."""
+        if self._believable is None:
+            self._believable = believable(_look(judge, self._pictures(loader)).probabilities)
+        made = _made(trainer, task, self.training_samples, self.seed)
+        seen = _look(judge, made)
+        warning = _missing(class_shares(seen.probabilities), judge.class_names)
+        new, self._collapsed = not self._collapsed, bool(warning)
+        return Evaluation(
+            scalars=_coverage(seen, self._believable, judge.name),
+            warnings=[warning] if warning and new else [],
+        )
+
+    def _tested(self, trainer: Trainer, task: Sampler, judge: Judge) -> Evaluation:
+        """Samples and training pictures, each beside the test pictures."""
+        names = judge.class_names
+        asked = torch.arange(self.samples) % len(names) if task.conditional else None
+        samples = _look(judge, _made(trainer, task, self.samples, self.seed, asked))
+        test = _look(judge, self._pictures(trainer.loaders.test))
+        trainer.loaders.train.set_epoch(0)
+        train = _look(judge, self._pictures(trainer.loaders.train))
+        distance = frechet_distance(samples.moments, test.moments)
+        floor = frechet_distance(train.moments, test.moments)
+        real, shares = class_shares(test.probabilities), class_shares(samples.probabilities)
+        scalars = {
+            f"frechet_{judge.name}": distance,
+            f"frechet_floor_{judge.name}": floor,
+            f"classifier_score_{judge.name}": classifier_score(samples.probabilities),
+            **_coverage(samples, believable(test.probabilities), judge.name),
+        }
+        columns = [names, shares.tolist(), real.tolist()]
+        if asked is not None:
+            right = samples.probabilities.argmax(1) == asked
+            scalars[f"label_agreement_{judge.name}"] = float(right.double().mean())
+            columns.append([float(right[asked == k].double().mean()) for k in range(len(names))])
+        titles = ("class", "share_of_samples", "share_of_test_pictures", "label_agreement")
+        measures = ("believable", "classifier_score", "class_entropy")
+        rows = zip(measures, samples.row, test.row, train.row, strict=True)
+        warning = _missing(shares, names)
+        return Evaluation(
+            scalars=scalars,
+            tables={
+                f"judge_{judge.name}": Table(
+                    ("", "samples", "test_pictures", "training_pictures"),
+                    [("frechet_distance_to_test_pictures", distance, 0.0, floor), *rows],
+                ),
+                f"judge_{judge.name}_classes": Table(
+                    titles[: len(columns)], list(zip(*columns, strict=True))
+                ),
+            },
+            warnings=[warning] if warning else [],
+        )
+
+    def _memorised(self, trainer: Trainer, task: Sampler) -> Evaluation:
+        """How near samples are to training pictures, and how near test pictures are to them."""
+        samples = torch.cat(list(_made(trainer, task, self.nearest, self.seed)))
+        test = torch.cat(list(_first(self._pictures(trainer.loaders.test), self.nearest)))
+        both = Nearest(torch.cat((samples, test)))
+        trainer.loaders.train.set_epoch(0)
+        for pictures in self._pictures(trainer.loaders.train):
+            both.add(pictures)
+        shown = torch.stack((samples[:SHOWN], both.found[:SHOWN]), 1).flatten(0, 1)
+        return Evaluation(
+            scalars={
+                "nearest_training_picture": float(both.distances[: len(samples)].median()),
+                "nearest_to_test_picture": float(both.distances[len(samples) :].median()),
+            },
+            figures={"nearest_training_pictures": partial(_draw_pairs, shown.cpu())},
+        )
+
+    def _pictures(self, loader: Loader) -> Iterator[Tensor]:
+        """A split's pictures, values in 0..1."""
+        for batch in loader:
+            yield self._scale.restored(batch["input"].float())
+
+
+def _compare(judge: Judge, input_shape: Sequence[int], class_names: Sequence[str]) -> None:
+    shapes = ["x".join(map(str, shape)) for shape in (judge.input_shape, input_shape)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"run: that judge knows pictures of {shapes[0]}, these are {shapes[1]}")
+    if judge.class_names != list(class_names):
+        theirs, ours = (", ".join(names[:3]) for names in (judge.class_names, class_names))
+        raise ValueError(f"run: that judge knows the classes {theirs}, …; these are {ours}, …")
+
+
+def _look(judge: Judge, pictures: Iterable[Tensor]) -> _Seen:
+    """Show the judge part after part."""
+    moments, probabilities = Moments(), []
+    for part in pictures:
+        opinion = judge(part)
+        moments.add(opinion.features)
+        probabilities.append(opinion.probabilities)
+    return _Seen(moments, torch.cat(probabilities))
+
+
+def _made(
+    trainer: Trainer, task: Sampler, count: int, seed: int, labels: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Samples, on the run's device and in float32."""
+    for part in draw(task, count, seed, labels):
+        yield part.to(trainer.device, torch.float32)
+
+
+def _first(parts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+    """The first ``count`` rows, or as many as there are."""
+    for part in parts:
+        yield part[:count]
+        count -= len(part)
+        if count <= 0:
+            return
+
+
+def _coverage(seen: _Seen, real: float, name: str) -> dict[str, float]:
+    """``real`` is the share of real pictures that the judge believes."""
+    shares = class_shares(seen.probabilities)
+    return {
+        f"believability_{name}": believable(seen.probabilities) / real if real else 0.0,
+        f"smallest_class_{name}": float(shares.min()),
+        f"class_entropy_{name}": evenness(shares),
+    }
+
+
+def _missing(shares: Tensor, names: Sequence[str]) -> str:
+    """Which classes the samples keep to, in a sentence; empty where they have all."""
+    least = RARE / len(names)
+    rare = [name for name, share in zip(names, shares.tolist(), strict=True) if share < least]
+    said = []
+    if rare:
+        more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
+        said.append(
+            f"below {least:.1%} of the samples are of class {', '.join(rare[:SHOWN])}{more}"
+        )
+    if evenness(shares) < UNEVEN:
+        said.append(f"their classes have {evenness(shares):.0%} of the entropy of even ones")
+    return f"mode collapse: {'; '.join(said)}" if said else ""
+
+
+def _draw_pairs(pictures: Tensor) -> Any:
+    from dltrain.figures.samples import draw_samples
+
+    return draw_samples(
+        pictures.numpy(),
+        "Left: a sample; right of it: the training picture nearest to it",
+        columns=4,
+    )
