@@ -87,13 +87,17 @@ class TextClassification(Classification):
         assert isinstance(self.model, Embedding)
         ids, targets = batch["input"], batch["target"]
         vectors = self.model.embed(ids)
-        logits = self.model.read(vectors, ids)
+        # A leaf, so that the first pass is over, and its memory free, before the second begins.
+        leaf = vectors.detach().requires_grad_()
+        logits = self.model.read(leaf, ids)
         loss = self.loss(logits, targets)
+        parameters = [p for p in self.parameters() if p.requires_grad]
         # The backward pass already knows the dtypes that the forward pass chose.
         with torch.autocast(loss.device.type, enabled=False):
-            (slope,) = torch.autograd.grad(loss, vectors, retain_graph=True)
+            slope, *slopes = torch.autograd.grad(loss, [leaf, *parameters], allow_unused=True)
         moved = self.model.read(vectors + self.adversarial * direction(slope), ids)
-        optimize(loss + self.loss(moved, targets))
+        known = linear([slope, *slopes], [vectors, *parameters])
+        optimize(self.loss(moved, targets) + known + (loss - known).detach())
         return self.metrics(loss, logits, targets)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
@@ -119,6 +123,16 @@ class TextClassification(Classification):
             return {}
         shown = (self.words, self.class_names, few, weights.float().cpu())
         return {"attention": partial(draw_attention, *shown)}
+
+
+def linear(slopes: Sequence[Tensor | None], variables: Sequence[Tensor]) -> Tensor:
+    """A 0-d tensor whose gradient by ``variables`` is ``slopes``, those that are not None."""
+    products = [
+        (slope * variable).sum()
+        for slope, variable in zip(slopes, variables, strict=True)
+        if slope is not None
+    ]
+    return torch.stack(products).sum()
 
 
 def direction(slope: Tensor) -> Tensor:
