@@ -54,6 +54,10 @@ class Stored:
     skipped: Sequence[str]
 
 
+class CannotKeepError(UserError):
+    """A folder that cannot be written to, or holds no more."""
+
+
 def decoded(
     folder: Path,
     key: Mapping[str, Any],
@@ -88,7 +92,7 @@ def made_once(
     """The folder within ``folder`` that ``make`` filled, now or in an earlier run.
 
     It is named by all of ``settings``, and appears whole or not at all. Several runs that want
-    it at once wait for the first. Raises :class:`UserError` where ``content`` cannot be kept.
+    it at once wait for the first. Raises :class:`CannotKeepError` where ``content`` cannot be kept.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
     place = folder / digest
@@ -102,7 +106,7 @@ def made_once(
                 make(partial)
                 _publish(partial, place)
     except OSError as error:
-        raise UserError(
+        raise CannotKeepError(
             f"{folder} cannot keep {content}: {error.strerror}. "
             "Give another folder as data.root=DIR."
         ) from error

@@ -36,7 +36,7 @@ class HubText(TextSource):
 
     def key(self) -> dict[str, Any]:
         """A local copy's files, or the name on the hub: the data set itself is not opened."""
-        local = Path(self.path).expanduser()
+        local = Path(self.path).expanduser().absolute()
         found = fingerprint(local) if local.exists() else self.path
         return {
             "source": "hub",
@@ -59,8 +59,18 @@ class HubText(TextSource):
             {split: data[name] for split, name in names.items()}, self.label, self.path
         )
         splits = {
-            # A text that is missing is an empty one.
-            split: Texts([text or "" for text in data[name][self.text]], targets[split])
+            split: Texts(self._texts(data[name], split), targets[split])
             for split, name in names.items()
         }
         return Corpus(self.path, classes, splits)
+
+    def _texts(self, data: Any, split: str) -> list[str]:
+        # A text that is missing is an empty one.
+        texts = ["" if text is None else text for text in data[self.text]]
+        row = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
+        if row is not None:
+            raise ValueError(
+                f"{self.path}, {split}, row {row + 1}: column {self.text!r} holds "
+                f"{str(texts[row])[:40]!r}, which is no text"
+            )
+        return texts

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from dltrain.data.arrays import ArraySource
+from dltrain.data.cache import CannotKeepError
 from dltrain.data.encoded import Corpus, Encoded, Reading, encode, encoded
 from dltrain.data.loaders import Prepare
 from dltrain.data.ragged import Limits, RaggedLoader
 from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
 from dltrain.types import Batch, Loader
+
+HOME = "~/.cache/dltrain"
 
 
 class _Columns(dict[str, Tensor]):
@@ -36,7 +39,8 @@ class TextSource(ArraySource):
     ``max_length`` tokens of a longer text are kept (null: all), its ``first`` or ``last``.
     A batch holds ``batch_size`` texts of about one length or, given ``tokens_per_batch``, so many
     tokens, padding included. Evaluation keeps to both of its limits.
-    Ids are kept in ``root``'s folder cache (null: nowhere) for the next run.
+    Ids are kept in ``root``'s folder cache for the next run, or in ``HOME``'s where that cannot
+    be written to; null: nowhere.
     ``test`` is the share set aside as test split where none is given, whatever the seed.
 
     Raises ``ValueError`` naming the row of what cannot be used.
@@ -92,6 +96,7 @@ class TextSource(ArraySource):
             keep,
             test,
         )
+        self._notes: list[str] = []
         self._encoded = self._open()
 
     @abstractmethod
@@ -122,7 +127,7 @@ class TextSource(ArraySource):
 
     def read(self) -> tuple[Batch, Batch]:
         """The ids; and, on standard error, what is worth knowing of them."""
-        for note in self._encoded.notes:
+        for note in [*self._notes, *self._encoded.notes]:
             print(f"data: {note}", file=sys.stderr)
         return self._columns("train"), self._columns("test")
 
@@ -165,9 +170,15 @@ class TextSource(ArraySource):
     def _open(self) -> Encoded:
         if self.root is None:
             return encode(self.corpus, self._reading)
-        return encoded(
-            Path(self.root).expanduser() / "cache", self.key(), self.corpus, self._reading
-        )
+        key = self.key()
+        # The data may lie where nothing can be written.
+        for root in (self.root, HOME):
+            try:
+                folder = Path(root).expanduser() / "cache"
+                return encoded(folder, key, self.corpus, self._reading)
+            except CannotKeepError as error:
+                self._notes.append(str(error))
+        return encode(self.corpus, self._reading)
 
     def _columns(self, split: str) -> _Columns:
         found = self._encoded.splits[split]

@@ -54,8 +54,8 @@ class TextCsv(TextSource):
 
     def corpus(self) -> Corpus:
         """Read the file, or both."""
-        self._notes: list[str] = []
-        train = self._cells(self.path)
+        notes: list[str] = []
+        train = self._cells(self.path, notes)
         names = sorted_levels(train.columns[self.label])
         if len(names) > max(FEW, len(train.lines) / 2):
             raise ValueError(
@@ -64,15 +64,15 @@ class TextCsv(TextSource):
             )
         parts = {"train": train}
         if self.second is not None:
-            parts["test"] = self._cells(self.second)
+            parts["test"] = self._cells(self.second, notes)
         splits = {
             split: Texts(cells.columns[self.text], cells.classes(self.label, names))
             for split, cells in parts.items()
         }
-        return Corpus(train.name, names, splits, self._notes)
+        return Corpus(train.name, names, splits, notes)
 
-    def _cells(self, path: Path) -> Cells:
-        """The rows that have a class."""
+    def _cells(self, path: Path, notes: list[str]) -> Cells:
+        """The rows that have a class; ``notes`` of the others."""
         is_json = path.suffix.lower() in JSON_LINES
         cells = read_json_lines(path) if is_json else read_csv(path, self.separator)
         cells.require(self.text)
@@ -84,5 +84,5 @@ class TextCsv(TextSource):
                 "have no class. Set data.missing=drop to leave them out."
             )
         if without:
-            self._notes.append(f"{cells.name}: {len(without):,} rows without a class dropped.")
+            notes.append(f"{cells.name}: {len(without):,} rows without a class dropped.")
         return cells.without(without)

@@ -1,0 +1,379 @@
+"""Anyone's own texts: encoded once, every row accounted for, every fault with its line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dltrain.data.text_csv import TextCsv
+from dltrain.data.vocabulary import Vocabulary
+from dltrain.errors import ConfigError, UserError
+from dltrain.types import Batch, Loader
+from tests.conftest import Compose, Train
+
+CPU = torch.device("cpu")
+Write = Callable[..., str]
+Open = Callable[..., TextCsv]
+WORDS = ("awful", "good")
+ROWS = "review,stars,id\n" + "".join(
+    f"a {WORDS[i % 2]} film {'indeed ' * (i % 5)},{'five' if i % 2 else 'one'},{i}\n"
+    for i in range(20)
+)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def written(text: str | bytes, name: str = "reviews.csv") -> str:
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return written
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Open:
+    """A source of a file of ``review`` and ``stars``."""
+
+    def opened(path: str, **settings: Any) -> TextCsv:
+        given: dict[str, Any] = {"text": "review", "label": "stars", "root": str(tmp_path / "own")}
+        return TextCsv(path, **given | {"validation": 0} | settings)
+
+    return opened
+
+
+def rows(loader: Loader) -> list[tuple[list[int], int]]:
+    """Every example's real ids and target, in the split's order."""
+    found: dict[int, tuple[list[int], int]] = {}
+    for number, batch in enumerate(loader):
+        both = zip(batch["input"].tolist(), batch["target"].tolist(), strict=True)
+        for index, (ids, target) in zip(loader.indices(number).tolist(), both, strict=True):
+            found[index] = ([i for i in ids if i], target)
+    return [found[index] for index in range(loader.examples)]
+
+
+def spelt(source: TextCsv, loader: Loader) -> list[tuple[str, str]]:
+    """Every text and class, in words."""
+    words, classes = source.facts["words"], source.facts["class_names"]
+    return [(" ".join(words[i] for i in ids), classes[target]) for ids, target in rows(loader)]
+
+
+def test_texts_and_classes_come_as_the_file_has_them(write: Write, texts: Open) -> None:
+    source = texts(write(ROWS))
+    loaders = source.loaders(CPU, 0)
+    assert (loaders.train.examples, loaders.test.examples) == (16, 4)
+    assert loaders.validation is None
+    for loader in (loaders.train, loaders.test):
+        for text, label in spelt(source, loader):
+            assert ("good" in text, "awful" in text) == (label == "five", label == "one")
+            assert text.replace(" indeed", "") in ("a good film", "a awful film")
+
+
+def test_the_facts_are_those_of_the_training_split(write: Write, texts: Open) -> None:
+    second = write("review,stars\nan unheard film,one\n", "second.csv")
+    source = texts(write(ROWS), test=second)
+    facts = source.facts
+    assert json.loads(json.dumps(facts)) == facts
+    assert (facts["outputs"], facts["class_names"]) == (2, ["five", "one"])
+    assert (facts["pad_index"], facts["unknown_index"]) == (0, 1)
+    assert facts["vocabulary_size"] == len(facts["words"]) == len(facts["word_frequencies"])
+    assert facts["words"] == ["<pad>", "<unk>", "indeed", "a", "film", "awful", "good"]
+    # 20 rows of three words, and 40 more.
+    expected = [0, 0, 0.4, 0.2, 0.2, 0.1, 0.1]
+    assert facts["word_frequencies"] == pytest.approx(expected)
+    assert spelt(source, source.loaders(CPU, 0).test) == [("<unk> <unk> film", "one")]
+
+
+def test_a_share_set_aside_for_the_test_is_not_in_the_vocabulary(write: Write, texts: Open) -> None:
+    lines = "".join(f"word{i},{i % 2}\n" for i in range(20))
+    source = texts(write("review,stars\n" + lines), test=0.3)
+    loaders = source.loaders(CPU, 0)
+    assert sorted(source.facts["words"][2:]) == sorted(t for t, _ in spelt(source, loaders.train))
+    assert {text for text, _ in spelt(source, loaders.test)} == {"<unk>"}
+
+
+def test_json_lines_and_tabs_hold_the_same_texts(write: Write, texts: Open) -> None:
+    table = [line.split(",") for line in ROWS.splitlines()]
+    tabs = write("\n".join("\t".join(cells) for cells in table), "reviews.tsv")
+    objects = [dict(zip(table[0], cells, strict=True)) for cells in table[1:]]
+    lines = write("\n\n".join(map(json.dumps, objects)), "reviews.jsonl")
+    expected = texts(write(ROWS))
+    for path in (tabs, lines):
+        source = texts(path)
+        assert source.facts == expected.facts
+        for split in ("train", "test"):
+            loaders = [getattr(s.loaders(CPU, 0), split) for s in (source, expected)]
+            assert rows(loaders[0]) == rows(loaders[1])
+
+
+def test_labels_that_are_numbers_are_classes_in_order(write: Write, texts: Open) -> None:
+    objects = [{"review": "a", "stars": stars} for stars in (10, 9, 2.5, 10, 9, 2.5)]
+    path = write("\n".join(map(json.dumps, objects)), "reviews.jsonl")
+    assert texts(path, test=0.5).facts["class_names"] == ["2.5", "9", "10"]
+
+
+def test_validation_and_limit_are_drawn_by_the_seed(write: Write, texts: Open) -> None:
+    source = texts(write(ROWS), validation=4, limit=10)
+    loaders = source.loaders(CPU, 0)
+    assert loaders.validation is not None
+    assert (loaders.train.examples, loaders.validation.examples) == (6, 4)
+    again = source.loaders(CPU, 1).validation
+    assert again is not None
+    assert rows(again) != rows(loaders.validation)
+
+
+@pytest.mark.parametrize(("keep", "expected"), [("first", "a good"), ("last", "film indeed")])
+def test_long_texts_are_cut_and_counted(
+    keep: str, expected: str, write: Write, texts: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("review,stars\na good film indeed,1\nfilm,0\n")
+    source = texts(path, test=path, max_length=2, keep=keep)
+    assert spelt(source, source.loaders(CPU, 0).test)[0][0] == expected
+    assert f"test: 1 of 2 texts are longer than 2 tokens: the {keep} are" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("limit", "tokens"), [(None, 50_000), (400, 400)])
+def test_a_text_of_fifty_thousand_tokens_works(
+    limit: int | None, tokens: int, write: Write, texts: Open
+) -> None:
+    path = write(f'review,stars\n"{"such a film, " * 12_500}",1\ngood,0\n')
+    source = texts(path, test=path, max_length=limit, tokens_per_batch=500)
+    shapes = [tuple(batch["input"].shape) for batch in source.loaders(CPU, 0).train]
+    assert sorted(shapes) == [(1, 1), (1, tokens)]
+
+
+def test_empty_and_unknown_texts_are_one_unknown_token_each_and_counted(
+    write: Write, texts: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write("review,stars\ngood film,1\ngood film,0\n,1\n<br />,0\n")
+    second = write("review,stars\nnothing known,1\ngood,0\n", "second.csv")
+    source = texts(path, test=second, vocabulary_size=4)
+    loaders = source.loaders(CPU, 0)
+    assert [text for text, _ in spelt(source, loaders.train)[2:]] == ["<unk>", "<unk>"]
+    assert spelt(source, loaders.test) == [("<unk> <unk>", "1"), ("good", "0")]
+    said = capsys.readouterr().err
+    assert "train: 2 of 4 texts are empty: each is one unknown token" in said
+    assert "test: 1 of 2 texts have no token that the vocabulary knows" in said
+
+
+def test_rows_without_a_class_are_left_out_when_asked_and_counted(
+    write: Write, texts: Open, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(ROWS + "a film,,20\nanother, ,21\n")
+    loaders = texts(path, missing="drop").loaders(CPU, 0)
+    assert loaders.train.examples + loaders.test.examples == 20
+    assert "2 rows without a class dropped" in capsys.readouterr().err
+
+
+FAULTS: list[tuple[str | bytes, dict[str, Any], str]] = [
+    ("review,stars\na,1\nb,\n", {}, r"reviews.csv, line 3, column 'stars' is empty, and 1 rows"),
+    ("review,stars\na,1\nb,1\n", {}, r"every training text is of one class, '1'"),
+    ("review,stars\n", {}, r"reviews.csv has a header but no row"),
+    ("review,star\na,1\nb,2\n", {}, r"no column 'stars'. Did you mean 'star'\? It has review, s"),
+    ("text,stars\na,1\nb,2\n", {}, r"reviews.csv has no column 'review'.*It has text, stars"),
+    ("review,stars\na,1\nb, so,2\n", {}, r"line 3: 3 cells, but the header names 2 columns"),
+    (b"review,stars\na,1\nb\xe9,2\n", {}, r"reviews.csv, line 3, is not UTF-8 text"),
+    ("review,stars\na,1\nb,2\n", {"label": "review"}, r"text and label are both the column"),
+    ("review,stars\na,1\nb,2\n", {"test": 1.5}, r"test is a share between 0 and 1"),
+    ("review,stars\na,1\nb,2\n", {"test": 0.1}, r"no text is left for the split 'test'; raise"),
+    ("review,stars\na,1\nb,2\n", {"vocabulary_size": 2}, r"vocabulary_size is at least 3"),
+    ("review,stars\na,1\nb,2\n", {"max_length": 0}, r"max_length must be at least 1"),
+    ("review,stars\na,1\nb,2\n", {"tokens_per_batch": 0}, r"tokens_per_batch must be at least"),
+    (
+        "review,stars\n" + "".join(f"a,text {i}\n" for i in range(50)),
+        {},
+        r"column 'stars' has 50 different values in 50 rows, such as 'text 0'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "settings", "message"), FAULTS)
+def test_each_fault_is_one_message_with_its_place(
+    text: str | bytes, settings: dict[str, Any], message: str, write: Write, texts: Open
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        texts(write(text), **{"test": 0.5} | settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"review": "a", "stars": 1}\n{"review": ', r"jsonl, line 2: not JSON"),
+        ('{"review": "a", "stars": 1}\n[1]', r"jsonl, line 2: not an object"),
+        (b'{"review": "a", "stars": 1}\n"\xff"', r"jsonl, line 2, is not UTF-8"),
+        (
+            '{"review": "a", "stars": 1}\n{"review": "b"}',
+            r"line 2, column 'stars' is empty, and 1 rows",
+        ),
+        (
+            '{"review": "a", "stars": 1}\n\n{"review": "b", "stars": null}',
+            r"line 3, column 'stars' is empty, and 1 rows",
+        ),
+        ('{"review": "\\ud83d", "stars": 1}', r"line 1, column 'review': half of a surrogate"),
+        ('{"text": "a", "stars": 1}', r"no column 'review'.*It has text, stars"),
+        ("\n\n", r"jsonl has no line"),
+    ],
+)
+def test_each_fault_of_json_lines_too(
+    text: str | bytes, message: str, write: Write, texts: Open
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        texts(write(text, "reviews.jsonl"), test=0.5)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ("review,stars\na,two\n", r"second.csv, line 2, column 'stars': the training split has no"),
+        ("review,star\na,one\n", r"second.csv has no column 'stars'"),
+        ("review,stars\na,\n", r"second.csv, line 2, column 'stars' is empty"),
+    ],
+)
+def test_a_second_file_must_fit_the_first(
+    second: str, message: str, write: Write, texts: Open
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        texts(write(ROWS), test=write(second, "second.csv"))
+
+
+def test_no_file_is_said(texts: Open) -> None:
+    with pytest.raises(ValueError, match=r"none\.csv cannot be read: No such file"):
+        texts("none.csv")
+
+
+def counted(texts: Open, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """How often opening a source reads the file."""
+    reads: list[Path] = []
+    original = TextCsv.corpus
+
+    def corpus(self: TextCsv) -> Any:
+        reads.append(self.path)
+        return original(self)
+
+    monkeypatch.setattr(TextCsv, "corpus", corpus)
+
+    def opened(path: str, **settings: Any) -> int:
+        reads.clear()
+        texts(path, **settings)
+        return len(reads)
+
+    return opened
+
+
+def test_ids_are_made_once_for_all_that_shapes_them(
+    write: Write, texts: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(ROWS)
+    reads = counted(texts, monkeypatch)
+    assert reads(path) == 1
+    assert reads(path) == 0
+    assert reads(path, batch_size=3, limit=5, validation=2, tokens_per_batch=99) == 0
+    for setting in (
+        {"vocabulary_size": 9},
+        {"tokens": "bpe"},
+        {"min_frequency": 2},
+        {"lower": False},
+        {"clean_markup": False},
+        {"max_length": 3},
+        {"max_length": None},
+        {"keep": "last"},
+        {"test": 0.3},
+        {"text": "id"},
+    ):
+        assert reads(path, **setting) == 1, setting
+    write(ROWS.replace("good", "fine"))
+    assert reads(path) == 1
+    os.utime(path, ns=(1, 1))
+    assert reads(path) == 1
+
+
+def test_what_was_kept_is_what_was_made(
+    write: Write, texts: Open, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = write(ROWS + ",one,\n")
+    found: list[tuple[Any, list[Any], str, str]] = []
+    for root in (str(tmp_path / "own"), str(tmp_path / "own"), None):
+        source = texts(path, root=root)
+        loaders = source.loaders(CPU, 0)
+        source.keep(tmp_path)
+        kept = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+        said = capsys.readouterr().err.partition("data:")[2]
+        found.append((source.facts, [rows(loaders.train), rows(loaders.test)], kept, said))
+    assert found[0] == found[1] == found[2]
+    assert "texts are empty" in found[0][3]
+
+
+def test_the_second_start_needs_neither_datasets_nor_tokenizers(
+    write: Write, texts: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = write(ROWS)
+    expected = texts(path).facts
+    for name in ("datasets", "tokenizers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    source = texts(path)
+    assert source.facts == expected
+    assert list(source.loaders(CPU, 0).train)
+    source.keep(tmp_path)
+
+
+def test_where_nothing_can_be_kept_it_works_and_is_said(
+    write: Write, texts: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = write("no folder", "file")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = write(ROWS)
+    expected = texts(path, root=None)
+    elsewhere = texts(path, root=file)
+    assert list((tmp_path / "home" / ".cache" / "dltrain" / "cache").iterdir())
+    monkeypatch.setenv("HOME", file)
+    nowhere = texts(path, root=file)
+    assert expected.facts == elsewhere.facts == nowhere.facts
+
+
+def test_a_fault_leaves_no_cache_behind(write: Write, texts: Open, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one class"):
+        texts(write("review,stars\na,1\nb,1\n"), test=0.5)
+    assert not list((tmp_path / "own").rglob("*.npy"))
+    assert not list((tmp_path / "own" / "cache").iterdir())
+
+
+def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None:
+    import dltrain
+
+    path = write(ROWS)
+    done = train(
+        *("data=text_csv", "model=lstm", f"data.path={path}", "data.text=review"),
+        *("data.label=stars", f"data.root={Path(path).parent}", "trainer.epochs=30"),
+        *("data.batch_size=4", "optimizer.lr=0.01"),
+    )
+    Path(path).unlink()
+    vocabulary = Vocabulary.load(done.folder / "tokenizer.json")
+    batch: Batch = {"input": vocabulary.batch(["A GOOD film", "an awful film<br /> indeed"])}
+    answers = dltrain.load(done.folder).predict(batch)
+    names = json.loads((done.folder / "facts.json").read_text())["class_names"]
+    assert [names[i] for i in answers.argmax(1)] == ["five", "one"]
+
+
+def test_a_faulty_file_is_a_fault_of_the_data(
+    write: Write, compose: Compose, tmp_path: Path
+) -> None:
+    from dltrain import run
+
+    config = compose(
+        *("data=text_csv", "model=lstm", f"data.path={write(ROWS)}", "data.text=reviews"),
+        *("data.label=stars", f"data.root={tmp_path}"),
+    )
+    with pytest.raises(ConfigError, match=r"data: .*Did you mean 'review'\?"):
+        run.assemble(config)
+
+
+def test_a_split_too_small_for_its_validation_is_said(write: Write, texts: Open) -> None:
+    with pytest.raises(UserError, match="leaves none to train on"):
+        texts(write(ROWS), validation=2500).loaders(CPU, 0)

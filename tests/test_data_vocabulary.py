@@ -1,0 +1,101 @@
+"""The vocabulary: what a word is, which are known, and what its file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dltrain.data.vocabulary import Vocabulary
+
+TEXTS = ["a good film", "a bad film", "good , good film !", "don't ask"]
+
+
+def spelt(vocabulary: Vocabulary, text: str) -> list[str]:
+    """A text as the vocabulary has it."""
+    return [vocabulary.words[i] for i in vocabulary.encode([text])[0]]
+
+
+def test_words_come_by_frequency_after_the_padding_and_the_unknown() -> None:
+    vocabulary = Vocabulary.learn(TEXTS, 100)
+    assert vocabulary.words[:5] == ["<pad>", "<unk>", "film", "good", "a"]
+    assert len(vocabulary) == 10
+    assert spelt(vocabulary, "good strange film") == ["good", "<unk>", "film"]
+
+
+def test_size_and_frequency_cut_what_is_rare() -> None:
+    assert Vocabulary.learn(TEXTS, 4).words == ["<pad>", "<unk>", "film", "good"]
+    frequent = Vocabulary.learn(TEXTS, 100, min_frequency=2).words
+    assert frequent == ["<pad>", "<unk>", "film", "good", "a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Don't ASK!", ["don't", "ask", "!"]),
+        ("good<br /><br />film", ["good", "film"]),
+        ("<i class='x'>good</i> <!-- a film --> film", ["good", "film"]),
+        ("good &amp; bad", ["good", "&", "bad"]),
+        ("3 < 4 > 2", ["3", "<", "4", ">", "2"]),
+        ("film...", ["film", ".", ".", "."]),
+        ("cafe\u0301", ["caf\u00e9"]),
+        ("", []),
+        (" \t\n", []),
+        ("<br />", []),
+    ],
+)
+def test_a_text_is_cleaned_and_split_into_words_and_marks(text: str, words: list[str]) -> None:
+    known = Vocabulary.learn(["don't ask ! good film & bad < > 2 3 4 . caf\u00e9"], 100)
+    assert spelt(known, text) == words
+
+
+def test_cleaning_and_lower_case_can_be_left_out() -> None:
+    vocabulary = Vocabulary.learn(["Good<br>"], 100, lower=False, clean_markup=False)
+    assert sorted(vocabulary.words[2:]) == ["<", ">", "Good", "br"]
+
+
+@pytest.mark.parametrize("tokens", ["word", "bpe"])
+def test_a_text_cannot_spell_the_padding(tokens: Any) -> None:
+    texts = ["<pad> <unk> film"] * 5
+    vocabulary = Vocabulary.learn(texts, 100, tokens, clean_markup=False)
+    ids = vocabulary.encode(["<pad> <unk> film"])[0].tolist()
+    assert min(ids) > 1
+
+
+def test_pieces_spell_words_that_were_never_seen() -> None:
+    texts = ["walk walks walked talk talks talking look looking"] * 20
+    vocabulary = Vocabulary.learn(texts, 60, "bpe")
+    assert spelt(vocabulary, "walk") == ["walk"]
+    pieces = spelt(vocabulary, "looked")
+    assert "<unk>" not in pieces and len(pieces) > 1
+    assert pieces[0] + "".join(piece.removeprefix("##") for piece in pieces[1:]) == "looked"
+    assert all(piece.startswith("##") for piece in pieces[1:])
+
+
+@pytest.mark.parametrize("tokens", ["word", "bpe"])
+def test_a_batch_is_padded_on_the_right_and_an_empty_text_is_unknown(tokens: Any) -> None:
+    vocabulary = Vocabulary.learn(TEXTS * 9, 200, tokens)
+    batch = vocabulary.batch(["a good film", "", "film"])
+    film = vocabulary.words.index("film")
+    assert batch.dtype == torch.int32 and batch.shape == (3, 3)
+    assert batch[1].tolist() == [1, 0, 0]
+    assert batch[2].tolist() == [film, 0, 0]
+
+
+@pytest.mark.parametrize("tokens", ["word", "bpe"])
+@pytest.mark.parametrize(("keep", "expected"), [("first", "a good"), ("last", "good film")])
+def test_its_file_is_all_that_another_text_needs(
+    tokens: Any, keep: Any, expected: str, tmp_path: Path
+) -> None:
+    learnt = Vocabulary.learn(TEXTS * 9, 200, tokens)
+    whole = learnt.batch([expected])
+    learnt.cut(2, keep)
+    learnt.save(tmp_path / "tokenizer.json")
+
+    found = Vocabulary.load(tmp_path / "tokenizer.json")
+    assert found.words == learnt.words
+    assert torch.equal(found.batch(["A<br />GOOD film"]), whole)
+    found.cut(None)
+    assert found.batch(["a good film"]).shape == (1, 3)
