@@ -18,10 +18,10 @@ def draw_learning_curves(rows: Iterable[Mapping[str, str]]) -> Figure:
     ``rows`` are those of ``metrics.csv``. The step takes the epoch's place where a run was
     judged more than once in one epoch.
     """
-    curves: dict[str, dict[str, list[tuple[int, int, float]]]] = {}
+    curves: dict[str, dict[str, list[tuple[float, int, float]]]] = {}
     for row in rows:
         if row["split"] in ("train", "validation"):
-            point = (int(row["epoch"]), int(row["step"]), float(row["value"]))
+            point = (float(row["epoch"]), int(row["step"]), float(row["value"]))
             curves.setdefault(row["name"], {}).setdefault(row["split"], []).append(point)
     columns = max(1, min(3, len(curves)))
     lines = max(1, math.ceil(len(curves) / columns))
@@ -31,7 +31,7 @@ def draw_learning_curves(rows: Iterable[Mapping[str, str]]) -> Figure:
     return figure
 
 
-def _draw_curves(axes: Axes, name: str, splits: dict[str, list[tuple[int, int, float]]]) -> None:
+def _draw_curves(axes: Axes, name: str, splits: dict[str, list[tuple[float, int, float]]]) -> None:
     by_epoch = all(
         len({epoch for epoch, _, _ in points}) == len(points) for points in splits.values()
     )
