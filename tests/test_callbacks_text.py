@@ -114,7 +114,7 @@ def test_a_resumed_run_counts_on(
 def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     train: Train, tmp_path: Path
 ) -> None:
-    folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.words=7").folder
+    folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.most_words=7").folder
     facts = run.RunFolder.find("latest", tmp_path / "outputs").read_json("facts.json")
     shares = dict(zip(facts["words"], facts["word_frequencies"], strict=True))
     head, *lines = (folder / "projector" / "metadata.tsv").read_text().splitlines()
@@ -160,8 +160,13 @@ def test_words_of_any_letters_are_one_line_each(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["<pad>", "a\tb", "c\r\nd", " ", "\x85", "naïve", ""]
-    facts = {"words": words, "word_frequencies": [0.0, *[0.1] * 6], "pad_index": 0}
-    monkeypatch.setattr(run.RunFolder, "read_json", lambda self, name: facts)
+    start = Projector.start
+
+    def with_words(self: Projector, trainer: Any) -> None:
+        self.words, self.shares = words, np.array([0.0, *[0.1] * 6])
+        start(self, trainer)
+
+    monkeypatch.setattr(Projector, "start", with_words)
     folder = train(*REVIEWS, "callbacks=[projector]").folder
     lines = (folder / "projector" / "metadata.tsv").read_text(encoding="utf-8").split("\n")
     assert [line.split("\t")[0] for line in lines[1:-1]] == [
@@ -189,4 +194,4 @@ def test_data_without_words_are_refused_before_there_is_a_folder(
         train("model=mlp", "data=iris", "callbacks=[projector]")
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(ValueError, match="at least 1"):
-        Projector(words=0)
+        Projector(most_words=0)

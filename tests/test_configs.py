@@ -13,6 +13,7 @@ import yaml
 
 from dltrain import run
 from dltrain.build import TARGET, plan
+from dltrain.tasks.adversarial import AdversarialGame
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
 CONFIGS = REPOSITORY / "configs"
@@ -27,14 +28,14 @@ OWN_FILES = {
 # A file that is added here counts as exercised below; without that, this number is wrong.
 COUNTS = {
     "train": 1,
-    "callbacks": 14,
+    "callbacks": 15,
     "data": 20,
-    "experiment": 14,
-    "model": 15,
-    "optimizer": 7,
+    "experiment": 18,
+    "model": 18,
+    "optimizer": 9,
     "regularizer": 9,
     "schedule": 6,
-    "task": 6,
+    "task": 7,
     "trainer": 1,
 }
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.
@@ -50,6 +51,7 @@ COMPANY = {
     "model/rnn": ["data=adding"],
     "regularizer/word_dropout": ["data=adding", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
+    "task/adversarial": ["model=gan"],
     "task/regression": ["data=line", "model=mlp"],
     "task/text_classification": ["data=toy_reviews", "model=lstm"],
 }
@@ -90,7 +92,9 @@ def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Com
     with torch.inference_mode():
         answers = parts.task.eval().predict({"input": two_inputs(facts)})
 
-    assert answers.shape == (2, facts["outputs"])
+    # One score a picture, not an output a class.
+    each = () if isinstance(parts.task, AdversarialGame) else (facts["outputs"],)
+    assert answers.shape == (2, *each)
     assert bool(answers.isfinite().all())
 
 
@@ -157,6 +161,18 @@ def test_data_choose_the_task_and_the_command_line_another(compose: Compose) -> 
     assert compose("task=classification", "data=line")["task"][TARGET] == classification
 
 
+def test_data_choose_what_is_shown_and_the_command_line_something_else(compose: Compose) -> None:
+    text = {"tensorboard", "figures", "throughput", "projector"}
+    reviews = ("model=lstm", "data=toy_reviews")
+
+    assert set(compose(*reviews)["callbacks"]) == text
+    assert set(compose("callbacks=[text,early_stopping]", *reviews)["callbacks"]) == {
+        *text, "early_stopping",
+    }  # fmt: skip
+    assert compose(*reviews, "callbacks=none")["callbacks"] == {}
+    assert "gradient_by_time" in compose("model=lstm", "data=adding")["callbacks"]
+
+
 def test_data_win_over_the_trainer_and_the_command_line_over_both(compose: Compose) -> None:
     assert compose("data=mnist")["trainer"]["epochs"] == 10
     assert compose("data=digits")["trainer"]["epochs"] == 40
@@ -194,7 +210,9 @@ def test_a_recipe_wins_over_the_groups_and_loses_to_the_command_line(
 
     assert plain["optimizer"]["lr"] == recipe["optimizer"]["lr"]
     assert plain["data"]["validation"] == recipe["data"]["validation"]
-    assert typed["optimizer"] == {TARGET: "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.0}
+    own = {name for name, value in typed["optimizer"].items() if isinstance(value, dict)}
+    common = {name: value for name, value in typed["optimizer"].items() if name not in own}
+    assert common == {TARGET: "torch.optim.SGD", "lr": 0.5, "weight_decay": 0.0}
     assert f"dltrain {choice}" in (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from tensorboard import plugin_util
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,6 +17,7 @@ from dltrain.optimize import Optimize
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification, direction
 from dltrain.types import Batch, Evaluation
+from tests.conftest import Train
 
 CLASSES = ["bad", "good"]
 WORDS = [
@@ -276,3 +278,21 @@ def test_tensorboard_shows_words_as_they_are() -> None:
     cells.feed(plugin_util.markdown_to_safe_html(judged(task, [given]).texts["reviews"]))
     assert cells.found[0].strip() == "b_a_d"
     assert cells.found[3].strip() == " ".join(WORDS[i] for i in given["input"][0].tolist())
+
+
+def test_a_run_on_reviews_trains_against_them_in_bfloat16_and_shows_them(train: Train) -> None:
+    trained = train(
+        *("data=toy_reviews", "data.examples=120", "data.test_examples=20"),
+        *("model=lstm", "model.hidden_size=4", "model.pooling=attention", "model.dropout=0.2"),
+        *("regularizer=adversarial", "trainer.precision=bfloat16", "trainer.accumulate=2"),
+        *("trainer.epochs=1", "callbacks=[tensorboard,figures]"),
+    )
+    assert trained.summary["status"] == "finished"
+    assert trained.summary["test"]["tokens"] > 5
+    events = EventAccumulator(str(trained.folder), {"tensors": 0, "images": 0}).Reload()
+    for split in ("validation", "test"):
+        assert (trained.folder / "figures" / f"{split}_attention.png").exists()
+        assert f"{split}/figures/attention" in events.Tags()["images"]
+        assert {f"{split}/texts/reviews", f"{split}/texts/mistakes"} <= set(
+            events.Tags()["tensors"]
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -13,7 +14,6 @@ from dltrain.errors import UserError
 from dltrain.trainer import Trainer
 from dltrain.types import Callback, Loaders
 
-FACTS = "facts.json"
 CONFIG = "projector_config.pbtxt"
 VECTORS, LABELS = "projector/tensors.tsv", "projector/metadata.tsv"
 
@@ -27,25 +27,32 @@ class Embedded(Protocol):
 
 
 class Projector(Callback):
-    """The vectors of the most frequent words, with the words as labels, as the run ends.
+    """The vectors of the ``most_words`` most frequent words, with labels, as the run ends.
 
     Writes ``projector/tensors.tsv``, ``projector/metadata.tsv`` (a word and its share of the
     training text) and, for TensorBoard, ``projector_config.pbtxt``. A TensorBoard that was
     running before shows them once it is started anew or another run begins.
 
-    Raises :class:`UserError` where the inputs are no ids of words; of a network without word
-    vectors there is a note.
+    Raises :class:`UserError` where the data has no ``words`` with their ``word_frequencies``; of
+    a network without word vectors there is a note.
     """
 
-    def __init__(self, words: int = 2000) -> None:
-        if words < 1:
-            raise ValueError(f"words is at least 1, got {words}")
-        self.words = words
+    def __init__(
+        self,
+        most_words: int = 2000,
+        words: Sequence[str] | None = None,
+        word_frequencies: Sequence[float] | None = None,
+        pad_index: int | None = None,
+    ) -> None:
+        if most_words < 1:
+            raise ValueError(f"most_words is at least 1, got {most_words}")
+        self.most_words = most_words
+        self.words, self.pad_index = words or (), pad_index
+        self.shares = np.array(word_frequencies or ())
 
     def check(self, loaders: Loaders) -> None:
-        """See that the inputs are ids."""
-        inputs = next(iter(loaders.train))["input"]
-        if inputs.is_floating_point() or inputs.ndim != 2:
+        """See that there are words."""
+        if not self.words or len(self.words) != len(self.shares):
             raise UserError(
                 "callbacks.projector: it shows vectors of words, but this data has none; leave it "
                 "out of callbacks."
@@ -59,14 +66,11 @@ class Projector(Callback):
         if table is None:
             print("note: callbacks.projector shows nothing: the model has no word vectors")
             return
-        facts = trainer.folder.read_json(FACTS)
-        words: list[str] = facts["words"]
-        shares = np.array(facts["word_frequencies"])
-        chosen = np.argsort(-shares, kind="stable")
-        chosen = chosen[chosen != facts["pad_index"]][: self.words]
+        chosen = np.argsort(-self.shares, kind="stable")
+        chosen = chosen[chosen != self.pad_index][: self.most_words]
         vectors = io.StringIO()
         np.savetxt(vectors, table.numpy()[chosen], fmt="%.6g", delimiter="\t")
-        rows = [f"{_on_one_line(words[number])}\t{shares[number]:.3g}" for number in chosen]
+        rows = [f"{_on_one_line(self.words[i])}\t{self.shares[i]:.3g}" for i in chosen]
         trainer.folder.write_text(VECTORS, vectors.getvalue())
         trainer.folder.write_text(LABELS, "\n".join(["word\tshare of the text", *rows, ""]))
         trainer.folder.write_text(CONFIG, _config(len(chosen), table.shape[1]))
