@@ -31,7 +31,7 @@ from dltrain.judge import (
     frechet_distance,
 )
 from tests.conftest import Train
-from tests.making import trained
+from tests.making import PACKAGE, trained
 
 FEW = ("callbacks=[judge]", "callbacks.judge.samples=600", "callbacks.judge.training_samples=200")
 PLAIN = ("data.augment.shift=0", "data.augment.rotate=0", "data.augment.scale=0")
@@ -207,6 +207,39 @@ def test_a_collapse_is_named_once_and_again_at_the_end(classifier: Path, name: s
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["name"] == f"class_entropy_{name}"]
     assert [row["split"] for row in rows] == ["validation"] * 3 + ["test"]
+
+
+def test_without_a_validation_split_a_collapse_is_named_all_the_same(classifier: Path) -> None:
+    settings = ("trainer.epochs=2", "trainer.evaluate_every=1", "data.validation=0")
+    folder = judged(classifier, *settings, only=[7])
+
+    told = [line for line in (folder / "train.log").read_text().splitlines() if "collapse" in line]
+    assert len(told) == 2
+    assert (folder / "train.log").read_text().index("collapse") < (
+        folder / "train.log"
+    ).read_text().index("epoch 1")
+
+
+def test_a_resumed_run_does_not_name_a_collapse_twice(
+    classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = SampleJudge.judge
+
+    def interrupted(self: SampleJudge, trainer: Any, split: str) -> Any:
+        if trainer.step == 22:
+            trainer.signal = 15
+        return judge(self, trainer, split)
+
+    settings = (*FEW, f"callbacks.judge.run={classifier}", "trainer.epochs=4")
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleJudge, "judge", interrupted)
+        folder = trained(tmp_path, *settings, "trainer.evaluate_every=1", only=[7])
+    monkeypatch.setenv("DLTRAIN_PACKAGES", PACKAGE)
+    run.resume(str(folder), tmp_path)
+
+    log = (folder / "train.log").read_text()
+    assert "Interrupted after step 22" in log
+    assert log.count("collapse") == 2  # at the first evaluation, and of the test split
 
 
 def test_without_a_run_only_what_was_learnt_by_heart_is_measured(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dltrain.callbacks.console import Console
 from dltrain.judge import (
     Judge,
     Moments,
@@ -28,7 +29,9 @@ RARE = 0.1
 """A class is missing below that share of an equal share: for ten classes, 1 % of all samples."""
 UNEVEN = 0.5
 """The classes are uneven below that share of the entropy that even ones have."""
-SHOWN = 10
+SHOWN = 20
+"""Samples that are drawn beside the training pictures nearest to them."""
+MOST_NAMED = 10
 
 
 class _Seen(NamedTuple):
@@ -52,13 +55,13 @@ class SampleJudge(Callback):
     """Adds numbers about a task's samples to its evaluations, where the task is a ``Sampler``.
 
     ``run`` is the folder of a run of dltrain that trained a classifier on the same data; its hash
-    ends the names of all figures that depend on it. To the test split's evaluation, from
-    ``samples`` pictures: ``frechet`` (distance to the test pictures; beside it ``frechet_floor``,
-    that of the training pictures to them), ``classifier_score``, ``believability`` (share of
-    samples with a class of probability 0.9, over the same share of test pictures),
-    ``smallest_class``, ``class_entropy`` (of 1) and, where labels can be asked for,
-    ``label_agreement``. To the validation split's, from ``training_samples``: the last three but
-    one. When samples keep to a few classes, the log says so.
+    ends the names of all that depends on it. Of the test split, from ``samples`` pictures:
+    ``frechet``, the distance to the test pictures; ``frechet_floor``, that of the training pictures
+    to them; ``classifier_score``; ``believability``, the share of samples with a class of
+    probability 0.9 over the same share of test pictures; ``smallest_class``, a share;
+    ``class_entropy``, of 1; and ``label_agreement`` where labels can be asked for. Of the
+    validation split, from ``training_samples``: ``believability``, ``smallest_class``,
+    ``class_entropy``. When samples come to keep to a few classes, there is a warning.
 
     Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
     samples to the training picture nearest to each (as one epoch has those, augmentation
@@ -89,11 +92,13 @@ class SampleJudge(Callback):
         self._judge = None if run is None else Judge(run)
         if self._judge is not None and input_shape is not None and class_names is not None:
             _compare(self._judge, input_shape, class_names)
+        self._consoles: list[Console] = []
         self._believable: float | None = None
         self._collapsed = False
 
     def start(self, trainer: Trainer) -> None:
         """Bring the judge to the device; note where there is nothing to judge."""
+        self._consoles = [one for one in trainer.callbacks if isinstance(one, Console)]
         if self._judge is not None:
             self._judge.to(trainer.device)
         if not isinstance(trainer.task, Sampler):
@@ -114,6 +119,17 @@ class SampleJudge(Callback):
         assert trainer.loaders.validation is not None
         return self._validated(trainer, task, self._judge, trainer.loaders.validation)
 
+    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+        """Without a validation split, see at each period whether every class is there."""
+        task, judge = trainer.task, self._judge
+        alone = split == "train" and trainer.loaders.validation is None
+        if alone and judge is not None and self.training_samples and isinstance(task, Sampler):
+            with torch.inference_mode():
+                seen = self._look_on(trainer, task, judge)
+            for warning in self._news(seen, judge):
+                for console in self._consoles:
+                    console.say(f"warning: {warning}")
+
     def state_dict(self) -> dict[str, Any]:
         """Whether the log has already been told that classes are missing."""
         return {"collapsed": self._collapsed}
@@ -128,14 +144,21 @@ class SampleJudge(Callback):
         """How many samples are believed, and whether every class is among them."""
         if self._believable is None:
             self._believable = believable(_look(judge, self._pictures(loader)).probabilities)
-        made = _made(trainer, task, self.training_samples, self.seed)
-        seen = _look(judge, made)
-        warning = _missing(class_shares(seen.probabilities), judge.class_names)
-        new, self._collapsed = not self._collapsed, bool(warning)
+        seen = self._look_on(trainer, task, judge)
         return Evaluation(
             scalars=_coverage(seen, self._believable, judge.name),
-            warnings=[warning] if warning and new else [],
+            warnings=self._news(seen, judge),
         )
+
+    def _look_on(self, trainer: Trainer, task: Sampler, judge: Judge) -> _Seen:
+        """The few samples of an evaluation in training."""
+        return _look(judge, _made(trainer, task, self.training_samples, self.seed))
+
+    def _news(self, seen: _Seen, judge: Judge) -> list[str]:
+        """A warning, where classes are missing that were not the last time."""
+        warning = _missing(class_shares(seen.probabilities), judge.class_names)
+        new, self._collapsed = not self._collapsed, bool(warning)
+        return [warning] if warning and new else []
 
     def _tested(self, trainer: Trainer, task: Sampler, judge: Judge) -> Evaluation:
         """Samples and training pictures, each beside the test pictures."""
@@ -185,13 +208,13 @@ class SampleJudge(Callback):
         trainer.loaders.train.set_epoch(0)
         for pictures in self._pictures(trainer.loaders.train):
             both.add(pictures)
-        shown = torch.stack((samples[:SHOWN], both.found[:SHOWN]), 1).flatten(0, 1)
+        pairs = (samples[:SHOWN].cpu(), both.found[:SHOWN].cpu())
         return Evaluation(
             scalars={
                 "nearest_training_picture": float(both.distances[: len(samples)].median()),
                 "nearest_to_test_picture": float(both.distances[len(samples) :].median()),
             },
-            figures={"nearest_training_pictures": partial(_draw_pairs, shown.cpu())},
+            figures={"nearest_training_pictures": partial(_draw_pairs, *pairs)},
         )
 
     def _pictures(self, loader: Loader) -> Iterator[Tensor]:
@@ -252,20 +275,17 @@ def _missing(shares: Tensor, names: Sequence[str]) -> str:
     rare = [name for name, share in zip(names, shares.tolist(), strict=True) if share < least]
     said = []
     if rare:
-        more = f" and {len(rare) - SHOWN} more" if len(rare) > SHOWN else ""
+        more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
         said.append(
-            f"below {least:.1%} of the samples are of class {', '.join(rare[:SHOWN])}{more}"
+            f"below {least:.1%} of the samples are of class {', '.join(rare[:MOST_NAMED])}{more}"
         )
     if evenness(shares) < UNEVEN:
         said.append(f"their classes have {evenness(shares):.0%} of the entropy of even ones")
     return f"mode collapse: {'; '.join(said)}" if said else ""
 
 
-def _draw_pairs(pictures: Tensor) -> Any:
-    from dltrain.figures.samples import draw_samples
+def _draw_pairs(samples: Tensor, found: Tensor) -> Any:
+    from dltrain.figures.sheets import draw_rows
 
-    return draw_samples(
-        pictures.numpy(),
-        "Left: a sample; right of it: the training picture nearest to it",
-        columns=4,
-    )
+    rows = {"sample": samples, "nearest in training": found}
+    return draw_rows({name: some.movedim(1, -1).numpy() for name, some in rows.items()})
