@@ -58,6 +58,9 @@ class Variational(Task):
     Raises ValueError for a network that is no variational autoencoder, and negative settings.
     """
 
+    conditional = False
+    """Classes play no part, so pictures of one cannot be asked for."""
+
     def __init__(
         self,
         model: nn.Module,
