@@ -158,7 +158,10 @@ def test_the_core_names_no_model_no_task_and_no_data_set(name: str) -> None:
         for group in ("model", "task", "data")
         for path in (REPOSITORY / "configs" / group).glob("*.yaml")
     } - {"none"}
-    words = choices | {"gan", "generator", "discriminator", "regression", "classifier"}
+    words = choices | {
+        *("gan", "wgan", "vae", "generator", "discriminator", "critic", "latent", "noise"),
+        *("regression", "classifier"),
+    }
     # A sentence may give an example of what is typed, and "line" is a word; code may not.
     tree = ast.parse((SOURCE / f"{name}.py").read_text(encoding="utf-8"))
     known = {

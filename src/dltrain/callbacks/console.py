@@ -38,14 +38,14 @@ class Console(Callback):
         """The folder, the device, the network; then the bar."""
         path = trainer.folder.path
         self._log_file = (path / "train.log").open("a", encoding="utf-8")
-        self._say(f"Run {path}")
+        self.say(f"Run {path}")
         examples = trainer.loaders.train.examples
         validation, test = trainer.loaders.validation, trainer.loaders.test
-        self._say(
+        self.say(
             f"{examples:,} training, {validation.examples if validation else 0:,} validation, "
             f"{test.examples:,} test examples"
         )
-        self._say(f"{trainer.max_steps:,} steps on {trainer.device} in {trainer.precision}")
+        self.say(f"{trainer.max_steps:,} steps on {trainer.device} in {trainer.precision}")
         self._table(summarise(trainer.task, next(iter(trainer.loaders.train))))
         if self._rich.is_terminal:
             self._live = Live(
@@ -59,7 +59,7 @@ class Console(Callback):
     def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """A line now and then, where an epoch takes long and there is no bar."""
         if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._say(
+            self.say(
                 f"epoch {trainer.epoch + 1}  step {trainer.step:,}/{trainer.max_steps:,}  "
                 f"{self._shown(values)}  {self._rates(trainer.samples_per_second)}"
             )
@@ -67,7 +67,7 @@ class Console(Callback):
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
         """One line an evaluation, and its warnings."""
         for warning in evaluation.warnings:
-            self._say(f"warning: {warning}")
+            self.say(f"warning: {warning}")
         last = "validation" if trainer.loaders.validation is not None else "train"
         if split != last:
             return
@@ -75,7 +75,7 @@ class Console(Callback):
         line = f"epoch {trainer.epoch}  step {trainer.step:,}  train {self._shown(train)}"
         if split == "validation":
             line += f"  validation {self._shown({n: evaluation.scalars[n] for n in train})}"
-        self._say(line)
+        self.say(line)
 
     def end(self, trainer: Trainer, status: str) -> None:
         """The final table, and the folder again."""
@@ -86,15 +86,15 @@ class Console(Callback):
         path = trainer.folder.path
         if status == "finished":
             if trainer.stop_reason:
-                self._say(f"Stopped early: {trainer.stop_reason}.")
+                self.say(f"Stopped early: {trainer.stop_reason}.")
             self._table(_results(trainer))
             train = trainer.seconds["train"]
             rate = trainer.samples / train if train else 0.0
-            self._say(f"Trained {train:,.1f} s at {self._rates(rate)}.")
+            self.say(f"Trained {train:,.1f} s at {self._rates(rate)}.")
         elif status == "interrupted":
-            self._say(f"Interrupted after step {trainer.step:,} of {trainer.max_steps:,}.")
-            self._say(f"Go on with: dltrain resume {path}")
-        self._say(f"Run {path}")
+            self.say(f"Interrupted after step {trainer.step:,} of {trainer.max_steps:,}.")
+            self.say(f"Go on with: dltrain resume {path}")
+        self.say(f"Run {path}")
         self._log_file.close()
 
     def _shown(self, values: Mapping[str, float]) -> str:
@@ -105,7 +105,8 @@ class Console(Callback):
         rates = {"samples": samples_per_second, **self.rates}
         return ", ".join(f"{rate:,.0f} {unit}/s" for unit, rate in rates.items())
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """A line, here and in the log; other callbacks may have some too."""
         self._last_line = time.monotonic()
         if self._live is not None:
             self._live.console.print(line, markup=False)

@@ -1,0 +1,100 @@
+"""Says when one of two networks has won, and the other can no longer learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dltrain.callbacks.console import Console
+from dltrain.errors import UserError
+from dltrain.trainer import Trainer
+from dltrain.types import Callback, Evaluation
+
+ADVICE = (
+    "Samples will be noise. Try a lower rate for the discriminator (optimizer.discriminator.lr), "
+    "another loss (task.loss=hinge, or model=wgan_gp), task.label_smoothing=0.1, or "
+    "model.spectral_norm=true."
+)
+
+
+class Divergence(Callback):
+    """Warns of a discriminator that wins outright: on the console, in the log, and at the end.
+
+    That is so when ``patience`` evaluations in a row have one of two signs: it is right about at
+    least ``accuracy`` of the real and as much of the made pictures (null: that is no sign), or
+    the norm of the generator's gradient is below ``vanished`` of the largest there was. Judged is
+    the validation split where there is one, else the training means. A loss that does not
+    saturate leaves a generator its gradient however clearly it has lost, so either sign will do.
+    """
+
+    def __init__(
+        self, patience: int = 3, accuracy: float | None = 0.99, vanished: float = 1e-4
+    ) -> None:
+        if patience < 1:
+            raise ValueError(f"patience is at least 1, got {patience}")
+        if accuracy is not None and not 0 < accuracy <= 1:
+            raise ValueError(f"accuracy is a share above 0, or null; got {accuracy}")
+        if not 0 <= vanished < 1:
+            raise ValueError(f"vanished is a share from 0 to below 1, got {vanished}")
+        self.patience, self.accuracy, self.vanished = patience, accuracy, vanished
+        self._consoles: list[Console] = []
+        self._largest = 0.0
+        self._norm: float | None = None
+        self._seen = 0
+        self._sign = ""
+
+    def start(self, trainer: Trainer) -> None:
+        """See that there are two networks, and find who says it."""
+        if not {"generator", "discriminator"} <= set(trainer.task.parameter_groups()):
+            raise UserError(
+                "callbacks.divergence: it watches a generator and a discriminator, which this "
+                "task does not have; leave it out of callbacks."
+            )
+        self._consoles = [one for one in trainer.callbacks if isinstance(one, Console)]
+
+    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+        """Note the generator's gradient."""
+        self._norm = values.get("gradient_norm/generator", self._norm)
+        self._largest = max(self._largest, self._norm or 0.0)
+
+    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+        """Count evaluations with a sign; the first time there are enough, say so."""
+        judged = "train" if trainer.loaders.validation is None else "validation"
+        if split != judged:
+            return
+        self._sign = self._find(evaluation.scalars)
+        self._seen = self._seen + 1 if self._sign else 0
+        if self._seen == self.patience:
+            for console in self._consoles:
+                console.say(f"warning: {self._warning()}")
+
+    def judge(self, trainer: Trainer, split: str) -> Evaluation:
+        """Once more beside the last results, if it is so to the end."""
+        so = split == "test" and self._seen >= self.patience
+        return Evaluation(scalars={}, warnings=[self._warning()] if so else [])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was seen so far."""
+        return {
+            "largest": self._largest,
+            "norm": self._norm,
+            "seen": self._seen,
+            "sign": self._sign,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting."""
+        self._largest, self._norm = state["largest"], state["norm"]
+        self._seen, self._sign = state["seen"], state["sign"]
+
+    def _find(self, scalars: Mapping[str, float]) -> str:
+        """What speaks for a discriminator that has won; empty where nothing does."""
+        real, made = scalars["accuracy_real"], scalars["accuracy_fake"]
+        if self.accuracy is not None and min(real, made) >= self.accuracy:
+            return f"it is right about {real:.1%} of the real pictures and {made:.1%} of the made"
+        if self._norm is not None and self._norm < self.vanished * self._largest:
+            return f"the generator's gradient has vanished (norm {self._norm:.1e})"
+        return ""
+
+    def _warning(self) -> str:
+        return f"the discriminator has won: for {self._seen} evaluations {self._sign}. {ADVICE}"

@@ -1,0 +1,254 @@
+"""Two networks against each other: one makes pictures, one tells them from real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.metrics import sliced_wasserstein
+from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm
+from dltrain.tasks.averaging import WeightAverage
+from dltrain.tasks.latent import AT_ONCE, at_rest, between
+from dltrain.tasks.pixels import Pixels
+from dltrain.types import Batch, Evaluation, Metrics, Monitor, Optimize, Task
+
+JUDGES_SEED = 0
+"""Of the noise, the same at every evaluation."""
+COMPARED = 2_000
+"""Pictures of a split that samples are compared with."""
+
+
+@runtime_checkable
+class Adversaries(Protocol):
+    """A network that is two."""
+
+    generator: nn.Module
+    """Noise (batch, noise_size) and labels (batch,), or None, to pictures of -1..1."""
+    discriminator: nn.Module
+    """Pictures (batch, c, h, w) of -1..1 and labels, or None, to scores (batch,)."""
+    noise_size: int
+    conditional: bool
+    classes: int
+
+
+class AdversarialGame(Task):
+    """A generator against a discriminator (Goodfellow et al. 2014), on pictures (batch, c, h, w).
+
+    On each batch the discriminator makes a step, and on every ``n_critic``-th the generator does
+    after it. ``loss`` is what they minimise: ``bce`` (the generator's does not saturate), ``lsgan``
+    (Mao et al. 2017), ``hinge`` (Lim and Ye 2017) or ``wasserstein`` (Arjovsky et al. 2017).
+    ``gradient_penalty`` is the weight of Gulrajani et al.'s (2017). ``label_smoothing`` lowers the
+    target of real pictures, and theirs alone, from 1 (Salimans et al. 2016, section 3.4).
+
+    Of the generator's weights an average is kept, with the decay ``average`` (0: none); samples are
+    drawn from it, with its running statistics.
+
+    Metrics are each network's loss, without the penalty, and the share of real and of made pictures
+    that the discriminator is right about: by the sign of the score, by 0.5 with ``lsgan``, and
+    with ``wasserstein``, where only differences mean anything, by the middle between both means.
+    None of them says whether pictures are good, so the ``monitor`` is ``sliced_wasserstein``: how
+    far the pixels of samples are from those of the split's first pictures, in distribution.
+
+    Raises ValueError for a network that is not two, and settings that contradict each other.
+    """
+
+    monitor = Monitor("sliced_wasserstein", "min")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Literal["bce", "lsgan", "hinge", "wasserstein"] = "bce",
+        n_critic: int = 1,
+        gradient_penalty: float = 0.0,
+        label_smoothing: float = 0.0,
+        average: float = 0.999,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(model, Adversaries):
+            raise ValueError(
+                f"{type(model).__name__} has no generator and discriminator: take model=gan, "
+                "dcgan or wgan_gp"
+            )
+        if n_critic < 1:
+            raise ValueError(f"n_critic is at least 1, got {n_critic}")
+        if gradient_penalty < 0:
+            raise ValueError(f"gradient_penalty is not negative, got {gradient_penalty}")
+        if gradient_penalty and has_batch_norm(model.discriminator):
+            raise ValueError(
+                "gradient_penalty is of each picture alone, and batch norm mixes them: "
+                "set model.batch_norm=false"
+            )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}")
+        self._loss = LOSSES[loss]
+        if label_smoothing and not self._loss.has_target:
+            raise ValueError(f"label_smoothing has no meaning with loss={loss}: there is no target")
+        self.model = model
+        self.n_critic = n_critic
+        self.gradient_penalty = gradient_penalty
+        self._target = 1 - label_smoothing
+        self._average = WeightAverage(model.generator, average) if average else None
+        self._pixels = Pixels(mean, std)
+        # On the host: whose turn it is must be known without asking the device.
+        self._batches = 0
+
+    @property
+    def conditional(self) -> bool:
+        """Whether pictures of a class can be asked for."""
+        return self.model.conditional
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """One for each network."""
+        networks = {"generator": self.model.generator, "discriminator": self.model.discriminator}
+        return {
+            name: [p for p in network.parameters() if p.requires_grad]
+            for name, network in networks.items()
+        }
+
+    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        """A step of the discriminator, and one of the generator when it is its turn.
+
+        Both see the same made pictures. Where the generator has no turn, its loss is told as the
+        discriminator's scores, from before its step, have it.
+        """
+        real, labels = self._real(batch)
+        self._batches += 1
+        turn = self._batches % self.n_critic == 0
+        noise = torch.randn(len(real), self.model.noise_size, device=real.device)
+        with torch.set_grad_enabled(turn):
+            made = self.model.generator(noise, labels)
+        seen, caught = self._scores(real, labels), self._scores(made.detach(), labels)
+        discriminator_loss = loss = self._loss.discriminator(seen, caught, self._target)
+        if self.gradient_penalty:
+            penalty = gradient_penalty(self.model.discriminator, real, made.detach(), labels)
+            loss = loss + self.gradient_penalty * penalty
+        optimize(loss, "discriminator")
+        generator_loss = self._loss.generator(self._scores(made, labels) if turn else caught)
+        if turn:
+            optimize(generator_loss, "generator")
+            if self._average is not None:
+                self._average.update(self.model.generator, self._batches // self.n_critic)
+        return self._metrics(
+            discriminator_loss.detach(), generator_loss.detach(), seen.detach(), caught.detach()
+        )
+
+    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
+        """The losses of a game on the whole split, and how near samples are to its pictures."""
+        noise = torch.Generator().manual_seed(JUDGES_SEED)
+        seen, caught = [], []
+        first: list[Tensor] = []
+        asked: list[Tensor] = []
+        for batch in batches:
+            real, labels = self._real(batch)
+            made = self.model.generator(self._noise(len(real), noise), labels)
+            seen.append(self._scores(real, labels))
+            caught.append(self._scores(made, labels))
+            if sum(map(len, first)) < COMPARED:
+                first.append(real)
+                asked += [] if labels is None else [labels]
+        scores = torch.cat(seen), torch.cat(caught)
+        losses = self._loss.discriminator(*scores, 1.0), self._loss.generator(scores[1])
+        pictures = torch.cat(first)[:COMPARED]
+        samples = self._samples(
+            self._noise(len(pictures), torch.Generator().manual_seed(JUDGES_SEED)),
+            torch.cat(asked)[:COMPARED] if asked else None,
+        )
+        distance = sliced_wasserstein(samples.flatten(1), _from_tanh(pictures).flatten(1))
+        metrics = self._metrics(*losses, *scores)
+        return Evaluation(
+            {name: float(value) for name, value in metrics.items()}
+            | {"sliced_wasserstein": distance}
+        )
+
+    def predict(self, batch: Batch) -> Tensor:
+        """The discriminator's score (batch,) of each picture, its class left open."""
+        return self.model.discriminator(2 * self._pixels.shown(batch["input"]) - 1, None)
+
+    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+        """Pictures (count, c, h, w) of 0..1, of ``labels`` or, if conditional, classes in turn.
+
+        Raises ValueError for labels that a network cannot be asked for.
+        """
+        if labels is None:
+            labels = torch.arange(count) % self.model.classes if self.conditional else None
+        else:
+            self._refuse(labels, count)
+        return self._samples(self._noise(count, torch.Generator().manual_seed(seed)), labels)
+
+    def interpolate(self, rows: int, steps: int, seed: int) -> Tensor:
+        """Pictures (rows * steps, c, h, w) of 0..1 between two points each, a row of one class."""
+        starts, ends = self._noise(2 * rows, torch.Generator().manual_seed(seed)).chunk(2)
+        classes = torch.arange(rows) % self.model.classes if self.conditional else None
+        labels = None if classes is None else classes.repeat_interleave(steps)
+        return self._samples(between(starts, ends, steps).flatten(0, 1), labels)
+
+    def get_extra_state(self) -> Tensor:
+        """How many batches there were; a tensor, as all of a state is."""
+        return torch.tensor(self._batches)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on counting."""
+        self._batches = int(state)
+
+    def _real(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """A batch's pictures in -1..1, and their classes (batch,) where those play a part.
+
+        A mixed picture, whose target is probabilities, is taken for its likeliest class.
+        """
+        pictures = 2 * self._pixels.shown(batch["input"]) - 1
+        if not self.conditional:
+            return pictures, None
+        targets = batch["target"]
+        return pictures, targets.argmax(1) if targets.is_floating_point() else targets
+
+    def _scores(self, pictures: Tensor, labels: Tensor | None) -> Tensor:
+        return self.model.discriminator(pictures, labels).float()
+
+    def _metrics(self, discriminator: Tensor, generator: Tensor, *scores: Tensor) -> Metrics:
+        """From the two losses, and the scores of real and of made pictures."""
+        real, made = scores
+        border = self._loss.border(real, made)
+        return {
+            "loss_discriminator": discriminator,
+            "loss_generator": generator,
+            "accuracy_real": (real > border).mean(dtype=torch.float32),
+            "accuracy_fake": (made < border).mean(dtype=torch.float32),
+        }
+
+    def _noise(self, count: int, generator: torch.Generator) -> Tensor:
+        # Drawn on the CPU, so that a seed has the same pictures on every device.
+        noise = torch.randn(count, self.model.noise_size, generator=generator)
+        return noise.to(self._pixels.mean.device)
+
+    def _samples(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Pictures of 0..1 by the average of the generator, in parts."""
+        generator = self.model.generator
+        parts = []
+        with at_rest(self):
+            for number, some in enumerate(noise.split(AT_ONCE)):
+                first = number * AT_ONCE
+                whose = None if labels is None else labels[first : first + AT_ONCE].to(noise.device)
+                if self._average is None:
+                    made = generator(some, whose)
+                else:
+                    made = self._average.call(generator, some, whose)
+                parts.append(_from_tanh(made.float()))
+        return torch.cat(parts)
+
+    def _refuse(self, labels: Tensor, count: int) -> None:
+        if not self.conditional:
+            raise ValueError("this model makes pictures of no class in particular: no labels")
+        if labels.shape != (count,):
+            raise ValueError(f"{count} pictures have as many labels, not {tuple(labels.shape)}")
+        if count and not 0 <= int(labels.min()) <= int(labels.max()) < self.model.classes:
+            raise ValueError(f"labels are from 0 to {self.model.classes - 1}")
+
+
+def _from_tanh(pictures: Tensor) -> Tensor:
+    """From -1..1 to 0..1."""
+    return (pictures + 1) / 2

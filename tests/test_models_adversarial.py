@@ -1,0 +1,145 @@
+"""Pairs of adversaries: parameters by hand, pictures of any size that fits, classes where asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from dltrain.models.adversaries import Adversaries
+from dltrain.models.dcgan import DCGAN
+from dltrain.models.gan import GAN
+from tests.test_models import count, layers
+
+MNIST = (1, 28, 28)
+CLASSES = list("0123456789")
+
+
+def test_the_dense_pair_has_the_parameters_that_a_pencil_gives() -> None:
+    model = GAN(MNIST)
+
+    norms = 2 * 256 + 2 * 512
+    assert count(model.generator) == 100 * 256 + 256 * 512 + 512 * 784 + 784 + norms == 560_400
+    dense = [512 * (784 + 1), 256 * (512 + 1), 256 + 1]
+    assert count(model.discriminator) == sum(dense) == 533_505
+
+
+def test_dcgan_on_64x64_in_colour_is_the_usual_pair() -> None:
+    """The figures of PyTorch's own tutorial, whose layers have no biases either."""
+    model = DCGAN((3, 64, 64))
+
+    growing = [100 * 512 * 16, 512 * 256 * 16, 256 * 128 * 16, 128 * 64 * 16, 64 * 3 * 16]
+    assert count(model.generator) == sum(growing) + 2 * (512 + 256 + 128 + 64) == 3_576_704
+    shrinking = [3 * 64 * 16, 64 * 128 * 16, 128 * 256 * 16, 256 * 512 * 16, 512 * 16]
+    assert count(model.discriminator) == sum(shrinking) + 2 * (128 + 256 + 512) == 2_765_568
+
+
+def test_dcgan_on_mnist_begins_with_seven_by_seven_maps() -> None:
+    model = DCGAN(MNIST, generator_width=32, discriminator_width=16)
+
+    growing = [100 * 64 * 49, 64 * 32 * 16, 32 * 1 * 16]
+    assert count(model.generator) == sum(growing) + 2 * (64 + 32)
+    assert count(model.discriminator) == 16 * 16 + 16 * 32 * 16 + 2 * 32 + 32 * 49
+
+
+def test_a_critic_without_batch_norm_has_biases_instead() -> None:
+    model = DCGAN(MNIST, discriminator_width=16, batch_norm=False)
+
+    assert count(model.discriminator) == 16 * 17 + 32 * (16 * 16 + 1) + 32 * 49 + 1
+    assert not layers(model.discriminator, nn.BatchNorm2d)
+    assert len(layers(model.generator, nn.BatchNorm2d)) == 2
+
+
+def test_weights_begin_as_the_paper_has_them() -> None:
+    model = DCGAN((3, 64, 64))
+
+    for network in (model.generator, model.discriminator):
+        for layer in layers(network, nn.Linear) + layers(network, nn.Conv2d):
+            assert float(layer.weight.mean().detach()) == pytest.approx(0, abs=2e-3)
+            assert float(layer.weight.std().detach()) == pytest.approx(0.02, rel=0.05)
+
+
+MODELS = [
+    (GAN, {"generator_hidden": [8], "discriminator_hidden": [8]}),
+    (DCGAN, {"generator_width": 4, "discriminator_width": 4}),
+]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), MNIST, (3, 32, 32), (3, 64, 64), (2, 24, 40)])
+@pytest.mark.parametrize(("kind", "small"), MODELS)
+@pytest.mark.parametrize("conditional", [False, True])
+def test_noise_becomes_pictures_and_pictures_a_score_each(
+    kind: type[Adversaries], small: dict[str, Any], conditional: bool, shape: tuple[int, int, int]
+) -> None:
+    model = kind(shape, CLASSES, noise_size=7, conditional=conditional, **small)  # type: ignore[call-arg]
+    labels = torch.tensor([0, 9, 3]) if conditional else None
+
+    pictures = model.generator(torch.randn(3, 7), labels)
+
+    assert pictures.shape == (3, *shape)
+    assert float(pictures.detach().abs().max()) <= 1
+    assert model.discriminator(pictures, labels).shape == (3,)
+    assert model.discriminator(pictures, None).shape == (3,)
+
+
+@pytest.mark.parametrize(("kind", "small"), MODELS)
+def test_a_conditional_pair_makes_and_judges_by_class(
+    kind: type[Adversaries], small: dict[str, Any]
+) -> None:
+    model = kind(MNIST, CLASSES, conditional=True, **small).eval()  # type: ignore[call-arg]
+    noise, pictures = torch.randn(1, 100).expand(2, -1), torch.rand(1, *MNIST).expand(2, -1, -1, -1)
+    ones, both = torch.tensor([1, 1]), torch.tensor([1, 7])
+
+    same, other = model.generator(noise, ones), model.generator(noise, both)
+    assert torch.equal(same[0], same[1])
+    assert not torch.equal(other[0], other[1])
+    scores = model.discriminator(pictures, both)
+    assert scores[0] != scores[1]
+    # What a class adds is the product of its vector and the picture's features.
+    features = model.discriminator.features(pictures)
+    added = scores - model.discriminator(pictures, None)
+    torch.testing.assert_close(added, (features * model.discriminator.embedding(both)).sum(1))
+
+
+@pytest.mark.parametrize(("kind", "small"), MODELS)
+def test_spectral_norm_holds_every_layer_of_the_discriminator_at_one(
+    kind: type[Adversaries], small: dict[str, Any]
+) -> None:
+    model = kind(MNIST, CLASSES, conditional=True, spectral_norm=True, **small)  # type: ignore[call-arg]
+    for _ in range(30):  # power iterations
+        model.discriminator(torch.randn(2, *MNIST), torch.tensor([0, 1]))
+    model.eval()
+
+    kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
+    judging = [layer for kind in kinds for layer in layers(model.discriminator, kind)]
+    assert len(judging) == 4 if kind is DCGAN else 3
+    for layer in judging:
+        largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
+        assert float(largest) == pytest.approx(1, abs=0.02)
+    assert not any("original" in name for name, _ in model.generator.named_parameters())
+
+
+def test_dropout_is_the_discriminators() -> None:
+    for model in (GAN(MNIST, dropout=0.3), DCGAN(MNIST, dropout=0.3)):
+        assert [layer.p for layer in layers(model.discriminator, nn.Dropout)] == [0.3, 0.3]
+        assert not layers(model.generator, nn.Dropout)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GAN((13,)), "a GAN reads pictures"),
+        (lambda: DCGAN((13,)), "a DCGAN reads pictures"),
+        (lambda: DCGAN((1, 27, 28)), "27x28 does not allow"),
+        (lambda: DCGAN((1, 6, 6)), "at least 8"),
+        (lambda: GAN(MNIST, noise_size=0), "noise_size"),
+        (lambda: GAN(MNIST, generator_hidden=[0]), "at least one unit"),
+        (lambda: DCGAN(MNIST, generator_width=0), "at least 1"),
+        (lambda: GAN(MNIST, conditional=True), "no classes"),
+    ],
+)
+def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
