@@ -64,8 +64,9 @@ class SampleJudge(Callback):
     ``class_entropy``. When samples come to keep to a few classes, there is a warning.
 
     Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
-    samples to the training picture nearest to each (as one epoch has those, augmentation
-    included), beside that of as many test pictures. Far below it, the network has learnt by heart.
+    samples to the training picture nearest to each, beside ``nearest_to_test_picture``, that of as
+    many test pictures. Far below it, the network has learnt by heart. Training pictures are
+    those of one epoch, augmented where the network has seen them so.
 
     Raises ``ValueError`` where the judge knows other pictures or other classes than the data.
     """
@@ -190,7 +191,7 @@ class SampleJudge(Callback):
             scalars=scalars,
             tables={
                 f"judge_{judge.name}": Table(
-                    ("", "samples", "test_pictures", "training_pictures"),
+                    ("measure", "samples", "test_pictures", "training_pictures"),
                     [("frechet_distance_to_test_pictures", distance, 0.0, floor), *rows],
                 ),
                 f"judge_{judge.name}_classes": Table(
