@@ -75,10 +75,9 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
 
     batching, reading, precision = KINDS[kind]
     beside = ROOT.parent / "shared" / "data"
-    folder = Path(os.environ.get("DLTRAIN_DATA", beside)) / "imdb"
     source = Imdb(
-        root=str(Path("~/.cache/dltrain").expanduser()),
-        path=str(folder) if folder.is_dir() else None,
+        copies=os.environ.get("DLTRAIN_DATA", str(beside)),
+        root="~/.cache/dltrain",
         max_length=max_length,
         batch_size=BATCH,
         validation=0,

@@ -18,13 +18,13 @@ class Imdb(HubText):
     """Film reviews, negative or positive, in the official split.
 
     ``path`` is a local copy as ``datasets`` reads it, or a name on the hub; null: the folder
-    ``imdb`` in ``root`` where there is one, else the hub's. The unlabelled reviews are not used.
+    ``imdb`` in ``copies`` where there is one, else the hub's. The unlabelled reviews are not used.
     """
 
-    def __init__(self, root: str, path: str | None = None, **common: Any) -> None:
-        beside = Path(root).expanduser() / "imdb"
+    def __init__(self, copies: str, path: str | None = None, **common: Any) -> None:
+        beside = Path(copies).expanduser() / "imdb"
         found = path or (str(beside) if beside.is_dir() else NAME)
-        super().__init__(path=found, root=root, **common)
+        super().__init__(path=found, **common)
 
     def corpus(self) -> Corpus:
         """Raises :class:`UserError` with how to do without the hub."""
