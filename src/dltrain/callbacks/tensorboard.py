@@ -25,6 +25,7 @@ NOT_HYPER_PARAMETERS = {
     "data.std",
     "data.augment._target_",
     "data.evaluation_batch_size",
+    "data.evaluation_tokens",
     "trainer._target_",
     "trainer.evaluate_every",
     "trainer.log_every",
