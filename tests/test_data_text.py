@@ -368,7 +368,7 @@ def test_a_faulty_file_is_a_fault_of_the_data(
 
     config = compose(
         *("data=text_csv", "model=lstm", f"data.path={write(ROWS)}", "data.text=reviews"),
-        *("data.label=stars", f"data.root={tmp_path}"),
+        *("data.label=stars", f"data.root={tmp_path}", "callbacks=none"),
     )
     with pytest.raises(ConfigError, match=r"data: .*Did you mean 'review'\?"):
         run.assemble(config)

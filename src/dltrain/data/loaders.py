@@ -78,6 +78,11 @@ class OrderedLoader(Loader):
                 self._generator.manual_seed(self._epoch_seed + number + 1)
             yield self._prepare(gathered, self._generator)
 
+    def plain(self) -> Iterator[Batch]:
+        """Gather and prepare, but let nothing be drawn."""
+        for gathered in self.gather(0):
+            yield self._prepare(gathered, None)
+
     def indices(self, batch: int) -> Tensor:
         """The examples of batch number ``batch``, as positions among this loader's examples."""
         everything = torch.arange(self._count) if self._order is None else self._order
