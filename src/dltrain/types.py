@@ -167,6 +167,10 @@ class Loader(ABC):
     def indices(self, batch: int) -> Tensor:
         """Which examples of the split make up batch number ``batch`` of the current epoch."""
 
+    def plain(self) -> Iterator[Batch]:
+        """The epoch's batches as they are without augmentation."""
+        return self.batches()
+
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()
 

@@ -66,7 +66,7 @@ class SampleJudge(Callback):
     Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
     samples to the training picture nearest to each, beside ``nearest_to_test_picture``, that of as
     many test pictures. Far below it, the network has learnt by heart. Training pictures are
-    those of one epoch, augmented where the network has seen them so.
+    taken without augmentation.
 
     Raises ``ValueError`` where the judge knows other pictures or other classes than the data.
     """
@@ -107,18 +107,18 @@ class SampleJudge(Callback):
 
     def judge(self, trainer: Trainer, split: str) -> Evaluation:
         """Little of the validation split, everything of the test split."""
-        task = trainer.task
+        task, judge, found = trainer.task, self._judge, Evaluation(scalars={})
         if not isinstance(task, Sampler):
-            return Evaluation(scalars={})
-        if split == "test":
-            found = self._memorised(trainer, task) if self.nearest else Evaluation(scalars={})
-            return (
-                found if self._judge is None else found | self._tested(trainer, task, self._judge)
-            )
-        if self._judge is None or not self.training_samples:
-            return Evaluation(scalars={})
-        assert trainer.loaders.validation is not None
-        return self._validated(trainer, task, self._judge, trainer.loaders.validation)
+            return found
+        # Samples are made as ``dltrain sample`` makes them, whatever the run's precision.
+        with torch.autocast(trainer.device.type, enabled=False):
+            if split == "validation" and judge is not None and self.training_samples:
+                found |= self._validated(trainer, task, judge)
+            if split == "test" and self.nearest:
+                found |= self._memorised(trainer, task)
+            if split == "test" and judge is not None:
+                found |= self._tested(trainer, task, judge)
+        return found
 
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
         """Without a validation split, see at each period whether every class is there."""
@@ -139,12 +139,12 @@ class SampleJudge(Callback):
         """Do not tell it twice."""
         self._collapsed = state["collapsed"]
 
-    def _validated(
-        self, trainer: Trainer, task: Sampler, judge: Judge, loader: Loader
-    ) -> Evaluation:
+    def _validated(self, trainer: Trainer, task: Sampler, judge: Judge) -> Evaluation:
         """How many samples are believed, and whether every class is among them."""
         if self._believable is None:
-            self._believable = believable(_look(judge, self._pictures(loader)).probabilities)
+            assert trainer.loaders.validation is not None
+            real = _look(judge, self._pictures(trainer.loaders.validation))
+            self._believable = believable(real.probabilities)
         seen = self._look_on(trainer, task, judge)
         return Evaluation(
             scalars=_coverage(seen, self._believable, judge.name),
@@ -167,7 +167,6 @@ class SampleJudge(Callback):
         asked = torch.arange(self.samples) % len(names) if task.conditional else None
         samples = _look(judge, _made(trainer, task, self.samples, self.seed, asked))
         test = _look(judge, self._pictures(trainer.loaders.test))
-        trainer.loaders.train.set_epoch(0)
         train = _look(judge, self._pictures(trainer.loaders.train))
         distance = frechet_distance(samples.moments, test.moments)
         floor = frechet_distance(train.moments, test.moments)
@@ -206,7 +205,6 @@ class SampleJudge(Callback):
         samples = torch.cat(list(_made(trainer, task, self.nearest, self.seed)))
         test = torch.cat(list(_first(self._pictures(trainer.loaders.test), self.nearest)))
         both = Nearest(torch.cat((samples, test)))
-        trainer.loaders.train.set_epoch(0)
         for pictures in self._pictures(trainer.loaders.train):
             both.add(pictures)
         pairs = (samples[:SHOWN].cpu(), both.found[:SHOWN].cpu())
@@ -219,8 +217,9 @@ class SampleJudge(Callback):
         )
 
     def _pictures(self, loader: Loader) -> Iterator[Tensor]:
-        """A split's pictures, values in 0..1."""
-        for batch in loader:
+        """A split's pictures, values in 0..1, in the order of the first epoch."""
+        loader.set_epoch(0)
+        for batch in loader.plain():
             yield self._scale.restored(batch["input"].float())
 
 
