@@ -14,6 +14,8 @@ import yaml
 from dltrain import run
 from dltrain.build import TARGET, plan
 from dltrain.tasks.adversarial import AdversarialGame
+from dltrain.tasks.reconstruction import Reconstruction
+from dltrain.tasks.variational import Variational
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
 CONFIGS = REPOSITORY / "configs"
@@ -30,12 +32,12 @@ COUNTS = {
     "train": 1,
     "callbacks": 15,
     "data": 20,
-    "experiment": 18,
-    "model": 18,
+    "experiment": 21,
+    "model": 22,
     "optimizer": 9,
     "regularizer": 9,
     "schedule": 6,
-    "task": 7,
+    "task": 9,
     "trainer": 1,
 }
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.
@@ -52,8 +54,10 @@ COMPANY = {
     "regularizer/word_dropout": ["data=adding", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
     "task/adversarial": ["model=gan"],
+    "task/reconstruction": ["model=autoencoder"],
     "task/regression": ["data=line", "model=mlp"],
     "task/text_classification": ["data=toy_reviews", "model=lstm"],
+    "task/variational": ["model=vae"],
 }
 
 
@@ -92,9 +96,10 @@ def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Com
     with torch.inference_mode():
         answers = parts.task.eval().predict({"input": two_inputs(facts)})
 
-    # One score a picture, not an output a class.
-    each = () if isinstance(parts.task, AdversarialGame) else (facts["outputs"],)
-    assert answers.shape == (2, *each)
+    # One score a picture, or the picture itself, not an output a class.
+    shape = facts["input_shape"]
+    each = {AdversarialGame: (), Reconstruction: shape, Variational: shape}
+    assert answers.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
     assert bool(answers.isfinite().all())
 
 

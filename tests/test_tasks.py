@@ -28,6 +28,22 @@ EXAMPLES = {
         ],
         200,
     ),
+    "reconstruction": (
+        [
+            *("model=autoencoder", "model.hidden=[64]", "data=digits", "data.batch_size=16"),
+            *("task.loss=mse", "optimizer.lr=3e-3"),
+        ],
+        200,
+    ),
+    # Of binarised pictures there is always something that nobody can know.
+    "variational": (
+        [
+            *("model=vae", "model.hidden=[64]", "data=digits", "data.batch_size=16"),
+            *("model.decoder=gaussian", "task.binarise=none", "task.importance_samples=0"),
+            "optimizer.lr=3e-3",
+        ],
+        200,
+    ),
     # At the file's own zero weights the perceptron criterion is 0 before anything is learnt.
     "perceptron": (
         ["model=perceptron", "model.init=xavier", "data=digits", "data.batch_size=16"],
@@ -36,7 +52,11 @@ EXAMPLES = {
 }
 LOSS = 0.02
 # Where no loss tells what was learnt, what does: at least so much before, at most after.
-MEASURES = {"adversarial": ("sliced_wasserstein", 0.3, 0.15)}
+MEASURES = {
+    "adversarial": ("sliced_wasserstein", 0.3, 0.15),
+    "reconstruction": ("mse", 0.1, 0.005),
+    "variational": ("reconstruction", 200.0, 0.0),
+}
 
 
 def first_batch(overrides: list[str], compose: Compose) -> tuple[Task, Batch]:
@@ -99,6 +119,8 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
         "regression": (1,),
         "supervised": (1,),
         "adversarial": (),
+        "reconstruction": (1, 8, 8),
+        "variational": (1, 8, 8),
     }
     assert answers.shape[1:] == shape.get(name, (10,))
 

@@ -45,7 +45,7 @@ class Autoencoder(_Autoencoder):
         latent_size: int = 32,
         hidden: Sequence[int] = (512, 256),
         activation: Activation = "relu",
-        init: Init = "kaiming",
+        init: Init = "xavier",
     ) -> None:
         halves = dense_halves("an autoencoder", input_shape, hidden, latent_size, activation)
         super().__init__(*halves, latent_size)

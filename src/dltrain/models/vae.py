@@ -62,7 +62,7 @@ class VAE(_VAE):
         latent_size: int = 40,
         hidden: Sequence[int] = (512, 512),
         activation: Activation = "relu",
-        init: Init = "kaiming",
+        init: Init = "xavier",
         decoder: Decoder = "bernoulli",
         scale: float = 0.25,
         learn_scale: bool = True,

@@ -44,7 +44,7 @@ class CodedSplit:
 
     def add(self, batch: Batch, pictures: Tensor, codes: Tensor) -> None:
         """Look at a batch: its ``pictures`` (n, c, h, w) of 0..1 have these ``codes``."""
-        self._codes.append(codes)
+        self._codes.append(codes.float())
         if self._class_names is not None:
             self._targets.append(batch["target"])
         if self._first is None:
@@ -74,7 +74,7 @@ class CodedSplit:
 
         ``deviations`` are the prior's; the plane is a square where there are any.
         """
-        codes = self.codes().float().cpu()
+        codes = self.codes().cpu()
         limits = codes.quantile(torch.tensor([OUTLIERS, 1 - OUTLIERS]), dim=0)
         if deviations:
             middle, reach = limits.mean(0), (limits[1] - limits[0]).max() / 2
@@ -124,21 +124,10 @@ def rows_of(**versions: Tensor) -> Callable[[], Figure]:
     return partial(_draw_rows, {name: version.cpu() for name, version in versions.items()})
 
 
-def sheet_of(pictures: Tensor, columns: int) -> Callable[[], Figure]:
-    """Draw, later, a sheet of pictures (n, c, h, w)."""
-    return partial(_draw_sheet, pictures.cpu(), columns)
-
-
 def _draw_rows(versions: dict[str, Tensor]) -> Figure:
     from dltrain.figures.sheets import draw_rows
 
     return draw_rows({name: _last(version).numpy() for name, version in versions.items()})
-
-
-def _draw_sheet(pictures: Tensor, columns: int) -> Figure:
-    from dltrain.figures.sheets import draw_sheet
-
-    return draw_sheet(_last(pictures).numpy(), columns)
 
 
 def _draw_ways(starts: Tensor, between: Tensor, ends: Tensor) -> Figure:

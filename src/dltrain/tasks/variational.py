@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.tasks.evidence import Variation, divergence, drawn, importance_weighted
-from dltrain.tasks.latent import SHOWN, CodedSplit, at_rest, between, decoded, rows_of, sheet_of
+from dltrain.tasks.latent import SHOWN, CodedSplit, at_rest, between, decoded, rows_of
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 JUDGES_SEED = 0
 """What is judged is binarised, and its codes are drawn, alike at each evaluation."""
-SHEET, COLUMNS = 100, 10
-"""Samples that are drawn at each evaluation."""
 ACTIVE = 0.01
 """The variance over a split above which a dimension's mean is in use (Burda et al. 2016)."""
 DEVIATIONS = (1.0, 2.0, 3.0)
@@ -157,7 +155,7 @@ class Variational(Task):
     def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """Expected pictures (count, c, h, w) of 0..1 of codes drawn from the prior.
 
-        Raises ValueError for ``labels``: classes play no part.
+        Raises ValueError for ``labels``.
         """
         if labels is not None:
             raise ValueError("this model makes pictures of no class in particular: no labels")
@@ -213,7 +211,6 @@ class Variational(Task):
     ) -> dict[str, Callable[[], Figure]]:
         figures = {
             "reconstructions": rows_of(**shown),
-            "samples": sheet_of(self.sample(SHEET, JUDGES_SEED), COLUMNS),
             "interpolation": split.ways(self._decode),
         }
         if self.model.latent_size == 2:

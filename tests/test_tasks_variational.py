@@ -1,0 +1,370 @@
+"""The evidence lower bound: its terms by hand, its tightness where all is known, its samples."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from dltrain import run
+from dltrain.figures.canvas import render
+from dltrain.models.autoencoder import Autoencoder
+from dltrain.models.likelihoods import Gaussian
+from dltrain.models.vae import VAE
+from dltrain.tasks.evidence import divergence, importance_weighted
+from dltrain.tasks.latent import between
+from dltrain.tasks.variational import Variational
+from dltrain.types import Batch, Sampler
+from tests.conftest import Compose, Train
+from tests.test_resume import assert_same
+
+PNG = b"\x89PNG\r\n\x1a\n"
+SHAPE = (1, 2, 3)
+
+
+class LinearGaussian(nn.Module):
+    """x = W z + b + noise of deviation s, with z from the standard normal: all is known.
+
+    The columns of W are orthogonal, so that the posterior is a diagonal Gaussian; ``off`` moves
+    its mean away from the true one, and ``wide`` multiplies its deviation.
+    """
+
+    def __init__(self, scale: float = 0.5, off: float = 0.0, wide: float = 1.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        axes, _ = torch.linalg.qr(torch.randn(6, 2, generator=generator))
+        self.register_buffer("weight", axes * torch.tensor([1.5, 0.7]))
+        self.register_buffer("shift", torch.randn(6, generator=generator))
+        self.latent_size = 2
+        self.likelihood = Gaussian(scale, learnt=False)
+        self.scale, self.off, self.wide = scale, off, wide
+
+    def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        precision = 1 + self.weight.square().sum(0) / self.scale**2
+        explained = (pictures.flatten(1) - self.shift) @ self.weight / self.scale**2
+        mean = explained / precision + self.off
+        return mean, (self.wide**2 / precision).log().expand_as(mean)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return (codes @ self.weight.T + self.shift).unflatten(1, SHAPE)
+
+    def evidence(self, pictures: Tensor) -> Tensor:
+        covariance = self.weight @ self.weight.T + self.scale**2 * torch.eye(6)
+        return MultivariateNormal(self.shift, covariance).log_prob(pictures.flatten(1))
+
+
+def pictures(count: int = 7) -> Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def estimate(model: Any, samples: int, seed: int = 0, **settings: Any) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    x = pictures()
+    return importance_weighted(model, x, x, samples, generator, **settings)
+
+
+@pytest.mark.parametrize("samples", [1, 7])
+@pytest.mark.parametrize("most_numbers", [1, 20, 100, 10_000])
+def test_with_the_true_posterior_every_estimate_is_the_evidence(
+    samples: int, most_numbers: int
+) -> None:
+    model = LinearGaussian()
+
+    found = estimate(model, samples, most_numbers=most_numbers)
+
+    torch.testing.assert_close(found, model.evidence(pictures()), atol=1e-4, rtol=1e-5)
+
+
+def test_with_another_posterior_more_samples_come_closer_from_below() -> None:
+    model = LinearGaussian(off=0.4, wide=1.3)
+    evidence = model.evidence(pictures())
+
+    gaps = [
+        torch.stack([evidence - estimate(model, k, seed) for seed in range(40)]).mean().item()
+        for k in (1, 10, 1000)
+    ]
+
+    assert gaps[0] > 2 * gaps[1] > 0
+    assert gaps[1] > 10 * abs(gaps[2])
+    assert abs(gaps[2]) < 0.01
+    # That of one sample is the divergence of the posterior from the true one.
+    precision = 1 + model.weight.square().sum(0) / model.scale**2
+    known = 0.5 * (1.3**2 - 1 - math.log(1.3**2) + 0.4**2 * precision).sum().item()
+    assert gaps[0] == pytest.approx(known, rel=0.15)
+
+
+def test_the_estimate_of_a_task_is_that_of_its_test_split_alone() -> None:
+    model = LinearGaussian(scale=0.8, off=0.2)
+    x = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(2))
+    task = Variational(model, binarise="none", importance_samples=2000).eval()
+    batches = [{"input": x[:4]}, {"input": x[4:]}]
+
+    with torch.inference_mode():
+        validation, test = task.evaluate(batches).scalars, task.evaluate_test(batches).scalars
+        without = Variational(model, binarise="none", importance_samples=0).eval()
+        assert without.evaluate_test(batches).scalars == validation
+
+    evidence = model.evidence(x).mean().item()
+    assert {**validation, "nll": test["nll"]} == test
+    assert test["nll"] == pytest.approx(-evidence, abs=0.02)
+
+
+def test_the_divergence_is_that_of_torchs_distributions() -> None:
+    mean, log_variance = torch.randn(5, 3), torch.randn(5, 3)
+    normal = torch.distributions.Normal
+    known = torch.distributions.kl_divergence(
+        normal(mean, (log_variance / 2).exp()), normal(torch.zeros(()), torch.ones(()))
+    )
+
+    torch.testing.assert_close(divergence(mean, log_variance), known)
+
+
+class Known(nn.Module):
+    """A network whose posterior is what it is told, and that notes what it reads."""
+
+    def __init__(self, mean: list[float], log_variance: list[float]) -> None:
+        super().__init__()
+        self.mean, self.log_variance = (nn.Parameter(torch.tensor(v)) for v in (mean, log_variance))
+        self.latent_size = len(mean)
+        self.likelihood = Gaussian(1.0, learnt=False)
+        self.read: list[Tensor] = []
+
+    def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        self.read.append(pictures)
+        many = torch.ones(len(pictures), 1)
+        return many * self.mean, many * self.log_variance
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return 0 * codes.sum(1)[:, None, None, None].expand(-1, *SHAPE)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.decode(self.posterior(pictures)[0])
+
+
+def step(task: Variational, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss that a training step minimises, and what the step tells."""
+    asked: list[Tensor] = []
+    metrics = task.train_step(batch, lambda loss, name="model": asked.append(loss))
+    return asked[0], metrics
+
+
+@pytest.mark.parametrize(("beta", "free_bits"), [(1.0, 0.0), (4.0, 0.0), (0.0, 0.0), (2.0, 0.3)])
+def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bits: float) -> None:
+    # Of dimensions: 0.5 * 1**2 nats, 0.5 * 0.2**2, and nothing.
+    model = Known([1.0, 0.2, 0.0], [0.0, 0.0, 0.0])
+    x = torch.rand(4, *SHAPE)
+    task = Variational(model, beta, free_bits, binarise="none")
+
+    loss, metrics = step(task, {"input": x})
+    loss.backward()
+    with torch.inference_mode():
+        scalars = task.eval().evaluate([{"input": x[:1]}, {"input": x[1:]}]).scalars
+
+    reconstruction = (x.square() / 2 + math.log(2 * math.pi) / 2).sum((1, 2, 3)).mean().item()
+    costs = max(0.5, free_bits) + max(0.02, free_bits) + max(0.0, free_bits)
+    expected = {"loss": reconstruction + beta * costs, "reconstruction": reconstruction, "kl": 0.52}
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(expected)
+    assert loss.item() == pytest.approx(expected["loss"])
+    assert scalars.pop("active_units") == 0
+    assert scalars == pytest.approx({**expected, "elbo": -reconstruction - 0.52})
+    # What is free is not pressed any lower.
+    second = 0.0 if free_bits else 0.2
+    assert model.mean.grad is not None
+    torch.testing.assert_close(model.mean.grad, beta * torch.tensor([1.0, second, 0.0]))
+
+
+def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> None:
+    model = Known([0.0], [0.0])
+    x = torch.full((500, *SHAPE), 0.3)
+    task = Variational(model, mean=[0.5], std=[0.25], importance_samples=3)
+    batch = {"input": (x - 0.5) / 0.25}
+
+    def drawn(read: Tensor) -> Tensor:
+        return read * 0.25 + 0.5
+
+    torch.manual_seed(5)
+    step(task, batch), step(task, batch)
+    torch.manual_seed(5)
+    step(task, batch)
+    first, second, again = map(drawn, model.read)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    assert first.mean().item() == pytest.approx(0.3, abs=0.03)
+
+    model.read.clear()
+    state = torch.get_rng_state()
+    halves = [{"input": batch["input"][part]} for part in (slice(77), slice(77, None))]
+    with torch.inference_mode():
+        task.eval().evaluate([batch])
+        task.evaluate_test(halves)
+    whole, *parts = map(drawn, model.read)
+    assert torch.equal(whole, torch.cat(parts[:2])), "whatever the size of batches"
+    assert torch.equal(whole, torch.cat(parts[2:])), "the estimate is of the same pictures"
+    assert set(whole.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_grey_pictures_stay_grey_where_that_is_asked() -> None:
+    model = Known([0.0], [0.0])
+    x = torch.rand(3, *SHAPE)
+    task = Variational(model, binarise="none")
+
+    step(task, {"input": x})
+    with torch.inference_mode():
+        task.eval().evaluate([{"input": x}])
+
+    assert len(model.read) == 2
+    for read in model.read:
+        torch.testing.assert_close(read, x)
+
+
+def vae(latent_size: int = 2, **settings: Any) -> Variational:
+    torch.manual_seed(0)
+    model = VAE((1, 8, 8), latent_size=latent_size, hidden=[16])
+    names = ["zero", "one"]
+    return Variational(model, mean=[0.3], std=[0.4], class_names=names, **settings)
+
+
+def test_samples_are_the_seeds_and_leave_the_run_alone() -> None:
+    task: Any = vae().train()
+    state = torch.get_rng_state()
+
+    some, again, others = task.sample(5, 7), task.sample(5, 7), task.sample(5, 8)
+
+    assert isinstance(task, Sampler)
+    assert task.training
+    assert torch.equal(state, torch.get_rng_state())
+    assert some.shape == (5, 1, 8, 8)
+    assert not some.requires_grad
+    assert bool(((some >= 0) & (some <= 1)).all())
+    assert torch.equal(some, again)
+    assert not torch.equal(some, others)
+    assert task.sample(1203, 0).shape == (1203, 1, 8, 8)
+    with pytest.raises(ValueError, match="no labels"):
+        task.sample(2, 0, labels=torch.tensor([0, 1]))
+
+
+def test_samples_are_clamped_to_what_a_picture_may_be() -> None:
+    model = VAE((1, 8, 8), latent_size=2, hidden=[16], decoder="gaussian", init="normal")
+    nn.init.constant_(model.decoder[-2].bias, 7.0)
+
+    assert torch.equal(Variational(model, binarise="none").sample(3, 0), torch.ones(3, 1, 8, 8))
+
+
+@pytest.mark.parametrize("latent_size", [1, 2, 30])
+def test_a_way_leads_from_one_sample_to_another(latent_size: int) -> None:
+    task = vae(latent_size).eval()
+
+    ways = task.interpolate(rows=3, steps=5, seed=4).unflatten(0, (3, 5))
+    samples = task.sample(6, 4)
+
+    torch.testing.assert_close(ways[:, 0], samples[:3])
+    torch.testing.assert_close(ways[:, -1], samples[3:])
+    assert bool(ways.isfinite().all())
+    assert not torch.equal(ways[:, 1], ways[:, 2])
+
+
+def test_a_way_keeps_the_length_of_what_it_joins() -> None:
+    starts, ends = torch.randn(4, 100), torch.randn(4, 100)
+    starts, ends = (10 * x / x.norm(dim=1, keepdim=True) for x in (starts, ends))
+
+    ways = between(starts, ends, 9)
+
+    torch.testing.assert_close(ways.norm(dim=2), torch.full((4, 9), 10.0))
+    opposite = between(torch.ones(1, 3), -torch.ones(1, 3), 3)
+    torch.testing.assert_close(opposite[0, 1], torch.zeros(3), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("latent_size", [2, 3])
+def test_what_is_shown_is_drawn(latent_size: int) -> None:
+    batches = [
+        {"input": torch.randn(count, 1, 8, 8), "target": torch.arange(count) % 2}
+        for count in (5, 2)
+    ]
+    with torch.inference_mode():
+        evaluation = vae(latent_size).eval().evaluate(batches)
+
+    plane = {"latent_plane"} if latent_size == 2 else set()
+    always = {"reconstructions", "interpolation", "latent_use"}
+    assert set(evaluation.figures) == always | plane
+    for draw in evaluation.figures.values():
+        assert render(draw).startswith(PNG)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"beta": -1.0}, "beta, free_bits and importance_samples are not negative"),
+        ({"free_bits": -0.1}, "not negative"),
+        ({"importance_samples": -1}, "not negative"),
+        ({"model": Autoencoder(SHAPE)}, r"Autoencoder has no distribution.*model=vae"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Variational(**{"model": Known([0.0], [0.0]), **settings})
+
+
+SHORT = ("data=digits", "data.limit=300", "trainer.epochs=3", "trainer.evaluate_every=1")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["model=vae", "trainer.precision=bfloat16"],
+        ["model=conv_vae", "model.decoder=gaussian", "task.binarise=none", "trainer.accumulate=2"],
+    ],
+    ids=["dense, in bfloat16", "convolutional, grey, accumulating"],
+)
+def test_a_run_raises_the_bound_and_tells_its_estimate_at_the_end(
+    settings: list[str], train: Train
+) -> None:
+    trained = train(*settings, *SHORT, "task.importance_samples=20")
+
+    validation, test = trained.summary["validation"], trained.summary["test"]
+    assert "nll" not in validation
+    assert test["elbo"] < -test["nll"]
+    assert test["elbo"] == pytest.approx(-test["reconstruction"] - test["kl"])
+    rows = [line.split(",") for line in (trained.folder / "metrics.csv").read_text().splitlines()]
+    elbos = [float(row[4]) for row in rows if row[2:4] == ["validation", "elbo"]]
+    assert elbos[0] < elbos[-1]
+    if "gaussian" in "".join(settings):
+        learned: Any = run.load(trained.folder)
+        assert learned.model.likelihood.log_scale.exp().item() != pytest.approx(0.25)
+
+
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("model=vae", "model.hidden=[16]", "callbacks=none", "device=cpu", *SHORT)
+    run.train(compose(*settings, f"output_dir={tmp_path / 'whole'}"))
+    whole_step, done = Variational.train_step, 0
+
+    def train_step(self: Variational, *arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return whole_step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Variational, "train_step", train_step)
+        cut = run.train(compose(*settings, f"output_dir={tmp_path / 'cut'}"))
+    run.resume("latest", tmp_path / "cut")
+
+    assert (cut["status"], cut["steps"]) == ("interrupted", 11)
+    ends = [(tmp_path / name / "latest").resolve() for name in ("whole", "cut")]
+    assert (
+        ends[0].joinpath("metrics.csv").read_bytes() == ends[1].joinpath("metrics.csv").read_bytes()
+    )
+    states = [torch.load(end / "checkpoints" / "last.pt", weights_only=True) for end in ends]
+    for part in ("task", "optimize", "random", "history", "results"):
+        assert_same(states[0][part], states[1][part], part)
