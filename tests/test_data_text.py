@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -292,6 +294,25 @@ def test_ids_are_made_once_for_all_that_shapes_them(
     assert reads(path) == 1
     os.utime(path, ns=(1, 1))
     assert reads(path) == 1
+
+
+def test_runs_that_start_together_make_the_ids_once(
+    write: Write, texts: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(ROWS)
+    reads: list[Path] = []
+    original = TextCsv.corpus
+
+    def corpus(self: TextCsv) -> Any:
+        reads.append(self.path)
+        time.sleep(0.2)
+        return original(self)
+
+    monkeypatch.setattr(TextCsv, "corpus", corpus)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(texts, [path, path]))
+    assert len(reads) == 1
+    assert found[0].facts == found[1].facts
 
 
 def test_what_was_kept_is_what_was_made(
