@@ -11,6 +11,8 @@ from torch import nn
 from dltrain.models.adversaries import Adversaries
 from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
+from dltrain.summary import summarise
+from dltrain.tasks.adversarial import AdversarialGame
 from tests.test_models import count, layers
 
 MNIST = (1, 28, 28)
@@ -107,14 +109,15 @@ def test_a_conditional_pair_makes_and_judges_by_class(
 def test_spectral_norm_holds_every_layer_of_the_discriminator_at_one(
     kind: type[Adversaries], small: dict[str, Any]
 ) -> None:
+    torch.manual_seed(0)
     model = kind(MNIST, CLASSES, conditional=True, spectral_norm=True, **small)  # type: ignore[call-arg]
-    for _ in range(30):  # power iterations
+    for _ in range(100):  # power iterations
         model.discriminator(torch.randn(2, *MNIST), torch.tensor([0, 1]))
     model.eval()
 
     kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
     judging = [layer for kind in kinds for layer in layers(model.discriminator, kind)]
-    assert len(judging) == 4 if kind is DCGAN else 3
+    assert len(judging) == (4 if kind is DCGAN else 3)
     for layer in judging:
         largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
         assert float(largest) == pytest.approx(1, abs=0.02)
@@ -143,3 +146,15 @@ def test_dropout_is_the_discriminators() -> None:
 def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_layer_under_spectral_norm_is_still_one_row_of_the_summary() -> None:
+    plain, normed = (
+        summarise(
+            AdversarialGame(GAN(MNIST, spectral_norm=normed)), {"input": torch.rand(1, *MNIST)}
+        )
+        for normed in (False, True)
+    )
+
+    assert [row[1:] for row in normed.rows] == [row[1:] for row in plain.rows]
+    assert [row[2] for row in plain.rows if row[2]] == [401_920, 131_328, 257, 1_093_905]

@@ -25,7 +25,6 @@ from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.folder import RunFolder
-from dltrain.nearest import did_you_mean
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
 from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task
@@ -220,17 +219,9 @@ def _optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[
 
 def _group_faults(named: Iterable[str], groups: Iterable[str]) -> list[Fault]:
     """A fault for each of ``named`` that is none of the task's ``groups`` of parameters."""
-    there_are = list(groups)
-    return [
-        Fault(
-            f"optimizer.{name}",
-            "this task has no such group of parameters.",
-            did_you_mean(f"optimizer.{name}", [f"optimizer.{group}" for group in there_are])
-            or f"There {'is' if len(there_are) == 1 else 'are'} {', '.join(there_are)}.",
-        )
-        for name in named
-        if name not in there_are
-    ]
+    has = list(groups)
+    problem, hint = "this task has no such group of parameters.", f"It has {', '.join(has)}."
+    return [Fault(f"optimizer.{name}", problem, hint) for name in named if name not in has]
 
 
 def _optimization(config: Config, parts: Parts, loaders: Loaders) -> tuple[Optimize, Schedule]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.types import Batch, Table, Task
@@ -18,7 +19,7 @@ def summarise(task: Task, batch: Batch) -> Table:
     convolutions; element-wise work is left out, as is usual. The last row is the sum.
     """
     example = {name: column[:1] for name, column in batch.items()}
-    leaves = {name: m for name, m in task.named_modules() if not any(True for _ in m.children())}
+    leaves = {name: module for name, module in task.named_modules() if _is_layer(name, module)}
     counter = FlopCounterMode(display=False)
     shapes: dict[str, str] = {}
     operations: dict[str, int] = dict.fromkeys(leaves, 0)
@@ -61,6 +62,13 @@ def summarise(task: Task, batch: Batch) -> Table:
         )
     )
     return Table(("layer", "output", "parameters", "multiply-adds"), rows)
+
+
+def _is_layer(name: str, module: nn.Module) -> bool:
+    """Whether nothing is inside but what shapes its own weights, such as spectral norm."""
+    if is_parametrized(module):
+        return True
+    return ".parametrizations." not in name and not any(True for _ in module.children())
 
 
 def _of_recurrence(layer: nn.RNNBase, inputs: Tensor) -> int:

@@ -98,7 +98,7 @@ def gradients(trainer: Trainer, batch: Batch) -> Mapping[str, Tensor]:
     """The gradient of a training step's loss by each parameter's name.
 
     The step is the task's own, with all that it draws, and leaves no trace: gradients that are
-    still being accumulated, buffers and random generators are as before.
+    still being accumulated, the task's state and random generators are as before.
     """
     task = trainer.task
     names: dict[nn.Parameter, str] = {p: name for name, p in task.named_parameters()}
@@ -112,10 +112,9 @@ def gradients(trainer: Trainer, batch: Batch) -> Mapping[str, Tensor]:
                 found[names[parameter]] = slope
 
     random = checkpoint.random_state(trainer.device)
-    buffers = [buffer.clone() for buffer in task.buffers()]
+    state = {name: value.clone() for name, value in task.state_dict().items()}
     task.train_step(batch, look)
-    for buffer, before in zip(task.buffers(), buffers, strict=True):
-        buffer.copy_(before)
+    task.load_state_dict(state)
     checkpoint.set_random_state(random, trainer.device)
     return found
 

@@ -77,7 +77,7 @@ def gradient_penalty(
     other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by the discriminator's weights.
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
-    between = torch.lerp(made, real, share).requires_grad_()
+    between = torch.lerp(made.float(), real, share).requires_grad_()
     scores = discriminator(between, labels)
     # The backward pass already knows the dtypes that the forward pass chose.
     with torch.autocast(real.device.type, enabled=False):
