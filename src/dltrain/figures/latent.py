@@ -59,6 +59,7 @@ def draw_latent_plane(
     right.set_title("What is decoded from each place", fontsize=11)
     right.set(xlim=_edges(plane)[:2], ylim=_edges(plane)[2:])
     for axes in (left, right):
+        axes.set_box_aspect(1)
         axes.set_xlabel("first latent dimension")
     left.set_ylabel("second latent dimension")
     return figure
@@ -81,6 +82,7 @@ def draw_latent_use(divergences: NDArray[Any], active: int) -> Figure:
     total = float(order.sum())
     axes.set_title(f"{active} of {len(order)} dimensions in use, {total:.1f} nats", fontsize=11)
     light_frame(axes)
+    axes.set_axisbelow(True)
     return figure
 
 
