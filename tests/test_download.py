@@ -28,7 +28,7 @@ from tests.conftest import Compose
 
 CPU = torch.device("cpu")
 CONTENT = random.Random(0).randbytes(400_000)
-PACKED = gzip.compress(CONTENT)
+PACKED = gzip.compress(CONTENT, mtime=0)
 OTHERWISE = "Or do without: data=digits."
 
 
@@ -130,7 +130,7 @@ def test_the_next_mirror_is_asked_where_one_has_no_such_file(
     ("body", "cut_short_at", "reason"),
     [
         (None, None, "Not Found"),
-        (gzip.compress(CONTENT[:-1]), None, "checksum"),
+        (gzip.compress(CONTENT[:-1], mtime=0), None, "checksum"),
         (PACKED[:-100], None, "end-of-stream"),
         (PACKED, len(PACKED) // 2, ""),
         (PACKED[:50] + b"\0" * 50 + PACKED[100:], None, ""),
@@ -262,7 +262,7 @@ TINY = {
 def tiny(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server of a very small MNIST."""
     for name, content in TINY.items():
-        server.bodies[f"{name}.gz"] = gzip.compress(content)
+        server.bodies[f"{name}.gz"] = gzip.compress(content, mtime=0)
         monkeypatch.setitem(mnist.FILES, name, hashlib.sha256(content).hexdigest())
     return server
 
@@ -285,7 +285,7 @@ def test_mnist_finds_files_where_others_put_them(
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     for name, content in TINY.items():
         path = tmp_path / folder / (f"{name}.gz" if packed else name)
-        path.write_bytes(gzip.compress(content) if packed else content)
+        path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
     loaders = mnist.Mnist(str(tmp_path), mirrors=[tiny.url("")], validation=0).loaders(CPU, 0)
 
@@ -318,9 +318,9 @@ def test_a_run_without_its_data_ends_in_one_message_and_leaves_no_run(
         ("images", b"PK" + images(3)[2:], "not an IDX file"),
         ("images", labels(3) + bytes(16), "1 dimensions where 3 belong"),
         ("images", images(3, side=32), "(32, 32) where (28, 28) belong"),
-        ("images.gz", gzip.compress(images(3))[:-10], "not a whole gzip file"),
+        ("images.gz", gzip.compress(images(3), mtime=0)[:-10], "not a whole gzip file"),
         ("images.gz", images(3), "not a whole gzip file"),
-        ("images.gz", gzip.compress(images(3))[:30] + bytes(30), "not a whole gzip file"),
+        ("images.gz", gzip.compress(images(3), mtime=0)[:30] + bytes(30), "not a whole gzip file"),
     ],
 )
 def test_a_damaged_file_is_named_with_what_is_wrong(
