@@ -16,8 +16,6 @@ from dltrain import run
 from dltrain.callbacks.samples import Samples
 from dltrain.figures.samples import (
     animate_samples,
-    draw_interpolation,
-    draw_samples,
     sheet,
     single,
     to_bytes,
@@ -177,12 +175,3 @@ def test_a_moving_sheet_shows_each_frame_below_its_line() -> None:
     height, width = shown[0].shape
     assert [frame[height // 3, width // 4] for frame in shown] == [0, 200]
     assert not np.array_equal(shown[0][:20], shown[1][:20])
-
-
-def test_figures_of_samples_and_of_ways_between_them() -> None:
-    pictures = np.random.default_rng(0).random((6, 1, 8, 8))
-    for figure in (draw_samples(pictures, "Samples"), draw_interpolation(pictures, rows=2)):
-        (axes,) = figure.axes
-        (image,) = axes.images
-        assert image.get_array().shape[2] == 3
-    assert draw_interpolation(pictures, rows=2).axes[0].images[0].get_array().shape[1] > 2 * 56

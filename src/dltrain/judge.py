@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,14 @@ class Opinion(NamedTuple):
 
     features: Tensor
     """(n, features)"""
+    probabilities: Tensor
+    """(n, classes)"""
+
+
+class Seen(NamedTuple):
+    """What a judge saw in many pictures."""
+
+    moments: Moments
     probabilities: Tensor
     """(n, classes)"""
 
@@ -82,6 +90,15 @@ class Judge:
         with torch.inference_mode(), torch.autocast(pictures.device.type, enabled=False):
             logits = self.task.predict({"input": inputs})
         return Opinion(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
+
+    def look(self, parts: Iterable[Tensor]) -> Seen:
+        """Look at part after part."""
+        moments, probabilities = Moments(), []
+        for part in parts:
+            opinion = self(part)
+            moments.add(opinion.features)
+            probabilities.append(opinion.probabilities)
+        return Seen(moments, torch.cat(probabilities))
 
     def _keep_features(self, layer: nn.Module, inputs: Any) -> None:
         self._features = inputs[0]

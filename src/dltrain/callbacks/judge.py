@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ from torch import Tensor
 from dltrain.callbacks.console import Console
 from dltrain.judge import (
     Judge,
-    Moments,
     Nearest,
     Scale,
+    Seen,
     believable,
     class_shares,
     classifier_score,
@@ -32,23 +32,6 @@ UNEVEN = 0.5
 SHOWN = 20
 """Samples that are drawn beside the training pictures nearest to them."""
 MOST_NAMED = 10
-
-
-class _Seen(NamedTuple):
-    """Many pictures as the judge saw them."""
-
-    moments: Moments
-    probabilities: Tensor
-    """Of shape (n, classes)."""
-
-    @property
-    def row(self) -> tuple[float, float, float]:
-        """What can be said of them without others to compare with."""
-        return (
-            believable(self.probabilities),
-            classifier_score(self.probabilities),
-            evenness(class_shares(self.probabilities)),
-        )
 
 
 class SampleJudge(Callback):
@@ -143,7 +126,7 @@ class SampleJudge(Callback):
         """How many samples are believed, and whether every class is among them."""
         if self._believable is None:
             assert trainer.loaders.validation is not None
-            real = _look(judge, self._pictures(trainer.loaders.validation))
+            real = judge.look(self._pictures(trainer.loaders.validation))
             self._believable = believable(real.probabilities)
         seen = self._look_on(trainer, task, judge)
         return Evaluation(
@@ -151,11 +134,11 @@ class SampleJudge(Callback):
             warnings=self._news(seen, judge),
         )
 
-    def _look_on(self, trainer: Trainer, task: Sampler, judge: Judge) -> _Seen:
+    def _look_on(self, trainer: Trainer, task: Sampler, judge: Judge) -> Seen:
         """The few samples of an evaluation in training."""
-        return _look(judge, _made(trainer, task, self.training_samples, self.seed))
+        return judge.look(_made(trainer, task, self.training_samples, self.seed))
 
-    def _news(self, seen: _Seen, judge: Judge) -> list[str]:
+    def _news(self, seen: Seen, judge: Judge) -> list[str]:
         """A warning, where classes are missing that were not the last time."""
         warning = _missing(class_shares(seen.probabilities), judge.class_names)
         new, self._collapsed = not self._collapsed, bool(warning)
@@ -165,9 +148,9 @@ class SampleJudge(Callback):
         """Samples and training pictures, each beside the test pictures."""
         names = judge.class_names
         asked = torch.arange(self.samples) % len(names) if task.conditional else None
-        samples = _look(judge, _made(trainer, task, self.samples, self.seed, asked))
-        test = _look(judge, self._pictures(trainer.loaders.test))
-        train = _look(judge, self._pictures(trainer.loaders.train))
+        samples = judge.look(_made(trainer, task, self.samples, self.seed, asked))
+        test = judge.look(self._pictures(trainer.loaders.test))
+        train = judge.look(self._pictures(trainer.loaders.train))
         distance = frechet_distance(samples.moments, test.moments)
         floor = frechet_distance(train.moments, test.moments)
         real, shares = class_shares(test.probabilities), class_shares(samples.probabilities)
@@ -184,7 +167,7 @@ class SampleJudge(Callback):
             columns.append([float(right[asked == k].double().mean()) for k in range(len(names))])
         titles = ("class", "share_of_samples", "share_of_test_pictures", "label_agreement")
         measures = ("believable", "classifier_score", "class_entropy")
-        rows = zip(measures, samples.row, test.row, train.row, strict=True)
+        rows = zip(measures, *map(_measured, (samples, test, train)), strict=True)
         warning = _missing(shares, names)
         return Evaluation(
             scalars=scalars,
@@ -232,16 +215,6 @@ def _compare(judge: Judge, input_shape: Sequence[int], class_names: Sequence[str
         raise ValueError(f"run: that judge knows the classes {theirs}, …; these are {ours}, …")
 
 
-def _look(judge: Judge, pictures: Iterable[Tensor]) -> _Seen:
-    """Show the judge part after part."""
-    moments, probabilities = Moments(), []
-    for part in pictures:
-        opinion = judge(part)
-        moments.add(opinion.features)
-        probabilities.append(opinion.probabilities)
-    return _Seen(moments, torch.cat(probabilities))
-
-
 def _made(
     trainer: Trainer, task: Sampler, count: int, seed: int, labels: Tensor | None = None
 ) -> Iterator[Tensor]:
@@ -259,7 +232,16 @@ def _first(parts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
             return
 
 
-def _coverage(seen: _Seen, real: float, name: str) -> dict[str, float]:
+def _measured(seen: Seen) -> tuple[float, float, float]:
+    """What can be said of pictures without others to compare with."""
+    return (
+        believable(seen.probabilities),
+        classifier_score(seen.probabilities),
+        evenness(class_shares(seen.probabilities)),
+    )
+
+
+def _coverage(seen: Seen, real: float, name: str) -> dict[str, float]:
     """``real`` is the share of real pictures that the judge believes."""
     shares = class_shares(seen.probabilities)
     return {

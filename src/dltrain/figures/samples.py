@@ -1,4 +1,4 @@
-"""Pictures that a network makes: as figures, as files, and how they come to be.
+"""Pictures that a network makes, as files: one, many, and how they come to be.
 
 Bytes are pictures (n, height, width, channels) of 0..255, which is what files and checkpoints hold.
 """
@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dltrain.figures.moving import gif
-from dltrain.figures.sheets import draw_sheet, mosaic
+from dltrain.figures.sheets import mosaic
 
 MOST_CLASSES = 20
 """Beyond that, a column for each class makes a sheet too wide."""
@@ -24,18 +23,6 @@ HEAD = 24
 """Pixels for a line above a frame."""
 
 Bytes = NDArray[np.uint8]
-
-
-def draw_samples(pictures: ArrayLike, title: str = "", columns: int | None = None) -> Figure:
-    """Pictures (n, channels, height, width) in 0..1, row by row; a square where not told."""
-    shown = to_bytes(pictures)
-    return draw_sheet(shown / 255, columns or _square(shown), title)
-
-
-def draw_interpolation(pictures: ArrayLike, rows: int) -> Figure:
-    """Pictures (n, channels, height, width) in 0..1, in ``rows`` of as many steps each."""
-    shown = to_bytes(pictures)
-    return draw_sheet(shown / 255, len(shown) // rows, "Each row: between two latent points")
 
 
 def to_bytes(pictures: ArrayLike) -> Bytes:
