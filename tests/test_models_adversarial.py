@@ -54,6 +54,18 @@ def test_a_critic_without_batch_norm_has_biases_instead() -> None:
     assert len(layers(model.generator, nn.BatchNorm2d)) == 2
 
 
+def test_the_discriminator_judges_a_batch_alike_in_training_and_after() -> None:
+    """Its norm goes by the batch: real and made pictures have statistics of their own."""
+    model = DCGAN(MNIST)
+    pictures = torch.rand(16, *MNIST)
+    for _ in range(3):
+        model.discriminator(torch.zeros(16, *MNIST))
+
+    trained = model.discriminator(pictures)
+
+    torch.testing.assert_close(model.eval().discriminator(pictures), trained)
+
+
 def test_weights_begin_as_the_paper_has_them() -> None:
     model = DCGAN((3, 64, 64))
 

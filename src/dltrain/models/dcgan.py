@@ -22,11 +22,11 @@ class DCGAN(Adversaries):
 
     The discriminator halves the picture as long as its sides are even and stay at least 4, with
     ``discriminator_width`` maps at first and twice as many each time (28x28: 14 and 7; 64x64: 32 to
-    4). A layer is convolution, batch norm (not in the first), leaky ReLU, ``dropout``. The
-    generator begins with a dense layer and does the same in reverse, ``generator_width`` maps
-    before the last layer: batch norm and ReLU, tanh in the end. Weights are drawn as in section 4
-    of the paper. On 64x64 in three colours, width 64, that is the usual pair of 3,576,704 and
-    2,765,568 parameters.
+    4). A layer is convolution, batch norm (not in the first; it goes by the statistics of the batch
+    in eval mode too), leaky ReLU, ``dropout``. The generator begins with a dense layer and does the
+    same in reverse, ``generator_width`` maps before the last layer: batch norm and ReLU, tanh in
+    the end. Weights are drawn as in section 4 of the paper. On 64x64 in three colours, width 64,
+    that is the usual pair of 3,576,704 and 2,765,568 parameters.
 
     Without ``batch_norm`` the discriminator has none, as a gradient penalty asks for; its layers
     then have biases, and torch's own initial weights. ``conditional`` and ``spectral_norm`` are as
@@ -107,7 +107,8 @@ def _shrinking(maps: Sequence[int], batch_norm: bool, dropout: float) -> nn.Sequ
     for number, (before, after) in enumerate(pairwise(maps)):
         layers.append(nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=not batch_norm))
         if batch_norm and number:
-            layers.append(nn.BatchNorm2d(after))
+            # Real and made pictures have statistics of their own: an average would fit neither.
+            layers.append(nn.BatchNorm2d(after, track_running_stats=False))
         layers.append(nn.LeakyReLU(SLOPE))
         if dropout:
             layers.append(nn.Dropout(dropout))
