@@ -16,7 +16,7 @@ from torch.distributions import MultivariateNormal
 from dltrain import run
 from dltrain.figures.canvas import render
 from dltrain.models.autoencoder import Autoencoder
-from dltrain.models.likelihoods import Gaussian
+from dltrain.models.likelihoods import Bernoulli, Gaussian
 from dltrain.models.vae import VAE
 from dltrain.tasks.evidence import divergence, importance_weighted
 from dltrain.tasks.latent import between
@@ -129,11 +129,16 @@ def test_the_divergence_is_that_of_torchs_distributions() -> None:
 class Known(nn.Module):
     """A network whose posterior is what it is told, and that notes what it reads."""
 
-    def __init__(self, mean: list[float], log_variance: list[float]) -> None:
+    def __init__(
+        self,
+        mean: list[float],
+        log_variance: list[float],
+        likelihood: Bernoulli | Gaussian | None = None,
+    ) -> None:
         super().__init__()
         self.mean, self.log_variance = (nn.Parameter(torch.tensor(v)) for v in (mean, log_variance))
         self.latent_size = len(mean)
-        self.likelihood = Gaussian(1.0, learnt=False)
+        self.likelihood = likelihood or Gaussian(1.0, learnt=False)
         self.read: list[Tensor] = []
 
     def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +186,7 @@ def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bit
 
 
 def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> None:
-    model = Known([0.0], [0.0])
+    model = Known([0.0], [0.0], Bernoulli())
     x = torch.full((500, *SHAPE), 0.3)
     task = Variational(model, mean=[0.5], std=[0.25], importance_samples=3)
     batch = {"input": (x - 0.5) / 0.25}
@@ -305,6 +310,7 @@ def test_what_is_shown_is_drawn(latent_size: int) -> None:
         ({"beta": -1.0}, "beta, free_bits and importance_samples are not negative"),
         ({"free_bits": -0.1}, "not negative"),
         ({"importance_samples": -1}, "not negative"),
+        ({}, r"explains grey values.*task.binarise=none"),
         ({"model": Autoencoder(SHAPE)}, r"Autoencoder has no distribution.*model=vae"),
     ],
 )

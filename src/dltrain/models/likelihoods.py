@@ -19,6 +19,9 @@ class Bernoulli(nn.Module):
     log-probability.
     """
 
+    grey = False
+    """Whether pixels between 0 and 1 have a probability."""
+
     def log_probability(self, outputs: Tensor, pictures: Tensor) -> Tensor:
         """In nats: (..., c, h, w) and (..., c, h, w) of 0..1, broadcast, to (...)."""
         return (outputs * pictures - functional.softplus(outputs)).sum(PICTURE)
@@ -34,6 +37,8 @@ class Gaussian(nn.Module):
     ``scale`` is that deviation; with ``learnt`` it is where learning begins (Rybkin, Daniilidis
     and Levine 2021). Densities of values in 0..1 may well be above 1, and their logarithms above 0.
     """
+
+    grey = True
 
     def __init__(self, scale: float, learnt: bool) -> None:
         super().__init__()

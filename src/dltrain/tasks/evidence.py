@@ -13,7 +13,9 @@ MOST_NUMBERS = 2**22
 
 
 class Likelihood(Protocol):
-    """What outputs say of pictures, both (..., c, h, w)."""
+    """What outputs say of pictures, both (..., c, h, w); of ``grey`` pixels or of 0 and 1."""
+
+    grey: bool
 
     def log_probability(self, outputs: Tensor, pictures: Tensor) -> Tensor:
         """In nats, (...), of arguments that are broadcast."""

@@ -81,7 +81,7 @@ class Reconstruction(Task):
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimise the mean loss of a pixel, from pictures corrupted anew."""
         pictures = self._pixels.shown(batch["input"])
-        outputs = self.model(self._read(self._corrupted(pictures, None)))
+        outputs = self.model(self._pixels.normalised(self._corrupted(pictures, None)))
         loss = self._loss(outputs.float(), pictures)
         optimize(loss)
         return {"loss": loss.detach()}
@@ -115,7 +115,7 @@ class Reconstruction(Task):
             }
             if corrupts:
                 corrupted = self._corrupted(pictures, generator)
-                restored = self.model(self._read(corrupted)).float().sigmoid()
+                restored = self.model(self._pixels.normalised(corrupted)).float().sigmoid()
                 made |= {"corrupted": corrupted.clamp(0, 1), "restored": restored}
                 found["corruption_mse"] = _squared(corrupted, pictures)
                 found["denoising_mse"] = _squared(restored, pictures)
@@ -140,9 +140,6 @@ class Reconstruction(Task):
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.model.decode(codes).float().sigmoid()
-
-    def _read(self, pictures: Tensor) -> Tensor:
-        return self._pixels.normalised(pictures)
 
     def _corrupted(self, pictures: Tensor, generator: torch.Generator | None) -> Tensor:
         """With the noise of ``generator`` (None: the run's own), drawn where that lies."""

@@ -53,7 +53,8 @@ class Variational(Task):
     Of the test split at the end, ``nll`` is an estimate of -log p(x) from ``importance_samples``
     codes a picture (Burda, Grosse and Salakhutdinov 2016); 0 leaves it out.
 
-    Raises ValueError for a network that is no variational autoencoder, and negative settings.
+    Raises ValueError for a network that is no variational autoencoder, negative settings, and
+    binary pixels for a decoder of grey ones.
     """
 
     conditional = False
@@ -79,6 +80,11 @@ class Variational(Task):
             raise ValueError(
                 "beta, free_bits and importance_samples are not negative; "
                 f"got {beta}, {free_bits} and {importance_samples}"
+            )
+        if binarise == "dynamic" and model.likelihood.grey:
+            raise ValueError(
+                "model.decoder=gaussian explains grey values, but binarise=dynamic leaves none: "
+                "set task.binarise=none"
             )
         self.model = model
         self.beta, self.free_bits = beta, free_bits
@@ -145,7 +151,11 @@ class Variational(Task):
         noise = torch.Generator(self._pixels.mean.device).manual_seed(JUDGES_SEED)
         found = [
             importance_weighted(
-                self.model, self._read(pictures), pictures, self.importance_samples, noise
+                self.model,
+                self._pixels.normalised(pictures),
+                pictures,
+                self.importance_samples,
+                noise,
             )
             for _, pictures in self._judged(batches)
         ]
@@ -178,12 +188,11 @@ class Variational(Task):
     def _decode(self, codes: Tensor) -> Tensor:
         return self.model.likelihood.mean(self.model.decode(codes).float()).clamp(0, 1)
 
-    def _read(self, pictures: Tensor) -> Tensor:
-        return self._pixels.normalised(pictures)
-
     def _terms(self, pictures: Tensor, generator: torch.Generator | None) -> Terms:
         """Draw a code for each picture, by ``generator`` (None: the run's own), and judge it."""
-        mean, log_variance = (part.float() for part in self.model.posterior(self._read(pictures)))
+        mean, log_variance = (
+            part.float() for part in self.model.posterior(self._pixels.normalised(pictures))
+        )
         outputs = self.model.decode(drawn(mean, log_variance, generator)).float()
         explained = self.model.likelihood.log_probability(outputs, pictures)
         return Terms(explained, divergence(mean, log_variance), mean, outputs)
