@@ -59,11 +59,17 @@ def rmsprop(gradient: Tensor, memory: Memory, step: int) -> Tensor:
     return -LR * gradient / (memory["s"].sqrt() + 1e-8)
 
 
-def adam(gradient: Tensor, memory: Memory, step: int) -> Tensor:
-    memory["m"] = 0.9 * memory.get("m", torch.zeros_like(gradient)) + 0.1 * gradient
-    memory["s"] = 0.999 * memory.get("s", torch.zeros_like(gradient)) + 0.001 * gradient**2
-    mean, square = memory["m"] / (1 - 0.9**step), memory["s"] / (1 - 0.999**step)
-    return -LR * mean / (square.sqrt() + 1e-8)
+def adam(first: float, second: float) -> Change:
+    """Adam whose running means of gradients and of their squares decay so."""
+
+    def change(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+        memory["m"] = memory.get("m", torch.zeros_like(gradient)) * first + gradient * (1 - first)
+        squares = memory.get("s", torch.zeros_like(gradient)) * second
+        memory["s"] = squares + gradient**2 * (1 - second)
+        mean, square = memory["m"] / (1 - first**step), memory["s"] / (1 - second**step)
+        return -LR * mean / (square.sqrt() + 1e-8)
+
+    return change
 
 
 FORMULAS: dict[str, Change] = {
@@ -72,8 +78,10 @@ FORMULAS: dict[str, Change] = {
     "nesterov": nesterov,
     "adagrad": adagrad,
     "rmsprop": rmsprop,
-    "adam": adam,
-    "adamw": adam,
+    "adam": adam(0.9, 0.999),
+    "adam_gan": adam(0.5, 0.999),
+    "adam_wgan_gp": adam(0.0, 0.9),
+    "adamw": adam(0.9, 0.999),
 }
 # Of the gradient's own kind everywhere but in AdamW, where decay shrinks the weight itself.
 DECOUPLED = {"adamw"}

@@ -16,7 +16,8 @@ WORDS, WIDTH, HIDDEN, STEPS = 50, 4, 8, 10
 def test_a_recurrent_layer_multiplies_by_its_matrices_at_every_step(
     kind: type[Recurrent], gates: int
 ) -> None:
-    model = kind(outputs=2, vocabulary_size=WORDS, hidden_size=HIDDEN, embedding_size=WIDTH)
+    sizes = {"vocabulary_size": WORDS, "hidden_size": HIDDEN, "embedding_size": WIDTH}
+    model = kind(outputs=2, bidirectional=False, **sizes)
     task = TextClassification(model, ["no", "yes"], [str(word) for word in range(WORDS)])
     rows = summarise(task, {"input": torch.randint(2, WORDS, (3, STEPS))}).rows
     costs = {row[0]: row[3] for row in rows}
