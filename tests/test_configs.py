@@ -52,7 +52,7 @@ COMPANY = {
     "model/gru": ["data=adding"],
     "model/lstm": ["data=adding"],
     "model/rnn": ["data=adding"],
-    "regularizer/word_dropout": ["data=adding", "model=lstm"],
+    "regularizer/word_dropout": ["data=toy_reviews", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
     "task/adversarial": ["model=gan"],
     "task/reconstruction": ["model=autoencoder"],

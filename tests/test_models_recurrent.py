@@ -182,7 +182,7 @@ def test_what_is_neither_words_nor_a_sequence_is_refused(
 @every_network
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("layers", 0), ("hidden_size", 0), ("embedding_size", 0), ("word_dropout", 1.0)],
+    [("layers", 0), ("hidden_size", 0), ("embedding_size", 0), ("embedding_dropout", 1.5)],
 )
 def test_impossible_sizes_and_shares_are_refused(
     network: type[Recurrent], setting: str, value: Any
@@ -235,19 +235,6 @@ def test_relu_and_tanh_are_chosen_by_name() -> None:
     real = ids != 0
     assert (tanh.states(tanh.embed(ids), real) < 0).any()
     assert (relu.states(relu.embed(ids), real) >= 0).all()
-
-
-def test_words_are_dropped_in_training_only_and_padding_never() -> None:
-    model = made(LSTM, word_dropout=0.5, vocabulary_size=40)
-    ids = reviews([200, 100])
-
-    dropped = model.word_dropout(ids)
-    changed = dropped != ids
-    assert (dropped[changed] == 1).all()
-    assert 0.4 < float(changed[ids != 0].float().mean()) < 0.6
-    assert not changed[ids == 0].any()
-    assert not torch.equal(model.word_dropout(ids), dropped)
-    assert torch.equal(model.eval().word_dropout(ids), ids)
 
 
 def test_dropout_acts_between_layers_and_before_the_output() -> None:

@@ -17,6 +17,7 @@ from dltrain.data.encoded import Corpus, Encoded, Reading, encode, encoded
 from dltrain.data.loaders import Prepare
 from dltrain.data.ragged import Limits, RaggedLoader
 from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
+from dltrain.data.words import WordAugment, prepare_words
 from dltrain.types import Batch, Loader
 
 HOME = "~/.cache/dltrain"
@@ -61,6 +62,7 @@ class TextSource(ArraySource):
         evaluation_tokens: int = 50_000,
         batch_size: int | Literal["full"] = 64,
         evaluation_batch_size: int = 1000,
+        augment: WordAugment | None = None,
         **common: Any,
     ) -> None:
         super().__init__(
@@ -85,6 +87,7 @@ class TextSource(ArraySource):
             )
         if not 0 < test < 1:
             raise ValueError(f"test is a share between 0 and 1, got {test}")
+        self.augment = augment or WordAugment()
         self.tokens_per_batch, self.evaluation_tokens = tokens_per_batch, evaluation_tokens
         self._reading = Reading(
             tokens,
@@ -136,8 +139,8 @@ class TextSource(ArraySource):
         return self._columns("validation") if "validation" in self._encoded.splits else None
 
     def prepare(self, device: torch.device) -> Prepare:
-        """Nothing is left to do: what changes texts in training, the network does."""
-        return lambda batch, generator: batch
+        """Unknown words for the training texts, when asked."""
+        return prepare_words(self.augment)
 
     def loader(
         self,

@@ -12,29 +12,6 @@ from torch.nn import functional
 EPSILON = 1e-6
 
 
-class WordDropout(nn.Module):
-    """Replace this share of the words by the unknown one, in training; never padding.
-
-    Ids (batch, time) to ids. No single word can then be leaned on. Iyyer et al. 2015 leave words
-    out; Bowman et al. 2016 read them as unknown, as here, which keeps every length.
-
-    Raises ValueError for what is no share.
-    """
-
-    def __init__(self, share: float, pad_index: int, unknown_index: int) -> None:
-        super().__init__()
-        if not 0 <= share < 1:
-            raise ValueError(f"word_dropout is a share from 0 to below 1, got {share}")
-        self.share, self.pad_index, self.unknown_index = share, pad_index, unknown_index
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """Draw anew for every place."""
-        if not self.training or not self.share:
-            return ids
-        dropped = torch.rand(ids.shape, device=ids.device) < self.share
-        return ids.masked_fill(dropped & (ids != self.pad_index), self.unknown_index)
-
-
 class WordEmbedding(nn.Embedding):
     """A learnt vector for each word: ids (batch, time) to (batch, time, width).
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dltrain.models.embedding import WordDropout, WordEmbedding
+from dltrain.models.embedding import WordEmbedding
 from dltrain.models.pooling import POOLS, Pooling
 
 
@@ -22,7 +22,6 @@ class SequenceReader(nn.Module, ABC):
 
     - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
     - ``normalise_embedding``: see :class:`~dltrain.models.embedding.WordEmbedding`.
-    - ``word_dropout``: the share of words that are read as unknown, in training.
     - ``dropout`` acts between the layers and before the output.
     - ``pooling``: see :mod:`dltrain.models.pooling`. None is ``max`` over words, and ``last`` where
       numbers are read: there a maximum of each step would do without any memory.
@@ -35,12 +34,10 @@ class SequenceReader(nn.Module, ABC):
         outputs: int,
         vocabulary_size: int | None = None,
         pad_index: int = 0,
-        unknown_index: int = 1,
         word_frequencies: Sequence[float] | None = None,
         input_shape: Sequence[int] | None = None,
         embedding_size: int = 100,
         normalise_embedding: bool = False,
-        word_dropout: float = 0.0,
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
         pooling: Pooling | None = None,
@@ -48,10 +45,12 @@ class SequenceReader(nn.Module, ABC):
         super().__init__()
         if embedding_size < 1:
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
+        for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is a share from 0 to below 1, got {share}")
         self.outputs = outputs
         self.pad_index = pad_index
         self.pooling_name = pooling or ("last" if vocabulary_size is None else "max")
-        self.word_dropout = WordDropout(word_dropout, pad_index, unknown_index)
         self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
         self.dropout = nn.Dropout(dropout)
         self.embedding: nn.Embedding | None = None
@@ -86,7 +85,7 @@ class SequenceReader(nn.Module, ABC):
     def embed(self, ids: Tensor) -> Tensor:
         """The vectors of the words (batch, time, features), dropout included."""
         assert self.embedding is not None
-        return self.embedding_dropout(self.embedding(self.word_dropout(ids)))
+        return self.embedding_dropout(self.embedding(ids))
 
     def read(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
         """Logits (batch, outputs) from vectors; ``ids`` say which are padding, None: none."""

@@ -1,0 +1,49 @@
+"""What is done to words in training: at random, exactly again, and never to padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dltrain.data.toy_reviews import ToyReviews
+from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
+from dltrain.data.words import WordAugment
+from dltrain.types import Loaders
+
+CPU = torch.device("cpu")
+
+
+def loaders(share: float) -> Loaders:
+    augment = WordAugment(word_dropout=share)
+    return ToyReviews(examples=400, test_examples=100, augment=augment).loaders(CPU, seed=0)
+
+
+def test_words_are_dropped_in_training_only_and_padding_never() -> None:
+    plain, dropping = loaders(0.0), loaders(0.4)
+    words = dropped = 0
+    for whole, part in zip(plain.train, dropping.train, strict=True):
+        changed = whole["input"] != part["input"]
+        assert (part["input"][changed] == UNKNOWN_INDEX).all()
+        assert not changed[whole["input"] == PAD_INDEX].any()
+        words += int((whole["input"] != PAD_INDEX).sum())
+        dropped += int(changed.sum())
+    assert 0.37 < dropped / words < 0.43
+    for whole, part in zip(plain.test, dropping.test, strict=True):
+        assert torch.equal(whole["input"], part["input"])
+
+
+def test_each_epoch_drops_others_and_a_resumed_one_the_same() -> None:
+    train = loaders(0.4).train
+    first = [batch["input"] for batch in train]
+    again = [batch["input"] for batch in train.batches(2)]
+    assert all(torch.equal(a, b) for a, b in zip(first[2:], again, strict=True))
+    train.set_epoch(1)
+    shares = {float((batch == UNKNOWN_INDEX).float().mean()) for batch in first}
+    others = {float((b["input"] == UNKNOWN_INDEX).float().mean()) for b in train}
+    assert shares != others
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="word_dropout is a share from 0 to below 1"):
+        WordAugment(word_dropout=share)
