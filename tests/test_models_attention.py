@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.errors import UserError
-from dltrain.models.attention import Positions, SelfAttention, sinusoids
+from dltrain.models.attention import Positions, SelfAttention, sinusoids, turned
 from dltrain.models.pooling import Pooling
 from tests.test_models import count
 from tests.test_models_recurrent import LENGTHS, reviews
@@ -79,7 +79,7 @@ def test_a_layer_is_torchs_pre_norm_encoder_layer() -> None:
     states, real = torch.randn(6, 9, 8), reviews() != 0
 
     theirs = reference(states, src_key_padding_mask=~real)
-    torch.testing.assert_close(layer(states, real[:, None, None])[real], theirs[real])
+    torch.testing.assert_close(layer(states, real[:, None, None], None)[real], theirs[real])
 
 
 def test_the_parameters_are_those_of_a_pencil() -> None:
@@ -99,13 +99,25 @@ def test_the_order_of_words_matters() -> None:
 
 
 def test_sinusoids_are_the_papers() -> None:
-    table = sinusoids(50, 6, torch.device("cpu"))
+    table = sinusoids(50, 6, torch.device("cpu")).flatten(1)
 
     for place in (0, 1, 49):
         for i in range(3):
             angle = place / 10_000 ** (2 * i / 6)
             assert float(table[place, 2 * i]) == pytest.approx(math.sin(angle), abs=1e-4)
             assert float(table[place, 2 * i + 1]) == pytest.approx(math.cos(angle), abs=1e-4)
+
+
+def test_rotary_attention_sees_distances_alone() -> None:
+    turns = sinusoids(20, 6, torch.device("cpu"))
+    query, key = torch.randn(2, 6)
+
+    scores = turned(query.expand(20, 6), turns) @ turned(key.expand(20, 6), turns).T
+    for distance in (0, 1, 7):
+        along = scores.diagonal(distance)
+        torch.testing.assert_close(along, along[:1].expand_as(along), atol=1e-5, rtol=0)
+    assert scores[0].std() > 0.01
+    torch.testing.assert_close(scores.diagonal(), (query @ key).expand(20), atol=1e-5, rtol=0)
 
 
 def test_beyond_the_learned_positions_is_one_message() -> None:
