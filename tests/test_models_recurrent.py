@@ -219,13 +219,32 @@ def test_forget_gates_begin_open_by_the_sum_of_both_biases(forget_bias: float) -
 
 
 def test_torchs_own_forget_bias_is_left_alone() -> None:
-    model = made(LSTM, forget_bias=None)
+    model = made(LSTM, forget_bias="default")
     torch.manual_seed(0)
-    reference = made(LSTM, forget_bias=1.0)
+    reference = made(LSTM)
 
     own, opened = model.layers[0][0], reference.layers[0][0]
     assert (own.bias_ih_l0[5:10].abs() < 1 / 5**0.5).all()
+    assert (opened.bias_ih_l0[5:10] == 1).all()
     assert torch.equal(own.weight_ih_l0, opened.weight_ih_l0)
+
+
+def test_readers_of_numbers_begin_with_memories_of_all_lengths() -> None:
+    torch.manual_seed(0)
+    model = LSTM(1, input_shape=(200, 2), hidden_size=500, layers=2)
+
+    for directions in model.layers:
+        (layer,) = directions
+        sums = (layer.bias_ih_l0 + layer.bias_hh_l0).detach().view(4, 500)
+        assert torch.equal(sums[0], -sums[1])
+        steps = sums[1].exp()
+        assert 1 <= steps.min() < 20 and 180 < steps.max() <= 199
+        assert 90 < steps.mean() < 110
+
+
+def test_texts_have_no_one_length_to_remember() -> None:
+    with pytest.raises(ValueError, match="forget_bias=chrono needs sequences of one length"):
+        made(LSTM, forget_bias="chrono")
 
 
 def test_relu_and_tanh_are_chosen_by_name() -> None:

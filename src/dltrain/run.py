@@ -131,7 +131,7 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
         faults.append(Fault("device", str(error)))
         device = torch.device("cpu")
     trainer = made("trainer", config["trainer"], Trainer, device=device)
-    _seed(config["seed"], trainer is not None and trainer.deterministic)
+    _set_up(config["seed"], trainer is not None and trainer.deterministic)
     source = made("data", config["data"], Source)
     facts = source.facts if source is not None else {}
     if source is not None:
@@ -182,8 +182,14 @@ def _root_faults(config: Config) -> list[Fault]:
     return faults
 
 
-def _seed(seed: int, deterministic: bool) -> None:
-    """Fix every generator; with ``deterministic``, refuse operations that are not."""
+def _set_up(seed: int, deterministic: bool) -> None:
+    """Fix every generator; with ``deterministic``, refuse operations that are not.
+
+    Numbers too small for float32's full precision are flushed to zero from here on: a processor
+    is slow with them, twenty times in a recurrent network whose gradient reaches far back
+    (docs/performance.md). Threads inherit this, so it comes before the first of them.
+    """
+    torch.set_flush_denormal(True)
     random.seed(seed)
     torch.manual_seed(seed)
     if deterministic:

@@ -8,7 +8,7 @@ reversed within its own length.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -174,20 +174,51 @@ class GRU(Recurrent):
 class LSTM(Recurrent):
     """Long short-term memory (Hochreiter and Schmidhuber 1997; forget gates: Gers et al. 2000).
 
-    ``forget_bias`` is what the forget gates begin with (1: Jozefowicz et al. 2015, section 2.2):
-    the sum of the two biases that torch adds up. None leaves torch's own, near 0.
+    ``forget_bias`` is what the forget gates begin with, the sum of the two biases that torch adds
+    up. A number, as 1 (Jozefowicz et al. 2015, section 2.2), lets cells remember for a few steps.
+    ``chrono`` (Tallec and Ollivier 2018, equation 16) lets each remember for a time of its own,
+    up to the length of the sequences: log(u), u drawn evenly from 1 to that length less 1, with
+    the input gates at -log(u), so that what is remembered is not drowned. ``default`` leaves
+    torch's own, near 0. None: 1 for words, ``chrono`` for numbers.
+
+    Raises ValueError for ``chrono`` on words, whose sequences have no length in common.
     """
 
-    def __init__(self, outputs: int, forget_bias: float | None = 1.0, **settings: Any) -> None:
+    def __init__(
+        self,
+        outputs: int,
+        forget_bias: float | Literal["default", "chrono"] | None = None,
+        **settings: Any,
+    ) -> None:
         super().__init__(outputs, **settings)
         self.build(partial(nn.LSTM, batch_first=True))
-        if forget_bias is not None:
-            self._open_forget_gates(forget_bias)
+        reads_words = self.embedding is not None
+        if forget_bias is None:
+            forget_bias = 1.0 if reads_words else "chrono"
+        if forget_bias == "chrono":
+            if reads_words:
+                raise ValueError(
+                    "forget_bias=chrono needs sequences of one length, which texts are not; "
+                    "give a number, such as 1.0"
+                )
+            self._spread_memories(settings["input_shape"][0])
+        elif forget_bias != "default":
+            self._open_forget_gates(float(forget_bias))
 
     @torch.no_grad()
     def _open_forget_gates(self, bias: float) -> None:
-        # torch's order of the gates is input, forget, cell, output.
-        forget = slice(self.hidden_size, 2 * self.hidden_size)
-        for name, parameter in self.layers.named_parameters():
-            if "bias" in name:
-                parameter[forget] = bias if "bias_ih" in name else 0.0
+        for inputs, recurrent in self._gates():
+            inputs[1], recurrent[1] = bias, 0.0
+
+    @torch.no_grad()
+    def _spread_memories(self, length: int) -> None:
+        for inputs, recurrent in self._gates():
+            steps = torch.empty(self.hidden_size).uniform_(1.0, max(1.0, length - 1.0))
+            inputs[0], inputs[1], recurrent[:2] = -steps.log(), steps.log(), 0.0
+
+    def _gates(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Both biases of each layer (4, hidden_size): of input, forget, cell and output."""
+        for directions in self.layers:
+            for layer in cast(nn.ModuleList, directions):
+                biases = cast(Tensor, layer.bias_ih_l0), cast(Tensor, layer.bias_hh_l0)
+                yield biases[0].view(4, -1), biases[1].view(4, -1)
