@@ -181,6 +181,22 @@ def test_bfloat16_trains_about_as_well(train: Train) -> None:
     assert {w.dtype for w in weights(half.folder).values()} == {torch.float32}
 
 
+@pytest.mark.parametrize("has_instructions", [True, False])
+def test_auto_precision_is_bfloat16_where_the_processor_multiplies_it(
+    has_instructions: bool, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: has_instructions)
+    settings = ["model=mlp", "data=digits", "trainer.steps=2", "device=cpu"]
+    named = "bfloat16" if has_instructions else "float32"
+
+    auto = train(*settings, "trainer.precision=auto")
+
+    environment = json.loads((auto.folder / "environment.json").read_text())
+    assert environment["precision"] == named
+    assert auto.summary["test"] == train(*settings, f"trainer.precision={named}").summary["test"]
+
+
 def test_deterministic_mode_trains_and_is_left_again(train: Train) -> None:
     train(*QUICK, "trainer.deterministic=true")
     assert torch.are_deterministic_algorithms_enabled()

@@ -37,8 +37,24 @@ def choose_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def describe(device: torch.device) -> dict[str, Any]:
-    """Versions, device and git commit, as ``environment.json`` has them."""
+def choose_precision(name: str, device: torch.device) -> str:
+    """The precision that ``float32``, ``bfloat16`` or ``auto`` means on ``device``.
+
+    ``auto`` takes bfloat16 where there are instructions to multiply it, else float32: elsewhere
+    torch reckons it by detours, several times as slowly.
+    """
+    if name != "auto":
+        return name
+    multiplies = {
+        # Private, for the public torch.cpu.get_capabilities is newer than the oldest torch we take.
+        "cpu": lambda: torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported(),
+        "cuda": lambda: torch.cuda.is_bf16_supported(including_emulation=False),
+    }
+    return "bfloat16" if multiplies.get(device.type, bool)() else "float32"
+
+
+def describe(device: torch.device, precision: str) -> dict[str, Any]:
+    """Versions, device, precision and git commit, as ``environment.json`` has them."""
     return {
         "dltrain": dltrain.__version__,
         "python": platform.python_version(),
@@ -46,6 +62,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "device": str(device),
         "device_name": _device_name(device),
+        "precision": precision,
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,

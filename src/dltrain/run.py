@@ -59,7 +59,7 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
     folder.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, width=100))
     folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
-    folder.write_json("environment.json", describe(parts.device))
+    folder.write_json("environment.json", describe(parts.device, parts.trainer.precision))
     folder.write_json(FACTS, parts.source.facts)
     parts.source.keep(folder.path)
     return _Run(config, parts, loaders, optimize, schedule, folder, started).go(None)
@@ -362,7 +362,7 @@ class _Run:
         return (
             f"Out of memory on {self.parts.device}. Lower data.batch_size (now {batch_size}; "
             f"trainer.accumulate=2 keeps the effective size), lower "
-            f"data.evaluation_batch_size, or set trainer.precision=bfloat16."
+            f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
 
 

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 
 from dltrain import checkpoint, signals
+from dltrain.environment import choose_precision
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder
 from dltrain.history import History
@@ -47,7 +48,7 @@ class Trainer:
         device: torch.device,
         epochs: int = 10,
         steps: int | None = None,
-        precision: Literal["float32", "bfloat16"] = "float32",
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
         channels_last: bool = True,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -74,7 +75,7 @@ class Trainer:
             raise ValueError("overfit and checkpoint_seconds are not negative")
         self.device = device
         self.epochs, self.steps = epochs, steps
-        self.precision = precision
+        self.precision = choose_precision(precision, device)
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.evaluate_every, self.log_every = evaluate_every, log_every
