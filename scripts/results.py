@@ -2,6 +2,7 @@
 
     python scripts/results.py                      # all rows, three seeds each
     python scripts/results.py --rows digits line   # some; the others stay as they are
+    python scripts/results.py --jobs 2             # two runs at once, on half the cores each
     python scripts/results.py --check              # exit 1 if a kept result is under its bound
 
 Each run is the command that the table shows, in a process of its own; a figure is the mean over
@@ -22,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--check", action="store_true", help="train nothing; check what is kept")
     arguments = parser.parse_args()
     beside = ROOT.parent / "shared" / "data"
@@ -199,10 +202,8 @@ def main() -> None:
         os.environ.setdefault("DLTRAIN_DATA", str(beside))
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     if not arguments.check:
-        for name in arguments.rows:
-            row = ROWS[name]
-            seeds = list(range(1, row.seeds + 1)) if row.seeds else arguments.seeds
-            kept[name] = measure(row, seeds)
+        for name, result in measured(arguments.rows, arguments.seeds, arguments.jobs):
+            kept[name] = result
             KEPT.write_text(json.dumps(kept, indent=2) + "\n")
             write_table(kept)
     short = [name for name, row in ROWS.items() if not reached(row, kept.get(name))]
@@ -210,28 +211,35 @@ def main() -> None:
         sys.exit(f"under their bound, or not measured: {', '.join(short)}")
 
 
-def measure(row: Row, seeds: list[int]) -> dict[str, Any]:
-    """Run the row's command once a seed."""
-    values, seconds = [], []
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            words = [*os.path.expandvars(row.arguments).split(), f"seed={seed}"]
-            words.append(f"output_dir={folder}")
-            started = time.perf_counter()
-            subprocess.run(
-                [sys.executable, "-m", "dltrain", *words],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            seconds.append(time.perf_counter() - started)
-            values.append(row.measure(Path(folder) / "latest"))
-        print(f"dltrain {row.arguments} seed={seed}: {values[-1]:.6g} in {seconds[-1]:.1f} s")
-    return {
-        "seeds": seeds,
-        "values": values,
-        "seconds": [round(value, 1) for value in seconds],
-        "device": f"{os.cpu_count()} cores, {platform.machine()}",
-    }
+def measured(names: list[str], seeds: list[int], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row as soon as all its seeds have run, ``jobs`` commands at a time."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    device = f"{threads} core{'s' if threads > 1 else ''}, {platform.machine()}"
+    with ThreadPoolExecutor(jobs) as pool:
+        runs = {}
+        for name in names:
+            own = list(range(1, (ROWS[name].seeds or 0) + 1)) or seeds
+            runs[name] = own, [pool.submit(run, ROWS[name], seed, threads) for seed in own]
+        for name, (own, started) in runs.items():
+            values, seconds = zip(*(one.result() for one in started), strict=True)
+            yield name, {"seeds": own, "values": values, "seconds": seconds, "device": device}
+
+
+def run(row: Row, seed: int, threads: int) -> tuple[float, float]:
+    """The row's figure for one seed, and the seconds that its command took."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [*os.path.expandvars(row.arguments).split(), f"seed={seed}", f"output_dir={folder}"]
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "dltrain", *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+        )
+        seconds = round(time.perf_counter() - started, 1)
+        value = row.measure(Path(folder) / "latest")
+    print(f"dltrain {row.arguments} seed={seed}: {value:.6g} in {seconds:.1f} s", flush=True)
+    return value, seconds
 
 
 def reached(row: Row, result: dict[str, Any] | None) -> bool:
