@@ -25,7 +25,8 @@ ROOMS: dict[str, set[str]] = {
     "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},
     # It loads a run, lazily: run imports callbacks.
     "judge": CONTRACTS | {"checkpoint", "folder", "run"},
-    "trainer": CONTRACTS | {"checkpoint", "folder", "history", "optimize", "signals"},
+    "trainer": CONTRACTS
+    | {"checkpoint", "environment", "folder", "history", "optimize", "signals"},
     "optimize": CONTRACTS,
     "history": CONTRACTS,
     "summary": CONTRACTS,
