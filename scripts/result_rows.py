@@ -1,0 +1,231 @@
+"""The rows of the README's results table: commands, and what is measured of their runs.
+
+``$JUDGE`` in a command is the folder of a run that trained a classifier on the same pictures;
+scripts/results.py trains one where the variable is not set.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def accuracy(folder: Path) -> float:
+    """Per cent of the test split."""
+    return 100 * json.loads((folder / "summary.json").read_text())["test"]["accuracy"]
+
+
+def mean_squared_error(folder: Path) -> float:
+    """Of the test split."""
+    return json.loads((folder / "summary.json").read_text())["test"]["mse"]
+
+
+def largest_error(folder: Path) -> float:
+    """The largest distance of a prediction from its target."""
+    with (folder / "tables" / "test_predictions.csv").open(newline="") as file:
+        return max(abs(float(r["target"]) - float(r["prediction"])) for r in csv.DictReader(file))
+
+
+def splits(folder: Path) -> tuple[Any, Any, Any, Any]:
+    """The run's training and test inputs and targets, as its network saw them."""
+    import torch
+    import yaml
+
+    from dltrain.build import build
+    from dltrain.types import Loader, Source
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    source = build(config["data"], Source, "data")
+    loaders = source.loaders(torch.device("cpu"), config["seed"])
+
+    def whole(loader: Loader) -> tuple[Any, Any]:
+        batches = list(loader)
+        columns = [torch.cat([b[name] for b in batches]) for name in ("input", "target")]
+        return columns[0].double().numpy(), columns[1].numpy()
+
+    return *whole(loaders.train), *whole(loaders.test)
+
+
+def distance_from_least_squares(folder: Path) -> float:
+    """The largest relative difference of a coefficient from the closed-form solution's."""
+    import numpy as np
+
+    import dltrain
+
+    inputs, targets, _, _ = splits(folder)
+    design = np.hstack([inputs, np.ones((len(inputs), 1))])
+    exact = np.linalg.lstsq(design, targets.astype(float), rcond=None)[0].ravel()
+    task = dltrain.load(folder)
+    found = np.concatenate([p.detach().double().numpy().ravel() for p in task.parameters()])
+    return float(np.abs(found - exact).max() / np.abs(exact).max())
+
+
+def distance_from_sklearn(folder: Path) -> float:
+    """Percentage points between the test accuracy and that of scikit-learn's own."""
+    from sklearn.linear_model import LogisticRegression
+
+    inputs, targets, test_inputs, test_targets = splits(folder)
+    theirs = LogisticRegression(max_iter=10_000).fit(inputs, targets)
+    return abs(accuracy(folder) - 100 * theirs.score(test_inputs, test_targets))
+
+
+def judged(name: str, times: float = 1.0) -> Callable[[Path], float]:
+    """A figure of the test split that depends on who judged it: its name ends in the judge's."""
+
+    def measure(folder: Path) -> float:
+        found = json.loads((folder / "summary.json").read_text())["test"]
+        (value,) = [v for key, v in found.items() if key.rpartition("_")[0] == name]
+        return times * value
+
+    return measure
+
+
+def over_the_floor(folder: Path) -> float:
+    """Samples' Fréchet distance to the test pictures, in distances of the training pictures."""
+    return judged("frechet")(folder) / judged("frechet_floor")(folder)
+
+
+def negative_log_likelihood(folder: Path) -> float:
+    """Of the test split, by importance sampling, in nats."""
+    return json.loads((folder / "summary.json").read_text())["test"]["nll"]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number of a run."""
+
+    unit: str
+    measure: Callable[[Path], float]
+    bound: float | None
+    """None: only reported."""
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a command, what it must reach, what others report."""
+
+    arguments: str
+    figures: tuple[Figure, ...]
+    anchor: str = ""
+    seconds: float | None = None
+    """How long a run may take."""
+    seeds: int | None = None
+    """How many seeds, where it is not the default."""
+
+
+def accurate(bound: float | None) -> Figure:
+    """Per cent of the test split."""
+    return Figure("% accuracy", accuracy, bound)
+
+
+def believed(bound: float | None) -> Figure:
+    """How often the judge is sure of a sample, over how often it is of a real picture."""
+    return Figure("believability", judged("believability"), bound)
+
+
+EVERY_CLASS = Figure("% of samples in the rarest class", judged("smallest_class", 100), 3.0)
+FRECHET = Figure("times the floor's Fréchet distance", over_the_floor, None)
+
+ROWS = {
+    "xor": Row("experiment=xor_mlp", (accurate(100.0),), seeds=20),
+    "diabetes": Row(
+        "experiment=diabetes_linreg",
+        (Figure("from least squares", distance_from_least_squares, 0.0001, at_most=True),),
+        "the closed form",
+    ),
+    "iris": Row(
+        "experiment=iris_logreg",
+        (Figure("points from scikit-learn", distance_from_sklearn, 1.0, at_most=True),),
+        "scikit-learn, same split",
+    ),
+    "breast_cancer": Row(
+        "experiment=breast_cancer_logreg",
+        (Figure("points from scikit-learn", distance_from_sklearn, 1.0, at_most=True),),
+        "scikit-learn, same split",
+    ),
+    "line": Row(
+        "model=linreg data=line", (Figure("largest error", largest_error, 0.001, at_most=True),)
+    ),
+    "digits": Row("", (accurate(98.0),), seconds=60),
+    "logreg": Row("experiment=logreg_mnist", (accurate(92.0),), "91.8, softmax regression"),
+    "mlp": Row("experiment=mlp_mnist", (accurate(98.4),), "97.5 to 97.8 in tutorials"),
+    "mlp_best": Row(
+        "experiment=mlp_mnist_best",
+        (accurate(99.2),),
+        "98.95 without augmentation, 99.30 with elastic",
+        seconds=600,
+    ),
+    "lenet5": Row("experiment=lenet5_mnist", (accurate(99.0),), "99.05 (LeCun et al. 1998)"),
+    "lenet5_best": Row(
+        "experiment=lenet5_mnist_best",
+        (accurate(99.5),),
+        "99.2 with distortions (LeCun et al. 1998)",
+        seconds=600,
+    ),
+    "cnn": Row("experiment=cnn_mnist", (accurate(99.2),), "99.22, Keras's example"),
+    "alexnet": Row(
+        "experiment=alexnet_cifar10 data=hub data.path=$DLTRAIN_DATA/cifar10 data.image=img "
+        "data.label=label",
+        (accurate(75.0),),
+        "72.1 and 77.2 on the original; this is a copy of JPEGs",
+        seconds=1200,
+    ),
+    "rnn": Row("model=rnn data=imdb", (accurate(82.0),), "73.9 packed, 46 unpacked"),
+    "gru": Row("model=gru data=imdb", (accurate(88.0),), "85.1"),
+    "lstm": Row("model=lstm data=imdb", (accurate(88.0),), "85.1"),
+    "imdb_rnn": Row("experiment=imdb_rnn", (accurate(None),), "46 to 74"),
+    "imdb_bilstm": Row("experiment=imdb_bilstm", (accurate(None),), "83 to 86"),
+    "imdb_best": Row(
+        "experiment=imdb_best",
+        (accurate(90.5),),
+        "86.2 with GloVe; 91.9, the best published of the kind",
+        seconds=2700,
+    ),
+    "adding_rnn": Row(
+        "model=rnn data=adding", (Figure("MSE", mean_squared_error, 0.1),), "0.167 by chance"
+    ),
+    "adding_gru": Row(
+        "model=gru data=adding", (Figure("MSE", mean_squared_error, 0.01, at_most=True),)
+    ),
+    "adding_lstm": Row(
+        "model=lstm data=adding", (Figure("MSE", mean_squared_error, 0.01, at_most=True),)
+    ),
+    "gan": Row(
+        "experiment=gan_mnist callbacks.judge.run=$JUDGE",
+        (believed(0.85), EVERY_CLASS, FRECHET),
+        seconds=600,
+    ),
+    "dcgan": Row(
+        "experiment=dcgan_mnist callbacks.judge.run=$JUDGE",
+        (
+            believed(0.95),
+            EVERY_CLASS,
+            Figure("times the floor's Fréchet distance", over_the_floor, 10.0, at_most=True),
+        ),
+        seconds=1200,
+    ),
+    "dcgan_conditional": Row(
+        "experiment=dcgan_mnist_conditional callbacks.judge.run=$JUDGE",
+        (
+            Figure("% of the digit asked for", judged("label_agreement", 100), 97.0),
+            believed(None),
+            FRECHET,
+        ),
+        seconds=1200,
+    ),
+    "wgan_gp": Row(
+        "experiment=wgan_gp_mnist callbacks.judge.run=$JUDGE",
+        (believed(None), EVERY_CLASS, FRECHET),
+    ),
+    "vae": Row(
+        "experiment=vae_mnist",
+        (Figure("nats, test NLL (k = 500)", negative_log_likelihood, 95.0, at_most=True),),
+        "86.8, a VAE of one layer (Burda et al. 2016); 84.8, the best of its kind",
+        seconds=600,
+    ),
+}
