@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.models.embedding import WordEmbedding
+from dltrain.models.ngrams import NgramMixture
 from dltrain.models.pooling import POOLS, Pooling
 
 
@@ -25,6 +26,8 @@ class SequenceReader(nn.Module, ABC):
     - ``dropout`` acts between the layers and before the output.
     - ``pooling``: see :mod:`dltrain.models.pooling`. None is ``max`` over words, and ``last`` where
       numbers are read: there a maximum of each step would do without any memory.
+    - ``ngrams`` above 0 mixes in a bag of n-grams of up to so many words; see
+      :class:`~dltrain.models.ngrams.NgramMixture`.
 
     Raises ValueError for inputs that are neither, and for sizes and shares that are none.
     """
@@ -41,6 +44,8 @@ class SequenceReader(nn.Module, ABC):
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
         pooling: Pooling | None = None,
+        ngrams: int = 0,
+        unknown_index: int = 1,
     ) -> None:
         super().__init__()
         if embedding_size < 1:
@@ -54,6 +59,7 @@ class SequenceReader(nn.Module, ABC):
         self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
         self.dropout = nn.Dropout(dropout)
         self.embedding: nn.Embedding | None = None
+        self.bag: NgramMixture | None = None
         if vocabulary_size is not None:
             if normalise_embedding and word_frequencies is None:
                 raise ValueError("normalise_embedding: the data do not tell the words' frequencies")
@@ -64,6 +70,8 @@ class SequenceReader(nn.Module, ABC):
                 word_frequencies if normalise_embedding else None,
             )
             self.features = embedding_size
+            if ngrams:
+                self.bag = NgramMixture(outputs, vocabulary_size, pad_index, unknown_index, ngrams)
         elif input_shape is not None and len(input_shape) == 2:
             self.features = input_shape[1]
         else:
@@ -89,14 +97,24 @@ class SequenceReader(nn.Module, ABC):
 
     def read(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
         """Logits (batch, outputs) from vectors; ``ids`` say which are padding, None: none."""
-        real = self._real(vectors, ids)
-        return self.output(self.dropout(self.pooling(self.states(vectors, real), real)))
+        if self.bag is None or ids is None:
+            return self._answer(vectors, ids)
+        return self.bag.mixed(ids, lambda rows: self._answer(vectors[rows], ids[rows]))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Read whole sequences."""
         if self.embedding is None:
-            return self.read(inputs, None)
-        return self.read(self.embed(inputs), inputs)
+            return self._answer(inputs, None)
+        if self.bag is None:
+            return self._answer(self.embed(inputs), inputs)
+        # Only what is to be read is embedded.
+        return self.bag.mixed(
+            inputs, lambda rows: self._answer(self.embed(inputs[rows]), inputs[rows])
+        )
+
+    def _answer(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        real = self._real(vectors, ids)
+        return self.output(self.dropout(self.pooling(self.states(vectors, real), real)))
 
     def embedding_weight(self) -> Tensor | None:
         """The vectors as they are read (vocabulary, width); None where words have none."""
