@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from dltrain import run
 from dltrain.build import OWN_PACKAGES
+from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet, MaxNorm
 from dltrain.types import Batch, Task
 from tests.conftest import REPOSITORY, Compose, Train
@@ -72,6 +73,21 @@ def adam(first: float, second: float) -> Change:
     return change
 
 
+def muon(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    """By singular values, which the optimizer itself never computes."""
+    if gradient.ndim < 2:
+        return adam(0.9, 0.999)(gradient, memory, step)
+    memory["m"] = 0.95 * memory.get("m", torch.zeros_like(gradient)) + 0.05 * gradient
+    ahead = 0.05 * gradient + 0.95 * memory["m"]
+    left, values, right = torch.linalg.svd(ahead.flatten(1).double(), full_matrices=False)
+    values = values / values.norm()
+    for _ in range(5):
+        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+    rows, columns = ahead.flatten(1).shape
+    update = (left * values @ right).view_as(gradient).float()
+    return -LR * 0.2 * max(rows, columns) ** 0.5 * update
+
+
 FORMULAS: dict[str, Change] = {
     "sgd": sgd,
     "momentum": momentum,
@@ -82,9 +98,10 @@ FORMULAS: dict[str, Change] = {
     "adam_gan": adam(0.5, 0.999),
     "adam_wgan_gp": adam(0.0, 0.9),
     "adamw": adam(0.9, 0.999),
+    "muon": muon,
 }
-# Of the gradient's own kind everywhere but in AdamW, where decay shrinks the weight itself.
-DECOUPLED = {"adamw"}
+# Of the gradient's own kind everywhere but in these, where decay shrinks the weight itself.
+DECOUPLED = {"adamw", "muon"}
 
 
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
@@ -304,3 +321,34 @@ def test_label_smoothing_as_a_regularizer_sets_the_tasks_own(compose: Compose) -
     assert config["task"]["label_smoothing"] == 0.1
     assert config["regularizer"] == {}
     run.assemble(config, OWN_PACKAGES)
+
+
+def test_muon_knows_kernels_as_matrices_of_filters() -> None:
+    torch.manual_seed(0)
+    kernel = torch.randn(6, 2, 3, 3)
+    tall, flat = torch.nn.Parameter(kernel.clone()), torch.nn.Parameter(kernel.flatten(1).clone())
+    for parameter in (tall, flat):
+        parameter.grad = torch.randn(6, 18, generator=torch.Generator().manual_seed(1)).view_as(
+            parameter
+        )
+        Muon([parameter], lr=0.1).step()
+
+    torch.testing.assert_close(tall.flatten(1), flat)
+
+
+def test_muon_brings_singular_values_near_one() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 20, 30), (2, 30, 20), (1, 7, 7)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(*shape), 5))
+
+        assert 0.2 < values.min() <= values.max() < 1.3
+
+
+def test_muon_leaves_what_has_no_gradient_alone() -> None:
+    weight, still = torch.nn.Parameter(torch.zeros(2, 2)), torch.nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.zeros(2, 2)
+
+    Muon([weight, still], weight_decay=0.1).step()
+
+    assert torch.equal(weight, torch.zeros(2, 2))
+    assert torch.equal(still, torch.ones(2, 2))
