@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -88,6 +89,21 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_others(
 
     assert one == two
     assert one != other
+
+
+def test_the_best_weights_when_asked(plain: Path, sample: Sample, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(plain, folder)
+    best = torch.load(folder / "checkpoints" / "best.pt", weights_only=True)
+    for value in best["task"].values():
+        value.zero_()
+    torch.save(best, folder / "checkpoints" / "best.pt")
+
+    last, other = sample(folder), sample(folder, "--weights", "best")
+
+    assert other.name == "n64_seed0_best.png"
+    assert last.read_bytes() == sample(plain).read_bytes()
+    assert other.read_bytes() != last.read_bytes()
 
 
 def test_each_picture_in_a_file_of_its_own_pixel_for_pixel(plain: Path, sample: Sample) -> None:
@@ -185,7 +201,16 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
 
     assert left.value.code == 0
     page = capsys.readouterr().out
-    for option in ("RUN", "--n", "--label", "--seed", "--each", "--interpolate", "--out"):
+    for option in (
+        "RUN",
+        "--n",
+        "--label",
+        "--seed",
+        "--each",
+        "--interpolate",
+        "--weights",
+        "--out",
+    ):
         assert option in page
 
 

@@ -67,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
         "--interpolate", type=int, metavar="ROWS",
         help=f"rows of {STEPS} pictures from one latent point to another",
     )  # fmt: skip
+    add(
+        "--weights", choices=("last", "best"), default="last",
+        help="those of the last step, or of the best validation result (default last)",
+    )  # fmt: skip
     add("--out", metavar="PATH", help="a .png file, or a folder (default: RUN/samples)")
     return parser
 
@@ -94,12 +98,13 @@ def _pictures(
     from dltrain.run import FACTS, load
     from dltrain.types import Sampler
 
-    task = load(folder.path)
+    task = load(folder.path, asked.weights)
     if not isinstance(task, Sampler):
         raise UserError(f"{folder.path} makes no pictures: its task is {type(task).__name__}.")
     classes: list[str] = folder.read_json(FACTS).get("class_names", [])
     labels = None
-    name, columns = f"n{asked.n}_seed{asked.seed}", None
+    what = f"n{asked.n}" if asked.interpolate is None else f"interpolate{asked.interpolate}"
+    name, columns = f"{what}_seed{asked.seed}", None
     if asked.label is not None:
         if not task.conditional:
             raise UserError("--label: this run's network was trained without labels.")
@@ -108,12 +113,14 @@ def _pictures(
         name += f"_label{number}"
     elif task.conditional:
         columns = class_columns(len(classes))
+    if asked.weights != "last":
+        name += f"_{asked.weights}"
     with torch.inference_mode():
         if asked.interpolate is None:
             pictures = task.sample(asked.n, asked.seed, labels)
         else:
             pictures = task.interpolate(asked.interpolate, STEPS, asked.seed)
-            name, columns = f"interpolate{asked.interpolate}_seed{asked.seed}", STEPS
+            columns = STEPS
     return to_bytes(pictures.float().numpy()), columns, name
 
 
