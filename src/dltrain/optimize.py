@@ -113,7 +113,10 @@ class Optimize:
             gradients = [p.grad for p in parameters if p.grad is not None]
             self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
         optimizer.step()
-        optimizer.zero_grad()
+        # What optimizer.zero_grad does, without the profiler's record of it: a tenth of the step of
+        # a small model.
+        for parameter in parameters:
+            parameter.grad = None
         if self._regularizers[name]:
             with torch.no_grad():
                 for regularizer in self._regularizers[name]:
