@@ -35,7 +35,7 @@ COUNTS = {
     "data": 20,
     "experiment": 22,
     "model": 23,
-    "optimizer": 10,
+    "optimizer": 11,
     "regularizer": 9,
     "schedule": 6,
     "task": 9,

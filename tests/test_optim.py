@@ -90,6 +90,7 @@ def muon(gradient: Tensor, memory: Memory, step: int) -> Tensor:
 
 FORMULAS: dict[str, Change] = {
     "sgd": sgd,
+    "perceptron": sgd,
     "momentum": momentum,
     "nesterov": nesterov,
     "adagrad": adagrad,
