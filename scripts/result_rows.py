@@ -175,6 +175,13 @@ ROWS = {
         "72.1 and 77.2 on the original; this is a copy of JPEGs",
         seconds=1200,
     ),
+    "toy_bag": Row(
+        "model=ngrams model.length=1 data=toy_reviews",
+        (Figure("% accuracy", accuracy, 75.0, at_most=True),),
+        "a bag of words knows no order",
+    ),
+    "toy_lstm": Row("model=lstm data=toy_reviews", (accurate(95.0),)),
+    "toy_attention": Row("model=attention data=toy_reviews", (accurate(95.0),)),
     "ngrams": Row(
         "model=ngrams data=imdb",
         (accurate(None),),
