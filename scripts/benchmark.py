@@ -1,61 +1,78 @@
-"""Time a training step of dltrain against a hand-written loop, side by side.
+"""Time dltrain's training steps, first step and memory beside other ways to train the same network.
 
-    python scripts/benchmark.py                  # lenet5 and mlp, batch 128, MNIST
-    python scripts/benchmark.py --rounds 9 --workloads lenet5
-    python scripts/benchmark.py --readme         # and write the table into README.md
+    python scripts/benchmark.py                              # all that is installed
+    python scripts/benchmark.py --rounds 9 --workloads lenet5 --contestants by_hand dltrain
+    python scripts/benchmark.py --readme                     # and write the tables into README.md
 
-Each measurement is a fresh process; the two kinds take turns, so that a machine that slows
-down slows both. dltrain runs its whole command with everything on (progress, TensorBoard,
-figures, checkpoints, metrics); the other is what one would write by hand: float tensors that are
-already normalised and lie on the device, the same model class, optimizer and batch size. Both
-times are of all training steps of the run, the slow first ones included, evaluation excluded.
-MNIST is read from DLTRAIN_DATA, else from ../shared/data.
+Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalised;
+``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
+metrics); ``tutorial``, a loop over torchvision's data set in a DataLoader; ``lightning``, Lightning
+with progress bar, TensorBoard, checkpoints and metrics (``pip install lightning``). All have the
+same network, batch, optimizer and threads. Each measurement is a fresh process (see
+scripts/contestants.py) and the contestants take turns, so that a machine that slows down slows
+all. Steps include the slow first ones, and exclude evaluation. MNIST is read from DLTRAIN_DATA,
+else from ../shared/data.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-EPOCHS = 3
-BATCH = 128
 HERE = Path(__file__).resolve().parent
-WORKLOADS = ("lenet5", "mlp")
+CONTESTANTS = ("by_hand", "dltrain", "tutorial", "lightning")
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
+
+
+class Workload(NamedTuple):
+    """What is trained: a network, examples a step, and steps."""
+
+    network: str
+    batch: int
+    steps: int
+
+
+WORKLOADS = {
+    "linreg": Workload("linreg", 4, 4000),
+    "mlp": Workload("mlp", 128, 1200),
+    "lenet5_32": Workload("lenet5", 32, 1200),
+    "lenet5": Workload("lenet5", 128, 600),
+    "cnn": Workload("cnn", 128, 60),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=None)
     parser.add_argument("--readme", action="store_true")
-    parser.add_argument("--loop", choices=WORKLOADS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.loop:
-        print(hand_written_loop(arguments.loop))
-        return
+    contestants = arguments.contestants or [
+        one for one in CONTESTANTS if one != "lightning" or importlib.util.find_spec("lightning")
+    ]
+    os.environ.setdefault("DLTRAIN_DATA", str(HERE.parent.parent / "shared" / "data"))
     lines = [
-        "| workload | hand-written, µs a step | dltrain, µs a step | ratio | spread |",
-        "|---|---|---|---|---|",
+        "| workload | contestant | µs a step | times by hand | first step, s | memory, MiB |",
+        "|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
-    for workload in arguments.workloads:
-        pairs = [measure(workload) for _ in range(arguments.rounds)]
-        by_hand, ours = zip(*pairs, strict=True)
-        ratios = sorted(mine / hand for hand, mine in pairs)
-        lines.append(
-            f"| {workload}, batch {BATCH} | {statistics.median(by_hand):,.0f} | "
-            f"{statistics.median(ours):,.0f} | {statistics.median(ratios):.3f} | "
-            f"{ratios[0]:.3f} to {ratios[-1]:.3f} |"
-        )
-        print(lines[-1], flush=True)
+    for name in arguments.workloads:
+        workload = WORKLOADS[name]
+        rounds = [
+            {one: measured(one, workload) for one in contestants} for _ in range(arguments.rounds)
+        ]
+        for one in contestants:
+            lines.append(row(workload, one, contestants[0], rounds))
+            print(lines[-1], flush=True)
     if arguments.readme:
         readme = HERE.parent / "README.md"
         head, _, rest = readme.read_text().partition(BEGIN)
@@ -63,59 +80,38 @@ def main() -> None:
         readme.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
 
 
-def measure(workload: str) -> tuple[float, float]:
-    """One turn of each: microseconds a step by hand, and of dltrain."""
-    command = [sys.executable, __file__, "--loop", workload]
-    by_hand = float(subprocess.check_output(command, text=True))
-    return by_hand, dltrain(workload)
+def measured(contestant: str, workload: Workload) -> dict[str, float]:
+    """One turn: ``step`` in microseconds, ``first`` in seconds, ``memory`` in MiB."""
+    answer = subprocess.run(
+        [
+            *(sys.executable, str(HERE / "contestants.py"), contestant, workload.network),
+            *("--batch", str(workload.batch), "--steps", str(workload.steps)),
+            *("--started", str(time.time())),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
+    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return found
 
 
-def dltrain(workload: str) -> float:
-    """Microseconds a step of the whole command."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            *(sys.executable, "-m", "dltrain", f"model={workload}", "data=mnist"),
-            *(f"data.root={data_root()}", "data.validation=0", f"data.batch_size={BATCH}"),
-            *("schedule=constant", f"trainer.epochs={EPOCHS}", f"output_dir={folder}"),
-        ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        summary = json.loads((Path(folder) / "latest" / "summary.json").read_text())
-    return summary["seconds"]["train"] / summary["steps"] * 1e6
-
-
-def hand_written_loop(workload: str) -> float:
-    """Microseconds a step of the loop that one would write by hand."""
-    import torch
-    from torch.nn import functional
-
-    from dltrain.data.mnist import Mnist
-    from dltrain.models.lenet import LeNet5
-    from dltrain.models.mlp import MLP
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.manual_seed(0)
-    columns, _ = Mnist(root=data_root()).read()
-    inputs = columns["input"].to(device).float().div(255).sub(0.1307).div(0.3081)
-    targets = columns["target"].to(device)
-    model = {"lenet5": LeNet5, "mlp": MLP}[workload]((1, 28, 28), 10).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    steps = 0
-    started = time.perf_counter()
-    for _ in range(EPOCHS):
-        order = torch.randperm(len(inputs)).to(device)
-        for chosen in order.split(BATCH):
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(model(inputs[chosen]), targets[chosen])
-            loss.backward()
-            optimizer.step()
-            steps += 1
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / steps * 1e6
-
-
-def data_root() -> str:
-    return os.environ.get("DLTRAIN_DATA") or str(HERE.parent.parent / "shared" / "data")
+def row(
+    workload: Workload, contestant: str, first: str, rounds: list[dict[str, dict[str, float]]]
+) -> str:
+    """Medians over the rounds; of the ratio also the extremes."""
+    ratios = sorted(one[contestant]["step"] / one[first]["step"] for one in rounds)
+    middle = {
+        name: statistics.median(one[contestant][name] for one in rounds)
+        for name in ("step", "first", "memory")
+    }
+    return (
+        f"| {workload.network}, batch {workload.batch} | {contestant.replace('_', ' ')} "
+        f"| {middle['step']:,.0f} | {statistics.median(ratios):.2f} "
+        f"({ratios[0]:.2f} to {ratios[-1]:.2f}) | {middle['first']:.1f} "
+        f"| {middle['memory']:,.0f} |"
+    )
 
 
 if __name__ == "__main__":

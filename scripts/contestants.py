@@ -1,0 +1,238 @@
+"""One measurement of scripts/benchmark.py, in a process of its own.
+
+    python scripts/contestants.py by_hand lenet5 --batch 128 --steps 400
+
+Prints one line of JSON: microseconds a step over ``--steps`` steps, the seconds from ``--started``
+(a clock time; default: now) to the end of the first step, and the process's largest memory in MiB.
+
+Each trains the same network from the same first weights' distribution by the same optimizer on the
+same batches' size; MNIST is read from DLTRAIN_DATA, linreg has points on a line. None of them
+imports what it does not need.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+MEAN, STD = 0.1307, 0.3081
+POINTS = 8_000
+"""Of linreg's line."""
+
+
+class Watch:
+    """Notes when the first step ends, and when the last does."""
+
+    def __init__(self, started: float, steps: int) -> None:
+        self.started, self.left = started, steps
+        self.first = 0.0
+        self._begun = time.perf_counter()
+        self._steps = steps
+        self.step_time = 0.0
+
+    def begin(self) -> None:
+        """Training begins."""
+        self._begun = time.perf_counter()
+
+    def step(self) -> bool:
+        """A step is over; whether to stop."""
+        if not self.first:
+            self.first = time.time() - self.started
+        self.left -= 1
+        if not self.left:
+            self.step_time = (time.perf_counter() - self._begun) / self._steps
+        return not self.left
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("contestant", choices=CONTESTANTS)
+    parser.add_argument("workload", choices=("linreg", "mlp", "lenet5", "cnn"))
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--started", type=float, default=time.time())
+    asked = parser.parse_args()
+    watch = Watch(asked.started, asked.steps)
+    CONTESTANTS[asked.contestant](asked.workload, asked.batch, watch)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"step": watch.step_time * 1e6, "first": watch.first, "memory": memory}))
+
+
+def network(workload: str) -> nn.Module:
+    """The same for all."""
+    if workload == "linreg":
+        from torch import nn
+
+        return nn.Linear(1, 1)
+    from dltrain.models.cnn import CNN
+    from dltrain.models.lenet import LeNet5
+    from dltrain.models.mlp import MLP
+
+    return {"mlp": MLP, "lenet5": LeNet5, "cnn": CNN}[workload]((1, 28, 28), 10)
+
+
+def learner(workload: str, model: nn.Module) -> tuple[Any, Callable[[Tensor, Tensor], Tensor]]:
+    """An optimizer as one writes it, and the loss."""
+    import torch
+    from torch.nn import functional
+
+    if workload == "linreg":
+        return torch.optim.SGD(model.parameters(), lr=0.01), functional.mse_loss
+    return torch.optim.Adam(model.parameters(), lr=1e-3), functional.cross_entropy
+
+
+def line() -> tuple[Tensor, Tensor]:
+    import torch
+
+    inputs = torch.rand(POINTS, 1)
+    return inputs, 2 * inputs
+
+
+def by_hand(workload: str, batch: int, watch: Watch) -> None:
+    """A loop over float tensors that lie in memory, already normalised."""
+    import numpy as np
+    import torch
+
+    if workload == "linreg":
+        inputs, targets = line()
+    else:
+        folder = Path(os.environ["DLTRAIN_DATA"]) / "MNIST" / "raw"
+        pictures = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8)[16:]
+        labels = np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8)[8:]
+        inputs = torch.from_numpy(pictures).view(-1, 1, 28, 28).float().div_(255)
+        inputs = inputs.sub_(MEAN).div_(STD)
+        targets = torch.from_numpy(labels).long()
+    model = network(workload)
+    optimizer, loss_of = learner(workload, model)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(inputs)).split(batch):
+            optimizer.zero_grad()
+            loss_of(model(inputs[chosen]), targets[chosen]).backward()
+            optimizer.step()
+            if watch.step():
+                return
+
+
+def data_loader(workload: str, batch: int) -> Any:
+    """What tutorials have: each picture is opened, made a tensor and normalised on its own."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    if workload == "linreg":
+        return DataLoader(TensorDataset(*line()), batch_size=batch, shuffle=True)
+    from torchvision import datasets, transforms
+
+    made = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    data = datasets.MNIST(os.environ["DLTRAIN_DATA"], train=True, transform=made)
+    return DataLoader(data, batch_size=batch, shuffle=True)
+
+
+def tutorial(workload: str, batch: int, watch: Watch) -> None:
+    """The tutorials' loop over a DataLoader, which prints its loss now and then."""
+    model = network(workload)
+    optimizer, loss_of = learner(workload, model)
+    loader = data_loader(workload, batch)
+    watch.begin()
+    while True:
+        for number, (inputs, targets) in enumerate(loader):
+            optimizer.zero_grad()
+            loss = loss_of(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            if number % 100 == 0:
+                print(f"step {number} loss {loss.item():.4f}", file=sys.stderr)
+            if watch.step():
+                return
+
+
+def lightning(workload: str, batch: int, watch: Watch) -> None:
+    """Lightning with what its template has: progress bar, TensorBoard, checkpoints, metrics."""
+    import lightning
+    import torch
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = network(workload)
+            self.optimizer, self.loss_of = learner(workload, self.model)
+
+        def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+            inputs, targets = batch
+            outputs = self.model(inputs)
+            loss = self.loss_of(outputs, targets)
+            self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True)
+            if workload != "linreg":
+                right = (outputs.argmax(1) == targets).float().mean()
+                self.log("train_accuracy", right, on_step=False, on_epoch=True, prog_bar=True)
+            return loss
+
+        def configure_optimizers(self) -> Any:
+            return self.optimizer
+
+    class Clock(lightning.Callback):
+        def on_train_start(self, *_: Any) -> None:
+            watch.begin()
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            watch.step()
+
+    torch.set_float32_matmul_precision("highest")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = lightning.Trainer(
+            accelerator="auto",
+            max_steps=watch.left,
+            logger=TensorBoardLogger(folder),
+            callbacks=[Clock()],
+            default_root_dir=folder,
+        )
+        trainer.fit(Module(), data_loader(workload, batch))
+
+
+def dltrain(workload: str, batch: int, watch: Watch) -> None:
+    """The whole command, everything on."""
+    from dltrain import cli
+
+    steps = watch.left
+    with tempfile.TemporaryDirectory() as folder:
+        data = (
+            ["data=line", f"trainer.epochs={steps}", f"trainer.evaluate_every={steps}"]
+            if workload == "linreg"
+            else ["data=mnist", "data.validation=0", f"data.batch_size={batch}"]
+        )
+        sys.argv = [
+            *("dltrain", f"model={workload}", *data, f"trainer.steps={steps}"),
+            *("schedule=constant", f"output_dir={folder}", "+callbacks.clock._target_=clock.Clock"),
+        ]
+        os.environ["BENCHMARK_FIRST_STEP"] = str(Path(folder) / "first")
+        sys.path.insert(0, str(Path(__file__).parent))
+        sys.stdout = sys.stderr
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        sys.stdout = sys.__stdout__
+        watch.first = float((Path(folder) / "first").read_text()) - watch.started
+        summary = json.loads((Path(folder) / "latest" / "summary.json").read_text())
+    watch.step_time = summary["seconds"]["train"] / summary["steps"]
+
+
+CONTESTANTS: dict[str, Callable[[str, int, Watch], None]] = {
+    "by_hand": by_hand,
+    "dltrain": dltrain,
+    "tutorial": tutorial,
+    "lightning": lightning,
+}
+
+if __name__ == "__main__":
+    main()
