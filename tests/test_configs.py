@@ -33,7 +33,7 @@ COUNTS = {
     "train": 1,
     "callbacks": 15,
     "data": 20,
-    "experiment": 22,
+    "experiment": 23,
     "model": 23,
     "optimizer": 11,
     "regularizer": 9,
