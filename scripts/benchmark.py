@@ -89,10 +89,12 @@ def measured(contestant: str, workload: Workload) -> dict[str, float]:
             *("--started", str(time.time())),
         ],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        check=True,
+        check=False,
     )
+    if answer.returncode:
+        sys.exit(answer.stderr)
     found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
     return found
 
