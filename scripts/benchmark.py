@@ -88,8 +88,7 @@ def measured(contestant: str, workload: Workload) -> dict[str, float]:
             *("--batch", str(workload.batch), "--steps", str(workload.steps)),
             *("--started", str(time.time())),
         ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
