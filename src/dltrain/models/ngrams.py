@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -86,27 +87,18 @@ class NgramMixture(NgramBag):
         return logits[drawn.argsort()]
 
 
-class Ngrams(nn.Module):
+class Ngrams(NgramBag):
     """Logits (batch, outputs) from a bag of n-grams and a bias: fastText's linear cousin.
 
     See :class:`NgramBag`. Raises ValueError where the data has no words.
     """
 
-    def __init__(
-        self,
-        outputs: int,
-        vocabulary_size: int | None = None,
-        pad_index: int = 0,
-        unknown_index: int = 1,
-        length: int = 2,
-        buckets: int | None = None,
-    ) -> None:
-        super().__init__()
+    def __init__(self, outputs: int, vocabulary_size: int | None = None, **settings: Any) -> None:
         if vocabulary_size is None:
             raise ValueError("this model reads words, and the data has none")
-        self.bag = NgramBag(outputs, vocabulary_size, pad_index, unknown_index, length, buckets)
+        super().__init__(outputs, vocabulary_size, **settings)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, ids: Tensor) -> Tensor:
         """Weigh what is in the bag."""
-        return self.bag(ids) + self.bias
+        return super().forward(ids) + self.bias
