@@ -46,6 +46,23 @@ def test_dcgan_on_mnist_begins_with_seven_by_seven_maps() -> None:
     assert count(model.discriminator) == 16 * 16 + 16 * 32 * 16 + 2 * 32 + 32 * 49
 
 
+@pytest.mark.parametrize(
+    ("kind", "settings", "maps"),
+    [(GAN, {}, 256 + 512), (DCGAN, {"generator_width": 32}, 64 + 32)],
+)
+def test_a_class_gives_the_generator_a_scale_and_a_shift_of_every_map(
+    kind: type[Adversaries], settings: dict[str, Any], maps: int
+) -> None:
+    """Those of a class take the place of those of all."""
+    plain, by_class = (
+        kind(MNIST, CLASSES, conditional=conditional, **settings)  # type: ignore[call-arg]
+        for conditional in (False, True)
+    )
+
+    added = (len(CLASSES) - 1) * 2 * maps
+    assert count(by_class.generator) == count(plain.generator) + added
+
+
 def test_a_critic_without_batch_norm_has_biases_instead() -> None:
     model = DCGAN(MNIST, discriminator_width=16, batch_norm=False)
 

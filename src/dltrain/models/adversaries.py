@@ -14,24 +14,59 @@ NARROW = 0.02
 """Standard deviation of DCGAN's initial weights (there, section 4)."""
 
 
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm of ``channels``, with a scale and a shift for each class (de Vries et al. 2017).
+
+    ``dimensions`` are those of its input (batch, channels, ...).
+    """
+
+    def __init__(self, channels: int, dimensions: int, classes: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels, dimensions, affine=False)
+        self.scale = nn.Embedding(classes, channels)
+        self.shift = nn.Embedding(classes, channels)
+        nn.init.normal_(self.scale.weight, mean=1.0, std=NARROW)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Normalise ``values``, each as one of its class in ``labels`` (batch,)."""
+        normalised = self.norm(values)
+        shape = (len(values), -1, *[1] * (values.ndim - 2))
+        scale, shift = self.scale(labels).view(shape), self.shift(labels).view(shape)
+        return torch.addcmul(shift, normalised, scale)
+
+
+def norm_layer(channels: int, dimensions: int, classes: int) -> nn.Module:
+    """Batch norm of values (batch, channels, ...) in so many ``dimensions``; by class, if any."""
+    if classes:
+        return ConditionalBatchNorm(channels, dimensions, classes)
+    return _norm(channels, dimensions, affine=True)
+
+
+def _norm(channels: int, dimensions: int, affine: bool) -> nn.Module:
+    kind = nn.BatchNorm1d if dimensions == len(("batch", "channels")) else nn.BatchNorm2d
+    return kind(channels, affine=affine)
+
+
 class Generator(nn.Module):
     """Noise (batch, noise_size) to pictures (batch, c, h, w) of values in -1..1.
 
-    With ``classes`` above 0 a learnt vector of the picture's class, of ``embedding_size``, is
-    appended to its noise (Mirza and Osindero 2014); ``layers`` read both.
+    A picture's class is told to every :class:`ConditionalBatchNorm` of its ``layers``, and to
+    nothing else: a class that stood beside the noise would soon drown it, and all pictures of a
+    class would be one (docs/performance.md).
     """
 
-    def __init__(self, layers: nn.Module, classes: int, embedding_size: int) -> None:
+    def __init__(self, layers: nn.Sequential) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(classes, embedding_size) if classes else None
         self.layers = layers
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Make a picture of each row of noise, of the classes ``labels`` (batch,) if any."""
-        if self.embedding is not None:
-            assert labels is not None, "this generator makes pictures of a class"
-            noise = torch.cat([noise, self.embedding(labels)], dim=1)
-        return torch.tanh(self.layers(noise))
+        values = noise
+        for layer in self.layers:
+            by_class = isinstance(layer, ConditionalBatchNorm)
+            values = layer(values, labels) if by_class else layer(values)
+        return torch.tanh(values)
 
 
 class Discriminator(nn.Module):

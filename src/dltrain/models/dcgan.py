@@ -8,7 +8,14 @@ from itertools import pairwise
 
 from torch import nn
 
-from dltrain.models.adversaries import NARROW, SLOPE, Adversaries, Discriminator, Generator
+from dltrain.models.adversaries import (
+    NARROW,
+    SLOPE,
+    Adversaries,
+    Discriminator,
+    Generator,
+    norm_layer,
+)
 from dltrain.models.pictures import picture_shape
 
 # A kernel that its stride divides overlaps itself evenly: no chessboard (Odena et al. 2016).
@@ -30,7 +37,7 @@ class DCGAN(Adversaries):
 
     Without ``batch_norm`` the discriminator has none, as a gradient penalty asks for; its layers
     then have biases, and torch's own initial weights. ``conditional`` and ``spectral_norm`` are as
-    in :mod:`~dltrain.models.adversaries`; ``embedding_size`` numbers tell the generator the class.
+    in :mod:`~dltrain.models.adversaries`.
 
     Raises ValueError for what is no picture, cannot be halved, or leaves a layer without maps.
     """
@@ -43,23 +50,21 @@ class DCGAN(Adversaries):
         generator_width: int = 64,
         discriminator_width: int = 64,
         conditional: bool = False,
-        embedding_size: int = 50,
         batch_norm: bool = True,
         dropout: float = 0.0,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__(noise_size, conditional, class_names)
-        if min(generator_width, discriminator_width, embedding_size) < 1:
+        if min(generator_width, discriminator_width) < 1:
             raise ValueError(
-                "generator_width, discriminator_width and embedding_size are at least 1, got "
-                f"{generator_width}, {discriminator_width} and {embedding_size}"
+                "generator_width and discriminator_width are at least 1, got "
+                f"{generator_width} and {discriminator_width}"
             )
         planes, sides = picture_shape("a DCGAN", input_shape)
         halvings, smallest = _halved(sides)
-        read = noise_size + (embedding_size if conditional else 0)
         maps = [generator_width * 2**power for power in range(halvings)]
         self.generator = Generator(
-            _growing(read, smallest, [*reversed(maps), planes]), self.classes, embedding_size
+            _growing(noise_size, smallest, [*reversed(maps), planes], self.classes)
         )
         _draw(self.generator.layers)
         maps = [discriminator_width * 2**power for power in range(halvings)]
@@ -84,17 +89,19 @@ def _halved(sides: Sequence[int]) -> tuple[int, list[int]]:
     return halvings, left
 
 
-def _growing(read: int, smallest: Sequence[int], maps: Sequence[int]) -> nn.Sequential:
-    """From ``read`` numbers to maps of the ``smallest`` sides, and by doubling to the picture."""
+def _growing(
+    noise_size: int, smallest: Sequence[int], maps: Sequence[int], classes: int
+) -> nn.Sequential:
+    """From noise to maps of the ``smallest`` sides, and by doubling to the picture."""
     first = maps[0]
     layers: list[nn.Module] = [
         # Batch norm has a shift of its own, so a bias before it would do nothing.
-        nn.Linear(read, first * math.prod(smallest), bias=False),
+        nn.Linear(noise_size, first * math.prod(smallest), bias=False),
         nn.Unflatten(1, (first, *smallest)),
     ]
     for before, after in pairwise(maps):
         layers += [
-            nn.BatchNorm2d(before),
+            norm_layer(before, 4, classes),
             nn.ReLU(),
             nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING, bias=False),
         ]
@@ -120,5 +127,5 @@ def _draw(layers: nn.Module) -> None:
     for layer in layers.modules():
         if isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(layer.weight, std=NARROW)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, nn.BatchNorm2d) and layer.affine:
             nn.init.normal_(layer.weight, mean=1.0, std=NARROW)

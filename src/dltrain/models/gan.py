@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from dltrain.models.adversaries import SLOPE, Adversaries, Discriminator, Generator
+from dltrain.models.adversaries import SLOPE, Adversaries, Discriminator, Generator, norm_layer
 from dltrain.models.pictures import picture_shape
 
 
@@ -17,7 +17,7 @@ class GAN(Adversaries):
 
     A hidden layer of the generator is dense, batch norm, ReLU; one of the discriminator is dense,
     leaky ReLU, ``dropout``. ``conditional`` and ``spectral_norm`` are as in
-    :mod:`~dltrain.models.adversaries`; ``embedding_size`` numbers tell the generator the class.
+    :mod:`~dltrain.models.adversaries`.
 
     Raises ValueError for what is no picture, and for layers without units.
     """
@@ -30,28 +30,25 @@ class GAN(Adversaries):
         generator_hidden: Sequence[int] = (256, 512),
         discriminator_hidden: Sequence[int] = (512, 256),
         conditional: bool = False,
-        embedding_size: int = 50,
         dropout: float = 0.0,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__(noise_size, conditional, class_names)
-        if min((*generator_hidden, *discriminator_hidden, embedding_size), default=1) < 1:
+        if min((*generator_hidden, *discriminator_hidden), default=1) < 1:
             raise ValueError(
-                f"layers need at least one unit each, got {list(generator_hidden)}, "
-                f"{list(discriminator_hidden)} and {embedding_size}"
+                f"layers need at least one unit each, got {list(generator_hidden)} and "
+                f"{list(discriminator_hidden)}"
             )
         picture_shape("a GAN", input_shape)
         pixels = math.prod(input_shape)
-        read = noise_size + (embedding_size if conditional else 0)
         layers: list[nn.Module] = []
-        for before, after in pairwise([read, *generator_hidden]):
+        widths = [noise_size, *generator_hidden]
+        for before, after in pairwise(widths):
+            norm = norm_layer(after, 2, self.classes)
             # Batch norm has a shift of its own, so a bias before it would do nothing.
-            layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
-        layers += [
-            nn.Linear([read, *generator_hidden][-1], pixels),
-            nn.Unflatten(1, tuple(input_shape)),
-        ]
-        self.generator = Generator(nn.Sequential(*layers), self.classes, embedding_size)
+            layers += [nn.Linear(before, after, bias=False), norm, nn.ReLU()]
+        layers += [nn.Linear(widths[-1], pixels), nn.Unflatten(1, tuple(input_shape))]
+        self.generator = Generator(nn.Sequential(*layers))
 
         layers = [nn.Flatten()]
         widths = [pixels, *discriminator_hidden]
