@@ -18,6 +18,7 @@ import torch
 
 from dltrain.data import cifar, mnist
 from dltrain.data.cifar import Cifar10
+from dltrain.data.idx import read_idx
 from dltrain.data.mnist import FashionMnist
 from dltrain.errors import UserError
 from dltrain.types import Batch, Loader, Source
@@ -71,6 +72,38 @@ def test_fashion_mnist_is_read_plain_and_packed(packed: bool, tmp_path: Path) ->
         torch.testing.assert_close(split["input"], pictures)
         assert split["target"].tolist() == files[f"{name}-labels-idx1-ubyte"].tolist()
     assert source.facts["class_names"][9] == "ankle boot"
+
+
+def packed_fashion(root: Path) -> FashionMnist:
+    folder = root / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, array in fashion_files().items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+    return FashionMnist(root=str(root), **PLAIN)
+
+
+def test_packed_files_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = packed_fashion(tmp_path)
+    first = splits(source)
+    monkeypatch.setattr(gzip, "decompress", None)
+
+    torch.testing.assert_close(splits(source), first)
+
+
+def test_where_nothing_can_be_kept_packed_files_are_still_read(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where a folder would be")
+
+    assert len(splits(packed_fashion(tmp_path))[0]["input"]) == 6
+
+
+def test_who_writes_to_a_mapped_file_leaves_it_as_it_is(tmp_path: Path) -> None:
+    array = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
+    path = tmp_path / "pictures"
+    path.write_bytes(idx(array))
+
+    read_idx(path, (2, 2)).zero_()
+
+    assert read_idx(path, (2, 2)).tolist() == array.tolist()
 
 
 def test_fashion_mnist_is_fetched_checked_and_kept(

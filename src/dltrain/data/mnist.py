@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from dltrain.data.cache import CannotKeepError
 from dltrain.data.download import Remote, fetch
-from dltrain.data.idx import read_idx
+from dltrain.data.idx import plain, read_idx
 from dltrain.data.pictures import PictureSource
 from dltrain.errors import UserError
 from dltrain.types import Batch
@@ -59,9 +60,15 @@ class IdxPictures(PictureSource):
         for folder in (own, self.folder / "raw", self.folder):
             for candidate in (folder / name, folder / f"{name}.gz"):
                 if candidate.is_file():
-                    return read_idx(candidate, item_shape)
+                    return self._read(candidate, item_shape)
         kept_as, remote = self.remote(name)
-        return read_idx(fetch(remote, own / kept_as), item_shape)
+        return self._read(fetch(remote, own / kept_as), item_shape)
+
+    def _read(self, path: Path, item_shape: tuple[int, ...]) -> torch.Tensor:
+        try:
+            return read_idx(plain(path, self.folder / "cache"), item_shape)
+        except CannotKeepError:  # then it is unpacked each time
+            return read_idx(path, item_shape)
 
     def urls(self, name: str) -> list[str]:
         """Where the mirrors have a file."""
