@@ -50,16 +50,18 @@ def test_dcgan_on_mnist_begins_with_seven_by_seven_maps() -> None:
     ("kind", "settings", "maps"),
     [(GAN, {}, 256 + 512), (DCGAN, {"generator_width": 32}, 64 + 32)],
 )
-def test_a_class_gives_the_generator_a_scale_and_a_shift_of_every_map(
+def test_a_class_gives_the_generator_scales_and_shifts_of_its_own(
     kind: type[Adversaries], settings: dict[str, Any], maps: int
 ) -> None:
-    """Those of a class take the place of those of all."""
+    """Of every unit, or map; of DCGAN's first maps, of 7x7, those of every place."""
     plain, by_class = (
         kind(MNIST, CLASSES, conditional=conditional, **settings)  # type: ignore[call-arg]
         for conditional in (False, True)
     )
 
-    added = (len(CLASSES) - 1) * 2 * maps
+    of_all = 2 * maps
+    of_a_class = of_all + (2 * 64 * (7 * 7 - 1) if kind is DCGAN else 0)
+    added = len(CLASSES) * of_a_class - of_all
     assert count(by_class.generator) == count(plain.generator) + added
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,36 +16,35 @@ NARROW = 0.02
 
 
 class ConditionalBatchNorm(nn.Module):
-    """Batch norm of ``channels``, with a scale and a shift for each class (de Vries et al. 2017).
+    """Batch norm with a scale and a shift for each class (de Vries et al. 2017).
 
-    ``dimensions`` are those of its input (batch, channels, ...).
+    Those have the ``shape`` (channels, ...) and are told to inputs (batch, channels, ...): with
+    sides of 1 to whole maps, as is usual, else to every place of its own.
     """
 
-    def __init__(self, channels: int, dimensions: int, classes: int) -> None:
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
         super().__init__()
-        self.norm = _norm(channels, dimensions, affine=False)
-        self.scale = nn.Embedding(classes, channels)
-        self.shift = nn.Embedding(classes, channels)
+        self.norm = _norm(shape, affine=False)
+        self.shape = tuple(shape)
+        self.scale = nn.Embedding(classes, math.prod(shape))
+        self.shift = nn.Embedding(classes, math.prod(shape))
         nn.init.normal_(self.scale.weight, mean=1.0, std=NARROW)
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
         """Normalise ``values``, each as one of its class in ``labels`` (batch,)."""
-        normalised = self.norm(values)
-        shape = (len(values), -1, *[1] * (values.ndim - 2))
-        scale, shift = self.scale(labels).view(shape), self.shift(labels).view(shape)
-        return torch.addcmul(shift, normalised, scale)
+        scale, shift = (table(labels).view(-1, *self.shape) for table in (self.scale, self.shift))
+        return torch.addcmul(shift, self.norm(values), scale)
 
 
-def norm_layer(channels: int, dimensions: int, classes: int) -> nn.Module:
-    """Batch norm of values (batch, channels, ...) in so many ``dimensions``; by class, if any."""
-    if classes:
-        return ConditionalBatchNorm(channels, dimensions, classes)
-    return _norm(channels, dimensions, affine=True)
+def norm_layer(shape: Sequence[int], classes: int) -> nn.Module:
+    """Batch norm of values (batch, channels, ...); if there are classes, by class in ``shape``."""
+    return ConditionalBatchNorm(shape, classes) if classes else _norm(shape, affine=True)
 
 
-def _norm(channels: int, dimensions: int, affine: bool) -> nn.Module:
-    kind = nn.BatchNorm1d if dimensions == len(("batch", "channels")) else nn.BatchNorm2d
+def _norm(shape: Sequence[int], affine: bool) -> nn.Module:
+    channels, *sides = shape
+    kind = nn.BatchNorm2d if sides else nn.BatchNorm1d
     return kind(channels, affine=affine)
 
 

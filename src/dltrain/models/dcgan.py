@@ -94,14 +94,16 @@ def _growing(
 ) -> nn.Sequential:
     """From noise to maps of the ``smallest`` sides, and by doubling to the picture."""
     first = maps[0]
+    # To the first norm a class may tell what belongs where; after that only whole maps.
+    shapes = [(first, *smallest), *((after, 1, 1) for after in maps[1:-1])]
     layers: list[nn.Module] = [
         # Batch norm has a shift of its own, so a bias before it would do nothing.
         nn.Linear(noise_size, first * math.prod(smallest), bias=False),
         nn.Unflatten(1, (first, *smallest)),
     ]
-    for before, after in pairwise(maps):
+    for (before, after), shape in zip(pairwise(maps), shapes, strict=True):
         layers += [
-            norm_layer(before, 4, classes),
+            norm_layer(shape, classes),
             nn.ReLU(),
             nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING, bias=False),
         ]

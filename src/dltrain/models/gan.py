@@ -44,7 +44,7 @@ class GAN(Adversaries):
         layers: list[nn.Module] = []
         widths = [noise_size, *generator_hidden]
         for before, after in pairwise(widths):
-            norm = norm_layer(after, 2, self.classes)
+            norm = norm_layer([after], self.classes)
             # Batch norm has a shift of its own, so a bias before it would do nothing.
             layers += [nn.Linear(before, after, bias=False), norm, nn.ReLU()]
         layers += [nn.Linear(widths[-1], pixels), nn.Unflatten(1, tuple(input_shape))]
