@@ -18,8 +18,7 @@ from dltrain.models.adversaries import (
 )
 from dltrain.models.pictures import picture_shape
 
-# A kernel that its stride divides overlaps itself evenly: no chessboard (Odena et al. 2016).
-KERNEL, STRIDE, PADDING = 4, 2, 1
+STRIDE, PADDING = 2, 1
 SMALLEST = 4
 """Side below which maps are not halved."""
 
@@ -27,13 +26,13 @@ SMALLEST = 4
 class DCGAN(Adversaries):
     """Convolutions of stride 2 against transposed ones, in sizes that follow the picture's.
 
-    The discriminator halves the picture as long as its sides are even and stay at least 4, with
-    ``discriminator_width`` maps at first and twice as many each time (28x28: 14 and 7; 64x64: 32 to
-    4). A layer is convolution, batch norm (not in the first; it goes by the statistics of the batch
-    in eval mode too), leaky ReLU, ``dropout``. The generator begins with a dense layer and does the
-    same in reverse, ``generator_width`` maps before the last layer: batch norm and ReLU, tanh in
-    the end. Weights are drawn as in section 4 of the paper. On 64x64 in three colours, width 64,
-    that is the usual pair of 3,576,704 and 2,765,568 parameters.
+    The discriminator halves the picture, rounding up, as long as its sides stay at least 4, with
+    ``discriminator_width`` maps at first and twice as many each time (28x28: 14, 7, 4; 64x64: 32,
+    16, 8, 4). A layer is convolution, batch norm (not in the first; it goes by the statistics of
+    the batch in eval mode too), leaky ReLU, ``dropout``. The generator begins with a dense layer
+    and does the same in reverse, ``generator_width`` maps before the last layer: batch norm and
+    ReLU, tanh in the end. Weights are drawn as in section 4 of the paper. On 64x64 in three
+    colours, width 64, that is the usual pair of 3,576,704 and 2,765,568 parameters.
 
     Without ``batch_norm`` the discriminator has none, as a gradient penalty asks for; its layers
     then have biases, and torch's own initial weights. ``conditional`` and ``spectral_norm`` are as
@@ -60,61 +59,78 @@ class DCGAN(Adversaries):
                 "generator_width and discriminator_width are at least 1, got "
                 f"{generator_width} and {discriminator_width}"
             )
-        planes, sides = picture_shape("a DCGAN", input_shape)
-        halvings, smallest = _halved(sides)
-        maps = [generator_width * 2**power for power in range(halvings)]
-        self.generator = Generator(
-            _growing(noise_size, smallest, [*reversed(maps), planes], self.classes)
-        )
+        planes, (height, width) = picture_shape("a DCGAN", input_shape)
+        sizes = _halved(height, width)
+        picture = (planes, height, width)
+        shapes = [picture, *_widening(generator_width, sizes)]
+        self.generator = Generator(_growing(noise_size, shapes[::-1], self.classes))
         _draw(self.generator.layers)
-        maps = [discriminator_width * 2**power for power in range(halvings)]
-        features = _shrinking([planes, *maps], batch_norm, dropout)
-        score = nn.Linear(maps[-1] * math.prod(smallest), 1, bias=not batch_norm)
+        shapes = [picture, *_widening(discriminator_width, sizes)]
+        features = _shrinking(shapes, batch_norm, dropout)
+        score = nn.Linear(math.prod(shapes[-1]), 1, bias=not batch_norm)
         if batch_norm:
             _draw(features)
             _draw(score)
         self.discriminator = Discriminator(features, score, self.classes, spectral_norm)
 
 
-def _halved(sides: Sequence[int]) -> tuple[int, list[int]]:
-    """How often a picture is halved, and what that leaves of its sides."""
-    halvings, left = 0, list(sides)
-    while all(side % 2 == 0 and side >= 2 * SMALLEST for side in left):
-        halvings, left = halvings + 1, [side // 2 for side in left]
-    if not halvings:
+Shape = tuple[int, int, int]
+"""Maps, height, width."""
+
+
+def _halved(height: int, width: int) -> list[tuple[int, int]]:
+    """The sides that a picture has after each halving."""
+    sizes = [(height, width)]
+    while min(sizes[-1]) > 2 * (SMALLEST - 1):
+        high, wide = sizes[-1]
+        sizes.append(((high + 1) // 2, (wide + 1) // 2))
+    if len(sizes) == 1:
         raise ValueError(
-            f"a DCGAN halves pictures again and again, which {'x'.join(map(str, sides))} does not "
-            f"allow: sides are even, and at least {2 * SMALLEST}"
+            f"a DCGAN halves pictures again and again, which {height}x{width} does not allow: "
+            f"sides are at least {2 * SMALLEST - 1}"
         )
-    return halvings, left
+    return sizes[1:]
 
 
-def _growing(
-    noise_size: int, smallest: Sequence[int], maps: Sequence[int], classes: int
-) -> nn.Sequential:
-    """From noise to maps of the ``smallest`` sides, and by doubling to the picture."""
-    first = maps[0]
-    # To the first norm a class may tell what belongs where; after that only whole maps.
-    shapes = [(first, *smallest), *((after, 1, 1) for after in maps[1:-1])]
+def _widening(width: int, sizes: Sequence[tuple[int, int]]) -> list[Shape]:
+    return [(width * 2**number, *sides) for number, sides in enumerate(sizes)]
+
+
+def _kernel(height: int, width: int) -> tuple[int, int]:
+    """What halves these sides, rounding up, or makes them of their half.
+
+    Where they are even, the stride divides it, so it overlaps itself evenly: no chessboard (Odena
+    et al. 2016).
+    """
+    return 4 - height % 2, 4 - width % 2
+
+
+def _growing(noise_size: int, shapes: Sequence[Shape], classes: int) -> nn.Sequential:
+    """From noise to the first of ``shapes``, and by doubling to the last."""
+    first = shapes[0]
     layers: list[nn.Module] = [
         # Batch norm has a shift of its own, so a bias before it would do nothing.
-        nn.Linear(noise_size, first * math.prod(smallest), bias=False),
-        nn.Unflatten(1, (first, *smallest)),
+        nn.Linear(noise_size, math.prod(first), bias=False),
+        nn.Unflatten(1, first),
+        # A class may tell the first maps what belongs where, and later ones only how much.
+        norm_layer(first, classes),
     ]
-    for (before, after), shape in zip(pairwise(maps), shapes, strict=True):
+    for (before, *_), (after, *sides) in pairwise(shapes):
+        kernel = _kernel(*sides)
         layers += [
-            norm_layer(shape, classes),
             nn.ReLU(),
-            nn.ConvTranspose2d(before, after, KERNEL, STRIDE, PADDING, bias=False),
+            nn.ConvTranspose2d(before, after, kernel, STRIDE, PADDING, bias=False),
+            norm_layer((after, 1, 1), classes),
         ]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers[:-1])
 
 
-def _shrinking(maps: Sequence[int], batch_norm: bool, dropout: float) -> nn.Sequential:
-    """From the picture to the last maps, flat."""
+def _shrinking(shapes: Sequence[Shape], batch_norm: bool, dropout: float) -> nn.Sequential:
+    """From the first of ``shapes``, a picture's, to the last, flat."""
     layers: list[nn.Module] = []
-    for number, (before, after) in enumerate(pairwise(maps)):
-        layers.append(nn.Conv2d(before, after, KERNEL, STRIDE, PADDING, bias=not batch_norm))
+    for number, ((before, *sides), (after, *_)) in enumerate(pairwise(shapes)):
+        kernel = _kernel(*sides)
+        layers.append(nn.Conv2d(before, after, kernel, STRIDE, PADDING, bias=not batch_norm))
         if batch_norm and number:
             # Real and made pictures have statistics of their own: an average would fit neither.
             layers.append(nn.BatchNorm2d(after, track_running_stats=False))
