@@ -20,7 +20,8 @@ class Maker(Task):
     """Its samples are the bundled digits of the training split, drawn anew for every seed.
 
     What it learns is how bright they are, from ``brightness`` (0..1) towards 1. ``only`` are the
-    classes of which it has pictures; ``conditional`` ones can be asked for.
+    classes of which it has pictures, the first ``each`` of them or all; ``conditional`` ones can be
+    asked for.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Maker(Task):
         brightness: float = 1.0,
         only: list[int] | None = None,
         conditional: bool = False,
+        each: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -36,7 +38,8 @@ class Maker(Task):
         self.conditional = conditional
         self._dropout = nn.Dropout(0.5)
         train, _ = Digits().read()
-        known = torch.isin(train["target"], torch.tensor(only or range(10)))
+        of_class = [torch.nonzero(train["target"] == label)[:, 0] for label in only or range(10)]
+        known = torch.cat([rows[:each] for rows in of_class])
         self._pictures = train["input"][known] / 255
         self._classes = train["target"][known]
 

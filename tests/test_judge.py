@@ -24,6 +24,7 @@ from dltrain.judge import (
     Judge,
     Moments,
     Nearest,
+    Within,
     believable,
     class_shares,
     classifier_score,
@@ -67,6 +68,15 @@ def ellipse(mean: Sequence[float], deviations: Sequence[float]) -> Moments:
     """Four points with that mean, those deviations along the axes, and no covariance."""
     corners = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * math.sqrt(3 / 4)
     return moments(corners * torch.tensor(deviations) + torch.tensor(mean))
+
+
+def test_variety_is_what_is_left_without_the_means_of_the_classes() -> None:
+    """Around 1 and 7 by 1 each way, and a class of one; a part at a time."""
+    within = Within(4)
+    within.add(torch.tensor([[0.0], [6.0], [2.0]]), torch.tensor([0, 2, 0]))
+    within.add(torch.tensor([[8.0], [100.0]]), torch.tensor([2, 3]))
+
+    assert within.variance == pytest.approx(4 / 5)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +170,7 @@ def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name:
     test = summary(folder)
     assert test[f"frechet_{name}"] < 2 * test[f"frechet_floor_{name}"]
     assert 0.9 < test[f"believability_{name}"] < 1.2
+    assert 0.8 < test[f"variety_{name}"] < 1.2
     assert test[f"smallest_class_{name}"] > 0.05
     assert test[f"class_entropy_{name}"] > 0.95
     assert test[f"label_agreement_{name}"] > 0.9
@@ -203,7 +214,7 @@ def test_a_collapse_is_named_once_and_again_at_the_end(classifier: Path, name: s
     assert summary(folder)[f"smallest_class_{name}"] == 0
     validation = json.loads((folder / "summary.json").read_text())["validation"]
     assert set(validation) - {"loss"} == {
-        f"{what}_{name}" for what in ("believability", "smallest_class", "class_entropy")
+        f"{what}_{name}" for what in ("believability", "smallest_class", "class_entropy", "variety")
     }
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["name"] == f"class_entropy_{name}"]
@@ -219,6 +230,19 @@ def test_without_a_validation_split_a_collapse_is_named_all_the_same(classifier:
     assert (folder / "train.log").read_text().index("collapse") < (
         folder / "train.log"
     ).read_text().index("epoch 1")
+
+
+@pytest.mark.parametrize("validation", [0, 200])
+def test_one_picture_of_each_class_is_a_collapse_too(
+    classifier: Path, name: str, validation: int
+) -> None:
+    settings = ("trainer.epochs=2", "trainer.evaluate_every=1", f"data.validation={validation}")
+    folder = judged(classifier, *settings, conditional=True, each=1)
+
+    log = (folder / "train.log").read_text()
+    assert log.count("collapse: those of a class have 0% of the variety of real pictures") == 2
+    assert summary(folder)[f"variety_{name}"] == pytest.approx(0, abs=1e-9)
+    assert summary(folder)[f"label_agreement_{name}"] > 0.8
 
 
 def test_a_resumed_run_does_not_name_a_collapse_twice(

@@ -41,6 +41,8 @@ class Seen(NamedTuple):
     moments: Moments
     probabilities: Tensor
     """(n, classes)"""
+    variety: float
+    """The variance of features within the classes that it takes the pictures for, all added up."""
 
 
 class Judge:
@@ -93,12 +95,13 @@ class Judge:
 
     def look(self, parts: Iterable[Tensor]) -> Seen:
         """Look at part after part."""
-        moments, probabilities = Moments(), []
+        moments, within, probabilities = Moments(), Within(len(self.class_names)), []
         for part in parts:
             opinion = self(part)
             moments.add(opinion.features)
+            within.add(opinion.features, opinion.probabilities.argmax(1))
             probabilities.append(opinion.probabilities)
-        return Seen(moments, torch.cat(probabilities))
+        return Seen(moments, torch.cat(probabilities), within.variance)
 
     def _keep_features(self, layer: nn.Module, inputs: Any) -> None:
         self._features = inputs[0]
@@ -146,6 +149,30 @@ class Moments:
         """Of shape (features, features), unbiased."""
         mean = self.mean
         return (self._products - self.count * torch.outer(mean, mean)) / max(self.count - 1, 1)
+
+
+class Within:
+    """How far features are from the mean of their own class, gathered part by part in float64."""
+
+    def __init__(self, classes: int) -> None:
+        self._counts = torch.zeros(classes, dtype=torch.float64)
+        self._sums: Tensor | float = 0.0
+        self._squares = 0.0
+
+    def add(self, features: Tensor, classes: Tensor) -> None:
+        """Take ``features`` (n, features) of ``classes`` (n,) in."""
+        rows = features.double()
+        sums = rows.new_zeros(len(self._counts), rows.shape[1])
+        self._sums = self._sums + sums.index_add_(0, classes, rows)
+        self._counts += torch.bincount(classes, minlength=len(self._counts))
+        self._squares += float(rows.square().sum())
+
+    @property
+    def variance(self) -> float:
+        """The mean squared distance."""
+        assert isinstance(self._sums, Tensor), "no features"
+        of_means = self._sums.square().sum(1) / self._counts.clamp(min=1)
+        return max(self._squares - float(of_means.sum()), 0.0) / float(self._counts.sum())
 
 
 def frechet_distance(one: Moments, other: Moments) -> float:

@@ -31,6 +31,8 @@ UNEVEN = 0.5
 """The classes are uneven below that share of the entropy that even ones have."""
 SHOWN = 20
 """Samples that are drawn beside the training pictures nearest to them."""
+ALIKE = 0.1
+"""Samples of a class are alike below that share of the variance that real pictures have."""
 MOST_NAMED = 10
 
 
@@ -42,9 +44,10 @@ class SampleJudge(Callback):
     ``frechet``, the distance to the test pictures; ``frechet_floor``, that of the training pictures
     to them; ``classifier_score``; ``believability``, the share of samples with a class of
     probability 0.9 over the same share of test pictures; ``smallest_class``, a share;
-    ``class_entropy``, of 1; and ``label_agreement`` where labels can be asked for. Of the
-    validation split, from ``training_samples``: ``believability``, ``smallest_class``,
-    ``class_entropy``. When samples come to keep to a few classes, there is a warning.
+    ``class_entropy``, of 1; ``variety``, the variance of features within classes over that of test
+    pictures; and ``label_agreement`` where labels can be asked for. Of the validation split, from
+    ``training_samples``: ``believability``, ``smallest_class``, ``class_entropy``, ``variety``.
+    When samples come to keep to a few classes, or to one picture of each, there is a warning.
 
     Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
     samples to the training picture nearest to each, beside ``nearest_to_test_picture``, that of as
@@ -77,7 +80,7 @@ class SampleJudge(Callback):
         if self._judge is not None and input_shape is not None and class_names is not None:
             _compare(self._judge, input_shape, class_names)
         self._consoles: list[Console] = []
-        self._believable: float | None = None
+        self._real: Seen | None = None
         self._collapsed = False
 
     def start(self, trainer: Trainer) -> None:
@@ -109,8 +112,11 @@ class SampleJudge(Callback):
         alone = split == "train" and trainer.loaders.validation is None
         if alone and judge is not None and self.training_samples and isinstance(task, Sampler):
             with torch.inference_mode():
+                # As many as there are samples: they are only a measure of variety.
+                some = _first(self._pictures(trainer.loaders.train), self.training_samples)
+                real = self._real = self._real or judge.look(some)
                 seen = self._look_on(trainer, task, judge)
-            for warning in self._news(seen, judge):
+            for warning in self._news(seen, real, judge):
                 for console in self._consoles:
                     console.say(f"warning: {warning}")
 
@@ -124,23 +130,22 @@ class SampleJudge(Callback):
 
     def _validated(self, trainer: Trainer, task: Sampler, judge: Judge) -> Evaluation:
         """How many samples are believed, and whether every class is among them."""
-        if self._believable is None:
+        if self._real is None:
             assert trainer.loaders.validation is not None
-            real = judge.look(self._pictures(trainer.loaders.validation))
-            self._believable = believable(real.probabilities)
+            self._real = judge.look(self._pictures(trainer.loaders.validation))
         seen = self._look_on(trainer, task, judge)
         return Evaluation(
-            scalars=_coverage(seen, self._believable, judge.name),
-            warnings=self._news(seen, judge),
+            scalars=_coverage(seen, self._real, judge.name),
+            warnings=self._news(seen, self._real, judge),
         )
 
     def _look_on(self, trainer: Trainer, task: Sampler, judge: Judge) -> Seen:
         """The few samples of an evaluation in training."""
         return judge.look(_made(trainer, task, self.training_samples, self.seed))
 
-    def _news(self, seen: Seen, judge: Judge) -> list[str]:
-        """A warning, where classes are missing that were not the last time."""
-        warning = _missing(class_shares(seen.probabilities), judge.class_names)
+    def _news(self, seen: Seen, real: Seen, judge: Judge) -> list[str]:
+        """A warning, where something is missing that was not the last time."""
+        warning = _missing(seen, real, judge.class_names)
         new, self._collapsed = not self._collapsed, bool(warning)
         return [warning] if warning and new else []
 
@@ -158,7 +163,7 @@ class SampleJudge(Callback):
             f"frechet_{judge.name}": distance,
             f"frechet_floor_{judge.name}": floor,
             f"classifier_score_{judge.name}": classifier_score(samples.probabilities),
-            **_coverage(samples, believable(test.probabilities), judge.name),
+            **_coverage(samples, test, judge.name),
         }
         columns = [names, shares.tolist(), real.tolist()]
         if asked is not None:
@@ -168,7 +173,7 @@ class SampleJudge(Callback):
         titles = ("class", "share_of_samples", "share_of_test_pictures", "label_agreement")
         measures = ("believable", "classifier_score", "class_entropy")
         rows = zip(measures, *map(_measured, (samples, test, train)), strict=True)
-        warning = _missing(shares, names)
+        warning = _missing(samples, test, names)
         return Evaluation(
             scalars=scalars,
             tables={
@@ -241,18 +246,21 @@ def _measured(seen: Seen) -> tuple[float, float, float]:
     )
 
 
-def _coverage(seen: Seen, real: float, name: str) -> dict[str, float]:
-    """``real`` is the share of real pictures that the judge believes."""
+def _coverage(seen: Seen, real: Seen, name: str) -> dict[str, float]:
+    """How much of what the judge sees in real pictures is in the samples."""
     shares = class_shares(seen.probabilities)
+    believed = believable(real.probabilities)
     return {
-        f"believability_{name}": believable(seen.probabilities) / real if real else 0.0,
+        f"believability_{name}": believable(seen.probabilities) / believed if believed else 0.0,
         f"smallest_class_{name}": float(shares.min()),
         f"class_entropy_{name}": evenness(shares),
+        f"variety_{name}": seen.variety / real.variety if real.variety else 0.0,
     }
 
 
-def _missing(shares: Tensor, names: Sequence[str]) -> str:
-    """Which classes the samples keep to, in a sentence; empty where they have all."""
+def _missing(seen: Seen, real: Seen, names: Sequence[str]) -> str:
+    """Which classes the samples keep to, or to how little of each, in a sentence; else empty."""
+    shares = class_shares(seen.probabilities)
     least = RARE / len(names)
     rare = [name for name, share in zip(names, shares.tolist(), strict=True) if share < least]
     said = []
@@ -263,6 +271,9 @@ def _missing(shares: Tensor, names: Sequence[str]) -> str:
         )
     if evenness(shares) < UNEVEN:
         said.append(f"their classes have {evenness(shares):.0%} of the entropy of even ones")
+    if seen.variety < ALIKE * real.variety:
+        share = seen.variety / real.variety
+        said.append(f"those of a class have {share:.0%} of the variety of real pictures")
     return f"mode collapse: {'; '.join(said)}" if said else ""
 
 
