@@ -6,12 +6,12 @@
 
 Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalised;
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
-metrics); ``tutorial``, a loop over torchvision's data set in a DataLoader; ``lightning``, Lightning
-with progress bar, TensorBoard, checkpoints and metrics (``pip install lightning``). All have the
-same network, batch, optimizer and threads. Each measurement is a fresh process (see
-scripts/contestants.py) and the contestants take turns, so that a machine that slows down slows
-all. Steps include the slow first ones, and exclude evaluation. MNIST is read from DLTRAIN_DATA,
-else from ../shared/data.
+metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
+DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics
+(``pip install lightning``). All have the same network, batch, optimizer and threads. Each
+measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
+a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
+MNIST is read from DLTRAIN_DATA, else from ../shared/data.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-CONTESTANTS = ("by_hand", "dltrain", "tutorial", "lightning")
+CONTESTANTS = ("by_hand", "dltrain", "dltrain_bfloat16", "tutorial", "lightning")
+OURS = CONTESTANTS[:3]
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
@@ -38,14 +39,18 @@ class Workload(NamedTuple):
     network: str
     batch: int
     steps: int
+    contestants: tuple[str, ...] = CONTESTANTS
 
 
 WORKLOADS = {
-    "linreg": Workload("linreg", 4, 4000),
+    "linreg": Workload("linreg", 4, 4000, ("by_hand", "dltrain", "tutorial", "lightning")),
     "mlp": Workload("mlp", 128, 1200),
     "lenet5_32": Workload("lenet5", 32, 1200),
     "lenet5": Workload("lenet5", 128, 600),
     "cnn": Workload("cnn", 128, 60),
+    # Tutorials of these have other networks: only the loops are compared.
+    "alexnet": Workload("alexnet", 128, 30, OURS),
+    "dcgan": Workload("dcgan", 128, 40, OURS),
 }
 
 
@@ -67,11 +72,10 @@ def main() -> None:
     print("\n".join(lines))
     for name in arguments.workloads:
         workload = WORKLOADS[name]
-        rounds = [
-            {one: measured(one, workload) for one in contestants} for _ in range(arguments.rounds)
-        ]
-        for one in contestants:
-            lines.append(row(workload, one, contestants[0], rounds))
+        here = [one for one in contestants if one in workload.contestants]
+        rounds = [{one: measured(one, workload) for one in here} for _ in range(arguments.rounds)]
+        for one in here:
+            lines.append(row(workload, one, here[0], rounds))
             print(lines[-1], flush=True)
     if arguments.readme:
         readme = HERE.parent / "README.md"

@@ -6,8 +6,8 @@ Prints one line of JSON: microseconds a step over ``--steps`` steps, the seconds
 (a clock time; default: now) to the end of the first step, and the process's largest memory in MiB.
 
 Each trains the same network from the same first weights' distribution by the same optimizer on the
-same batches' size; MNIST is read from DLTRAIN_DATA, linreg has points on a line. None of them
-imports what it does not need.
+same batches' size; MNIST is read from DLTRAIN_DATA, linreg has points on a line, alexnet noise in
+CIFAR-10's shape. None of them imports what it does not need.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
 """Of linreg's line."""
+NOISE = 10_000
+"""Pictures of alexnet's noise."""
 
 
 class Watch:
@@ -59,7 +61,7 @@ class Watch:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("contestant", choices=CONTESTANTS)
-    parser.add_argument("workload", choices=("linreg", "mlp", "lenet5", "cnn"))
+    parser.add_argument("workload", choices=("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan"))
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--started", type=float, default=time.time())
@@ -76,6 +78,23 @@ def network(workload: str) -> nn.Module:
         from torch import nn
 
         return nn.Linear(1, 1)
+    if workload == "alexnet":
+        from dltrain.models.alexnet import AlexNet
+
+        return AlexNet(
+            (3, 32, 32),
+            10,
+            channels=(32, 96, 192, 128, 128),
+            kernels=(3, 3, 3, 3, 3),
+            stride=1,
+            padding=1,
+            groups=1,
+            dense=(256, 256),
+            response_norm=False,
+            batch_norm=True,
+            init="kaiming",
+            unit_biases=False,
+        )
     from dltrain.models.cnn import CNN
     from dltrain.models.lenet import LeNet5
     from dltrain.models.mlp import MLP
@@ -100,20 +119,32 @@ def line() -> tuple[Tensor, Tensor]:
     return inputs, 2 * inputs
 
 
-def by_hand(workload: str, batch: int, watch: Watch) -> None:
-    """A loop over float tensors that lie in memory, already normalised."""
+def mnist() -> tuple[Tensor, Tensor]:
+    """Pictures (60000, 1, 28, 28) of 0..1 and their classes."""
     import numpy as np
     import torch
 
+    folder = Path(os.environ["DLTRAIN_DATA"]) / "MNIST" / "raw"
+    pictures = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8)[16:]
+    labels = np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8)[8:]
+    inputs = torch.from_numpy(pictures).view(-1, 1, 28, 28).float().div_(255)
+    return inputs, torch.from_numpy(labels).long()
+
+
+def by_hand(workload: str, batch: int, watch: Watch) -> None:
+    """A loop over float tensors that lie in memory, already normalised."""
+    import torch
+
+    if workload == "dcgan":
+        adversaries_by_hand(batch, watch)
+        return
     if workload == "linreg":
         inputs, targets = line()
+    elif workload == "alexnet":
+        inputs, targets = torch.randn(NOISE, 3, 32, 32), torch.randint(10, (NOISE,))
     else:
-        folder = Path(os.environ["DLTRAIN_DATA"]) / "MNIST" / "raw"
-        pictures = np.fromfile(folder / "train-images-idx3-ubyte", np.uint8)[16:]
-        labels = np.fromfile(folder / "train-labels-idx1-ubyte", np.uint8)[8:]
-        inputs = torch.from_numpy(pictures).view(-1, 1, 28, 28).float().div_(255)
+        inputs, targets = mnist()
         inputs = inputs.sub_(MEAN).div_(STD)
-        targets = torch.from_numpy(labels).long()
     model = network(workload)
     optimizer, loss_of = learner(workload, model)
     watch.begin()
@@ -124,6 +155,53 @@ def by_hand(workload: str, batch: int, watch: Watch) -> None:
             optimizer.step()
             if watch.step():
                 return
+
+
+def adversaries_by_hand(batch: int, watch: Watch) -> None:
+    """The usual two updates a batch, as PyTorch's own tutorial orders them."""
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+    from dltrain.models.dcgan import DCGAN
+
+    pictures = mnist()[0].mul_(2).sub_(1)
+    pair = DCGAN((1, 28, 28))
+    generator, discriminator = pair.generator, pair.discriminator
+    generate, judge = (
+        torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
+        for network in (generator, discriminator)
+    )
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(pictures)).split(batch):
+            real = pictures[chosen]
+            ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
+            made = generator(torch.randn(len(real), pair.noise_size))
+            discriminator.zero_grad()
+            cross_entropy(discriminator(real), ones).backward()
+            cross_entropy(discriminator(made.detach()), zeros).backward()
+            judge.step()
+            generator.zero_grad()
+            cross_entropy(discriminator(made), ones).backward()
+            generate.step()
+            if watch.step():
+                return
+
+
+def noise_as_cifar(folder: Path) -> list[str]:
+    """What has the command read pictures of noise, from files in CIFAR-10's binary format."""
+    import numpy as np
+
+    from dltrain.data.cifar import PIXELS, TEST, TRAIN
+
+    place = folder / "cifar-10-batches-bin"
+    place.mkdir()
+    generator = np.random.default_rng(0)
+    for name in (*TRAIN, *TEST):
+        rows = generator.integers(0, 256, (NOISE // len(TRAIN), 1 + PIXELS), np.uint8)
+        rows[:, 0] %= 10
+        rows.tofile(place / f"{name}.bin")
+    return ["data=cifar10", f"data.root={folder}"]
 
 
 def data_loader(workload: str, batch: int) -> Any:
@@ -201,19 +279,20 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
         trainer.fit(Module(), data_loader(workload, batch))
 
 
-def dltrain(workload: str, batch: int, watch: Watch) -> None:
+def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
 
     steps = watch.left
     with tempfile.TemporaryDirectory() as folder:
-        data = (
-            ["data=line", f"trainer.epochs={steps}", f"trainer.evaluate_every={steps}"]
-            if workload == "linreg"
-            else ["data=mnist", "data.validation=0", f"data.batch_size={batch}"]
-        )
+        if workload == "linreg":
+            data = ["data=line", f"trainer.epochs={steps}", f"trainer.evaluate_every={steps}"]
+        else:
+            named = noise_as_cifar(Path(folder)) if workload == "alexnet" else ["data=mnist"]
+            data = [*named, "data.validation=0", f"data.batch_size={batch}"]
+        model = {"alexnet": "alexnet_small"}.get(workload, workload)
         sys.argv = [
-            *("dltrain", f"model={workload}", *data, f"trainer.steps={steps}"),
+            *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
             *("schedule=constant", f"output_dir={folder}", "+callbacks.clock._target_=clock.Clock"),
         ]
         os.environ["BENCHMARK_FIRST_STEP"] = str(Path(folder) / "first")
@@ -227,9 +306,15 @@ def dltrain(workload: str, batch: int, watch: Watch) -> None:
     watch.step_time = summary["seconds"]["train"] / summary["steps"]
 
 
+def dltrain_bfloat16(workload: str, batch: int, watch: Watch) -> None:
+    """The same in bfloat16."""
+    dltrain(workload, batch, watch, "trainer.precision=bfloat16")
+
+
 CONTESTANTS: dict[str, Callable[[str, int, Watch], None]] = {
     "by_hand": by_hand,
     "dltrain": dltrain,
+    "dltrain_bfloat16": dltrain_bfloat16,
     "tutorial": tutorial,
     "lightning": lightning,
 }
