@@ -149,8 +149,10 @@ def write_table(kept: dict[str, Any]) -> None:
 def shown(figure: Figure, values: Sequence[float]) -> str:
     """The mean of seeds, and their deviation."""
     digits = ".2g" if figure.at_most and statistics.fmean(values) < 1 else ".2f"
-    deviation = f" ± {statistics.stdev(values):{digits}}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):{digits}}{deviation} {figure.unit}"
+    if len(values) == 1:
+        return f"{values[0]:{digits}} {figure.unit} (one seed)"
+    deviation = statistics.stdev(values)
+    return f"{statistics.fmean(values):{digits}} ± {deviation:{digits}} {figure.unit}"
 
 
 def bounds(row: Row) -> str:
