@@ -14,7 +14,7 @@ from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
 from dltrain.models.mlp import MLP
 from dltrain.tasks.adversarial import AdversarialGame
-from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty
+from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
 from dltrain.types import Batch, Sampler
 
@@ -164,14 +164,31 @@ def test_the_penalty_is_taken_between_made_and_real_at_a_place_of_each_pictures_
     assert 0.9 < float(places.max()) <= 1
 
 
-def test_the_penalty_has_its_weight_in_what_is_minimised_and_not_in_what_is_told() -> None:
-    without, with_it = Descent(one := game()), Descent(other := game(gradient_penalty=10.0))
+def test_r1_and_its_gradient_are_those_of_a_pencil() -> None:
+    a = torch.tensor([1.0, -2.0, 0.5, 3.0])
+    pictures = torch.tensor([[0.5, 0.2, -1.0, 0.1], [1.0, 0.0, 0.3, -0.7]])
+    critic = Quadratic(a)
+
+    penalty = r1_penalty(critic, pictures.view(2, 1, 2, 2), None)
+    penalty.backward()
+
+    by_hand = 0.5 * (a * pictures).square().sum(1).mean()
+    assert float(penalty.detach()) == pytest.approx(float(by_hand), rel=1e-6)
+    torch.testing.assert_close(critic.a.grad, (a * pictures.square()).mean(0))
+
+
+@pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
+def test_a_penalty_has_its_weight_in_what_is_minimised_and_not_in_what_is_told(
+    penalty: str,
+) -> None:
+    weight = {"gradient_penalty": 10.0, "r1": 1e6}[penalty]  # slopes begin near 0
+    without, with_it = Descent(one := game()), Descent(other := game(**{penalty: weight}))
     told = []
     for task, descent in ((one, without), (other, with_it)):
         torch.manual_seed(3)
         told.append(task.train_step(batch(), descent))
 
-    assert with_it.losses[0] > without.losses[0] + 1  # slopes begin near 0
+    assert with_it.losses[0] > without.losses[0] + 1
     assert told[0]["loss_discriminator"] == told[1]["loss_discriminator"] == without.losses[0]
 
 
@@ -384,7 +401,10 @@ class Watch(TorchDispatchMode):
 
 def test_a_step_waits_for_nothing() -> None:
     task = game(
-        {"conditional": True, "spectral_norm": True}, gradient_penalty=10.0, loss="wasserstein"
+        {"conditional": True, "spectral_norm": True},
+        gradient_penalty=10.0,
+        r1=1.0,
+        loss="wasserstein",
     )
     descent = Descent(task)
 
@@ -402,7 +422,9 @@ def test_a_step_waits_for_nothing() -> None:
         (MLP(SHAPE, 10), {}, "MLP has no generator and discriminator"),
         (GAN(SHAPE, **SMALL), {"n_critic": 0}, "n_critic"),
         (GAN(SHAPE, **SMALL), {"gradient_penalty": -1.0}, "not negative"),
+        (GAN(SHAPE, **SMALL), {"r1": -1.0}, "r1 is not negative"),
         (DCGAN((1, 16, 16)), {"gradient_penalty": 1.0}, "model.batch_norm=false"),
+        (DCGAN((1, 16, 16)), {"r1": 1.0}, "r1 is of each picture alone"),
         (GAN(SHAPE, **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
         (GAN(SHAPE, **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
         (GAN(SHAPE, **SMALL), {"average": 1.0}, "average"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.metrics import sliced_wasserstein
-from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm
+from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
 from dltrain.tasks.latent import AT_ONCE, at_rest, between
 from dltrain.tasks.pixels import Pixels
@@ -40,13 +40,14 @@ class AdversarialGame(Task):
     On each batch the discriminator makes a step, and on every ``n_critic``-th the generator does
     after it. ``loss`` is what they minimise: ``bce`` (the generator's does not saturate), ``lsgan``
     (Mao et al. 2017), ``hinge`` (Lim and Ye 2017) or ``wasserstein`` (Arjovsky et al. 2017).
-    ``gradient_penalty`` is the weight of Gulrajani et al.'s (2017). ``label_smoothing`` lowers the
-    target of real pictures, and theirs alone, from 1 (Salimans et al. 2016, section 3.4).
+    ``gradient_penalty`` is the weight of Gulrajani et al.'s (2017), ``r1`` that of Mescheder et
+    al.'s (2018) on real pictures. ``label_smoothing`` lowers the target of real pictures, and
+    theirs alone, from 1 (Salimans et al. 2016, section 3.4).
 
     Of the generator's weights an average is kept, with the decay ``average`` (0: none); samples are
     drawn from it, with its running statistics.
 
-    Metrics are each network's loss, without the penalty, and the share of real and of made pictures
+    Metrics are each network's loss, without penalties, and the share of real and of made pictures
     that the discriminator is right about: by the sign of the score, by 0.5 with ``lsgan``, and
     with ``wasserstein``, where only differences mean anything, by the middle between both means.
     None of them says whether pictures are good, so the ``monitor`` is ``sliced_wasserstein``: how
@@ -63,6 +64,7 @@ class AdversarialGame(Task):
         loss: Literal["bce", "lsgan", "hinge", "wasserstein"] = "bce",
         n_critic: int = 1,
         gradient_penalty: float = 0.0,
+        r1: float = 0.0,
         label_smoothing: float = 0.0,
         average: float = 0.999,
         mean: Sequence[float] | None = None,
@@ -76,13 +78,14 @@ class AdversarialGame(Task):
             )
         if n_critic < 1:
             raise ValueError(f"n_critic is at least 1, got {n_critic}")
-        if gradient_penalty < 0:
-            raise ValueError(f"gradient_penalty is not negative, got {gradient_penalty}")
-        if gradient_penalty and has_batch_norm(model.discriminator):
-            raise ValueError(
-                "gradient_penalty is of each picture alone, and batch norm mixes them: "
-                "set model.batch_norm=false"
-            )
+        for name, weight in (("gradient_penalty", gradient_penalty), ("r1", r1)):
+            if weight < 0:
+                raise ValueError(f"{name} is not negative, got {weight}")
+            if weight and has_batch_norm(model.discriminator):
+                raise ValueError(
+                    f"{name} is of each picture alone, and batch norm mixes them: "
+                    "set model.batch_norm=false"
+                )
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}")
         self._loss = LOSSES[loss]
@@ -90,7 +93,7 @@ class AdversarialGame(Task):
             raise ValueError(f"label_smoothing has no meaning with loss={loss}: there is no target")
         self.model = model
         self.n_critic = n_critic
-        self.gradient_penalty = gradient_penalty
+        self.gradient_penalty, self.r1 = gradient_penalty, r1
         self._target = 1 - label_smoothing
         self._average = WeightAverage(model.generator, average) if average else None
         self._pixels = Pixels(mean, std)
@@ -127,6 +130,8 @@ class AdversarialGame(Task):
         if self.gradient_penalty:
             penalty = gradient_penalty(self.model.discriminator, real, made.detach(), labels)
             loss = loss + self.gradient_penalty * penalty
+        if self.r1:
+            loss = loss + self.r1 * r1_penalty(self.model.discriminator, real, labels)
         optimize(loss, "discriminator")
         generator_loss = self._loss.generator(self._scores(made, labels) if turn else caught)
         if turn:

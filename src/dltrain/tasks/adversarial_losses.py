@@ -77,12 +77,26 @@ def gradient_penalty(
     other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by the discriminator's weights.
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
-    between = torch.lerp(made.float(), real, share).requires_grad_()
-    scores = discriminator(between, labels)
+    slopes = _slopes(discriminator, torch.lerp(made.float(), real, share), labels)
+    return (slopes.norm(dim=1) - 1).square().mean()
+
+
+def r1_penalty(discriminator: Scorer, real: Tensor, labels: Tensor | None) -> Tensor:
+    """Half the squared slope of the score at ``real`` pictures (batch, c, h, w), on average.
+
+    0-d, with a gradient by the discriminator's weights (Mescheder et al. 2018, equation 9).
+    """
+    return _slopes(discriminator, real, labels).square().sum(1).mean() / 2
+
+
+def _slopes(discriminator: Scorer, pictures: Tensor, labels: Tensor | None) -> Tensor:
+    """How each picture's score changes with its pixels: (batch, pixels)."""
+    pictures = pictures.detach().requires_grad_()
+    scores = discriminator(pictures, labels)
     # The backward pass already knows the dtypes that the forward pass chose.
-    with torch.autocast(real.device.type, enabled=False):
-        (slope,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
-        return (slope.float().flatten(1).norm(dim=1) - 1).square().mean()
+    with torch.autocast(pictures.device.type, enabled=False):
+        (slopes,) = torch.autograd.grad(scores.sum(), pictures, create_graph=True)
+        return slopes.float().flatten(1)
 
 
 def has_batch_norm(module: nn.Module) -> bool:
