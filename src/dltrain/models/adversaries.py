@@ -52,8 +52,7 @@ class Generator(nn.Module):
     """Noise (batch, noise_size) to pictures (batch, c, h, w) of values in -1..1.
 
     A picture's class is told to every :class:`ConditionalBatchNorm` of its ``layers``, and to
-    nothing else: a class that stood beside the noise would soon drown it, and all pictures of a
-    class would be one (docs/performance.md).
+    nothing else: a class that stands beside the noise outgrows it (docs/performance.md).
     """
 
     def __init__(self, layers: nn.Sequential) -> None:
