@@ -26,7 +26,8 @@ ROOMS: dict[str, set[str]] = {
     # It loads a run, lazily: run imports callbacks.
     "judge": CONTRACTS | {"checkpoint", "folder", "run"},
     "trainer": CONTRACTS
-    | {"checkpoint", "environment", "folder", "history", "optimize", "signals"},
+    | {"checkpoint", "compilation", "environment", "folder", "history", "optimize", "signals"},
+    "compilation": CONTRACTS,
     "optimize": CONTRACTS,
     "history": CONTRACTS,
     "summary": CONTRACTS,
@@ -49,6 +50,7 @@ ROOMS: dict[str, set[str]] = {
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
+PURE |= {"compilation"}
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",

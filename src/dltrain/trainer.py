@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 
 from dltrain import checkpoint, signals
+from dltrain.compilation import Compile, train_step
 from dltrain.environment import choose_precision
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder
@@ -37,10 +38,10 @@ class Trainer:
 
     ``epochs`` counts passes over the training split; ``steps``, when given, counts batches
     instead. ``channels_last`` keeps the weights of convolutions in that order of memory, which they
-    hand on to their outputs. ``accumulate`` batches make one optimizer step. ``evaluate_every``
-    is in epochs, ``log_every`` in steps. A checkpoint is written when ``checkpoint_seconds`` have
-    passed since the last, and at every end. ``overfit`` trains on that many batches, as a sanity
-    check.
+    hand on to their outputs. ``compile`` is as in :mod:`dltrain.compilation`. ``accumulate``
+    batches make one optimizer step. ``evaluate_every`` is in epochs, ``log_every`` in steps. A
+    checkpoint is written when ``checkpoint_seconds`` have passed since the last, and at every end.
+    ``overfit`` trains on that many batches, as a sanity check.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Trainer:
         steps: int | None = None,
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
         channels_last: bool = True,
+        compile: Compile = "off",
         clip_norm: float | None = None,
         accumulate: int = 1,
         evaluate_every: int = 1,
@@ -77,6 +79,7 @@ class Trainer:
         self.epochs, self.steps = epochs, steps
         self.precision = choose_precision(precision, device)
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
+        self.compile = compile
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.evaluate_every, self.log_every = evaluate_every, log_every
         self.checkpoint_seconds = checkpoint_seconds
@@ -140,6 +143,10 @@ class Trainer:
             callback.start(self)
         if resume is not None:
             self._load_state(resume)
+        steps = self.max_steps - self.step
+        self._train_step = train_step(
+            self.compile, task, optimize, self.device, steps, self._settle
+        )
         self._measured_seconds, self._measured_samples = self.seconds["train"], self.samples
         with signals.asking(self._ask):
             self._train()
@@ -206,7 +213,7 @@ class Trainer:
         optimize.measure = logged or self.accumulate > 1
         optimize.set_multiplier(self.schedule(self.step))
         with self._autocast():
-            metrics = self.task.train_step(batch, optimize)
+            metrics = self._train_step(batch)
         size = len(next(iter(batch.values())))
         self._history.add(metrics, size)
         self.samples += size
@@ -305,6 +312,11 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    def _settle(self, compile: Compile, why: str) -> None:
+        self.compile = compile
+        for callback in self.callbacks:
+            callback.note(self, f"trainer.compile=auto: {compile}, {why}")
+
     def _ask(self, number: int) -> None:
         self.signal = number
 
@@ -323,6 +335,7 @@ class Trainer:
             "optimize": self.optimize.state_dict(),
             "random": checkpoint.random_state(self.device),
             "history": self._history.state_dict(),
+            "compile": self.compile,
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "step": self.step,
             "epoch": self.epoch,
@@ -338,6 +351,7 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.optimize.load_state_dict(state["optimize"])
         self._history.load_state_dict(state["history"])
+        self.compile = state["compile"]
         for callback, callback_state in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(callback_state)
         self.step, self.epoch = state["step"], state["epoch"]

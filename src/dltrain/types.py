@@ -278,6 +278,9 @@ class Callback:
     def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
         """Means of the training metrics over the last ``log_every`` steps."""
 
+    def note(self, trainer: Trainer, text: str) -> None:
+        """The loop has decided something that the user should hear of."""
+
     def judge(self, trainer: Trainer, split: str) -> Evaluation:
         """What to add to the task's own evaluation of ``validation`` or ``test``.
 

@@ -64,6 +64,10 @@ class Console(Callback):
                 f"{self._shown(values)}  {self._rates(trainer.samples_per_second)}"
             )
 
+    def note(self, trainer: Trainer, text: str) -> None:
+        """A line."""
+        self.say(text)
+
     def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
         """One line an evaluation, and its warnings."""
         for warning in evaluation.warnings:
