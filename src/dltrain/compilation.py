@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -37,7 +36,10 @@ def train_step(
 
     ``settle`` hears whether ``auto`` means ``on`` or ``off``, and why.
     """
-    plain = partial(task.train_step, optimize=optimize)
+
+    def plain(batch: Batch) -> Metrics:
+        return task.train_step(batch, optimize)
+
     if mode == "off":
         return plain
     compiled = _compiled(task, optimize)
