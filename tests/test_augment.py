@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dltrain.data.digits import Digits
 from dltrain.data.line import Line
+from dltrain.data.loaders import Draw, TensorLoader
 from dltrain.data.mixing import Beta
-from dltrain.data.pictures import PictureAugment
+from dltrain.data.pictures import PictureAugment, prepare_pictures
 from dltrain.data.vectors import VectorAugment
 from dltrain.data.warp import smooth
 from dltrain.types import Batch, Loader
@@ -22,8 +23,11 @@ CPU = torch.device("cpu")
 SIDE = 24
 
 
-def augmented(pictures: Tensor, seed: int = 0, **settings: float) -> Tensor:
-    return PictureAugment(**settings)(pictures, torch.Generator().manual_seed(seed))
+def augmented(pictures: Tensor, seed: int = 0, **settings: Any) -> Tensor:
+    loader = TensorLoader({"input": pictures}, 1, CPU, lambda batch, draw: batch)
+    draw = Draw(loader, CPU, seed)
+    draw.begin(0, seed)
+    return PictureAugment(**settings)(pictures, draw)
 
 
 def coordinates(count: int) -> Tensor:
@@ -157,6 +161,35 @@ def digits(**settings: Any) -> Any:
 def epoch(loader: Loader, number: int, start: int = 0) -> list[Batch]:
     loader.set_epoch(number)
     return list(loader.batches(start))
+
+
+def test_an_alternating_flip_shows_every_picture_both_ways_in_two_epochs() -> None:
+    count = 500
+    arrows = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
+    arrows[..., :4] = 255
+    names = torch.arange(count)
+    augment = PictureAugment(alternating_flip=True)
+    mirrored = []
+    for seed in (0, 1):
+        loader = TensorLoader(
+            {"input": arrows, "target": names},
+            64,
+            CPU,
+            prepare_pictures([0.0], [1.0], augment, CPU, count),
+            seed,
+            shuffle=True,
+        )
+        for number in range(3):
+            found = torch.zeros(count, dtype=torch.bool)
+            for batch in epoch(loader, number):
+                found[batch["target"]] = batch["input"][:, 0, 0, 0] < 0.5
+            mirrored.append(found)
+
+    first, second, third, other, *_ = mirrored
+    assert torch.equal(first, ~second)
+    assert torch.equal(first, third)
+    assert 0.4 < float(first.float().mean()) < 0.6
+    assert 0.4 < float((first == other).float().mean()) < 0.6
 
 
 def test_augmentation_depends_on_a_batchs_place_alone() -> None:
@@ -378,6 +411,7 @@ def test_mixing_is_decided_by_place_and_learnt_from(train: Train) -> None:
         ({"contrast": 1}, "below 1"),
         ({"shear": 90}, "below 90"),
         ({"elastic_sigma": 0}, "elastic_sigma"),
+        ({"flip": 0.5, "alternating_flip": True}, "by chance or every other epoch"),
     ],
 )
 def test_other_impossible_augmentations_are_refused(

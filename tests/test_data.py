@@ -9,7 +9,7 @@ import torch
 
 from dltrain.data.digits import Digits
 from dltrain.data.line import Line
-from dltrain.data.loaders import FirstBatches, TensorLoader
+from dltrain.data.loaders import Draw, FirstBatches, TensorLoader
 from dltrain.data.mnist import Mnist
 from dltrain.errors import UserError
 from dltrain.types import Batch, Loader, Loaders, Source
@@ -41,9 +41,9 @@ def loader(
 ) -> TensorLoader:
     """Examples that are their own numbers; what is random in preparing them shows in ``noise``."""
 
-    def prepare(batch: Batch, generator: torch.Generator | None) -> Batch:
-        if generator is not None:
-            batch["noise"] = torch.rand(len(batch["input"]), generator=generator)
+    def prepare(batch: Batch, draw: Draw | None) -> Batch:
+        if draw is not None:
+            batch["noise"] = torch.rand(len(batch["input"]), generator=draw.generator)
         return batch
 
     return TensorLoader({"input": torch.arange(count)}, batch_size, CPU, prepare, seed, shuffle)

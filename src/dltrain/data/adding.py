@@ -51,7 +51,7 @@ class Adding(ArraySource):
 
     def prepare(self, device: torch.device) -> Prepare:
         """They are as the network reads them."""
-        return lambda batch, generator: batch
+        return lambda batch, draw: batch
 
     def _draw(self, examples: int, seed: int) -> Batch:
         generator = torch.Generator().manual_seed(seed)

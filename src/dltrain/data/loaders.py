@@ -13,10 +13,35 @@ from torch.utils.data import DataLoader, Dataset
 
 from dltrain.types import Batch, Loader
 
-Prepare = Callable[[Batch, torch.Generator | None], Batch]
+
+class Draw:
+    """All that a training batch's augmentation may depend on, besides the batch.
+
+    ``generator`` is seeded for this batch of this epoch; ``seed`` is the run's, ``epoch`` counts
+    from 0, and ``rows`` (batch,) are the batch's examples, as positions in the split.
+    """
+
+    def __init__(self, loader: Loader, device: torch.device, seed: int) -> None:
+        self.generator = torch.Generator(device)
+        self.seed = seed
+        self.epoch = 0
+        self._loader, self._number = loader, 0
+
+    def begin(self, number: int, seed: int) -> None:
+        """Go to batch ``number``, whose generator begins at ``seed``."""
+        self._number = number
+        self.generator.manual_seed(seed)
+
+    @property
+    def rows(self) -> Tensor:
+        """On the device."""
+        return self._loader.indices(self._number).to(self.generator.device)
+
+
+Prepare = Callable[[Batch, Draw | None], Batch]
 """Turns a gathered batch into what the model reads, on the device, whole batches at a time.
 
-With a generator it may augment, drawing from that generator alone; without one it must not.
+With a draw it may augment, by that draw alone; without one it must not.
 """
 
 
@@ -42,7 +67,7 @@ class OrderedLoader(Loader):
         self._prepare = prepare
         self._seed = seed
         self._order: Tensor | None = None
-        self._generator = torch.Generator(device) if shuffle else None
+        self._draw = Draw(self, device, seed) if shuffle else None
         self._epoch_seed = 0
         self.set_epoch(0)
 
@@ -61,7 +86,8 @@ class OrderedLoader(Loader):
     def set_epoch(self, epoch: int) -> None:
         """Draw the epoch's order; on the CPU, so that it is the same on every device."""
         self._epoch_seed = _mix(self._seed, epoch)
-        if self._generator is not None:
+        if self._draw is not None:
+            self._draw.epoch = epoch
             self.draw(torch.Generator().manual_seed(self._epoch_seed))
 
     def draw(self, generator: torch.Generator) -> None:
@@ -73,10 +99,10 @@ class OrderedLoader(Loader):
     def batches(self, start: int = 0) -> Iterator[Batch]:
         """Gather and prepare batch after batch."""
         for number, gathered in enumerate(self.gather(start), start):
-            if self._generator is not None:
+            if self._draw is not None:
                 # Seeded by position, so that a resumed run draws what it would have drawn.
-                self._generator.manual_seed(self._epoch_seed + number + 1)
-            yield self._prepare(gathered, self._generator)
+                self._draw.begin(number, self._epoch_seed + number + 1)
+            yield self._prepare(gathered, self._draw)
 
     def plain(self) -> Iterator[Batch]:
         """Gather and prepare, but let nothing be drawn."""

@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from dltrain.data.arrays import ArraySource
-from dltrain.data.loaders import Prepare
+from dltrain.data.loaders import Draw, Prepare
 from dltrain.data.mixing import Beta, boxes, mix
 from dltrain.data.warp import affine, sample, smooth
 from dltrain.types import Batch
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """What red, green and blue give to grey (ITU-R BT.601)."""
+
+HASH = -7046029254386353131
+"""2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
 
 class PictureAugment:
@@ -26,9 +29,11 @@ class PictureAugment:
     Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way
     (a crop of the picture after padding it by so many); ``rotate`` and ``shear`` in degrees each
     way; ``scale`` a share (0.1 is 90 to 110 %); ``flip`` the probability of a left-right mirror
-    image; elastic deformation (Simard et al. 2003): each pixel displaced at random by the numbers
-    -1 to 1, smoothed by a Gaussian of ``elastic_sigma`` pixels and multiplied by
-    ``elastic_alpha``. What comes in from beyond the border is the background, pixel value 0.
+    image; with ``alternating_flip`` each picture is mirrored every other epoch instead, half of
+    them in the first (Jordan 2024, section 3.6); elastic deformation (Simard et al. 2003): each
+    pixel displaced at random by the numbers -1 to 1, smoothed by a Gaussian of ``elastic_sigma``
+    pixels and multiplied by ``elastic_alpha``. What comes in from beyond the border is the
+    background, pixel value 0.
 
     Of colour: ``brightness``, ``contrast`` and (three channels only) ``saturation`` are shares
     as ``scale`` is.
@@ -48,6 +53,7 @@ class PictureAugment:
         rotate: float = 0.0,
         scale: float = 0.0,
         flip: float = 0.0,
+        alternating_flip: bool = False,
         crop: int = 0,
         shear: float = 0.0,
         elastic_alpha: float = 0.0,
@@ -66,16 +72,21 @@ class PictureAugment:
             raise ValueError(
                 "shares are not negative and below 1, flip in 0..1, shear below 90 degrees"
             )
+        if flip and alternating_flip:
+            raise ValueError("a picture is mirrored by chance or every other epoch: flip=0")
         if elastic_sigma <= 0:
             raise ValueError(f"elastic_sigma is above 0 pixels, got {elastic_sigma}")
         self.shift, self.rotate, self.scale, self.flip = shift, rotate, scale, flip
+        self.alternating_flip = alternating_flip
         self.crop, self.shear = crop, shear
         self.elastic_alpha, self.elastic_sigma = elastic_alpha, elastic_sigma
         self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
         self.cutout, self.mixup, self.cutmix = cutout, mixup, cutmix
         self._mixup = Beta(mixup) if mixup else None
         self._cutmix = Beta(cutmix) if cutmix else None
-        self._warps = any((shift, rotate, scale, flip, crop, shear, elastic_alpha))
+        self._warps = any(
+            (shift, rotate, scale, flip, alternating_flip, crop, shear, elastic_alpha)
+        )
         self._colours = any((brightness, contrast, saturation))
 
     @property
@@ -83,11 +94,11 @@ class PictureAugment:
         """Whether any picture's pixels would move or change colour."""
         return self._warps or self._colours
 
-    def __call__(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, pictures: Tensor, draw: Draw) -> Tensor:
         """Change place and colour of float pictures (batch, c, h, w) of 0..255."""
         if self._warps:
-            pictures = self._warp(pictures, generator)
-        return self._recolour(pictures, generator) if self._colours else pictures
+            pictures = self._warp(pictures, draw)
+        return self._recolour(pictures, draw.generator) if self._colours else pictures
 
     def after(self, batch: Batch, generator: torch.Generator, classes: int) -> Batch:
         """Cut out of, and mix, a batch of normalised pictures, in which 0 is the mean."""
@@ -100,7 +111,8 @@ class PictureAugment:
             batch = mix(batch, self._own_shares(batch["input"], generator), classes)
         return batch
 
-    def _warp(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    def _warp(self, pictures: Tensor, draw: Draw) -> Tensor:
+        generator = draw.generator
         draws = _uniform(8, pictures, generator, low=-1)
         angle, zoom, x, y, mirror, shear, left, up = draws
         whole = 2 * self.crop + 1
@@ -108,7 +120,7 @@ class PictureAugment:
             angle=angle * math.radians(self.rotate),
             zoom=1 / (1 + zoom * self.scale),
             shear=(shear * math.radians(self.shear)).tan(),
-            mirror=1 - 2 * ((mirror + 1) / 2 < self.flip).to(pictures.dtype),
+            mirror=1 - 2 * self._mirrored((mirror + 1) / 2, draw).to(pictures.dtype),
             x=x * self.shift + _step(left, whole),
             y=y * self.shift + _step(up, whole),
         )
@@ -117,6 +129,12 @@ class PictureAugment:
         noise = torch.empty(len(pictures), 2, *_size(pictures), device=pictures.device)
         noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
         return sample(pictures, matrix, smooth(noise, self.elastic_sigma))
+
+    def _mirrored(self, chance: Tensor, draw: Draw) -> Tensor:
+        """Whether each picture is, given numbers (batch,) in 0..1."""
+        if not self.alternating_flip:
+            return chance < self.flip
+        return ((((draw.rows + draw.seed) * HASH) >> 32) + draw.epoch) & 1 == 1
 
     def _recolour(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
         draws = _uniform(3, pictures, generator, low=-1)[:, :, None, None, None]
@@ -224,12 +242,12 @@ def prepare_pictures(
     scale = 1 / (255 * deviations)
     offset = torch.tensor(mean, device=device)[:, None, None] / deviations
 
-    def prepare(batch: Batch, generator: torch.Generator | None) -> Batch:
+    def prepare(batch: Batch, draw: Draw | None) -> Batch:
         pictures = batch["input"]
-        if generator is not None and augment.active:
-            pictures = augment(pictures.float(), generator)
+        if draw is not None and augment.active:
+            pictures = augment(pictures.float(), draw)
         # One pass that also converts: uint8 times float32 is float32.
         batch["input"] = (pictures * scale).sub_(offset)
-        return batch if generator is None else augment.after(batch, generator, classes)
+        return batch if draw is None else augment.after(batch, draw.generator, classes)
 
     return prepare

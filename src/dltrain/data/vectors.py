@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dltrain.data.loaders import Prepare
+from dltrain.data.loaders import Draw, Prepare
 from dltrain.types import Batch
 
 
@@ -26,9 +26,9 @@ class VectorAugment:
 def prepare_vectors(augment: VectorAugment) -> Prepare:
     """Augment the training batches' column ``input``; evaluation sees it as it is."""
 
-    def prepare(batch: Batch, generator: torch.Generator | None) -> Batch:
-        if generator is not None:
-            batch["input"] = augment(batch["input"], generator)
+    def prepare(batch: Batch, draw: Draw | None) -> Batch:
+        if draw is not None:
+            batch["input"] = augment(batch["input"], draw.generator)
         return batch
 
     return prepare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dltrain.data.loaders import Prepare
+from dltrain.data.loaders import Draw, Prepare
 from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
 from dltrain.types import Batch
 
@@ -32,9 +32,9 @@ class WordAugment:
 def prepare_words(augment: WordAugment) -> Prepare:
     """Augment the training batches' column ``input``; evaluation sees it as it is."""
 
-    def prepare(batch: Batch, generator: torch.Generator | None) -> Batch:
-        if generator is not None:
-            batch["input"] = augment(batch["input"], generator)
+    def prepare(batch: Batch, draw: Draw | None) -> Batch:
+        if draw is not None:
+            batch["input"] = augment(batch["input"], draw.generator)
         return batch
 
     return prepare
