@@ -33,8 +33,8 @@ COUNTS = {
     "train": 1,
     "callbacks": 15,
     "data": 20,
-    "experiment": 23,
-    "model": 23,
+    "experiment": 24,
+    "model": 24,
     "optimizer": 11,
     "regularizer": 9,
     "schedule": 6,
@@ -45,6 +45,7 @@ COUNTS = {
 COMPANY = {
     "data": ["model=mlp"],
     "data/toy_reviews": ["model=lstm"],
+    "model/airbench": ["data=mnist"],
     "model/alexnet": ["data=mnist", "model.stride=1"],
     "model/alexnet_one_column": ["data=mnist", "model.stride=1"],
     "model/alexnet_small": ["data=mnist"],

@@ -16,7 +16,8 @@ def summarise(task: Task, batch: Batch) -> Table:
     """One row for each layer that ran on the first example of ``batch``, in order of running.
 
     Multiply-adds are half the floating-point operations that torch counts for matrix products and
-    convolutions; element-wise work is left out, as is usual. The last row is the sum.
+    convolutions; element-wise work is left out, as is usual. They are those of an answer, for which
+    a layer may run several times. The last row is the sum.
     """
     example = {name: column[:1] for name, column in batch.items()}
     leaves = {name: module for name, module in task.named_modules() if _is_layer(name, module)}

@@ -21,6 +21,7 @@ from dltrain.metrics import (
     confusion_matrix,
 )
 from dltrain.tasks.judged import Examples, Judged, Mistakes
+from dltrain.tasks.views import mean_over_views
 from dltrain.types import Batch, Evaluation, Metrics, Monitor, Optimize, Table, Task
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class Classification(Task):
     accuracy then asks for the likeliest class.
 
     ``label_smoothing`` moves that share of each target's weight evenly to all classes
-    (Szegedy et al. 2016, section 7); it acts in training only.
+    (Szegedy et al. 2016, section 7); it acts in training only. ``mirrored`` and ``shifted`` act
+    after it only: answers to pictures are means over views
+    (:func:`~dltrain.tasks.views.mean_over_views`).
+
+    Raises ValueError for what is no share, and for views of what is no picture.
     """
 
     monitor = Monitor("accuracy", "max")
@@ -55,11 +60,19 @@ class Classification(Task):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         feature_names: Sequence[str] | None = None,
+        input_shape: Sequence[int] | None = None,
+        mirrored: bool = False,
+        shifted: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}")
+        if shifted < 0:
+            raise ValueError(f"shifted is a number of pixels, not negative; got {shifted}")
+        if (mirrored or shifted) and len(input_shape or ()) != 3:
+            raise ValueError("only pictures have views: mirrored=false and shifted=0")
         self.model = model
+        self.mirrored, self.shifted = mirrored, shifted
         self.class_names = list(class_names)
         self.label_smoothing = label_smoothing
         self.mean, self.std = mean, std
@@ -84,7 +97,9 @@ class Classification(Task):
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits (batch, classes)."""
-        return self.model(batch["input"])
+        if not (self.mirrored or self.shifted):
+            return self.model(batch["input"])
+        return mean_over_views(self.model, batch["input"], self.mirrored, self.shifted)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Mean cross-entropy, accuracy, and the ratios of each class over the whole split."""

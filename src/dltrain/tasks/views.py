@@ -1,0 +1,44 @@
+"""One answer from several views of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def mean_over_views(
+    answer: Callable[[Tensor], Tensor], pictures: Tensor, mirrored: bool, shifted: int
+) -> Tensor:
+    """The mean of what is answered to views of ``pictures`` (batch, c, h, w); first dimension kept.
+
+    ``mirrored``: half of the weight goes to the mirror image. ``shifted``: half of it goes to the
+    picture moved by so many pixels up and left, and down and right, its border repeated (Jordan
+    2024, section 3.5).
+    """
+    return torch.stack(
+        [weight * answer(v) for weight, v in _views(pictures, mirrored, shifted)]
+    ).sum(0)
+
+
+def _views(pictures: Tensor, mirrored: bool, shifted: int) -> Iterator[tuple[float, Tensor]]:
+    """Views and their weights, which sum to 1."""
+    for weight, view in _moved(pictures, shifted):
+        if mirrored:
+            yield weight / 2, view
+            yield weight / 2, view.flip(3)
+        else:
+            yield weight, view
+
+
+def _moved(pictures: Tensor, by: int) -> Iterator[tuple[float, Tensor]]:
+    if not by:
+        yield 1.0, pictures
+        return
+    yield 0.5, pictures
+    height, width = pictures.shape[-2:]
+    padded = functional.pad(pictures, (by,) * 4, mode="replicate")
+    for start in (0, 2 * by):
+        yield 0.25, padded[..., start : start + height, start : start + width]
