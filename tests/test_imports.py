@@ -26,8 +26,10 @@ ROOMS: dict[str, set[str]] = {
     # It loads a run, lazily: run imports callbacks.
     "judge": CONTRACTS | {"checkpoint", "folder", "run"},
     "trainer": CONTRACTS
-    | {"checkpoint", "compilation", "environment", "folder", "history", "optimize", "signals"},
+    | {"checkpoint", "compilation", "environment", "folder", "history", "optimize"}
+    | {"recording", "signals"},
     "compilation": CONTRACTS,
+    "recording": CONTRACTS | {"compilation", "optimize"},
     "optimize": CONTRACTS,
     "history": CONTRACTS,
     "summary": CONTRACTS,
@@ -50,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
-PURE |= {"compilation"}
+PURE |= {"compilation", "recording"}
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",

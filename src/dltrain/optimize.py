@@ -136,7 +136,27 @@ class Optimize:
         """Scale every group's base learning rate."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * multiplier
+                rate = group["initial_lr"] * multiplier
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def obstacle_to_recording(self) -> str:
+        """Why no optimizer's step can be a part of a CUDA graph; nothing where all can."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                if not group.get("fused") and "capturable" not in group:
+                    return f"{type(optimizer).__name__} decides something on the host"
+        return ""
+
+    def keep_rates_on(self, device: torch.device) -> None:
+        """Hold learning rates as tensors on ``device``, which a CUDA graph reads anew each time."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=device)
+                if "capturable" in group:
+                    group["capturable"] = True
 
     def learning_rates(self) -> dict[str, float]:
         """The learning rate now in force, by group name."""

@@ -30,6 +30,7 @@ from dltrain.errors import UserError
 from dltrain.folder import RunFolder
 from dltrain.history import History
 from dltrain.optimize import Optimize
+from dltrain.recording import CudaGraph, replayed_step
 from dltrain.types import Callback, Evaluation, Loader, Loaders, Schedule, Task
 
 
@@ -38,10 +39,11 @@ class Trainer:
 
     ``epochs`` counts passes over the training split; ``steps``, when given, counts batches
     instead. ``channels_last`` keeps the weights of convolutions in that order of memory, which they
-    hand on to their outputs. ``compile`` is as in :mod:`dltrain.compilation`. ``accumulate``
-    batches make one optimizer step. ``evaluate_every`` is in epochs, ``log_every`` in steps. A
-    checkpoint is written when ``checkpoint_seconds`` have passed since the last, and at every end.
-    ``overfit`` trains on that many batches, as a sanity check.
+    hand on to their outputs. ``compile`` is as in :mod:`dltrain.compilation`, ``cuda_graph`` as in
+    :mod:`dltrain.recording`. ``accumulate`` batches make one optimizer step. ``evaluate_every`` is
+    in epochs, ``log_every`` in steps. A checkpoint is written when ``checkpoint_seconds`` have
+    passed since the last, and at every end. ``overfit`` trains on that many batches, as a sanity
+    check.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Trainer:
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
         channels_last: bool = True,
         compile: Compile = "off",
+        cuda_graph: CudaGraph = "off",
         clip_norm: float | None = None,
         accumulate: int = 1,
         evaluate_every: int = 1,
@@ -79,7 +82,11 @@ class Trainer:
         self.epochs, self.steps = epochs, steps
         self.precision = choose_precision(precision, device)
         self.memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.compile = compile
+        if cuda_graph == "on" and device.type != "cuda":
+            raise ValueError(f"cuda_graph=on needs a CUDA device, and this is {device}")
+        if compile == "auto" and cuda_graph != "off":
+            raise ValueError("compile=auto compares steps, which are not replayed: cuda_graph=off")
+        self.compile, self.cuda_graph = compile, cuda_graph
         self.clip_norm, self.accumulate = clip_norm, accumulate
         self.evaluate_every, self.log_every = evaluate_every, log_every
         self.checkpoint_seconds = checkpoint_seconds
@@ -144,8 +151,9 @@ class Trainer:
         if resume is not None:
             self._load_state(resume)
         steps = self.max_steps - self.step
-        self._train_step = train_step(
-            self.compile, task, optimize, self.device, steps, self._settle
+        step = train_step(self.compile, task, optimize, self.device, steps, self._settle)
+        self._train_step = replayed_step(
+            self.cuda_graph, step, task, optimize, self.device, self._note
         )
         self._measured_seconds, self._measured_samples = self.seconds["train"], self.samples
         with signals.asking(self._ask):
@@ -314,8 +322,11 @@ class Trainer:
 
     def _settle(self, compile: Compile, why: str) -> None:
         self.compile = compile
+        self._note(f"trainer.compile=auto: {compile}, {why}")
+
+    def _note(self, text: str) -> None:
         for callback in self.callbacks:
-            callback.note(self, f"trainer.compile=auto: {compile}, {why}")
+            callback.note(self, text)
 
     def _ask(self, number: int) -> None:
         self.signal = number

@@ -90,6 +90,9 @@ class Task(nn.Module, ABC):
     """
 
     monitor: Monitor = Monitor("loss", "min")
+    recordable: bool = False
+    """Whether a training step is the same work on every batch of one shape: nothing in it is
+    decided in Python by what was before, so that a CUDA graph may replay it."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each.

@@ -49,6 +49,7 @@ class Classification(Task):
     """
 
     monitor = Monitor("accuracy", "max")
+    recordable = True
     probabilistic = True
     """Whether the loss makes the softmax a probability; only then is there a calibration."""
 

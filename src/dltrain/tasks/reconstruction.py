@@ -51,6 +51,8 @@ class Reconstruction(Task):
     Raises ValueError for a network without a bottleneck, a deviation below 0 and what is no share.
     """
 
+    recordable = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -29,6 +29,7 @@ class Regression(Task):
     """
 
     monitor = Monitor("loss", "min")
+    recordable = True
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class Supervised(Task):
             raise ValueError("label_smoothing needs classes, and this data has a number as target")
         else:
             self.task = Regression(model, None, feature_names, target_mean, target_std)
-        self.monitor = self.task.monitor
+        self.monitor, self.recordable = self.task.monitor, self.task.recordable
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """As the task that fits the data."""

@@ -53,6 +53,8 @@ class TextClassification(Classification):
     same in both passes. The loss that is reported is that of the text as it is.
     """
 
+    recordable = False  # batches are of many lengths
+
     def __init__(
         self,
         model: nn.Module,

@@ -60,6 +60,8 @@ class Variational(Task):
     conditional = False
     """Classes play no part, so pictures of one cannot be asked for."""
 
+    recordable = True
+
     def __init__(
         self,
         model: nn.Module,

@@ -1,0 +1,126 @@
+"""``trainer.cuda_graph``: a whole training step recorded once, then replayed by the device alone.
+
+A step of a small network is many short kernels, and starting each takes longer than running it. A
+CUDA graph starts them all at once. It knows only the memory that was there when it was recorded, so
+batches are copied to where the recorded one lay, and nothing in a step may be decided on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from dltrain.compilation import TrainStep
+from dltrain.errors import UserError
+from dltrain.optimize import Optimize
+from dltrain.types import Batch, Metrics, Task
+
+CudaGraph = Literal["off", "on", "auto"]
+Replay = Callable[[], None]
+Record = Callable[[Callable[[], Metrics]], tuple[Replay, Metrics]]
+"""Records what a function does, without doing it: what does it, and where its results will lie."""
+
+WARM = 3
+"""Steps before the recording; buffers are made in them, and libraries choose their kernels."""
+
+
+def replayed_step(
+    mode: CudaGraph,
+    step: TrainStep,
+    task: Task,
+    optimize: Optimize,
+    device: torch.device,
+    note: Callable[[str], None],
+) -> TrainStep:
+    """``step``, replayed where ``mode`` asks for it; ``note`` hears why ``auto`` means off.
+
+    Raises :class:`UserError` where ``on`` is not possible, and why.
+    """
+    if mode == "off":
+        return step
+    reason = _obstacle(task, optimize, device)
+    if not reason:
+        optimize.keep_rates_on(device)
+        return Recorded(step, optimize, _record, note)
+    if mode == "on":
+        raise UserError(f"trainer.cuda_graph: {reason}. Set it to off or auto.")
+    note(f"trainer.cuda_graph=auto: off, {reason}.")
+    return step
+
+
+class Recorded:
+    """Makes a step ``WARM`` times, records it, and replays it for every batch of that shape.
+
+    Batches of another shape, such as an epoch's last one, are stepped on as ever. Where the shape
+    changes before there is a recording, or the recording fails, all are.
+    """
+
+    def __init__(
+        self, step: TrainStep, optimize: Optimize, record: Record, note: Callable[[str], None]
+    ) -> None:
+        self._step, self._optimize = step, optimize
+        self._record, self._note = record, note
+        self._given_up = False
+        self._shapes: list[torch.Size] | None = None
+        self._seen = 0
+        self._replay: Replay | None = None
+
+    def __call__(self, batch: Batch) -> Metrics:
+        """Make a step, one way or the other."""
+        if self._given_up:
+            return self._step(batch)
+        shapes = [column.shape for column in batch.values()]
+        if self._shapes is None:
+            self._shapes = shapes
+        if self._replay is not None and shapes == self._shapes:
+            return self._replayed(batch)
+        if self._replay is None and shapes != self._shapes:
+            self._give_up("batches are of many shapes")
+        elif self._replay is None and self._seen == WARM:
+            self._start(batch)
+            return self(batch)
+        self._seen += 1
+        return self._step(batch)
+
+    def _start(self, batch: Batch) -> None:
+        self._batch = {name: column.clone() for name, column in batch.items()}
+        # Whether somebody will read the norms cannot be known to what is recorded.
+        self._optimize.measure = True
+        try:
+            self._replay, self._metrics = self._record(lambda: self._step(self._batch))
+        except RuntimeError as error:
+            self._give_up(f"the step cannot be recorded: {str(error).splitlines()[0]}")
+        self._norms = dict(self._optimize.gradient_norms)
+
+    def _replayed(self, batch: Batch) -> Metrics:
+        assert self._replay is not None
+        for name, column in batch.items():
+            self._batch[name].copy_(column)
+        self._replay()
+        self._optimize.gradient_norms.update(self._norms)
+        # The next replay writes to the same places, before anybody has read this one's.
+        return {name: value.clone() for name, value in self._metrics.items()}
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = True
+        self._note(f"trainer.cuda_graph: off, {reason}.")
+
+
+def _obstacle(task: Task, optimize: Optimize, device: torch.device) -> str:
+    """Why a step cannot be recorded; nothing where it can."""
+    if device.type != "cuda":
+        return f"{device.type} is no CUDA device"
+    if not task.recordable:
+        return f"a step of {type(task).__name__} decides something on the host"
+    if optimize.accumulate > 1:
+        return "not every batch steps with trainer.accumulate above 1"
+    return optimize.obstacle_to_recording()
+
+
+def _record(step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        metrics = step()
+    return graph.replay, metrics

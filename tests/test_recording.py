@@ -1,0 +1,165 @@
+"""``trainer.cuda_graph``, as far as it can be told without such a device: who is replayed, how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dltrain.errors import UserError
+from dltrain.models.gan import GAN
+from dltrain.optim.muon import Muon
+from dltrain.optimize import Optimize, weights_of
+from dltrain.recording import WARM, Recorded, Replay, replayed_step
+from dltrain.tasks.adversarial import AdversarialGame
+from dltrain.tasks.classification import Classification
+from dltrain.types import Batch, Metrics, Task
+from tests.conftest import Cli
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
+
+
+def classifier() -> Classification:
+    torch.manual_seed(0)
+    return Classification(nn.Linear(3, 2), ["a", "b"])
+
+
+def optimized(task: Task, optimizer: type[torch.optim.Optimizer], **settings: object) -> Optimize:
+    groups = task.parameter_groups()
+    made = {name: optimizer(group, lr=0.1, **settings) for name, group in groups.items()}
+    return Optimize(made, weights_of(task), {}, "cpu")
+
+
+def batch(size: int, seed: int) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(size, 3, generator=generator)
+    return {"input": inputs, "target": (inputs.sum(1) > 0).long()}
+
+
+class Tape:
+    """In place of a CUDA graph: does again what was recorded, with the memory that it had."""
+
+    def __init__(self) -> None:
+        self.replays = 0
+
+    def __call__(self, step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
+        results = {"loss": torch.zeros(()), "accuracy": torch.zeros(())}
+
+        def replay() -> None:
+            self.replays += 1
+            for name, value in step().items():
+                results[name].copy_(value)
+
+        return replay, results
+
+
+def run(sizes: list[int], record: Tape | None) -> tuple[Tensor, list[float], list[str]]:
+    """Weights and losses after batches of ``sizes``, by a recorded step or a plain one."""
+    task = classifier()
+    optimize = optimized(task, torch.optim.SGD, momentum=0.9, fused=True)
+    notes: list[str] = []
+
+    def plain(batch: Batch) -> Metrics:
+        return task.train_step(batch, optimize)
+
+    step = plain
+    if record is not None:
+        optimize.keep_rates_on(CPU)
+        step = Recorded(plain, optimize, record, notes.append)
+    losses = []
+    for number, size in enumerate(sizes):
+        optimize.set_multiplier(1 / (1 + number))
+        losses.append(step(batch(size, number))["loss"])
+    return nn.utils.parameters_to_vector(task.parameters()).detach(), losses, notes
+
+
+def test_a_replayed_run_learns_what_a_plain_one_does() -> None:
+    """Also from batches of another shape in between, and by the rate of each step."""
+    sizes = [8] * 10 + [3] + [8] * 5
+    tape = Tape()
+
+    weights, losses, notes = run(sizes, tape)
+    expected_weights, expected_losses, _ = run(sizes, None)
+
+    torch.testing.assert_close(weights, expected_weights)
+    torch.testing.assert_close(torch.stack(losses), torch.stack(expected_losses))
+    assert tape.replays == len(sizes) - WARM - 1
+    assert notes == []
+
+
+def test_batches_of_many_shapes_are_not_recorded_and_that_is_said() -> None:
+    tape = Tape()
+
+    weights, _, notes = run([8, 7, 8, 7, 8, 8, 8, 8], tape)
+
+    torch.testing.assert_close(weights, run([8, 7, 8, 7, 8, 8, 8, 8], None)[0])
+    assert tape.replays == 0
+    assert notes == ["trainer.cuda_graph: off, batches are of many shapes."]
+
+
+def test_a_step_that_cannot_be_recorded_is_made_as_ever_and_that_is_said() -> None:
+    class Broken(Tape):
+        def __call__(self, step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    weights, _, notes = run([8] * 8, Broken())
+
+    torch.testing.assert_close(weights, run([8] * 8, None)[0])
+    assert len(notes) == 1
+    assert notes[0].endswith("operation not permitted when stream is capturing.")
+
+
+def test_norms_are_those_of_the_replayed_step() -> None:
+    task = classifier()
+    optimize = optimized(task, torch.optim.SGD, fused=True)
+    step = Recorded(lambda b: task.train_step(b, optimize), optimize, Tape(), print)
+
+    for number in range(WARM + 2):
+        step(batch(8, number))
+
+    assert float(optimize.gradient_norms["model"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("make", "obstacle"),
+    [
+        (lambda: (t := classifier(), optimized(t, torch.optim.SGD)), "SGD decides something"),
+        (lambda: (t := classifier(), optimized(t, Muon)), "Muon decides something"),
+        (
+            lambda: (
+                t := AdversarialGame(GAN((1, 8, 8))),
+                optimized(t, torch.optim.SGD, fused=True),
+            ),
+            "a step of AdversarialGame decides something on the host",
+        ),
+    ],
+)
+def test_what_stands_in_the_way_is_said(
+    make: Callable[[], tuple[Task, Optimize]], obstacle: str
+) -> None:
+    task, optimize = make()
+    notes: list[str] = []
+
+    def step(batch: Batch) -> Metrics:
+        return {}
+
+    assert replayed_step("auto", step, task, optimize, CUDA, notes.append) is step
+    assert len(notes) == 1
+    assert obstacle in notes[0]
+    with pytest.raises(UserError, match=obstacle):
+        replayed_step("on", step, task, optimize, CUDA, notes.append)
+    assert replayed_step("off", step, task, optimize, CUDA, notes.append) is step
+    assert len(notes) == 1
+
+
+def test_on_without_a_device_is_one_message_and_auto_says_why_not(cli: Cli) -> None:
+    quick = ("model=linreg", "data=line", "trainer.steps=3", "callbacks=none", "device=cpu")
+
+    refused, gone_without = (cli(*quick, f"trainer.cuda_graph={mode}") for mode in ("on", "auto"))
+
+    assert refused.returncode == 2
+    assert "trainer: cuda_graph=on needs a CUDA device, and this is cpu" in refused.stderr
+    assert gone_without.returncode == 0
+    assert "trainer.cuda_graph=auto: off, cpu is no CUDA device." in gone_without.stdout
