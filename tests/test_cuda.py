@@ -1,0 +1,107 @@
+"""What only a CUDA device can show; skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from dltrain import run
+from dltrain.trainer import Trainer
+from dltrain.types import Batch
+from tests.conftest import Compose
+from tests.test_resume import assert_same_end
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+QUICK = (
+    "data=digits",
+    "data.batch_size=64",
+    "data.limit=1000",
+    "callbacks=none",
+    "trainer.epochs=2",
+    "device=cuda",
+)
+MODELS = ("model=mlp", "model=lenet5", "model=cnn", "model=gan", "model=vae", "model=autoencoder")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path) -> None:
+    """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
+    config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
+    parts = run.assemble(config)
+    loaders = parts.source.loaders(parts.device, 0)
+    optimize, _ = run._optimization(config, parts, loaders)
+    batches = loaders.train.batches()
+    for _ in range(3):
+        parts.task.train_step(next(batches), optimize)
+
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            optimize.set_multiplier(0.5)
+            parts.task.train_step(next(batches), optimize)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("model", ["model=mlp", "model=lenet5"])
+def test_it_learns_there_what_it_learns_on_the_cpu(
+    model: str, compose: Compose, tmp_path: Path
+) -> None:
+    ended = [
+        run.train(compose(model, *QUICK, f"device={device}", f"output_dir={tmp_path}"))
+        for device in ("cpu", "cuda")
+    ]
+
+    assert ended[1]["device"] == "cuda:0"
+    assert ended[1]["test"]["loss"] == pytest.approx(ended[0]["test"]["loss"], rel=0.02)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model", ["model=mlp", "model=lenet5", "model=vae", "model=autoencoder"])
+def test_a_replayed_run_is_a_plain_one(
+    model: str, precision: str, compose: Compose, tmp_path: Path
+) -> None:
+    ended = [
+        run.train(
+            compose(
+                *(model, *QUICK, f"trainer.cuda_graph={mode}", f"trainer.precision={precision}"),
+                *("schedule=onecycle", f"output_dir={tmp_path}"),
+            )
+        )
+        for mode in ("off", "on")
+    ]
+
+    assert ended[1]["test"] == pytest.approx(ended[0]["test"], rel=0.05)
+
+
+@pytest.mark.parametrize("mode", ["off", "on"])
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    mode: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("model=mlp", *QUICK, "model.dropout=0.5", f"trainer.cuda_graph={mode}")
+    whole, cut = (tmp_path / name for name in ("whole", "cut"))
+    run.train(compose(*settings, f"output_dir={whole}"))
+    with monkeypatch.context() as patch:
+        interrupt_after_step(10, patch)
+        assert run.train(compose(*settings, f"output_dir={cut}"))["status"] == "interrupted"
+
+    run.resume("latest", cut)
+
+    assert_same_end((whole / "latest").resolve(), (cut / "latest").resolve())
+
+
+def interrupt_after_step(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a signal after a training step; a replayed one runs nothing of a task."""
+    step = Trainer._step
+
+    def stepped(self: Trainer, batch: Batch) -> None:
+        step(self, batch)
+        if self.step == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_step", stepped)
