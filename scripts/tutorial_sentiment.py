@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -91,20 +93,26 @@ def trained(
     model = Tutorial(network)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     halved = choose_precision("auto", torch.device("cpu")) == "bfloat16" and network == "bilstm"
-    with torch.autocast("cpu", torch.bfloat16, enabled=halved):
-        for _ in range(EPOCHS[network]):
-            for rows in torch.randperm(len(train)).split(BATCH[network]):
-                ids, targets = batch([train[row] for row in rows.tolist()])
-                optimizer.zero_grad()
-                functional.cross_entropy(model(ids), targets).backward()
-                nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-        model.eval()
-        hits = 0
-        with torch.inference_mode():
-            for rows in torch.randperm(len(test)).split(256):
-                ids, targets = batch([test[row] for row in rows.tolist()])
-                hits += int((model(ids).argmax(1) == targets).sum())
+    # Entered anew at every step: until it ends, it keeps copies of the weights.
+    precision = partial(torch.autocast, "cpu", torch.bfloat16, enabled=halved)
+    for epoch in range(EPOCHS[network]):
+        total = torch.zeros(())
+        for rows in torch.randperm(len(train)).split(BATCH[network]):
+            ids, targets = batch([train[row] for row in rows.tolist()])
+            optimizer.zero_grad()
+            with precision():
+                loss = functional.cross_entropy(model(ids), targets)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            total += loss.detach() * len(rows)
+        print(f"  epoch {epoch + 1}: loss {total / len(train):.4f}", file=sys.stderr, flush=True)
+    model.eval()
+    hits = 0
+    with torch.inference_mode(), precision():
+        for rows in torch.randperm(len(test)).split(256):
+            ids, targets = batch([test[row] for row in rows.tolist()])
+            hits += int((model(ids).argmax(1) == targets).sum())
     return hits / len(test)
 
 
