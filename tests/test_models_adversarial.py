@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.models.adversaries import Adversaries, SelfModulatedBatchNorm
+from dltrain.models.adversaries import Adversaries
 from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
 from dltrain.summary import summarise
@@ -65,29 +65,6 @@ def test_a_class_gives_the_generator_scales_and_shifts_of_its_own(
     of_a_class = of_all + (2 * 128 * (4 * 4 - 1) if kind is DCGAN else 0)
     added = len(CLASSES) * of_a_class - of_all
     assert count(by_class.generator) == count(plain.generator) + added
-
-
-def test_the_noise_gives_whole_maps_scales_and_shifts_where_it_is_to() -> None:
-    plain = DCGAN(MNIST, generator_width=32)
-    modulated = DCGAN(MNIST, generator_width=32, self_modulation=16)
-
-    maps = (128, 64, 32)
-    hidden = len(maps) * (100 * 16 + 16)
-    of_all, by_noise = 2 * sum(maps), 2 * sum(maps) * (16 + 1)
-    assert count(modulated.generator) == count(plain.generator) - of_all + hidden + by_noise
-
-
-def test_scales_and_shifts_by_noise_are_each_pictures_own() -> None:
-    norm = SelfModulatedBatchNorm((3, 1, 1), noise_size=4, units=8)
-    values, noise = torch.randn(5, 3, 2, 2), torch.randn(5, 4)
-    normed = nn.functional.batch_norm(values, None, None, training=True)
-
-    found = norm(values, noise, None)
-
-    scales, shifts = norm.scales_and_shifts(noise, None)
-    assert scales.shape == shifts.shape == (5, 3)
-    assert float(scales.detach().std(0).min()) > 0
-    torch.testing.assert_close(found, normed * scales[:, :, None, None] + shifts[:, :, None, None])
 
 
 def test_a_critic_without_batch_norm_has_biases_instead() -> None:
@@ -199,11 +176,6 @@ def test_dropout_is_the_discriminators() -> None:
         (lambda: GAN(MNIST, generator_hidden=[0]), "at least one unit"),
         (lambda: DCGAN(MNIST, generator_width=0), "at least 1"),
         (lambda: GAN(MNIST, conditional=True), "no classes"),
-        (lambda: DCGAN(MNIST, self_modulation=-1), "self_modulation"),
-        (
-            lambda: DCGAN(MNIST, CLASSES, conditional=True, self_modulation=8),
-            "with conditional, self_modulation is 0",
-        ),
     ],
 )
 def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:

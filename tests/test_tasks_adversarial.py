@@ -224,23 +224,6 @@ def test_a_generator_without_a_turn_is_told_the_loss_that_it_has() -> None:
     assert told[0] == told[1]
 
 
-@pytest.mark.parametrize(("top", "count"), [(1.0, 6), (0.5, 3), (0.01, 1)])
-def test_the_generator_learns_from_its_best_pictures_and_is_told_the_loss_of_all(
-    top: float, count: int
-) -> None:
-    task = game(top=top)
-    scores: list[Tensor] = []
-    task.model.discriminator.register_forward_hook(
-        lambda module, inputs, output: scores.append(output.detach())
-    )
-
-    told = task.train_step(batch(), descent := Descent(task, lr=0.0))
-
-    losses = nn.functional.softplus(-scores[-1])
-    torch.testing.assert_close(descent.losses[1], losses.sort().values[:count].mean())
-    torch.testing.assert_close(told["loss_generator"], losses.mean())
-
-
 def test_both_see_the_classes_of_the_batch() -> None:
     task = game({"conditional": True}, gradient_penalty=1.0)
     seen: list[tuple[str, Tensor]] = []
@@ -445,8 +428,6 @@ def test_a_step_waits_for_nothing() -> None:
         (GAN(SHAPE, **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
         (GAN(SHAPE, **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
         (GAN(SHAPE, **SMALL), {"average": 1.0}, "average"),
-        (GAN(SHAPE, **SMALL), {"top": 0.0}, "top is a share above 0"),
-        (GAN(SHAPE, **SMALL), {"top": 1.5}, "top is a share above 0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_message(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -16,81 +15,31 @@ NARROW = 0.02
 """Standard deviation of DCGAN's initial weights (there, section 4)."""
 
 
-class ModulatedBatchNorm(nn.Module, ABC):
-    """Batch norm of values (batch, channels, ...) whose scale and shift are each picture's own.
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm with a scale and a shift for each class (de Vries et al. 2017).
 
-    Those have the ``shape`` (channels, ...): with sides of 1 for whole maps, as is usual, else for
-    every place of its own.
+    Those have the ``shape`` (channels, ...) and are told to inputs (batch, channels, ...): with
+    sides of 1 to whole maps, as is usual, else to every place of its own.
     """
 
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
         super().__init__()
         self.norm = _norm(shape, affine=False)
         self.shape = tuple(shape)
-
-    @abstractmethod
-    def scales_and_shifts(self, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Each (batch, numbers in the shape), for pictures made of ``noise``."""
-
-    def forward(self, values: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Normalise ``values``."""
-        scales, shifts = self.scales_and_shifts(noise, labels)
-        shape = (-1, *self.shape)
-        return torch.addcmul(shifts.view(shape), self.norm(values), scales.view(shape))
-
-
-class ConditionalBatchNorm(ModulatedBatchNorm):
-    """By the picture's class, one of ``classes`` (de Vries et al. 2017)."""
-
-    def __init__(self, shape: Sequence[int], classes: int) -> None:
-        super().__init__(shape)
         self.scale = nn.Embedding(classes, math.prod(shape))
         self.shift = nn.Embedding(classes, math.prod(shape))
         nn.init.normal_(self.scale.weight, mean=1.0, std=NARROW)
         nn.init.zeros_(self.shift.weight)
 
-    def scales_and_shifts(self, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As :class:`ModulatedBatchNorm` has it; there are labels."""
-        assert labels is not None
-        return self.scale(labels), self.shift(labels)
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Normalise ``values``, each as one of its class in ``labels`` (batch,)."""
+        scale, shift = (table(labels).view(-1, *self.shape) for table in (self.scale, self.shift))
+        return torch.addcmul(shift, self.norm(values), scale)
 
 
-class SelfModulatedBatchNorm(ModulatedBatchNorm):
-    """By the noise itself, through a layer of ``units`` (Chen et al. 2019, equation 3).
-
-    Networks that learn of no class can draw one so: layers that multiply what they are given can
-    tell it from its neighbours more sharply than layers that add.
-    """
-
-    def __init__(self, shape: Sequence[int], noise_size: int, units: int) -> None:
-        super().__init__(shape)
-        self.hidden = nn.Linear(noise_size, units)
-        self.scale = nn.Linear(units, math.prod(shape))
-        self.shift = nn.Linear(units, math.prod(shape))
-        for layer, start in ((self.scale, 1.0), (self.shift, 0.0)):
-            nn.init.normal_(layer.weight, std=NARROW)
-            nn.init.constant_(layer.bias, start)
-
-    def scales_and_shifts(self, noise: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """As :class:`ModulatedBatchNorm` has it."""
-        hidden = self.hidden(noise).relu()
-        return self.scale(hidden), self.shift(hidden)
-
-
-def norm_layer(
-    shape: Sequence[int], classes: int, noise_size: int = 0, modulation: int = 0
-) -> nn.Module:
-    """Batch norm of values (batch, channels, ...).
-
-    By class in ``shape`` if there are ``classes``; else by the noise for whole maps, if there are
-    units of ``modulation`` to do so.
-    """
-    if classes:
-        return ConditionalBatchNorm(shape, classes)
-    if modulation:
-        channels, *sides = shape
-        return SelfModulatedBatchNorm((channels, *(1 for _ in sides)), noise_size, modulation)
-    return _norm(shape, affine=True)
+def norm_layer(shape: Sequence[int], classes: int) -> nn.Module:
+    """Batch norm of values (batch, channels, ...); if there are classes, by class in ``shape``."""
+    return ConditionalBatchNorm(shape, classes) if classes else _norm(shape, affine=True)
 
 
 def _norm(shape: Sequence[int], affine: bool) -> nn.Module:
@@ -114,8 +63,8 @@ class Generator(nn.Module):
         """Make a picture of each row of noise, of the classes ``labels`` (batch,) if any."""
         values = noise
         for layer in self.layers:
-            modulated = isinstance(layer, ModulatedBatchNorm)
-            values = layer(values, noise, labels) if modulated else layer(values)
+            by_class = isinstance(layer, ConditionalBatchNorm)
+            values = layer(values, labels) if by_class else layer(values)
         return torch.tanh(values)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
 
 from torch import nn
@@ -36,9 +35,8 @@ class DCGAN(Adversaries):
     colours, width 64, that is the usual pair of 3,576,704 and 2,765,568 parameters.
 
     Without ``batch_norm`` the discriminator has none, as a gradient penalty asks for; its layers
-    then have biases, and torch's own initial weights. With ``self_modulation`` units the noise sets
-    the scales and shifts of the generator's norms, where no class does. ``conditional`` and
-    ``spectral_norm`` are as in :mod:`~dltrain.models.adversaries`.
+    then have biases, and torch's own initial weights. ``conditional`` and ``spectral_norm`` are as
+    in :mod:`~dltrain.models.adversaries`.
 
     Raises ValueError for what is no picture, cannot be halved, or leaves a layer without maps.
     """
@@ -50,7 +48,6 @@ class DCGAN(Adversaries):
         noise_size: int = 100,
         generator_width: int = 64,
         discriminator_width: int = 64,
-        self_modulation: int = 0,
         conditional: bool = False,
         batch_norm: bool = True,
         dropout: float = 0.0,
@@ -62,18 +59,11 @@ class DCGAN(Adversaries):
                 "generator_width and discriminator_width are at least 1, got "
                 f"{generator_width} and {discriminator_width}"
             )
-        if self_modulation < 0:
-            raise ValueError(f"self_modulation is a number of units, got {self_modulation}")
-        if self_modulation and conditional:
-            raise ValueError("the class sets the norms: with conditional, self_modulation is 0")
         planes, (height, width) = picture_shape("a DCGAN", input_shape)
         sizes = _halved(height, width)
         picture = (planes, height, width)
         shapes = [picture, *_widening(generator_width, sizes)]
-        norm = partial(
-            norm_layer, classes=self.classes, noise_size=noise_size, modulation=self_modulation
-        )
-        self.generator = Generator(_growing(noise_size, shapes[::-1], norm))
+        self.generator = Generator(_growing(noise_size, shapes[::-1], self.classes))
         _draw(self.generator.layers)
         shapes = [picture, *_widening(discriminator_width, sizes)]
         features = _shrinking(shapes, batch_norm, dropout)
@@ -115,9 +105,7 @@ def _kernel(height: int, width: int) -> tuple[int, int]:
     return 4 - height % 2, 4 - width % 2
 
 
-def _growing(
-    noise_size: int, shapes: Sequence[Shape], norm: Callable[[Shape], nn.Module]
-) -> nn.Sequential:
+def _growing(noise_size: int, shapes: Sequence[Shape], classes: int) -> nn.Sequential:
     """From noise to the first of ``shapes``, and by doubling to the last."""
     first = shapes[0]
     layers: list[nn.Module] = [
@@ -125,14 +113,14 @@ def _growing(
         nn.Linear(noise_size, math.prod(first), bias=False),
         nn.Unflatten(1, first),
         # A class may tell the first maps what belongs where, and later ones only how much.
-        norm(first),
+        norm_layer(first, classes),
     ]
     for (before, *_), (after, *sides) in pairwise(shapes):
         kernel = _kernel(*sides)
         layers += [
             nn.ReLU(),
             nn.ConvTranspose2d(before, after, kernel, STRIDE, PADDING, bias=False),
-            norm((after, 1, 1)),
+            norm_layer((after, 1, 1), classes),
         ]
     return nn.Sequential(*layers[:-1])
 

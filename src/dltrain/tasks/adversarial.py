@@ -42,19 +42,16 @@ class AdversarialGame(Task):
     (Mao et al. 2017), ``hinge`` (Lim and Ye 2017) or ``wasserstein`` (Arjovsky et al. 2017).
     ``gradient_penalty`` is the weight of Gulrajani et al.'s (2017), ``r1`` that of Mescheder et
     al.'s (2018) on real pictures. ``label_smoothing`` lowers the target of real pictures, and
-    theirs alone, from 1 (Salimans et al. 2016, section 3.4). The generator learns from the share
-    ``top`` of its pictures that seem the most real, and nothing from the others, which lie between
-    the kinds of picture that there are (Sinha et al. 2020).
+    theirs alone, from 1 (Salimans et al. 2016, section 3.4).
 
     Of the generator's weights an average is kept, with the decay ``average`` (0: none); samples are
     drawn from it, with its running statistics.
 
-    Metrics are each network's loss on all pictures, without penalties, and the share of real and
-    of made ones that the discriminator is right about: by the sign of the score, by 0.5 with
-    ``lsgan``, and with ``wasserstein``, where only differences mean anything, by the middle between
-    both means. None of them says whether pictures are good, so the ``monitor`` is
-    ``sliced_wasserstein``: how far the pixels of samples are from those of the split's first
-    pictures, in distribution.
+    Metrics are each network's loss, without penalties, and the share of real and of made pictures
+    that the discriminator is right about: by the sign of the score, by 0.5 with ``lsgan``, and
+    with ``wasserstein``, where only differences mean anything, by the middle between both means.
+    None of them says whether pictures are good, so the ``monitor`` is ``sliced_wasserstein``: how
+    far the pixels of samples are from those of the split's first pictures, in distribution.
 
     Raises ValueError for a network that is not two, and settings that contradict each other.
     """
@@ -69,7 +66,6 @@ class AdversarialGame(Task):
         gradient_penalty: float = 0.0,
         r1: float = 0.0,
         label_smoothing: float = 0.0,
-        top: float = 1.0,
         average: float = 0.999,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -92,15 +88,12 @@ class AdversarialGame(Task):
                 )
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}")
-        if not 0 < top <= 1:
-            raise ValueError(f"top is a share above 0 and up to 1, got {top}")
         self._loss = LOSSES[loss]
         if label_smoothing and not self._loss.has_target:
             raise ValueError(f"label_smoothing has no meaning with loss={loss}: there is no target")
         self.model = model
         self.n_critic = n_critic
         self.gradient_penalty, self.r1 = gradient_penalty, r1
-        self.top = top
         self._target = 1 - label_smoothing
         self._average = WeightAverage(model.generator, average) if average else None
         self._pixels = Pixels(mean, std)
@@ -140,14 +133,14 @@ class AdversarialGame(Task):
         if self.r1:
             loss = loss + self.r1 * r1_penalty(self.model.discriminator, real, labels)
         optimize(loss, "discriminator")
-        scores = self._scores(made, labels) if turn else caught
+        generator_loss = self._loss.generator(self._scores(made, labels) if turn else caught)
         if turn:
-            optimize(self._loss.generator(self._best(scores)), "generator")
+            optimize(generator_loss, "generator")
             if self._average is not None:
                 self._average.update(self.model.generator, self._batches // self.n_critic)
-        with torch.no_grad():
-            generator_loss = self._loss.generator(scores)
-            return self._metrics(discriminator_loss.detach(), generator_loss, seen, caught)
+        return self._metrics(
+            discriminator_loss.detach(), generator_loss.detach(), seen.detach(), caught.detach()
+        )
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """The losses of a game on the whole split, and how near samples are to its pictures."""
@@ -217,12 +210,6 @@ class AdversarialGame(Task):
             return pictures, None
         targets = batch["target"]
         return pictures, targets.argmax(1) if targets.is_floating_point() else targets
-
-    def _best(self, scores: Tensor) -> Tensor:
-        """Those of ``scores`` (batch,) that the generator learns from."""
-        if self.top == 1:
-            return scores
-        return scores.topk(max(1, round(self.top * len(scores))), sorted=False).values
 
     def _scores(self, pictures: Tensor, labels: Tensor | None) -> Tensor:
         return self.model.discriminator(pictures, labels).float()
