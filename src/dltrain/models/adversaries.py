@@ -104,22 +104,31 @@ class Discriminator(nn.Module):
 class Adversaries(nn.Module):
     """A ``generator`` and a ``discriminator`` that are to be trained against each other.
 
-    ``conditional`` ones know of each picture's class. Raises ValueError where the data then has
-    none, or there is no noise.
+    ``conditional`` ones know of each picture's class; those of ``kinds`` know which of so many
+    kinds it is, as whoever trains them makes them out. Raises ValueError for both at once, for
+    classes where the data has none, and where there is no noise.
     """
 
     generator: Generator
     discriminator: Discriminator
 
     def __init__(
-        self, noise_size: int, conditional: bool, class_names: Sequence[str] | None
+        self,
+        noise_size: int,
+        conditional: bool,
+        class_names: Sequence[str] | None,
+        kinds: int,
     ) -> None:
         super().__init__()
         if noise_size < 1:
             raise ValueError(f"noise_size is at least 1, got {noise_size}")
+        if kinds < 0:
+            raise ValueError(f"kinds is a number, not negative; got {kinds}")
+        if conditional and kinds:
+            raise ValueError("a picture's class is known, so nothing has to be made out: kinds=0")
         if conditional and class_names is None:
             raise ValueError("conditional pictures are of a class, and this data has no classes")
         self.noise_size = noise_size
-        self.conditional = conditional
-        self.classes = len(class_names or ()) if conditional else 0
-        """How many can be asked for; 0 where it is not conditional."""
+        self.conditional, self.kinds = conditional, kinds
+        self.classes = len(class_names or ()) if conditional else kinds
+        """How many labels both networks know, of classes or kinds; 0 where they know none."""

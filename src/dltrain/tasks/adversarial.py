@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain.metrics import sliced_wasserstein
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
+from dltrain.tasks.kinds import Kinds
 from dltrain.tasks.latent import AT_ONCE, at_rest, between
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Batch, Evaluation, Metrics, Monitor, Optimize, Task
@@ -31,7 +32,10 @@ class Adversaries(Protocol):
     """Pictures (batch, c, h, w) of -1..1 and labels, or None, to scores (batch,)."""
     noise_size: int
     conditional: bool
+    kinds: int
+    """Kinds of picture that it is to be told of, where it knows of no classes; 0: none."""
     classes: int
+    """How many labels there are, of classes or kinds."""
 
 
 class AdversarialGame(Task):
@@ -43,6 +47,10 @@ class AdversarialGame(Task):
     ``gradient_penalty`` is the weight of Gulrajani et al.'s (2017), ``r1`` that of Mescheder et
     al.'s (2018) on real pictures. ``label_smoothing`` lowers the target of real pictures, and
     theirs alone, from 1 (Salimans et al. 2016, section 3.4).
+
+    A network of ``kinds`` is told which of so many a picture is, as another is told the class: they
+    are found as training goes (:class:`~dltrain.tasks.kinds.Kinds`). Its samples are of each kind
+    as often as real pictures are.
 
     Of the generator's weights an average is kept, with the decay ``average`` (0: none); samples are
     drawn from it, with its running statistics.
@@ -69,6 +77,7 @@ class AdversarialGame(Task):
         average: float = 0.999,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        input_shape: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if not isinstance(model, Adversaries):
@@ -97,6 +106,7 @@ class AdversarialGame(Task):
         self._target = 1 - label_smoothing
         self._average = WeightAverage(model.generator, average) if average else None
         self._pixels = Pixels(mean, std)
+        self._kinds = Kinds(model.kinds, input_shape) if model.kinds else None
         # On the host: whose turn it is must be known without asking the device.
         self._batches = 0
 
@@ -179,17 +189,21 @@ class AdversarialGame(Task):
 
         Raises ValueError for labels that a network cannot be asked for.
         """
+        generator = torch.Generator().manual_seed(seed)
+        noise = self._noise(count, generator)
         if labels is None:
-            labels = torch.arange(count) % self.model.classes if self.conditional else None
+            labels = self._unasked(count, generator)
         else:
             self._refuse(labels, count)
-        return self._samples(self._noise(count, torch.Generator().manual_seed(seed)), labels)
+        return self._samples(noise, labels)
 
     def interpolate(self, rows: int, steps: int, seed: int) -> Tensor:
-        """Pictures (rows * steps, c, h, w) of 0..1 between two points each, a row of one class."""
-        starts, ends = self._noise(2 * rows, torch.Generator().manual_seed(seed)).chunk(2)
-        classes = torch.arange(rows) % self.model.classes if self.conditional else None
-        labels = None if classes is None else classes.repeat_interleave(steps)
+        """Pictures (rows * steps, c, h, w) of 0..1 between two points each, a row of one label."""
+        generator = torch.Generator().manual_seed(seed)
+        starts, ends = self._noise(2 * rows, generator).chunk(2)
+        labels = self._unasked(rows, generator)
+        if labels is not None:
+            labels = labels.repeat_interleave(steps)
         return self._samples(between(starts, ends, steps).flatten(0, 1), labels)
 
     def get_extra_state(self) -> Tensor:
@@ -201,11 +215,13 @@ class AdversarialGame(Task):
         self._batches = int(state)
 
     def _real(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """A batch's pictures in -1..1, and their classes (batch,) where those play a part.
+        """A batch's pictures in -1..1, and their classes or kinds (batch,) where those play a part.
 
         A mixed picture, whose target is probabilities, is taken for its likeliest class.
         """
         pictures = 2 * self._pixels.shown(batch["input"]) - 1
+        if self._kinds is not None:
+            return pictures, (self._kinds.learn if self.training else self._kinds.of)(pictures)
         if not self.conditional:
             return pictures, None
         targets = batch["target"]
@@ -244,6 +260,12 @@ class AdversarialGame(Task):
                     made = self._average.call(generator, some, whose)
                 parts.append(_from_tanh(made.float()))
         return torch.cat(parts)
+
+    def _unasked(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Labels (count,) for pictures of which nobody said what they are to be."""
+        if self._kinds is not None:
+            return self._kinds.drawn(count, generator)
+        return torch.arange(count) % self.model.classes if self.conditional else None
 
     def _refuse(self, labels: Tensor, count: int) -> None:
         if not self.conditional:

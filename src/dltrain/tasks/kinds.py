@@ -1,0 +1,69 @@
+"""Kinds of picture that nobody has named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+MEMORY = 0.998
+"""Of the shares, from batch to batch."""
+
+
+class Kinds(nn.Module):
+    """Kinds of picture (c, h, w), found in batch after batch: k-means on pixels (Sculley 2010).
+
+    The first pictures become centres; from then on each centre moves to the mean of all pictures
+    that were ever nearest to it. Adversaries that are told a picture's kind, as if it were a class,
+    have much less to invent (Sage et al. 2018).
+    """
+
+    centres: Tensor
+    counts: Tensor
+    shares: Tensor
+
+    def __init__(self, kinds: int, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.zeros(kinds, math.prod(shape)))
+        self.register_buffer("counts", torch.zeros(kinds))
+        self.register_buffer("shares", torch.full((kinds,), 1 / kinds))
+        # On the host: how many centres there are must be known without asking the device.
+        self._begun = 0
+
+    @torch.no_grad()
+    def learn(self, pictures: Tensor) -> Tensor:
+        """The kinds (batch,) of a training batch, from which the centres learn."""
+        kinds, vectors = len(self.centres), pictures.flatten(1).float()
+        more = min(kinds - self._begun, len(vectors))
+        self.centres[self._begun : self._begun + more] = vectors[:more]
+        self._begun += more
+        labels = self.of(pictures)
+        with torch.autocast(vectors.device.type, enabled=False):
+            members = functional.one_hot(labels, kinds).float()
+            found = members.sum(0)
+            self.counts += found
+            moves = members.T @ vectors - found[:, None] * self.centres
+            self.centres += moves / self.counts.clamp_min(1)[:, None]
+            self.shares.lerp_(found / len(vectors), 1 - MEMORY)
+        return labels
+
+    def of(self, pictures: Tensor) -> Tensor:
+        """The kind (batch,) of each picture (batch, c, h, w): whose centre is nearest."""
+        vectors, centres = pictures.flatten(1).float(), self.centres[: max(1, self._begun)]
+        with torch.autocast(vectors.device.type, enabled=False):
+            return (centres.square().sum(1) - 2 * vectors @ centres.T).argmin(1)
+
+    def drawn(self, count: int, generator: torch.Generator) -> Tensor:
+        """Kinds (count,), each as often as the latest batches had it; drawn on the CPU."""
+        return torch.multinomial(self.shares.cpu(), count, replacement=True, generator=generator)
+
+    def get_extra_state(self) -> Tensor:
+        """How many centres there are; a tensor, as all of a state is."""
+        return torch.tensor(self._begun)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from there."""
+        self._begun = int(state)
