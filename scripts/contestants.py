@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm")
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
 """Of linreg's line."""
@@ -76,7 +77,7 @@ class Watch:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("contestant", choices=CONTESTANTS)
-    parser.add_argument("workload", choices=("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan"))
+    parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--started", type=float, default=time.time())
@@ -153,8 +154,8 @@ def by_hand(workload: str, batch: int, watch: Watch) -> None:
     """A loop over float tensors that lie in memory, already normalised."""
     import torch
 
-    if workload == "dcgan":
-        adversaries_by_hand(batch, watch)
+    if workload in OWN_LOOPS:
+        OWN_LOOPS[workload](batch, watch)
         return
     if workload == "linreg":
         inputs, targets = line()
@@ -218,6 +219,44 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
             generate.step()
             if watch.step(never):
                 return
+
+
+def reviews_by_hand(batch: int, watch: Watch) -> None:
+    """Reviews drawn at random, each batch padded to its longest."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
+
+    from dltrain.data.imdb import Imdb
+    from dltrain.models.recurrent import LSTM
+
+    source = Imdb(copies=os.environ["DLTRAIN_DATA"], root="~/.cache/dltrain", validation=0)
+    loader = source.loaders(torch.device("cpu"), 0).train
+    pairs = [pair for b in loader.plain() for pair in zip(b["input"], b["target"], strict=True)]
+    reviews = [(ids[ids != 0], target) for ids, target in pairs]
+    known = ("input_shape", "outputs", "vocabulary_size", "pad_index")
+    facts = {name: source.facts[name] for name in known if name in source.facts}
+    model = LSTM(**facts)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    torch.set_flush_denormal(True)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(reviews)).split(batch):
+            rows, targets = zip(*(reviews[row] for row in chosen.tolist()), strict=True)
+            optimizer.zero_grad()
+            inputs = pad_sequence(list(rows), batch_first=True)
+            cross_entropy(model(inputs), torch.stack(targets)).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
+OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
+    "dcgan": adversaries_by_hand,
+    "lstm": reviews_by_hand,
+}
+"""What has a loop of its own."""
 
 
 def noise_as_cifar(folder: Path) -> list[str]:
@@ -333,8 +372,10 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         if workload == "linreg":
             data = ["data=line", f"trainer.epochs={steps}", f"trainer.evaluate_every={steps}"]
         else:
-            named = noise_as_cifar(Path(folder)) if workload == "alexnet" else ["data=mnist"]
-            data = [*named, "data.validation=0", f"data.batch_size={batch}"]
+            named = {"alexnet": noise_as_cifar, "lstm": lambda _: ["data=imdb"]}.get(
+                workload, lambda _: ["data=mnist"]
+            )
+            data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
         model = {"alexnet": "alexnet_small"}.get(workload, workload)
         sys.argv = [
             *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
