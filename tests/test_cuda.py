@@ -6,10 +6,12 @@ import os
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from dltrain import run
+from dltrain.data.streams import StreamLoader
 from dltrain.trainer import Trainer
 from dltrain.types import Batch
 from tests.conftest import Compose
@@ -77,6 +79,21 @@ def test_a_replayed_run_is_a_plain_one(
     ]
 
     assert ended[1]["test"] == pytest.approx(ended[0]["test"], rel=0.05)
+
+
+def test_batches_from_files_arrive_whole(tmp_path: Path) -> None:
+    rows = np.arange(1_000 * 64, dtype=np.float32).reshape(1_000, 64)
+    np.save(tmp_path / "rows.npy", rows)
+    device = torch.device("cuda:0")
+    loader = StreamLoader(
+        {"input": tmp_path / "rows.npy"}, None, 96, device, lambda batch, draw: batch, shuffle=True
+    )
+
+    for number, batch in enumerate(loader.batches()):
+        spent = batch["input"] * 2  # work that the next copy runs beside
+        expected = torch.from_numpy(rows)[loader.indices(number).cpu()]
+        assert torch.equal(batch["input"].cpu(), expected)
+        assert torch.equal(spent.cpu(), 2 * expected)
 
 
 @pytest.mark.parametrize("mode", ["off", "on"])

@@ -14,7 +14,7 @@ from PIL import Image
 from dltrain.data.decode import Shape, UnreadableError, decode, shape_like
 from dltrain.data.digits import Digits
 from dltrain.data.image_folder import ImageFolder
-from dltrain.data.loaders import StreamLoader
+from dltrain.data.streams import StreamLoader
 from dltrain.errors import UserError
 from dltrain.types import Batch, Loader, Loaders
 from tests.conftest import Train

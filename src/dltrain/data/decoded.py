@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dltrain.data.cache import Pictures, Stored, decoded
 from dltrain.data.decode import Fit, Shape, UnreadableError, shape_like
-from dltrain.data.loaders import StreamLoader
 from dltrain.data.pictures import PictureSource
+from dltrain.data.streams import StreamLoader
 from dltrain.data.tables import split
 from dltrain.errors import UserError
 from dltrain.types import Batch, Loader
