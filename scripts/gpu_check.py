@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "vae", "dcgan")
 WAYS: dict[str, list[str]] = {
     "as it is": [],
+    "tf32": ["trainer.precision=tf32"],
     "bfloat16": ["trainer.precision=bfloat16"],
     "compiled": ["trainer.compile=on"],
     "replayed": ["trainer.cuda_graph=auto"],

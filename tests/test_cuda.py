@@ -63,7 +63,7 @@ def test_it_learns_there_what_it_learns_on_the_cpu(
     assert ended[1]["test"]["loss"] == pytest.approx(ended[0]["test"]["loss"], rel=0.02)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
 @pytest.mark.parametrize("model", ["model=mlp", "model=lenet5", "model=vae", "model=autoencoder"])
 def test_a_replayed_run_is_a_plain_one(
     model: str, precision: str, compose: Compose, tmp_path: Path

@@ -38,11 +38,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """The precision that ``float32``, ``bfloat16`` or ``auto`` means on ``device``.
+    """The precision that ``float32``, ``tf32``, ``bfloat16`` or ``auto`` means on ``device``.
 
     ``auto`` takes bfloat16 where there are instructions to multiply it, else float32: elsewhere
-    torch reckons it by detours, several times as slowly.
+    torch reckons it by detours, several times as slowly. Raises :class:`UserError` for ``tf32``
+    where there is no CUDA device.
     """
+    if name == "tf32" and device.type != "cuda":
+        raise UserError(f"precision=tf32 is of CUDA devices, and this is {device}")
     if name != "auto":
         return name
     multiplies = {

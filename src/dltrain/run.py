@@ -131,7 +131,7 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
         faults.append(Fault("device", str(error)))
         device = torch.device("cpu")
     trainer = made("trainer", config["trainer"], Trainer, device=device)
-    _set_up(config["seed"], trainer is not None and trainer.deterministic)
+    _set_up(config["seed"], trainer)
     source = made("data", config["data"], Source)
     facts = source.facts if source is not None else {}
     if source is not None:
@@ -182,8 +182,8 @@ def _root_faults(config: Config) -> list[Fault]:
     return faults
 
 
-def _set_up(seed: int, deterministic: bool) -> None:
-    """Fix every generator; with ``deterministic``, refuse operations that are not.
+def _set_up(seed: int, trainer: Trainer | None) -> None:
+    """Fix every generator; if asked, refuse operations that are not deterministic, or allow TF32.
 
     Numbers too small for float32's full precision are flushed to zero from here on: a processor
     is slow with them, twenty times in a recurrent network whose gradient reaches far back
@@ -192,9 +192,13 @@ def _set_up(seed: int, deterministic: bool) -> None:
     torch.set_flush_denormal(True)
     random.seed(seed)
     torch.manual_seed(seed)
+    deterministic = trainer is not None and trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+    # torch allows it in convolutions unless told otherwise, and then float32 is not what it says.
+    rounded = trainer is not None and trainer.precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
 
 
 def _load(config: Config, parts: Parts) -> Loaders:

@@ -51,7 +51,7 @@ class Trainer:
         device: torch.device,
         epochs: int = 10,
         steps: int | None = None,
-        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        precision: Literal["float32", "tf32", "bfloat16", "auto"] = "float32",
         channels_last: bool = True,
         compile: Compile = "off",
         cuda_graph: CudaGraph = "off",
@@ -316,7 +316,7 @@ class Trainer:
             callback.evaluate(self, split, evaluation)
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "float32":
+        if self.precision != "bfloat16":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
