@@ -118,13 +118,9 @@ def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
         assert done.returncode == 0
         assert done.stderr.strip() == "False", "torch was imported"
         assert done.stdout
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
-        # Python itself starts in 0.03 s where nothing else runs.
-        bound = max(0.5, 16 * (time.perf_counter() - started))
-        if seconds[-1] < bound:
+        if seconds[-1] < 0.5:
             break
-    assert seconds[-1] < bound
+    assert min(seconds) < 0.5
     assert list(tmp_path.iterdir()) == []
 
 
