@@ -30,9 +30,10 @@ ROOMS: dict[str, set[str]] = {
     | {"recording", "signals"},
     "compilation": CONTRACTS,
     "recording": CONTRACTS | {"compilation", "optimize"},
-    "optimize": CONTRACTS,
+    "optimize": CONTRACTS | {"uncompiled"},
+    "uncompiled": set(),
     "history": CONTRACTS,
-    "summary": CONTRACTS,
+    "summary": CONTRACTS | {"uncompiled"},
     # A callback is handed the trainer: its type is known, for type checkers only.
     "types": set() | {"trainer"},
     "errors": set(),
@@ -52,7 +53,7 @@ ROOMS: dict[str, set[str]] = {
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
-PURE |= {"compilation", "recording"}
+PURE |= {"compilation", "recording", "uncompiled"}
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dltrain.run import load as load
 
-__version__ = version("dltrain")
+    __version__: str
 
 
 def __getattr__(name: str) -> object:
-    """``dltrain.load`` without importing torch before it is asked for (PEP 562)."""
+    """What takes long to import, when it is asked for (PEP 562): torch, packages' versions."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dltrain")
     if name == "load":
         from dltrain.run import load
 

@@ -104,13 +104,18 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
                     ]
                 )
     with _hydra():
+        configs = []
         faults: list[Fault] = []
-        variants = _variants(overrides)
-        for variant in variants:
-            faults += [fault for fault in _faults(variant) if fault not in faults]
+        for variant in _variants(overrides):
+            try:
+                configs.append(hydra.compose(ROOT, variant))
+            except (HydraException, OmegaConfBaseException) as error:
+                found = list(_explained(variant))
+                found = found or [Fault("config", _first_line(error.__cause__ or error))]
+                faults += [fault for fault in found if fault not in faults]
         if faults:
             raise ConfigError(faults)
-        return hydra.compose(ROOT, variants[0])
+        return configs[0]
 
 
 def compose(typed: Sequence[str]) -> dict[str, Any]:
@@ -181,16 +186,6 @@ def _variants(overrides: Sequence[Override]) -> list[list[str]]:
             first.append("")  # a range that only its sweeper can draw from
     variants = [first, *([*first[:i], value, *first[i + 1 :]] for i, value in others)]
     return [[line for line in variant if line] for variant in variants]
-
-
-def _faults(lines: list[str]) -> list[Fault]:
-    """What is wrong with a list of overrides without sweeps."""
-    try:
-        hydra.compose(ROOT, lines)
-    except (HydraException, OmegaConfBaseException) as error:
-        found = list(_explained(lines))
-        return found or [Fault("config", _first_line(error.__cause__ or error))]
-    return []
 
 
 def _explained(lines: list[str]) -> Iterator[Fault]:

@@ -28,6 +28,7 @@ from dltrain.folder import RunFolder
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
 from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task
+from dltrain.uncompiled import keep_compiler_out
 
 Config = Mapping[str, Any]
 
@@ -189,13 +190,15 @@ def _set_up(seed: int, trainer: Trainer | None) -> None:
     is slow with them, twenty times in a recurrent network whose gradient reaches far back
     (docs/performance.md). Threads inherit this, so it comes before the first of them.
     """
+    keep_compiler_out(torch.optim.Optimizer)
     torch.set_flush_denormal(True)
     random.seed(seed)
     torch.manual_seed(seed)
     deterministic = trainer is not None and trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # asking imports the compiler
+        torch.use_deterministic_algorithms(deterministic)
     # torch allows it in convolutions unless told otherwise, and then float32 is not what it says.
     rounded = trainer is not None and trainer.precision == "tf32"
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded

@@ -2,26 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dltrain.types import Batch, Table, Task
+from dltrain.uncompiled import keep_compiler_out
+
+
+def _product(out: Tensor, *inputs: Any) -> int:
+    """Each number of the matrix product of the last two inputs is a sum of so many products."""
+    return out.numel() * inputs[-2].shape[-1]
+
+
+def _convolution(out: Tensor, pictures: Tensor, kernels: Tensor, *arguments: Any) -> int:
+    """Each number of the output is made with one kernel; transposed, each of the input."""
+    transposed = arguments[4]
+    return (pictures if transposed else out).numel() * kernels[0].numel()
+
+
+def _attention(out: Any, queries: Tensor, keys: Tensor, values: Tensor, *arguments: Any) -> int:
+    """Each query (batch, heads, queries, size) meets all keys, and sums all values."""
+    pairs = queries.numel() // queries.shape[-1] * keys.shape[-2]
+    return pairs * (keys.shape[-1] + values.shape[-1])
+
+
+_COUNTS: dict[Any, Callable[..., int]] = {
+    torch.ops.aten.mm: _product,
+    torch.ops.aten.bmm: _product,
+    torch.ops.aten.addmm: _product,
+    torch.ops.aten.baddbmm: _product,
+    torch.ops.aten.convolution: _convolution,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention: _attention,
+    torch.ops.aten._scaled_dot_product_efficient_attention: _attention,
+    torch.ops.aten._scaled_dot_product_cudnn_attention: _attention,
+}
+
+
+class _MultiplyAdds(TorchDispatchMode):
+    """Counts them while it is entered.
+
+    torch.utils.flop_counter counts the same (tests/test_summary.py), but imports a compiler of
+    GPU programs for it, of 66 MiB.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(
+        self,
+        function: Any,
+        types: Sequence[type],
+        arguments: Sequence[Any] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run the operation, and count what it multiplies."""
+        out = function(*arguments, **(named or {}))
+        count = _COUNTS.get(function.overloadpacket)
+        if count is not None:
+            self.total += count(out, *arguments)
+        return out
+
+
+keep_compiler_out(_MultiplyAdds)
 
 
 def summarise(task: Task, batch: Batch) -> Table:
     """One row for each layer that ran on the first example of ``batch``, in order of running.
 
-    Multiply-adds are half the floating-point operations that torch counts for matrix products and
-    convolutions; element-wise work is left out, as is usual. They are those of an answer, for which
-    a layer may run several times. The last row is the sum.
+    Multiply-adds are those of matrix products, convolutions and attention; element-wise work is
+    left out, as is usual. They are those of an answer, for which a layer may run several times. The
+    last row is the sum.
     """
     example = {name: column[:1] for name, column in batch.items()}
     leaves = {name: module for name, module in task.named_modules() if _is_layer(name, module)}
-    counter = FlopCounterMode(display=False)
+    counter = _MultiplyAdds()
     shapes: dict[str, str] = {}
     operations: dict[str, int] = dict.fromkeys(leaves, 0)
     unseen: dict[str, int] = {}
@@ -29,22 +90,24 @@ def summarise(task: Task, batch: Batch) -> Table:
     for name, leaf in leaves.items():
 
         def before(module: nn.Module, inputs: Any, name: str = name) -> None:
-            operations[name] -= counter.get_total_flops()
+            operations[name] -= counter.total
 
         def after(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
-            operations[name] += counter.get_total_flops()
+            operations[name] += counter.total
             first = output if isinstance(output, Tensor) else output[0]
             if isinstance(module, nn.RNNBase) and not operations[name]:
                 unseen[name] = _of_recurrence(module, inputs[0])
             shapes.setdefault(name, "×".join(map(str, first.shape[1:])))
 
         handles += [leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after)]
-    was_training = task.training
+    was_training, fused = task.training, torch.backends.mha.get_fastpath_enabled()
     try:
         task.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # nobody sees what is in a fused layer
         with torch.no_grad(), counter:
             task.predict(example)
     finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
         task.train(was_training)
         for handle in handles:
             handle.remove()
@@ -53,13 +116,13 @@ def summarise(task: Task, batch: Batch) -> Table:
     for name, shape in shapes.items():
         label = f"{name.removeprefix('model.')} ({type(leaves[name]).__name__})"
         parameters = sum(p.numel() for p in leaves[name].parameters())
-        rows.append((label, shape, parameters, (operations[name] + unseen.get(name, 0)) // 2))
+        rows.append((label, shape, parameters, operations[name] + unseen.get(name, 0)))
     rows.append(
         (
             "total",
             "",
             sum(p.numel() for p in task.parameters()),
-            (counter.get_total_flops() + sum(unseen.values())) // 2,
+            counter.total + sum(unseen.values()),
         )
     )
     return Table(("layer", "output", "parameters", "multiply-adds"), rows)
@@ -73,6 +136,6 @@ def _is_layer(name: str, module: nn.Module) -> bool:
 
 
 def _of_recurrence(layer: nn.RNNBase, inputs: Tensor) -> int:
-    """Operations of one fused kernel: each step (batch 1) multiplies by every matrix once."""
+    """Multiply-adds of one fused kernel: each step (batch 1) multiplies by every matrix once."""
     steps = inputs.shape[1 if layer.batch_first else 0]
-    return 2 * steps * sum(weight.numel() for weight in layer.parameters() if weight.ndim > 1)
+    return steps * sum(weight.numel() for weight in layer.parameters() if weight.ndim > 1)

@@ -1,0 +1,57 @@
+"""Parts of torch without its compiler, which they import only to tell it to leave them alone.
+
+Between a command and its first step nothing but torch itself takes longer than that import, and
+it takes 150 MiB (docs/performance.md). Where we do compile (dltrain.compilation), the compiler
+sees none of these parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.optim import Optimizer, optimizer
+
+
+def keep_compiler_out(torchs: type) -> None:
+    """Let the methods of a class of torch's be called without asking the compiler first.
+
+    A method's wrapper keeps what the compiler returned for it, at its first call, as an attribute
+    of the method; here it finds the method itself.
+    """
+    for method in vars(torchs).values():
+        inner = getattr(method, "__wrapped__", None)
+        if inner is not None and _is_from(method, torch._compile.__file__):
+            inner.__dict__.setdefault("__dynamo_disable", inner)
+
+
+def step_of(stepping: Optimizer) -> Callable[[], None]:
+    """What ``stepping.step()`` does, without what torch has wrapped around it.
+
+    That is: no gradients of the step itself, a name for profilers, hooks, and two calls of the
+    compiler. An optimizer that has hooks, or wants gradients, keeps it all.
+    """
+    plain: Callable[[Optimizer], object] = type(stepping).step
+    while hasattr(plain, "__wrapped__") and _is_from(plain, optimizer.__file__):
+        plain = plain.__wrapped__
+    hooks = (
+        stepping._optimizer_step_pre_hooks,
+        stepping._optimizer_step_post_hooks,
+        optimizer._global_optimizer_pre_hooks,
+        optimizer._global_optimizer_post_hooks,
+    )
+    differentiable = stepping.defaults.get("differentiable", False)
+
+    def step() -> None:
+        if differentiable or any(hooks):
+            stepping.step()
+            return
+        with torch.no_grad():
+            plain(stepping)
+
+    return step
+
+
+def _is_from(function: object, file: str) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and code.co_filename == file
