@@ -121,9 +121,13 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
 
 
 def _collect_again() -> None:
-    """From here on there is garbage; what has been imported is none, and is not looked at again."""
-    gc.freeze()
-    gc.enable()
+    """From here on there is garbage; what has been imported is none, and is not looked at again.
+
+    Of several runs only the first does this: what another has left is garbage.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def _train_one(arguments: Sequence[str]) -> int:
