@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "recording": CONTRACTS | {"compilation", "optimize"},
     "optimize": CONTRACTS | {"uncompiled"},
     "uncompiled": set(),
+    "allocator": set(),
     "history": CONTRACTS,
     "summary": CONTRACTS | {"uncompiled"},
     # A callback is handed the trainer: its type is known, for type checkers only.

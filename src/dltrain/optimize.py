@@ -71,6 +71,7 @@ class Optimize:
         }
         self._device_type = device_type
         self._calls = dict.fromkeys(self.optimizers, 0)
+        self._multiplier: float | None = None
         self._parameters = {
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in self.optimizers.items()
@@ -136,6 +137,9 @@ class Optimize:
 
     def set_multiplier(self, multiplier: float) -> None:
         """Scale every group's base learning rate."""
+        if multiplier == self._multiplier:
+            return
+        self._multiplier = multiplier
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 rate = group["initial_lr"] * multiplier
@@ -180,7 +184,7 @@ class Optimize:
                 self._parameters[name], state["gradients"][name], strict=True
             ):
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
-        self._calls = dict(state["calls"])
+        self._calls, self._multiplier = dict(state["calls"]), None
 
 
 def weights_of(task: Task) -> dict[str, list[nn.Parameter]]:

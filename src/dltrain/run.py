@@ -18,6 +18,7 @@ import torch
 import yaml
 
 from dltrain import checkpoint
+from dltrain.allocator import memory_kept
 from dltrain.build import OWN_PACKAGES, build, expected, fits, plan
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
@@ -318,15 +319,16 @@ class _Run:
         status = "failed"
         self._summarise("running")
         try:
-            status = trainer.fit(
-                parts.task,
-                self.loaders,
-                self.optimize,
-                self.schedule,
-                parts.callbacks,
-                self.folder,
-                state,
-            )
+            with memory_kept():
+                status = trainer.fit(
+                    parts.task,
+                    self.loaders,
+                    self.optimize,
+                    self.schedule,
+                    parts.callbacks,
+                    self.folder,
+                    state,
+                )
         except KeyboardInterrupt:
             status, trainer.signal = "interrupted", signal.SIGINT
         except torch.OutOfMemoryError as error:

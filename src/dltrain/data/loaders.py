@@ -19,20 +19,28 @@ class Draw:
     """
 
     def __init__(self, loader: Loader, device: torch.device, seed: int) -> None:
-        self.generator = torch.Generator(device)
         self.seed = seed
         self.epoch = 0
         self._loader, self._number = loader, 0
+        self._generator = torch.Generator(device)
+        self._due: int | None = None
 
     def begin(self, number: int, seed: int) -> None:
         """Go to batch ``number``, whose generator begins at ``seed``."""
-        self._number = number
-        self.generator.manual_seed(seed)
+        self._number, self._due = number, seed
+
+    @property
+    def generator(self) -> torch.Generator:
+        """On the device; seeded when it is first asked for, for that costs a small step dear."""
+        if self._due is not None:
+            self._generator.manual_seed(self._due)
+            self._due = None
+        return self._generator
 
     @property
     def rows(self) -> Tensor:
         """On the device."""
-        return self._loader.indices(self._number).to(self.generator.device)
+        return self._loader.indices(self._number).to(self._generator.device)
 
 
 Prepare = Callable[[Batch, Draw | None], Batch]
@@ -85,12 +93,13 @@ class OrderedLoader(Loader):
         self._epoch_seed = _mix(self._seed, epoch)
         if self._draw is not None:
             self._draw.epoch = epoch
-            self.draw(torch.Generator().manual_seed(self._epoch_seed))
+            self.draw(self._epoch_seed)
 
-    def draw(self, generator: torch.Generator) -> None:
-        """Shuffle: choose the epoch's order by ``generator`` alone."""
+    def draw(self, seed: int) -> None:
+        """Shuffle: choose the epoch's order by ``seed`` alone."""
         # A batch of everything has no order, and needs no gathering.
         if self._batch_size < self._count:
+            generator = torch.Generator().manual_seed(seed)
             self._order = torch.randperm(self._count, generator=generator).to(self._device)
 
     def batches(self, start: int = 0) -> Iterator[Batch]:

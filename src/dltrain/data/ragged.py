@@ -76,8 +76,9 @@ class RaggedLoader(OrderedLoader):
     def __len__(self) -> int:
         return len(self._bounds)
 
-    def draw(self, generator: torch.Generator) -> None:
+    def draw(self, seed: int) -> None:
         """Mix what is of a kind, then the batches."""
+        generator = torch.Generator().manual_seed(seed)
         mixed = torch.randperm(len(self._keys), generator=generator)
         by_length = mixed[self._keys[mixed].sort(stable=True).indices]
         turns = torch.randperm(len(self._bounds), generator=generator).tolist()

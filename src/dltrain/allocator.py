@@ -1,0 +1,42 @@
+"""The C library's memory, kept between the steps of a training run.
+
+A step frees what it has allocated, and the next one allocates the same again. glibc gives large
+pieces back to the kernel at once, and which are large it makes out as it goes; the kernel then
+clears every page anew. Whether that happens is a matter of luck, and costs up to a third of the
+speed (docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# The names and numbers of malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT = 1 << 30
+"""Bytes that may lie free at the end of the heap."""
+LARGEST = 32 << 20
+"""Bytes of the largest piece that comes from the heap; glibc takes no more than this."""
+
+
+@contextmanager
+def memory_kept() -> Iterator[None]:
+    """Keep freed memory for the next step, and give it back in the end.
+
+    Does nothing where the C library is another, or where the user has told it what to do.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
+    if told or not hasattr(library, "mallopt"):
+        yield
+        return
+    assert library is not None
+    library.mallopt(M_MMAP_THRESHOLD, LARGEST)
+    library.mallopt(M_TRIM_THRESHOLD, KEPT)
+    try:
+        yield
+    finally:
+        library.malloc_trim(0)
