@@ -142,7 +142,10 @@ class TensorLoader(OrderedLoader):
         self._columns = {name: column.to(device) for name, column in columns.items()}
 
     def gather(self, start: int) -> Iterator[Batch]:
-        """Slices where there is no order, else rows by number."""
+        """Slices where there is no order, else rows by number; everything is not sliced."""
+        if self._order is None and start == 0 and self._batch_size == self._count:
+            yield dict(self._columns)
+            return
         for low in range(start * self._batch_size, self._count, self._batch_size):
             high = min(low + self._batch_size, self._count)
             if self._order is None:
