@@ -103,7 +103,7 @@ class Optimize:
                 loss = loss + penalty
         if self.accumulate > 1:
             loss = loss / self.accumulate
-        loss.backward(inputs=self._inputs[name])
+        torch.autograd.backward(loss, inputs=self._inputs[name])
         self._calls[name] += 1
         if self._calls[name] % self.accumulate == 0:
             self._step(name)

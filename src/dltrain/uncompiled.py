@@ -41,12 +41,13 @@ def step_of(stepping: Optimizer) -> Callable[[], None]:
         optimizer._global_optimizer_post_hooks,
     )
     differentiable = stepping.defaults.get("differentiable", False)
+    without_gradients = torch.no_grad()
 
     def step() -> None:
         if differentiable or any(hooks):
             stepping.step()
             return
-        with torch.no_grad():
+        with without_gradients:
             plain(stepping)
 
     return step

@@ -26,9 +26,12 @@ class VectorAugment:
 def prepare_vectors(augment: VectorAugment) -> Prepare:
     """Augment the training batches' column ``input``; evaluation sees it as it is."""
 
+    def as_it_is(batch: Batch, draw: Draw | None) -> Batch:
+        return batch
+
     def prepare(batch: Batch, draw: Draw | None) -> Batch:
         if draw is not None:
             batch["input"] = augment(batch["input"], draw.generator)
         return batch
 
-    return prepare
+    return prepare if augment.noise else as_it_is
