@@ -198,7 +198,7 @@ def _set_up(seed: int, trainer: Trainer | None) -> None:
     deterministic = trainer is not None and trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # asking imports the compiler
+    if deterministic != torch.are_deterministic_algorithms_enabled():  # this imports the compiler
         torch.use_deterministic_algorithms(deterministic)
     # torch allows it in convolutions unless told otherwise, and then float32 is not what it says.
     rounded = trainer is not None and trainer.precision == "tf32"

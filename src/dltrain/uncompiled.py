@@ -13,13 +13,13 @@ import torch
 from torch.optim import Optimizer, optimizer
 
 
-def keep_compiler_out(torchs: type) -> None:
-    """Let the methods of a class of torch's be called without asking the compiler first.
+def keep_compiler_out(kind: type) -> None:
+    """Let the methods of ``kind``, a class of torch's, be called without asking the compiler first.
 
     A method's wrapper keeps what the compiler returned for it, at its first call, as an attribute
     of the method; here it finds the method itself.
     """
-    for method in vars(torchs).values():
+    for method in vars(kind).values():
         inner = getattr(method, "__wrapped__", None)
         if inner is not None and _is_from(method, torch._compile.__file__):
             inner.__dict__.setdefault("__dynamo_disable", inner)
