@@ -15,7 +15,7 @@ from tests.conftest import REPOSITORY
 SOURCE = REPOSITORY / "src" / "dltrain"
 FILES = sorted(SOURCE.rglob("*.py"))
 # Every room, and what it may know of the others; a room that is not named knows nothing.
-CONTRACTS = {"types", "errors"}
+CONTRACTS = {"types", "errors", "contracts"}
 ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
@@ -36,7 +36,9 @@ ROOMS: dict[str, set[str]] = {
     "history": CONTRACTS,
     "summary": CONTRACTS | {"uncompiled"},
     # A callback is handed the trainer: its type is known, for type checkers only.
-    "types": set() | {"trainer"},
+    "types": {"contracts", "evaluate", "trainer"},
+    "contracts": set(),
+    "evaluate": {"contracts"},
     "errors": set(),
     "nearest": set(),
     "signals": set(),
@@ -54,7 +56,7 @@ ROOMS: dict[str, set[str]] = {
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
-PURE |= {"compilation", "recording", "uncompiled"}
+PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate"}
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",

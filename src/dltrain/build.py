@@ -68,7 +68,8 @@ def plan(
     """Check the node ``config``, found at ``key``, without constructing anything.
 
     ``kind`` is the contract its target must subclass. ``facts`` fill constructor arguments
-    that the config leaves out; facts that the constructor does not ask for are ignored.
+    that the config leaves out, by name, or by annotation where a fact is of a class of its own;
+    facts that the constructor does not ask for are ignored.
     ``packages`` limits where a target may come from (None: anywhere): a config from a
     stranger can then name nothing but a model, a task and so on from these. Where facts are
     still to come, ``complete=False`` leaves missing arguments unjudged.
@@ -109,8 +110,13 @@ def plan(
             result.faults.append(Fault(where, problem))
         result.arguments[name] = value
 
+    by_class = {type(fact): fact for fact in facts.values() if type(fact).__module__ != "builtins"}
     for name in names:
-        if name not in result.arguments and name in facts:
+        if name in result.arguments:
+            continue
+        if hints.get(name) in by_class:
+            result.arguments[name] = by_class[hints[name]]
+        elif name in facts:
             result.arguments[name] = facts[name]
         missing = parameters[name].default is inspect.Parameter.empty
         if complete and missing and name not in result.arguments and name not in config:

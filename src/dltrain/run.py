@@ -28,7 +28,7 @@ from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.folder import RunFolder
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
-from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task
+from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task, spec_of
 from dltrain.uncompiled import keep_compiler_out
 
 Config = Mapping[str, Any]
@@ -99,6 +99,7 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
     folder = RunFolder.find(str(run), Path(output_dir))
     config, facts, packages = _read_config(folder), folder.read_json(FACTS), _allowed_packages()
     try:
+        facts["spec"] = spec_of(facts)
         model = plan(config.get("model", {}), torch.nn.Module, "model", facts, packages).make()
         facts["model"] = model
         task = plan(config.get("task", {}), Task, "task", facts, packages).make()
@@ -136,6 +137,8 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
     _set_up(config["seed"], trainer)
     source = made("data", config["data"], Source)
     facts = source.facts if source is not None else {}
+    if facts:
+        facts = {**facts, "spec": spec_of(facts)}
     if source is not None:
         model = made("model", config["model"], torch.nn.Module, **facts)
     else:

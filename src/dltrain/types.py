@@ -1,125 +1,58 @@
-"""The contracts: what the rooms of the house promise each other.
-
-The trainer knows nothing but these. Implement :class:`Task` to train something new,
-:class:`Source` to train it on something new; everything else is reused.
-"""
+"""On the way out: the contracts as they were, in terms of :mod:`dltrain.contracts`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from dltrain.contracts import run as contracts_run
+from dltrain.contracts import task as contracts_task
+from dltrain.contracts.data import Batch, DataSpec, Field, Stream
+from dltrain.contracts.metric import Evaluation, Metric, Outputs, Table
+from dltrain.contracts.run import Schedule
+from dltrain.contracts.task import Metrics, Monitor, Optimize
+from dltrain.evaluate import evaluate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from dltrain.trainer import Trainer
 
-Batch = dict[str, Tensor]
-"""Columns of one batch, first dimension the batch, on the training device."""
-
-Metrics = dict[str, Tensor]
-"""Means over one training batch: 0-d, detached, still on the device. Always the same names."""
+__all__ = ["Batch", "Evaluation", "Metrics", "Monitor", "Optimize", "Schedule", "Table"]
 
 
-class Optimize(Protocol):
-    """What the trainer hands a task: minimise ``loss`` over the parameter group ``name``."""
+class Task(contracts_task.Task):
+    """A task by either contract."""
 
-    def __call__(self, loss: Tensor, name: str = "model") -> None:
-        """Backpropagate, and step when it is time."""
-
-
-class Monitor(NamedTuple):
-    """The metric by which one evaluation is better than another."""
-
-    name: str
-    mode: Literal["min", "max"]
-
-    def better(self, value: float, than: float | None) -> bool:
-        """Whether ``value`` is an improvement; anything but NaN improves on nothing."""
-        if than is None:
-            return value == value
-        return value < than if self.mode == "min" else value > than
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows to print, and to write as csv."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str | int | float]]
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a task says of a whole split.
-
-    ``scalars`` are exact means over the split and go to every log. ``tables``, ``texts``
-    and ``figures`` are what a user wants to look at; figures are functions, so that nothing
-    is drawn (and matplotlib not imported) unless somebody asks.
-    """
-
-    scalars: dict[str, float]
-    tables: dict[str, Table] = field(default_factory=dict)
-    texts: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-    """What the user must hear of, one sentence each: said on the terminal and in the log."""
-
-    def __or__(self, other: Evaluation) -> Evaluation:
-        """Both together; where they share a name, ``other`` has the say."""
-        return Evaluation(
-            scalars={**self.scalars, **other.scalars},
-            tables={**self.tables, **other.tables},
-            texts={**self.texts, **other.texts},
-            figures={**self.figures, **other.figures},
-            warnings=[*self.warnings, *other.warnings],
-        )
-
-
-class Task(nn.Module, ABC):
-    """Owns the network(s), decides what to minimise and in which order.
-
-    The trainer alone decides how: zero_grad, regularizer, mixed precision, clipping,
-    accumulation and the step all happen inside ``optimize``.
-    """
-
-    monitor: Monitor = Monitor("loss", "min")
     recordable: bool = False
-    """Whether a training step is the same work on every batch of one shape: nothing in it is
-    decided in Python by what was before, so that a CUDA graph may replay it."""
 
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each.
-
-        What is frozen is left out, or penalties and norm limits would act on it.
-        """
-        return {"model": [p for p in self.parameters() if p.requires_grad]}
-
-    @abstractmethod
-    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
-        """Call ``optimize`` once or more; return this batch's means, detached."""
-
-    @abstractmethod
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """Judge a whole split; called in eval mode, without gradients."""
+        assert isinstance(batches, Loader)
+        return evaluate(self, AsStream(batches), seed=0, epoch=0, final=False)
 
     def evaluate_test(self, batches: Iterable[Batch]) -> Evaluation:
-        """Judge the test split, once, at the end of a run; called as :meth:`evaluate` is.
+        """Judge the test split, once, at the end of a run."""
+        if type(self).evaluate is not Task.evaluate:
+            return self.evaluate(batches)
+        assert isinstance(batches, Loader)
+        return evaluate(self, AsStream(batches), seed=0, epoch=0, final=True)
 
-        For a task that has more to tell than it can afford after every epoch. What
-        :meth:`evaluate` tells of a split belongs in here too.
-        """
-        return self.evaluate(batches)
+    def forward(self, batch: Batch) -> Outputs:
+        """By the old contract."""
+        return {"output": self.predict(batch)}
 
-    @abstractmethod
-    def predict(self, batch: Batch) -> Tensor:
-        """Return the network's answer for each example of ``batch``, first dimension the batch."""
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        """None by the old contract."""
+        return ()
+
+    def predict(self, batch: Batch) -> Any:
+        """The network's answer: the first of its outputs."""
+        return next(iter(self.forward(batch).values()))
 
 
 @runtime_checkable
@@ -212,44 +145,70 @@ class Source(ABC):
         return None
 
 
-class Schedule(ABC):
-    """The learning rate as a pure function of progress: nothing to save, nothing to resume.
+class AsStream(Stream):
+    """A loader by the new contract."""
 
-    Warm-up rises linearly from ``1/n`` to 1 over the first ``n`` steps; what remains of the run
-    is then the shape's whole range. Give at most one of the three ``warmup_*``.
-    ``total_steps`` and ``steps_per_epoch`` come from the run.
-    """
+    def __init__(self, loader: Loader) -> None:
+        self.loader = loader
 
-    def __init__(
-        self,
-        total_steps: int,
-        steps_per_epoch: int,
-        warmup_steps: int = 0,
-        warmup_epochs: float = 0,
-        warmup_percent: float = 0,
-    ) -> None:
-        if sum(bool(given) for given in (warmup_steps, warmup_epochs, warmup_percent)) > 1:
-            raise ValueError("give one of warmup_steps, warmup_epochs, warmup_percent, not more")
-        if min(warmup_steps, warmup_epochs, warmup_percent) < 0 or warmup_percent > 100:
-            raise ValueError("a warm-up is not negative, and at most 100 per cent")
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
-        self.warmup = round(
-            warmup_steps + warmup_epochs * steps_per_epoch + warmup_percent / 100 * total_steps
-        )
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Its length."""
+        return len(self.loader)
 
-    @abstractmethod
-    def shape(self, progress: float) -> float:
-        """The multiplier at ``progress`` in [0, 1) of what follows the warm-up."""
+    @property
+    def examples(self) -> int | None:
+        """Its examples."""
+        return self.loader.examples
 
-    def __call__(self, step: int) -> float:
-        """The multiplier of the base learning rate at ``step``, counted from 0."""
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        return self.shape((step - self.warmup) / max(1, self.total_steps - self.warmup))
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Its batches."""
+        self.loader.set_epoch(epoch)
+        return self.loader.batches(start)
+
+    def plain(self) -> Iterator[Batch]:
+        """As a loader of an evaluated split is iterated."""
+        return iter(self.loader)
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        """Its indices."""
+        return self.loader.indices(position)
 
 
-class Regularizer(ABC):  # noqa: B024 - every method has a default, but it means nothing bare
+def spec_of(facts: Mapping[str, Any]) -> DataSpec:
+    """What the old facts say, as a spec."""
+    names = tuple(facts.get("class_names", ()))
+    outputs = facts["outputs"]
+    if "vocabulary_size" in facts:
+        whole = 10**9
+        shares = facts.get("word_frequencies", ())
+        source = Field(
+            (None,), "tokens", "input", size=facts["vocabulary_size"],
+            names=tuple(facts.get("words", ())),
+            counts=tuple(round(share * whole) for share in shares),
+            fill=facts.get("pad_index", 0),
+        )  # fmt: skip
+    else:
+        shape = tuple(facts["input_shape"])
+        picture = "mean" in facts
+        source = Field(
+            shape, "image" if picture else "number", "input",
+            names=tuple(facts.get("feature_names", ())),
+            mean=tuple(facts.get("mean", ())), std=tuple(facts.get("std", ())),
+        )  # fmt: skip
+    if names:
+        target = Field((), "class", "target", size=outputs, names=names)
+    else:
+        unit = "target_mean" in facts
+        target = Field(
+            (outputs,), "number", "target",
+            mean=(facts["target_mean"],) if unit else (),
+            std=(facts["target_std"],) if unit else (),
+        )  # fmt: skip
+    return DataSpec({"input": source, "target": target})
+
+
+class Regularizer(contracts_run.Regularizer):
     """Holds weights back; never biases or norm scales. Each method defaults to costing nothing."""
 
     weight_decay: float = 0.0

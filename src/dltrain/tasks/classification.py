@@ -84,13 +84,13 @@ class Classification(Task):
         logits, targets = self.model(batch["input"]), batch["target"]
         loss = self.loss(logits, targets)
         optimize(loss)
-        return self.metrics(loss, logits, targets)
+        return self.training_metrics(loss, logits, targets)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean cross-entropy that training minimises, 0-d."""
         return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
-    def metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
+    def training_metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
         """What a training step tells: its loss, and the share of the batch that is right."""
         likeliest = targets.argmax(1) if targets.is_floating_point() else targets
         hits = logits.detach().argmax(1) == likeliest

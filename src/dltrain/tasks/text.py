@@ -100,7 +100,7 @@ class TextClassification(Classification):
         moved = self.model.read(vectors + self.adversarial * direction(slope), ids)
         known = linear([slope, *slopes], [vectors, *parameters])
         optimize(self.loss(moved, targets) + known + (loss - known).detach())
-        return self.metrics(loss, logits, targets)
+        return self.training_metrics(loss, logits, targets)
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """All that :class:`Classification` tells, tokens per example, and reviews to read."""

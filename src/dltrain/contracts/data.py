@@ -1,0 +1,274 @@
+"""What the data is, and where batches come from."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+"""Columns of one batch by field, a row an example, on the training device.
+
+A ragged field is padded on the right with its ``fill``, and ``<name>_length`` (batch,) stands
+beside it.
+"""
+
+Kind = Literal["image", "mask", "boxes", "tokens", "class", "number", "audio"]
+Role = Literal["input", "target", "other"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of the data: what its values are, and what they mean.
+
+    ``shape`` is that of one example, without the batch; None where it varies (ragged), or is not
+    known yet. ``size`` counts the classes or the vocabulary, ``names`` names classes, tokens or
+    features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
+    field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are what values
+    were normalized by, and what brings an answer back into the data's unit.
+    """
+
+    shape: tuple[int | None, ...]
+    kind: Kind
+    role: Role = "other"
+    size: int | None = None
+    names: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    fill: int | float | None = None
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Lists, as JSON has them, become tuples."""
+        for name in ("shape", "names", "counts", "mean", "std"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        assert self.kind in get_args(Kind), self.kind
+        assert self.role in get_args(Role), self.role
+
+    @property
+    def known(self) -> bool:
+        """Whether everything that decides the size of a network is known."""
+        if self.kind in ("class", "tokens"):
+            return self.size is not None
+        return None not in self.shape
+
+    @property
+    def frequencies(self) -> list[float]:
+        """``counts`` as fractions of their sum."""
+        total = sum(self.counts)
+        return [count / total for count in self.counts]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """The fields of the data by name. The run keeps it as ``data.json``.
+
+    A constructor's parameter that is annotated ``DataSpec`` is given it. Beyond that four facts are
+    filled in by name, where a constructor asks for them without a default: ``input_shape``,
+    ``outputs``, ``vocabulary_size`` and ``pad_index``.
+    """
+
+    fields: Mapping[str, Field]
+
+    @property
+    def input(self) -> Field:
+        """The one field of role ``input``. Raises ValueError where there is none, or several."""
+        return self._only("input")
+
+    @property
+    def target(self) -> Field:
+        """The one field of role ``target``. Raises ValueError where there is none, or several."""
+        return self._only("target")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the classes of the target are called; empty where it is no class."""
+        targets = self.of("target")
+        return targets[0].names if len(targets) == 1 and targets[0].kind == "class" else ()
+
+    @property
+    def known(self) -> bool:
+        """Whether a network can be built for it: there is an input and a target of known size."""
+        sides = self.of("input"), self.of("target")
+        return all(fields and all(field.known for field in fields) for fields in sides)
+
+    def of(self, role: Role) -> list[Field]:
+        """The fields of a role, in order."""
+        return [field for field in self.fields.values() if field.role == role]
+
+    def facts(self) -> dict[str, Any]:
+        """What is filled in by name."""
+        found: dict[str, Any] = {}
+        inputs, targets = self.of("input"), self.of("target")
+        if len(inputs) == 1 and inputs[0].kind == "tokens":
+            found |= {"vocabulary_size": inputs[0].size, "pad_index": inputs[0].fill}
+        elif len(inputs) == 1 and None not in inputs[0].shape:
+            found["input_shape"] = inputs[0].shape
+        if len(targets) == 1:
+            shape = targets[0].shape
+            known = None not in shape
+            numbers = math.prod(side for side in shape if side is not None) if known else None
+            found["outputs"] = targets[0].size if targets[0].kind == "class" else numbers
+        return {name: value for name, value in found.items() if value is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists, texts and numbers, for ``json.dumps``."""
+        return {"fields": {name: asdict(field) for name, field in self.fields.items()}}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> DataSpec:
+        """What :meth:`to_json` returned."""
+        return cls({name: Field(**field) for name, field in content["fields"].items()})
+
+    def _only(self, role: Role) -> Field:
+        found = self.of(role)
+        if len(found) != 1:
+            names = ", ".join(n for n, field in self.fields.items() if field.role == role)
+            raise ValueError(f"this needs one {role}, and this data has {names or 'none'}")
+        return found[0]
+
+
+class Draw(Protocol):
+    """All that randomness may depend on, besides the batch: in augmentation and in evaluation.
+
+    An augmentation that draws from ``generator`` alone, or computes from ``seed``, ``epoch`` and
+    ``rows``, is the same however the run was interrupted and on however many devices it runs.
+    """
+
+    seed: int
+    """The run's."""
+    epoch: int
+    """Counted from 0."""
+    final: bool
+    """Whether this is the test split, at the end of the run."""
+
+    @property
+    def rows(self) -> Tensor:
+        """(batch,): the batch's examples, as positions in their split."""
+
+    @property
+    def generator(self) -> torch.Generator:
+        """Seeded by the place of the batch. In training on the device, in evaluation on the CPU."""
+
+
+class Stream(ABC):
+    """Batches already on the device, in an order that depends on ``(seed, epoch)`` alone.
+
+    On every rank there are as many batches, and none is empty. A batch is asked for after the step
+    on the one before it is done.
+    """
+
+    @property
+    @abstractmethod
+    def steps_per_epoch(self) -> int | None:
+        """Batches in an epoch. None: it never ends, and everything is counted in steps."""
+
+    @property
+    def examples(self) -> int | None:
+        """Examples in an epoch, where that is known."""
+        return None
+
+    @abstractmethod
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of epoch ``epoch`` (from 0) from number ``start`` on, augmented."""
+
+    def plain(self) -> Iterator[Batch]:
+        """The batches of epoch 0 as they are without augmentation."""
+        return self.batches(0)
+
+    @abstractmethod
+    def rows(self, epoch: int, position: int) -> Tensor:
+        """Which examples make up batch number ``position``, as positions in the split."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What ``(seed, epoch, position)`` do not tell: of what was handed out, not read ahead."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        return None
+
+
+Streams = Mapping[str, Stream]
+"""``train``, and whatever else there is: ``validation`` and ``test`` are evaluated."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a source is to put its batches, and by which seed it draws."""
+
+    device: torch.device
+    seed: int
+
+
+class Reader(ABC):
+    """Turns new examples into batches, as those of the run were made.
+
+    It is all that a prediction needs of the data: the run folder keeps its :meth:`node`, from
+    which it is built again without the source.
+    """
+
+    @abstractmethod
+    def read(self, examples: Sequence[Any]) -> Batch:
+        """The examples as one batch on the CPU, without targets.
+
+        What an example is, the class tells: a path or an array, a text, a mapping from column to
+        cell. Raises :class:`ValueError` naming the first that is not one.
+        """
+
+    @abstractmethod
+    def node(self, folder: Path) -> dict[str, Any]:
+        """The config node that builds it again; what is large is written into ``folder``.
+
+        Its constructor is given ``folder`` where it asks for it.
+        """
+
+
+class Source(ABC):
+    """Where examples come from. Constructing one reads nothing but its arguments."""
+
+    @abstractmethod
+    def outline(self) -> DataSpec:
+        """What is known of the data without reading it; sizes may be missing.
+
+        Enough to refuse a network for images on texts.
+        """
+
+    @abstractmethod
+    def read(self, seed: int) -> DataSpec:
+        """Read the data, downloading it where it is missing; return all there is to know of it.
+
+        What is learned from it, it learns from the training rows of ``seed`` alone. Raises
+        :class:`ValueError` or :class:`~dltrain.errors.UserError` where it cannot be had or used.
+        """
+
+    @abstractmethod
+    def open(self, placement: Placement) -> Streams:
+        """One stream a split, after :meth:`read`. Only ``train`` is required."""
+
+    def reader(self) -> Reader | None:
+        """What reads new examples, after :meth:`read`; None where there are none to be had."""
+        return None
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A 62-bit seed, far from that of every other epoch, so that no two draws share a stream."""
+    mixed = 0
+    for number in (seed, epoch):
+        # splitmix64 (Steele, Lea and Flood 2014)
+        mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        mixed ^= mixed >> 31
+    return mixed >> 2
+
+
+def position_seed(seed: int, epoch: int, position: int) -> int:
+    """The seed of all that is drawn for batch number ``position`` of an epoch."""
+    return epoch_seed(seed, epoch) + position + 1

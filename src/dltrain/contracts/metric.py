@@ -1,0 +1,88 @@
+"""How a split is evaluated: outputs batch by batch, then one evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from dltrain.contracts.data import Batch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from typing_extensions import Self
+
+Outputs = dict[str, Tensor]
+"""What a task says of a batch: named columns, a row an example, on the device."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows to print, and to write as csv."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | int | float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a whole split.
+
+    ``scalars`` are exact over the split and go to every log. ``tables``, ``texts`` and ``figures``
+    are what a user wants to look at; figures are functions, so that nothing is drawn (and
+    matplotlib not imported) unless somebody asks.
+    """
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    """What the user must hear of, one sentence each."""
+
+    def __or__(self, other: Evaluation) -> Evaluation:
+        """Both together; where they share a name, ``other`` wins."""
+        return Evaluation(
+            scalars={**self.scalars, **other.scalars},
+            tables={**self.tables, **other.tables},
+            texts={**self.texts, **other.texts},
+            figures={**self.figures, **other.figures},
+            warnings=[*self.warnings, *other.warnings],
+        )
+
+
+class Metric(ABC):
+    """Gathers what it needs of a split, batch by batch, and says what comes of it.
+
+    Most need sums; one that needs every score keeps every score. What is gathered stays on the
+    device until :meth:`compute`. ``merge`` of the halves of a split gives what the whole gives.
+    """
+
+    names: Sequence[str] = ()
+    """The scalars that :meth:`compute` returns."""
+
+    @abstractmethod
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Take in a batch: what the task said, what is true, and which examples (batch,)."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in what ``other``, of the same kind, has gathered on other batches."""
+
+    @abstractmethod
+    def compute(self) -> Evaluation:
+        """What comes of all that was gathered, which is at least one batch.
+
+        It runs as an evaluation step does, on every rank: it may ask the network.
+        """
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered: tensors, and primitives and lists of them."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the place of one that gathered ``state``."""

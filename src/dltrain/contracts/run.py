@@ -1,0 +1,289 @@
+"""What acts on weights besides the optimizer, what orders a run, and what watches it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from dltrain.contracts.data import DataSpec, Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.task import Monitor, Phase, Task
+
+
+class Schedule(ABC):
+    """The learning rate as a pure function of progress: nothing to save, nothing to resume.
+
+    Warm-up rises linearly from ``1/n`` to 1 over the first ``n`` steps; what remains of the run
+    is then the shape's whole range. Give at most one of the three ``warmup_*``.
+    ``total_steps`` and ``steps_per_epoch`` come from the run.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        steps_per_epoch: int,
+        warmup_steps: int = 0,
+        warmup_epochs: float = 0,
+        warmup_percent: float = 0,
+    ) -> None:
+        if sum(bool(given) for given in (warmup_steps, warmup_epochs, warmup_percent)) > 1:
+            raise ValueError("give one of warmup_steps, warmup_epochs, warmup_percent, not more")
+        if min(warmup_steps, warmup_epochs, warmup_percent) < 0 or warmup_percent > 100:
+            raise ValueError("a warm-up is not negative, and at most 100 per cent")
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.warmup = round(
+            warmup_steps + warmup_epochs * steps_per_epoch + warmup_percent / 100 * total_steps
+        )
+
+    @abstractmethod
+    def shape(self, progress: float) -> float:
+        """The multiplier at ``progress`` in [0, 1) of what follows the warm-up."""
+
+    def __call__(self, step: int) -> float:
+        """The multiplier of the base learning rate at ``step``, counted from 0."""
+        if step < self.warmup:
+            return (step + 1) / self.warmup
+        return self.shape((step - self.warmup) / max(1, self.total_steps - self.warmup))
+
+
+class Regularizer(ABC):  # noqa: B024 - every method has a default, but it means nothing bare
+    """A penalty on weights; never on biases or norm scales. By default it costs nothing."""
+
+    weight_decay: float = 0.0
+    """The part that is exactly ``weight_decay/2 * ||w||^2``; it rides in the optimizer's own
+    weight decay where that adds ``weight_decay * w`` to the gradient, else is a penalty."""
+
+    def penalty(self, weights: Sequence[Tensor]) -> Tensor | None:
+        """A 0-d tensor added to the loss of every step, or None."""
+        return None
+
+
+class Group(NamedTuple):
+    """A group of parameters that one optimizer steps."""
+
+    parameters: Sequence[nn.Parameter]
+    weights: Sequence[nn.Parameter]
+    """Those that decay and limits may touch: no biases, nothing of a norm."""
+
+
+class Modifier:
+    """Whatever touches weights besides the optimizer: averages, limits, pruning, freezing.
+
+    Several act in the config's order. Each method defaults to nothing.
+    """
+
+    def attach(self, task: Task) -> None:
+        """Change the structure of ``task``, or look at it: when a run is built or loaded.
+
+        Before weights are loaded, moved to the device, grouped or compiled.
+        """
+
+    def start(self, groups: Mapping[str, Group]) -> None:
+        """Training is about to begin: make tensors of one's own, where the parameters lie."""
+
+    def after_update(self, name: str) -> None:
+        """The optimizer has stepped the group ``name``; without gradients.
+
+        Counts belong on the device, for a CUDA graph replays this.
+        """
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """While inside, the task has the weights that it is evaluated and used with."""
+        yield
+
+    def finish(self, task: Task) -> None:
+        """Training is done, or a run was loaded: leave ``task`` as it is to be used."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and primitives only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+
+
+class Plan(ABC):
+    """The order of a run's phases. There is one global step; it knows them all from it."""
+
+    @abstractmethod
+    def phases(self, steps: int) -> Sequence[Phase]:
+        """The phases of a run of ``steps`` steps, in order. Their steps sum to ``steps``.
+
+        Raises :class:`ValueError` where that is impossible.
+        """
+
+
+class Progress(Protocol):
+    """How far a run is."""
+
+    @property
+    def step(self) -> int:
+        """Batches trained on so far."""
+
+    @property
+    def max_steps(self) -> int:
+        """Batches that the whole run trains on."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """None where the data never ends."""
+
+    @property
+    def samples(self) -> int:
+        """Examples trained on so far."""
+
+    @property
+    def samples_per_second(self) -> float:
+        """Training throughput over the last ``log_every`` steps, evaluation left out."""
+
+
+@dataclass(frozen=True)
+class Logged:
+    """What one callback has for all the others to show, at the step that is now."""
+
+    scalars: Mapping[str, float] = field(default_factory=dict)
+    histograms: Mapping[str, Tensor] = field(default_factory=dict)
+    """Values of any shape, all finite."""
+    images: Mapping[str, bytes] = field(default_factory=dict)
+    """PNG files."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Markdown."""
+
+
+class View(Protocol):
+    """What a callback sees of a run, and may do. It changes nothing that is trained."""
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is; it goes on by itself."""
+
+    @property
+    def results(self) -> Mapping[str, Mapping[str, float]]:
+        """The latest scalars of each split."""
+
+    @property
+    def latest(self) -> Mapping[str, float]:
+        """The training means that were logged last."""
+
+    @property
+    def monitor(self) -> Monitor:
+        """The task's."""
+
+    @property
+    def splits(self) -> Mapping[str, int | None]:
+        """The number of examples of each split."""
+
+    @property
+    def seconds(self) -> Mapping[str, float]:
+        """Spent on ``setup``, ``train`` and ``evaluate``."""
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """What else than samples is read in a second, by unit; callbacks put it here."""
+
+    @property
+    def device(self) -> str:
+        """Where the run trains."""
+
+    @property
+    def precision(self) -> str:
+        """In what."""
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the run ends early; empty where it does not."""
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Write a file of the run folder, whole or not at all."""
+
+    def log(self, logged: Logged) -> None:
+        """Have every callback's :meth:`Callback.logged` called with it."""
+
+    def stop(self, reason: str) -> None:
+        """Ask for an early, regular end: the test split is still evaluated."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is known of a run before it begins."""
+
+    spec: DataSpec
+    splits: frozenset[str]
+    metrics: Sequence[str]
+    """The scalars of an evaluation of the validation split."""
+    groups: Sequence[str]
+    """The names of the task's parameter groups."""
+
+
+class Callback:
+    """Watches a run, from the main process alone. It changes no weight.
+
+    Every hook defaults to nothing. ``state_dict`` travels in the checkpoint, so that a resumed
+    run's callbacks go on where they were. What the user must hear of goes to the logger
+    ``dltrain``.
+    """
+
+    def check(self, setup: Setup) -> None:
+        """Raise :class:`UserError` where the run cannot give what is needed; no folder yet."""
+
+    def start(self, view: View) -> None:
+        """Before the first step, of a new run or a resumed one; state is loaded after it."""
+
+    def log(self, view: View, values: Mapping[str, float]) -> None:
+        """Means of the training metrics over the last ``log_every`` steps."""
+
+    def logged(self, view: View, logged: Logged) -> None:
+        """Another callback has something to show."""
+
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """A split was evaluated: ``train`` (means since the last time), ``validation``, ``test``.
+
+        ``train`` comes first, once a period, in every run.
+        """
+
+    def end(self, view: View, status: str) -> None:
+        """The run is ``finished``, ``interrupted`` or ``failed``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and primitives only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+
+
+class Probe(Callback):
+    """A callback that asks the network, on every rank.
+
+    Around its three methods the loop sees to eval mode, evaluation weights, no gradients, full
+    precision (no autocast), and leaves the random generators as they were.
+    """
+
+    def begin(self, task: Task, streams: Streams, view: View) -> None:
+        """Before the first step; not of a resumed run. After :meth:`Callback.start`."""
+
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """What to add to the evaluation of ``split``, before anyone is told of it.
+
+        ``train`` stands for a period of training that is over.
+        """
+        return Evaluation()
+
+    def finish(self, task: Task, streams: Streams, view: View) -> None:
+        """Before :meth:`Callback.end`, unless the run failed."""

@@ -1,0 +1,154 @@
+"""What to minimize, and what to answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from dltrain.contracts.data import Batch, Draw, Field
+from dltrain.contracts.metric import Metric, Outputs
+
+Metrics = Mapping[str, "Tensor | tuple[Tensor, Tensor]"]
+"""Of one training batch, by name: a mean over its examples, or ``(mean, weight)`` of something else
+than examples, such as tokens; a weight of 0 says that there is no value. 0-d, detached, still on
+the device. Always the same names."""
+
+
+class Optimize(Protocol):
+    """What the loop hands a task: minimize ``loss`` over the parameter group ``name``."""
+
+    def __call__(
+        self,
+        loss: Tensor | Callable[[], Tensor],
+        name: str = "model",
+        weight: Tensor | float | None = None,
+    ) -> None:
+        """Backpropagate, and step when it is time.
+
+        ``loss`` is 0-d, or a function that computes it anew, for optimizers that ask several times
+        a step. ``weight`` is what it is a mean over (None: as much as any other batch): batches
+        that are accumulated, and ranks, are averaged by it.
+        """
+
+
+class Monitor(NamedTuple):
+    """The metric by which one evaluation is better than another."""
+
+    name: str
+    mode: Literal["min", "max"]
+
+    def better(self, value: float, than: float | None) -> bool:
+        """Whether ``value`` is an improvement; anything but NaN improves on nothing."""
+        if than is None:
+            return value == value
+        return value < than if self.mode == "min" else value > than
+
+
+class Phase(NamedTuple):
+    """A part of a run: so many ``steps`` on the batches of ``stream``."""
+
+    name: str
+    steps: int
+    stream: str = "train"
+
+
+class Task(nn.Module, ABC):
+    """Owns the network(s), decides what to minimize and in which order.
+
+    The loop alone decides how: zero_grad, regularizer, mixed precision, clipping, accumulation
+    and the step all happen inside ``optimize``.
+    """
+
+    monitor: Monitor = Monitor("loss", "min")
+    replayable: bool = False
+    """Whether a training step is the same work on every batch of one shape: nothing in it is
+    decided in Python by what was before, so that a CUDA graph may replay it."""
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each.
+
+        What is frozen is left out, or penalties and norm limits would act on it.
+        """
+        return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def enter(self, phase: Phase) -> None:
+        """A phase begins, or goes on after an interruption."""
+        return None
+
+    @abstractmethod
+    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        """Call ``optimize`` once or more; return this batch's means, detached."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Outputs:
+        """The network's raw, differentiable outputs: traced, attacked and taught from."""
+
+    def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
+        """What the metrics need of a batch; in eval mode, without gradients.
+
+        All noise comes from ``draw``.
+        """
+        return self.forward(batch)
+
+    @abstractmethod
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        """New metrics, for one split; ``final`` is the test split at the end of a run.
+
+        Called in eval mode, without gradients, as :meth:`eval_step` is.
+        """
+
+    def training_state(self) -> dict[str, Any]:
+        """What only more training needs: counters, carried state, replay. Tensors and numbers."""
+        return {}
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`training_state` returned."""
+        return None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Answers to some examples, in the data's own classes and units.
+
+    ``columns`` by name, a row an example; ``fields`` says of each what it is, so that it can be
+    written without knowing the task.
+    """
+
+    columns: Mapping[str, Tensor]
+    fields: Mapping[str, Field]
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """A task that answers questions about new examples."""
+
+    def predict(self, batch: Batch) -> Predictions:
+        """Classes and probabilities, numbers in the target's unit; in eval mode."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """A task that makes images.
+
+    Both methods see to eval mode themselves and draw from a generator of their own (mode and global
+    random state stay as they are). They return a column ``image`` (n, channels, height, width) of
+    values in 0..1; the same arguments give the same images.
+    """
+
+    @property
+    def conditional(self) -> bool:
+        """Whether images of a class can be asked for."""
+
+    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Predictions:
+        """``count`` images; of the classes ``labels`` (count,) where the task is conditional.
+
+        Without ``labels`` a conditional task takes its classes in turn. Raises ``ValueError`` for
+        labels where it is not conditional, or that it has no class for.
+        """
+
+    def interpolate(self, rows: int, steps: int, seed: int) -> Predictions:
+        """``rows * steps`` images, row by row: on the way between two latent points each."""
