@@ -94,14 +94,14 @@ def _pictures(
     """Bytes (n, height, width, channels), the columns of a sheet of them, and a name."""
     import torch
 
+    from dltrain.contracts.task import Samples
     from dltrain.figures.samples import class_columns, to_bytes
-    from dltrain.run import FACTS, load
-    from dltrain.types import Sampler
+    from dltrain.load import load, spec_of_run
 
     task = load(folder.path, asked.weights)
-    if not isinstance(task, Sampler):
+    if not isinstance(task, Samples):
         raise UserError(f"{folder.path} makes no pictures: its task is {type(task).__name__}.")
-    classes: list[str] = folder.read_json(FACTS).get("class_names", [])
+    classes = spec_of_run(folder).class_names
     labels = None
     what = f"n{asked.n}" if asked.interpolate is None else f"interpolate{asked.interpolate}"
     name, columns = f"{what}_seed{asked.seed}", None
@@ -117,11 +117,11 @@ def _pictures(
         name += f"_{asked.weights}"
     with torch.inference_mode():
         if asked.interpolate is None:
-            pictures = task.sample(asked.n, asked.seed, labels)
+            made = task.sample(asked.n, asked.seed, labels)
         else:
-            pictures = task.interpolate(asked.interpolate, STEPS, asked.seed)
+            made = task.interpolate(asked.interpolate, STEPS, asked.seed)
             columns = STEPS
-    return to_bytes(pictures.float().numpy()), columns, name
+    return to_bytes(made.columns["image"].float().numpy()), columns, name
 
 
 def _class_number(label: str, classes: Sequence[str]) -> int:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dltrain.types import Batch, Table, Task
+from dltrain.contracts.data import Batch
+from dltrain.contracts.metric import Table
+from dltrain.contracts.task import Task
 from dltrain.uncompiled import keep_compiler_out
 
 
@@ -105,7 +107,7 @@ def summarise(task: Task, batch: Batch) -> Table:
         task.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # nobody sees what is in a fused layer
         with torch.no_grad(), counter:
-            task.predict(example)
+            task.forward(example)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         task.train(was_training)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from dltrain.contracts import data as contracts_data
 from dltrain.contracts import run as contracts_run
 from dltrain.contracts import task as contracts_task
-from dltrain.contracts.data import Batch, DataSpec, Field, Stream
+from dltrain.contracts.data import Batch, DataSpec, Field, Placement, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Metric, Outputs, Table
 from dltrain.contracts.run import Schedule
 from dltrain.contracts.task import Metrics, Monitor, Optimize
@@ -120,7 +121,7 @@ class Loaders:
     test: Loader
 
 
-class Source(ABC):
+class Source(contracts_data.Source):
     """Where examples come from. Constructing one is cheap; :meth:`loaders` reads the data."""
 
     @property
@@ -139,6 +140,20 @@ class Source(ABC):
 
         Raises :class:`~dltrain.errors.UserError` if it can't be had or is not what it says.
         """
+
+    def outline(self) -> DataSpec:
+        """All of it."""
+        return spec_of(self.facts)
+
+    def read(self, seed: int) -> DataSpec:
+        """The same."""
+        return spec_of(self.facts)
+
+    def open(self, placement: Placement) -> Streams:
+        """Its loaders."""
+        loaders = self.loaders(placement.device, placement.seed)
+        found = {"train": loaders.train, "validation": loaders.validation, "test": loaders.test}
+        return {name: AsStream(one) for name, one in found.items() if one is not None}
 
     def keep(self, folder: Path) -> None:
         """Write into a run's ``folder`` what a prediction on new examples needs, if anything."""

@@ -275,8 +275,11 @@ class Probe(Callback):
     precision (no autocast), and leaves the random generators as they were.
     """
 
+    names: Sequence[str] = ()
+    """The scalars that it adds to the evaluation of the validation split."""
+
     def begin(self, task: Task, streams: Streams, view: View) -> None:
-        """Before the first step; not of a resumed run. After :meth:`Callback.start`."""
+        """Before the first step, of a new run or a resumed one; after :meth:`Callback.start`."""
 
     def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
         """What to add to the evaluation of ``split``, before anyone is told of it.
