@@ -187,6 +187,13 @@ class Loaders:
     test: Loader
 
 
+class Augment:
+    """Random changes of training examples, which a source takes and a config nests in it.
+
+    A kind and no more: that a class is one lets a run folder's config name it.
+    """
+
+
 class Source(ABC):
     """Where examples come from. Constructing one is cheap; :meth:`loaders` reads the data."""
 
