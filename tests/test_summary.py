@@ -71,7 +71,7 @@ NETWORKS = {
     "linear": (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), 784 * 10),
     "no bias": (nn.Sequential(nn.Flatten(), nn.Linear(784, 10, bias=False)), 784 * 10),
     "convolution": (
-        # Five taps two apart are 9 wide; on 28 + 2 pixels, at every second place, they lie 11 times.
+        # Five taps two apart are 9 wide; 28 + 2 pixels have 11 places for them, two apart.
         nn.Sequential(nn.Conv2d(1, 8, 5, stride=2, padding=1, dilation=2), nn.Flatten()),
         (8 * 11 * 11) * (1 * 5 * 5),
     ),
