@@ -72,6 +72,8 @@ def test_the_pythons_are_the_same_everywhere(project: dict[str, Any]) -> None:
     assert f"Python {PYTHONS[0]} to {PYTHONS[-1]}" in text("README.md")
     jobs = yaml.safe_load(text(".github/workflows/ci.yml"))["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == PYTHONS
+    assert f"PYTHONS = {tuple(PYTHONS)!r}".replace("'", '"') in text("scripts/check_versions.py")
+    assert f'OLDEST_PYTHON = "{PYTHONS[0]}"' in text("scripts/renew_constraints.py")
     assert f'target-version = "py{PYTHONS[0].replace(".", "")}"' in text("pyproject.toml")
 
 
