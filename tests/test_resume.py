@@ -138,10 +138,8 @@ def test_kill_9_and_a_resume_leave_no_trace(
         [*command, "trainer.checkpoint_seconds=0"], stdout=subprocess.DEVNULL
     )
     metrics = output_dir / "latest" / "metrics.csv"
-    deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.read_text().count("validation,loss") >= 1):
         assert process.poll() is None, "it ended before it was killed"
-        assert time.monotonic() < deadline
         time.sleep(0.002)
     process.kill()
     process.wait()
