@@ -2,7 +2,8 @@
 
     python scripts/check_wheel.py
 
-Needs the build requirements and dependencies of pyproject.toml from a package registry.
+It is installed with the versions of scripts/constraints.txt. Needs the build requirements and
+dependencies of pyproject.toml from a package registry.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def main() -> None:
         run(python, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(place), str(ROOT))
         (wheel,) = place.glob("dltrain-*.whl")
         check_files(wheel)
-        run(python, "-m", "pip", "install", "-q", str(wheel))
+        run(python, "-m", "pip", "install", "-q", "-c", "scripts/constraints.txt", str(wheel))
         dltrain = str(python.with_name("dltrain"))
         elsewhere = place / "elsewhere"
         elsewhere.mkdir()

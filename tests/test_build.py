@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.build import build, plan
+from dltrain.build import CONTRACTS, OWN_PACKAGES, build, plan
 from dltrain.errors import ConfigError
-from dltrain.types import Schedule, Source
+from dltrain.trainer import Trainer
+from dltrain.types import Augment, Callback, Regularizer, Schedule, Source, Task
 
 HERE = __name__
 MLP = "dltrain.models.mlp.MLP"
@@ -231,6 +232,184 @@ def test_a_package_that_is_not_allowed_is_not_even_imported(
         assert "strangers" not in sys.modules
         with pytest.raises(ConfigError):
             checked.make()
+
+
+POPEN = (
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler.Popen",
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
+)
+LINEAR = "torch.nn.Linear"
+LINEAR_SIZES = {"in_features": 1, "out_features": 1}
+MAY_NAME = "It may name classes of dltrain, torch.nn, torch.optim, torchvision.models"
+
+
+def read(config: Any, kind: type[Any] = nn.Module, *packages: str) -> str:
+    """What is said to ``config`` where its user has not typed it; its first fault."""
+    found = plan(config, kind, "model", FACTS, OWN_PACKAGES | set(packages)).faults
+    assert all("\n" not in str(fault) for fault in found)
+    return str(found[0]) if found else ""
+
+
+def layer(**arguments: Any) -> dict[str, Any]:
+    return node("torch.nn.TransformerEncoderLayer", d_model=4, nhead=2, **arguments)
+
+
+def test_the_contracts_are_those_that_there_are() -> None:
+    kinds = (nn.Module, torch.optim.Optimizer, Augment, Callback, Regularizer, Schedule, Source)
+
+    named = {f"{kind.__module__}.{kind.__qualname__}" for kind in (*kinds, Task, Trainer)}
+    assert named == CONTRACTS
+
+
+@pytest.mark.parametrize("target", POPEN)
+def test_a_strangers_config_starts_no_process(target: str) -> None:
+    evil = {"_target_": target, "args": ["touch", "PWNED"]}
+    for config in (
+        evil,
+        node(LINEAR, **LINEAR_SIZES, device=evil),
+        node("torch.nn.ModuleList", modules=[evil]),
+        node("torch.nn.TransformerEncoder", num_layers=1, encoder_layer=layer(device=evil)),
+        node(MLP, hidden=[5], activation=evil),
+        node("torchvision.models.resnet.ResNet", block=evil, layers=[1, 1, 1, 1]),
+    ):
+        assert "_target_: " + target + " comes from a part of torch" in read(config)
+        assert MAY_NAME in read(config)
+
+
+def test_a_slot_without_a_contract_takes_no_class_in_a_strangers_config() -> None:
+    inner = node(LINEAR, **LINEAR_SIZES)
+    for config, key in (
+        (node(LINEAR, **LINEAR_SIZES, device=inner), "model.device"),
+        (node("torch.nn.ModuleList", modules=[inner]), "model.modules[0]"),
+        (node(MLP, hidden=inner), "model.hidden"),
+    ):
+        assert read(config).startswith(f"{key}: takes no class in the config of a run's folder.")
+        assert "Give a plain value" in read(config)
+        # Who types it is free to.
+        assert "takes no class" not in str(plan(config, nn.Module, "model", FACTS).faults)
+
+
+def test_a_slot_with_a_contract_takes_a_class_in_a_strangers_config() -> None:
+    assert read(node("torch.nn.TransformerEncoder", num_layers=1, encoder_layer=layer())) == ""
+    for data, augment in (
+        ("dltrain.data.digits.Digits", "dltrain.data.pictures.PictureAugment"),
+        ("dltrain.data.line.Line", "dltrain.data.vectors.VectorAugment"),
+        ("dltrain.data.toy_reviews.ToyReviews", "dltrain.data.words.WordAugment"),
+    ):
+        assert read(node(data, augment=node(augment)), Source) == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.jit.ScriptModule",
+        "torch.fx.GraphModule",
+        "torch.package.PackageImporter",
+        "torch.export.unflatten.UnflattenedModule",
+        "torch.utils.bottleneck.__main__.Net",
+        "torch.distributed.run.Net",
+        "torch.hub.Net",
+        "torch.Tensor",
+        "torch.nn.modules._functions.Net",
+        "torchvision.datasets.folder.Net",
+        "dltrain.__main__.Net",
+    ],
+)
+def test_of_torch_only_what_is_public_and_a_part_of_networks(target: str) -> None:
+    module = target.rpartition(".")[0]
+    before = module in sys.modules
+
+    assert "_target_" in read(node(target))
+    assert MAY_NAME in read(node(target))
+    assert (module in sys.modules) == before, "it is refused before it is imported"
+
+
+def test_a_class_is_judged_by_its_home_and_not_by_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision.models.feature_extraction as extraction
+
+    (tmp_path / "mine_by_name.py").write_text(
+        "from subprocess import Popen\nfrom torch.ao.quantization import QuantStub\n"
+        "from torch.nn import Identity\nclass Net(Identity): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    # By way of torch.nn, and of torchvision: whose home is elsewhere, or whose parents'.
+    assert "of torch.ao" in read(node("torch.nn.quantized.FloatFunctional"))
+    assert extraction.DualGraphModule.__module__ == extraction.__name__
+    assert "of torch.fx" in read(node(f"{extraction.__name__}.DualGraphModule"))
+    # By way of a package that is trusted.
+    by_name = "mine_by_name"
+    assert "of torch.ao" in read(node(f"{by_name}.QuantStub"), nn.Module, by_name)
+    assert "is no Module" in read(node(f"{by_name}.Popen"), nn.Module, by_name)
+    assert read(node(f"{by_name}.Identity"), nn.Module, by_name) == ""
+    assert read(node(f"{by_name}.Net"), nn.Module, by_name) == ""
+
+
+def test_what_is_no_contract_is_named_nowhere() -> None:
+    for target in (
+        "dltrain.folder.RunFolder",
+        "dltrain.data.download.Remote",
+        "torch.nn.Parameter",
+    ):
+        assert "is no Module" in read(node(target))
+
+
+def test_a_users_own_classes_are_trusted_with_what_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_nested.py").write_text(
+        "from __future__ import annotations\n"
+        "from subprocess import Popen\n"
+        "from torch import nn\n"
+        "class Size:\n    pass\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, inner=None, blocks: list[nn.Module] | None = None,\n"
+        "                 size: Size | None = None):\n"
+        "        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = "mine_nested"
+    size, linear = node(f"{mine}.Size"), node(LINEAR, **LINEAR_SIZES)
+    net = f"{mine}.Net"
+
+    for good in (
+        node(net, size=size, inner=size, blocks=[node(net), linear]),
+        node(net, inner=node(MLP, hidden=[5])),
+        node(LINEAR, **LINEAR_SIZES),
+    ):
+        assert read(good, nn.Module, mine) == ""
+    # Their own do not open torch's to them, nor to others.
+    assert "takes no class" in read(node(LINEAR, **LINEAR_SIZES, device=size), nn.Module, mine)
+    assert "part of torch" in read(node(net, inner=node(POPEN[0])), nn.Module, mine)
+    for foreign in (f"{mine}.Popen", "dltrain.folder.RunFolder", "torch.nn.Parameter"):
+        assert "_target_" in read(node(net, inner=node(foreign)), nn.Module, mine)
+    # They are held to the slot's contract.
+    assert "is no Module" in read(node(f"{mine}.Size"), nn.Module, mine)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "subprocess.Popen", "builtins.object", "antigravity.Model", "this.Model"],
+)
+def test_pythons_own_library_is_refused_without_a_way_round(target: str) -> None:
+    before = "antigravity" in sys.modules, "this" in sys.modules
+
+    assert "may not import" in read(node(target))
+    assert MAY_NAME in read(node(target))
+    assert "DLTRAIN_PACKAGES" not in read(node(target))
+    assert ("antigravity" in sys.modules, "this" in sys.modules) == before
+
+
+def test_the_way_to_trust_a_package_keeps_those_that_are_trusted() -> None:
+    assert read(node("theirs.Net"), nn.Module, "mine").endswith("DLTRAIN_PACKAGES=mine,theirs.")
+
+
+@pytest.mark.parametrize("target", ["a b.Net", "$(touch PWNED).Net", "a\nb.Net", ".Net", "a..Net"])
+def test_a_name_that_is_no_name_is_not_repeated_as_advice(target: str) -> None:
+    assert "must name a class" in read(node(target) | {"_target_": target})
+    assert "DLTRAIN_PACKAGES" not in read(node(target) | {"_target_": target})
 
 
 def test_all_faults_are_told_at_once_and_nothing_is_made() -> None:

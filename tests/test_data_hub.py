@@ -162,3 +162,12 @@ def test_the_labels_of_a_table_keep_their_names(tmp_path: Path) -> None:
     table = HubTable(str(place), target="y", test=0.5)
     assert table.facts["class_names"] == ["cat", "dog"]
     assert table.loaders(CPU, 0).test.examples == 2
+
+
+def test_pickles_in_the_working_folder_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train.pkl").write_bytes(b"no pickle")
+    with pytest.raises(UserError, match="pandas means pickles"):
+        HubPictures(path="pandas", image="img", label="label")

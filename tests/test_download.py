@@ -234,7 +234,7 @@ def test_several_threads_and_processes_at_once_fetch_a_file_once(
         contents = list(pool.map(lambda _: fetch(source, path).read_bytes(), range(4)))
 
     assert contents == [CONTENT] * 4
-    assert [child.wait(60) for child in children] == [0, 0]
+    assert [child.wait(300) for child in children] == [0, 0]
     assert server.asked == ["/file.gz"]
     assert files_in(tmp_path) == ["file"]
 

@@ -51,6 +51,7 @@ ROOMS: dict[str, set[str]] = {
     "help": set(),
     "sweep": {"errors"},
     "sample": CONTRACTS | {"figures", "folder", "nearest", "run"},
+    "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
@@ -69,6 +70,7 @@ LIGHT = (
     "build",
     "folder",
     "sample",
+    "working_folder",
 )
 
 

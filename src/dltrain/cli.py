@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.nearest import did_you_mean
+from dltrain.working_folder import importable
 
 if TYPE_CHECKING:
     from dltrain.composition import Job
@@ -62,18 +63,19 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def train(arguments: Sequence[str]) -> int:
     """``dltrain [train] key=value …``: train a new run, or several with ``-m``."""
+    if {"--help", "-h"} & set(arguments):
+        return show_help(())
     # Composing and importing make a million objects, and hardly one of them is garbage.
     gc.disable()
     try:
-        return _train(arguments)
+        with importable(Path.cwd()):
+            return _train(arguments)
     finally:
         gc.unfreeze()  # else libraries that count their objects at the exit report leaks
         gc.enable()
 
 
 def _train(arguments: Sequence[str]) -> int:
-    if {"--help", "-h"} & set(arguments):
-        return show_help(())
     config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
     options, overrides = _separate(arguments)
     from dltrain import composition
@@ -93,8 +95,6 @@ def _train(arguments: Sequence[str]) -> int:
     if QUERIES & options:
         composition.launch(arguments, lambda job: None)
         return 0
-    # A user's own models and data sources are found where the command is typed.
-    sys.path.append(str(Path.cwd()))
     if multirun:
         return _train_several(arguments, Path(composed["output_dir"]))
     return _train_one(arguments)
@@ -196,18 +196,18 @@ def resume(arguments: Sequence[str]) -> int:
             runs.append(argument)
     if len(runs) != 1 or runs[0].startswith("-"):
         raise UserError("Usage: dltrain resume RUN, where RUN is a run's folder, or latest.")
-    sys.path.append(str(Path.cwd()))
     from dltrain.run import resume as resume_run
 
-    return _exit_code(resume_run(runs[0], Path(output_dir)))
+    with importable(Path.cwd()):
+        return _exit_code(resume_run(runs[0], Path(output_dir)))
 
 
 def sample(arguments: Sequence[str]) -> int:
     """``dltrain sample RUN``: pictures that a trained network makes."""
-    sys.path.append(str(Path.cwd()))
     from dltrain.sample import sample as sample_run
 
-    return sample_run(arguments)
+    with importable(Path.cwd()):
+        return sample_run(arguments)
 
 
 def show_help(arguments: Sequence[str]) -> int:

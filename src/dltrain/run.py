@@ -90,8 +90,8 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def resume(run: str, output_dir: Path) -> dict[str, Any]:
     """Go on with an interrupted run, as if it had never been interrupted; return its summary.
 
-    Its config may name only models, tasks and so on from dltrain, torch, torchvision and
-    the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
+    Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
+    have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)

@@ -14,7 +14,7 @@ from torch import Tensor
 from dltrain.contracts import data as contracts_data
 from dltrain.contracts import run as contracts_run
 from dltrain.contracts import task as contracts_task
-from dltrain.contracts.data import Batch, DataSpec, Field, Placement, Stream, Streams
+from dltrain.contracts.data import Augment, Batch, DataSpec, Field, Placement, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Metric, Outputs, Table
 from dltrain.contracts.run import Schedule
 from dltrain.contracts.task import Metrics, Monitor, Optimize
@@ -23,7 +23,7 @@ from dltrain.evaluate import evaluate
 if TYPE_CHECKING:
     from dltrain.trainer import Trainer
 
-__all__ = ["Batch", "Evaluation", "Metrics", "Monitor", "Optimize", "Schedule", "Table"]
+__all__ = ["Augment", "Batch", "Evaluation", "Metrics", "Monitor", "Optimize", "Schedule", "Table"]
 
 
 class Task(contracts_task.Task):

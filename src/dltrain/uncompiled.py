@@ -7,10 +7,15 @@ sees none of these parts.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import torch
 from torch.optim import Optimizer, optimizer
+
+# All of this is torch's own affair and may change: where it has, torch goes its own, slower way.
+WRAPPING = getattr(sys.modules.get("torch._compile"), "__file__", None)
+"""The file of torch's wrapper that asks the compiler."""
 
 
 def keep_compiler_out(kind: type) -> None:
@@ -21,7 +26,7 @@ def keep_compiler_out(kind: type) -> None:
     """
     for method in vars(kind).values():
         inner = getattr(method, "__wrapped__", None)
-        if inner is not None and _is_from(method, torch._compile.__file__):
+        if inner is not None and _is_from(method, WRAPPING):
             inner.__dict__.setdefault("__dynamo_disable", inner)
 
 
@@ -34,12 +39,15 @@ def step_of(stepping: Optimizer) -> Callable[[], None]:
     plain: Callable[[Optimizer], object] = type(stepping).step
     while hasattr(plain, "__wrapped__") and _is_from(plain, optimizer.__file__):
         plain = plain.__wrapped__
-    hooks = (
-        stepping._optimizer_step_pre_hooks,
-        stepping._optimizer_step_post_hooks,
-        optimizer._global_optimizer_pre_hooks,
-        optimizer._global_optimizer_post_hooks,
-    )
+    try:
+        hooks = (
+            stepping._optimizer_step_pre_hooks,
+            stepping._optimizer_step_post_hooks,
+            optimizer._global_optimizer_pre_hooks,
+            optimizer._global_optimizer_post_hooks,
+        )
+    except AttributeError:
+        return stepping.step
     differentiable = stepping.defaults.get("differentiable", False)
     without_gradients = torch.no_grad()
 
@@ -53,6 +61,6 @@ def step_of(stepping: Optimizer) -> Callable[[], None]:
     return step
 
 
-def _is_from(function: object, file: str) -> bool:
+def _is_from(function: object, file: str | None) -> bool:
     code = getattr(function, "__code__", None)
     return code is not None and code.co_filename == file

@@ -157,6 +157,13 @@ class Draw(Protocol):
         """Seeded by the place of the batch. In training on the device, in evaluation on the CPU."""
 
 
+class Augment:
+    """Random changes of training examples, which a source takes and a config nests in it.
+
+    A kind and no more: that a class is one lets a run folder's config name it.
+    """
+
+
 class Stream(ABC):
     """Batches already on the device, in an order that depends on ``(seed, epoch)`` alone.
 

@@ -14,7 +14,7 @@ from dltrain.data.arrays import ArraySource
 from dltrain.data.loaders import Draw, Prepare
 from dltrain.data.mixing import Beta, boxes, mix
 from dltrain.data.warp import affine, sample, smooth
-from dltrain.types import Batch
+from dltrain.types import Augment, Batch
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """What red, green and blue give to grey (ITU-R BT.601)."""
@@ -23,7 +23,7 @@ HASH = -7046029254386353131
 """2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
 
-class PictureAugment:
+class PictureAugment(Augment):
     """Random changes, others for every picture, as tensor work on the device.
 
     Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from dltrain.data.loaders import Draw, Prepare
-from dltrain.types import Batch
+from dltrain.types import Augment, Batch
 
 
-class VectorAugment:
+class VectorAugment(Augment):
     """Random changes of feature vectors: Gaussian ``noise`` of that standard deviation."""
 
     def __init__(self, noise: float = 0.0) -> None:

@@ -6,10 +6,10 @@ import torch
 
 from dltrain.data.loaders import Draw, Prepare
 from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
-from dltrain.types import Batch
+from dltrain.types import Augment, Batch
 
 
-class WordAugment:
+class WordAugment(Augment):
     """Random changes of texts: the share ``word_dropout`` of the words is read as unknown.
 
     Of Iyyer et al. 2015 (section 3.2, there the words are left out) and Dai and Le 2015: the
