@@ -16,13 +16,17 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dltrain.errors import ConfigError, Fault
 from dltrain.nearest import did_you_mean
 
+if TYPE_CHECKING:
+    from dltrain.contracts.data import DataSpec
+
 T = TypeVar("T")
 TARGET = "_target_"
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 PUBLIC = {
     "dltrain": ("dltrain",),
     "torch": ("torch.nn", "torch.optim"),
@@ -59,6 +63,8 @@ class Plan(Generic[T]):
     target: type[T] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    waits: bool = False
+    """Whether an argument is still to come, with the data."""
 
     def make(self) -> T:
         """Construct the object.
@@ -78,42 +84,70 @@ class Plan(Generic[T]):
             raise ConfigError([Fault(self.key, str(error))]) from error
 
 
-def build(config: Mapping[str, Any], kind: type[T], key: str, **facts: Any) -> T:
+def build(config: Mapping[str, Any], kind: type[T], key: str, **given: Any) -> T:
     """Check and construct in one go; see :func:`plan`."""
-    return plan(config, kind, key, facts).make()
+    return plan(config, kind, key, given).make()
 
 
 def plan(
     config: Mapping[str, Any],
     kind: type[T],
     key: str,
-    facts: Mapping[str, Any],
+    given: Mapping[str, Any] = _NOTHING,
     packages: frozenset[str] | None = None,
+    spec: DataSpec | None = None,
     complete: bool = True,
 ) -> Plan[T]:
     """Check the node ``config``, found at ``key``, without constructing anything.
 
-    ``kind`` is the contract its target must subclass. ``facts`` fill constructor arguments
-    that the config leaves out, by name, or by annotation where a fact is of a class of its own;
-    facts that the constructor does not ask for are ignored.
+    ``kind`` is the contract its target must subclass. Constructor arguments that the config leaves
+    out are filled: by name from ``given``, what the run itself has to give; and from ``spec``, what
+    the data is. A parameter that is annotated ``DataSpec`` is given all of it; ``input_shape``,
+    ``outputs``, ``vocabulary_size`` and ``pad_index`` are filled by name where they have no
+    default, in nested nodes too. Nothing else is: a default is a default.
+
     ``packages`` limits where a target may come from (None: anywhere): a config that its user
     has not typed can then name nothing but a contract's classes, where a contract is asked for:
-    from the :data:`PUBLIC` parts of our own packages, and from others with all they take. Where
-    facts are still to come, ``complete=False`` leaves missing arguments unjudged.
+    from the :data:`PUBLIC` parts of our own packages, and from others with all they take.
+    What ``spec`` does not know yet is not missed; with ``complete=False`` nothing is.
     """
-    return _plan(config, kind, key, facts, packages, complete, any_kind=packages is None)
+    filling = _Filling(spec, packages, complete)
+    return _plan(config, kind, key, given, filling, any_kind=packages is None)
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """What is the same for a node and all that are nested in it."""
+
+    spec: DataSpec | None
+    packages: frozenset[str] | None
+    complete: bool
+
+    def fact(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        """What the data has for a parameter; :data:`_NOTHING` where it has nothing."""
+        if self.spec is None:
+            return _NOTHING
+        if type(self.spec) in (annotation, *typing.get_args(annotation)):
+            return self.spec
+        if parameter.default is not inspect.Parameter.empty:
+            return _NOTHING
+        return self.spec.facts().get(parameter.name, _NOTHING)
+
+    def misses(self, name: str) -> bool:
+        """Whether an argument that nobody gives is a fault already."""
+        return self.complete and (self.spec is None or name not in self.spec.pending())
 
 
 def _plan(
     config: Mapping[str, Any],
     kind: type[T],
     key: str,
-    facts: Mapping[str, Any],
-    packages: frozenset[str] | None,
-    complete: bool,
+    given: Mapping[str, Any],
+    filling: _Filling,
     any_kind: bool,
 ) -> Plan[T]:
     """See :func:`plan`; ``any_kind``: the slot may ask for what is no contract."""
+    packages = filling.packages
     result: Plan[T] = Plan(key)
     try:
         target = _find(config, kind, key, packages, any_kind)
@@ -125,14 +159,14 @@ def _plan(
     trusted = packages is None or _package(target.__module__) not in PUBLIC
 
     def nested(item: Any, annotation: Any, where: str) -> Plan[Any]:
-        return _plan(item, _nested_kind(annotation), where, facts, packages, True, trusted)
+        return _plan(item, _nested_kind(annotation), where, _NOTHING, filling, trusted)
 
     for name, value in config.items():
         where = f"{key}.{name}"
         if name == TARGET:
             continue
         if name not in names and not open_ended:
-            others = [f"{key}.{other}" for other in names if other not in facts]
+            others = [f"{key}.{other}" for other in names if other not in given]
             hint = did_you_mean(where, others) or f"It takes {_listed(others, key)}."
             result.faults.append(Fault(where, f"{target.__name__} has no such argument.", hint))
             continue
@@ -152,19 +186,19 @@ def _plan(
             result.faults.append(Fault(where, problem))
         result.arguments[name] = value
 
-    by_class = {type(fact): fact for fact in facts.values() if type(fact).__module__ != "builtins"}
-    for name in names:
+    for name, parameter in parameters.items():
         if name in result.arguments:
             continue
-        if hints.get(name) in by_class:
-            result.arguments[name] = by_class[hints[name]]
-        elif name in facts:
-            result.arguments[name] = facts[name]
-        missing = parameters[name].default is inspect.Parameter.empty
-        if complete and missing and name not in result.arguments and name not in config:
-            result.faults.append(
-                Fault(key, f"{target.__name__} needs {name!r}, which this data does not give.")
-            )
+        value = given.get(name, _NOTHING)
+        if value is _NOTHING:
+            value = filling.fact(parameter, hints.get(name))
+        if value is not _NOTHING:
+            result.arguments[name] = value
+        elif parameter.default is inspect.Parameter.empty:
+            result.waits = True
+            if filling.misses(name):
+                problem = f"{target.__name__} needs {name!r}, which this data does not give."
+                result.faults.append(Fault(key, problem))
     result.target = target
     return result
 

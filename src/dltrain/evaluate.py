@@ -53,6 +53,7 @@ def evaluate(task: Task, stream: Stream, *, seed: int, epoch: int, final: bool) 
     """What the task's metrics say of all of ``stream``; in eval mode, without gradients."""
     if hasattr(stream, "loader") and hasattr(task, "evaluate"):  # transitional
         from dltrain.types import Task as Old
+
         if type(task).evaluate is not Old.evaluate:
             return task.evaluate_test(stream.loader) if final else task.evaluate(stream.loader)
     metrics = task.metrics(final)

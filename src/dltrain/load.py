@@ -32,13 +32,16 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
     """
     folder = RunFolder.find(str(run), Path(output_dir))
     config, packages = read_config(folder), allowed_packages()
-    facts = {**old_facts(spec := spec_of_run(folder)), "spec": spec}
+    spec = spec_of_run(folder)
+    given = old_facts(spec)
     try:
-        model = plan(config.get("model", {}), torch.nn.Module, "model", facts, packages).make()
-        facts["model"] = model
-        task = plan(config.get("task", {}), Task, "task", facts, packages).make()
+        model = plan(
+            config.get("model", {}), torch.nn.Module, "model", given, packages, spec
+        ).make()
+        given["model"] = model
+        task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
         modifiers = [
-            plan(node, Modifier, f"modifiers.{name}", facts, packages).make()
+            plan(node, Modifier, f"modifiers.{name}", given, packages, spec).make()
             for name, node in config.get("modifiers", {}).items()
         ]
     except ConfigError as error:

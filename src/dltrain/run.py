@@ -134,12 +134,13 @@ class Assembly:
         self._model: torch.nn.Module | None = None
         self._task: Task | None = None
         self._outline = self._source.outline() if self._source is not None else None
-        if self._outline is not None and self._outline.known:
-            self._make_task(self._outline)
+        spec = self._outline if self._outline is not None and self._outline.known else None
+        if spec is not None:
+            self._make_task(spec)
         else:
             self._check_task()
         self._check_optimization()
-        self._watchers = self._make_watchers(self._outline)
+        self._watchers = self._make_watchers(spec)
         self._raise_faults()
 
     def read(self) -> Parts:
@@ -177,32 +178,35 @@ class Assembly:
             OnePhase(),
         )
 
-    def _made(self, key: str, node: Any, kind: type[Any], **given: Any) -> Any:
+    def _made(
+        self, key: str, node: Any, kind: type[Any], spec: DataSpec | None = None, **given: Any
+    ) -> Any:
         """What the node makes; or None, with its faults noted."""
         try:
-            return plan(node, kind, key, given, self._packages).make()
+            return plan(node, kind, key, given, self._packages, spec).make()
         except ConfigError as error:
             self._faults.extend(error.faults)
             return None
 
     def _make_task(self, spec: DataSpec) -> None:
         """The model once, and the task of it: again where ``spec`` tells more than before."""
-        given = {**old_facts(spec), "spec": spec}
+        config, given = self._config, old_facts(spec)
         if self._model is None:
-            self._model = self._made("model", self._config["model"], torch.nn.Module, **given)
+            self._model = self._made("model", config["model"], torch.nn.Module, spec, **given)
         if self._model is not None:
-            self._task = self._made("task", self._config["task"], Task, **given, model=self._model)
+            self._task = self._made("task", config["task"], Task, spec, **given, model=self._model)
         else:
-            self._check("task", Task)
+            self._check("task", Task, None)
 
     def _check_task(self) -> None:
-        """See what can be seen before anybody knows the data."""
-        self._check("model", torch.nn.Module)
-        self._check("task", Task)
+        """See what can be seen before the data is read."""
+        self._check("model", torch.nn.Module, self._outline)
+        self._check("task", Task, None)
 
-    def _check(self, group: str, kind: type[Any]) -> None:
-        found = plan(self._config[group], kind, group, {}, self._packages, complete=False)
-        self._faults += found.faults
+    def _check(self, group: str, kind: type[Any], spec: DataSpec | None) -> None:
+        """What is wrong with a group, apart from what is missing where nobody can tell yet."""
+        node, known = self._config[group], spec is not None
+        self._faults += plan(node, kind, group, {}, self._packages, spec, complete=known).faults
 
     def _check_optimization(self) -> None:
         """The real steps and parameters come with the data; these see that the values are right."""
@@ -219,15 +223,22 @@ class Assembly:
     def _make_watchers(
         self, spec: DataSpec | None
     ) -> tuple[list[Regularizer], list[Modifier], list[Callback]]:
-        """Regularizers, modifiers and callbacks, in the config's order."""
-        given = {} if spec is None else {**old_facts(spec), "spec": spec}
-        return tuple(  # type: ignore[return-value]
-            [
-                self._made(f"{group}.{name}", node, kind, **given)
-                for name, node in self._config[group].items()
-            ]
-            for group, kind in WATCHERS.items()
-        )
+        """Regularizers, modifiers and callbacks, in the config's order.
+
+        Without ``spec``, those that need it are only checked.
+        """
+        given = {} if spec is None else old_facts(spec)
+        made: dict[str, list[Any]] = {group: [] for group in WATCHERS}
+        for group, kind in WATCHERS.items():
+            for name, node in self._config[group].items():
+                key, known = f"{group}.{name}", spec is not None
+                found = plan(node, kind, key, given, self._packages, spec, complete=known)
+                try:
+                    if found.faults or not found.waits:
+                        made[group].append(found.make())
+                except ConfigError as error:
+                    self._faults += error.faults
+        return made["regularizer"], made["modifiers"], made["callbacks"]
 
     def _raise_faults(self) -> None:
         if self._faults:
@@ -464,7 +475,11 @@ def _open(parts: Parts, seed: int) -> Streams:
     if not parts.settings.overfit:
         return streams
     from dltrain.types import AsStream
-    return {**streams, "train": AsStream(FirstBatches(streams["train"].loader, parts.settings.overfit))}
+
+    return {
+        **streams,
+        "train": AsStream(FirstBatches(streams["train"].loader, parts.settings.overfit)),
+    }
 
 
 def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:

@@ -70,7 +70,7 @@ class DataSpec:
     """The fields of the data by name. The run keeps it as ``data.json``.
 
     A constructor's parameter that is annotated ``DataSpec`` is given it. Beyond that four facts are
-    filled in by name, where a constructor asks for them without a default: ``input_shape``,
+    filled by name, where a constructor asks for them without a default: ``input_shape``,
     ``outputs``, ``vocabulary_size`` and ``pad_index``.
     """
 
@@ -116,6 +116,19 @@ class DataSpec:
             numbers = math.prod(side for side in shape if side is not None) if known else None
             found["outputs"] = targets[0].size if targets[0].kind == "class" else numbers
         return {name: value for name, value in found.items() if value is not None}
+
+    def pending(self) -> frozenset[str]:
+        """Which of :meth:`facts` may still be told, once the data is read."""
+        names: set[str] = set()
+        inputs, targets = self.of("input"), self.of("target")
+        if not inputs:
+            names |= {"input_shape", "vocabulary_size", "pad_index"}
+        for field in inputs:
+            if not field.known:
+                names.add("vocabulary_size" if field.kind == "tokens" else "input_shape")
+        if not targets or not all(field.known for field in targets):
+            names.add("outputs")
+        return frozenset(names)
 
     def to_json(self) -> dict[str, Any]:
         """Lists, texts and numbers, for ``json.dumps``."""
