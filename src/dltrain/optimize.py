@@ -74,6 +74,10 @@ class Optimize:
             for name in self.optimizers
         }
         self._modifiers = list(modifiers)
+        self._searching = {
+            name for name, one in self.optimizers.items() if isinstance(one, torch.optim.LBFGS)
+        }
+        """Those whose optimizer computes the loss several times a step."""
         self._device_type = device_type
         self._calls = dict.fromkeys(self.optimizers, 0)
         self._totals: dict[str, Tensor | float | None] = dict.fromkeys(self.optimizers)
@@ -105,7 +109,7 @@ class Optimize:
         :class:`UserError` for such an optimizer where the task has one loss to give, or several
         calls make one step.
         """
-        if isinstance(self.optimizers[name], torch.optim.LBFGS):
+        if name in self._searching:
             self._search(loss, name)
             return
         if not isinstance(loss, Tensor):
@@ -120,13 +124,18 @@ class Optimize:
         torch.clear_autocast_cache()
 
     def _update(self, loss: Tensor, name: str, weight: Tensor | float | None) -> None:
-        loss = self._penalized(loss, name)
-        if weight is not None and self.accumulate > 1:
+        if self._regularizers[name]:
+            loss = self._penalized(loss, name)
+        if self.accumulate == 1:
+            torch.autograd.backward(loss, inputs=self._inputs[name])
+            self._step(name)
+            return
+        if weight is None:
+            loss = loss / self.accumulate
+        else:
             loss = loss * weight
             total = self._totals[name]
             self._totals[name] = weight if total is None else total + weight
-        elif self.accumulate > 1:
-            loss = loss / self.accumulate
         torch.autograd.backward(loss, inputs=self._inputs[name])
         self._calls[name] += 1
         if self._calls[name] % self.accumulate == 0:
@@ -163,7 +172,6 @@ class Optimize:
             torch.autograd.backward(value, inputs=self._inputs[name])
             return value
 
-        self._calls[name] += 1
         self.optimizers[name].step(closure)
         self._after(name)
 
