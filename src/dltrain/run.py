@@ -28,7 +28,17 @@ from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.folder import RunFolder
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
-from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task, spec_of
+from dltrain.types import (
+    AsStream,
+    Callback,
+    LoaderOfStream,
+    Loaders,
+    Regularizer,
+    Schedule,
+    Source,
+    Task,
+    spec_of,
+)
 from dltrain.uncompiled import keep_compiler_out
 
 Config = Mapping[str, Any]
@@ -136,7 +146,15 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
     trainer = made("trainer", config["trainer"], Trainer, device=device)
     _set_up(config["seed"], trainer)
     source = made("data", config["data"], Source)
-    facts = source.facts if source is not None else {}
+    facts: dict[str, Any] = {}
+    if source is not None:
+        try:
+            facts = source.facts
+        except UserError:
+            raise
+        except ValueError as error:
+            faults.append(Fault("data", str(error)))
+            source = None
     if facts:
         facts = {**facts, "spec": spec_of(facts)}
     if source is not None:
@@ -211,7 +229,7 @@ def _set_up(seed: int, trainer: Trainer | None) -> None:
 def _load(config: Config, parts: Parts) -> Loaders:
     loaders = parts.source.loaders(parts.device, config["seed"])
     if parts.trainer.overfit:
-        train = FirstBatches(loaders.train, parts.trainer.overfit)
+        train = LoaderOfStream(FirstBatches(AsStream(loaders.train), parts.trainer.overfit))
         loaders = Loaders(train, loaders.validation, loaders.test)
     parts.trainer.check(loaders)
     for callback in parts.callbacks:
