@@ -51,11 +51,12 @@ class Position:
 
 def evaluate(task: Task, stream: Stream, *, seed: int, epoch: int, final: bool) -> Evaluation:
     """What the task's metrics say of all of ``stream``; in eval mode, without gradients."""
-    if hasattr(stream, "loader") and hasattr(task, "evaluate"):  # transitional
-        from dltrain.types import Task as Old
+    from dltrain.types import LoaderOfStream  # transitional
+    from dltrain.types import Task as Old
 
-        if type(task).evaluate is not Old.evaluate:
-            return task.evaluate_test(stream.loader) if final else task.evaluate(stream.loader)
+    if isinstance(task, Old) and type(task).evaluate is not Old.evaluate:
+        loader = LoaderOfStream(stream)
+        return task.evaluate_test(loader) if final else task.evaluate(loader)
     metrics = task.metrics(final)
     for position, batch in enumerate(stream.plain()):
         rows = stream.rows(0, position)

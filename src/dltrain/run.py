@@ -149,7 +149,7 @@ class Assembly:
         Raises :class:`ConfigError` for data that cannot be used as the config says.
         """
         try:
-            spec = self._source.outline()  # transitional
+            spec = self._source.read(self._config["seed"])
         except ConfigError:
             raise
         except UserError:
@@ -474,12 +474,7 @@ def _open(parts: Parts, seed: int) -> Streams:
     streams = parts.source.open(Placement(parts.settings.device, seed))
     if not parts.settings.overfit:
         return streams
-    from dltrain.types import AsStream
-
-    return {
-        **streams,
-        "train": AsStream(FirstBatches(streams["train"].loader, parts.settings.overfit)),
-    }
+    return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
 
 
 def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:

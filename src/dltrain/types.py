@@ -14,7 +14,7 @@ from torch import Tensor
 from dltrain.contracts import data as contracts_data
 from dltrain.contracts import run as contracts_run
 from dltrain.contracts import task as contracts_task
-from dltrain.contracts.data import Augment, Batch, DataSpec, Field, Placement, Stream, Streams
+from dltrain.contracts.data import Augment, Batch, DataSpec, Field, Placement, Stream
 from dltrain.contracts.metric import Evaluation, Metric, Outputs, Table
 from dltrain.contracts.run import Schedule
 from dltrain.contracts.task import Metrics, Monitor, Optimize
@@ -122,42 +122,86 @@ class Loaders:
 
 
 class Source(contracts_data.Source):
-    """Where examples come from. Constructing one is cheap; :meth:`loaders` reads the data."""
+    """A source by either contract."""
+
+    _facts: dict[str, Any] | None = None
 
     @property
-    @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What a model or task may want to know, known without reading the data.
+        """What the old contract calls so; read, where it cannot be known otherwise."""
+        if self._facts is None:
+            outline = self.outline()
+            self._facts = facts_of(outline if outline.known else self.read(0))
+        return self._facts
 
-        ``input_shape`` (without the batch), ``outputs`` (numbers the network must give) and,
-        for classification, ``class_names``. Numbers, texts and lists of them: the run folder
-        keeps them, so that a trained task is loaded without its data.
-        """
-
-    @abstractmethod
     def loaders(self, device: torch.device, seed: int) -> Loaders:
-        """Read the data (downloading it where it is missing) and put it on ``device``.
-
-        Raises :class:`~dltrain.errors.UserError` if it can't be had or is not what it says.
-        """
-
-    def outline(self) -> DataSpec:
-        """All of it."""
-        return spec_of(self.facts)
-
-    def read(self, seed: int) -> DataSpec:
-        """The same."""
-        return spec_of(self.facts)
-
-    def open(self, placement: Placement) -> Streams:
-        """Its loaders."""
-        loaders = self.loaders(placement.device, placement.seed)
-        found = {"train": loaders.train, "validation": loaders.validation, "test": loaders.test}
-        return {name: AsStream(one) for name, one in found.items() if one is not None}
+        """Read the data, and open it."""
+        self.read(seed)
+        streams = self.open(Placement(device, seed))
+        made = {name: LoaderOfStream(stream) for name, stream in streams.items()}
+        return Loaders(made["train"], made.get("validation"), made["test"])
 
     def keep(self, folder: Path) -> None:
         """Write into a run's ``folder`` what a prediction on new examples needs, if anything."""
-        return None
+        reader = self.reader()
+        if reader is not None:
+            reader.node(folder)
+
+
+class LoaderOfStream(Loader):
+    """A stream by the old contract."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        assert self.stream.steps_per_epoch is not None
+        return self.stream.steps_per_epoch
+
+    @property
+    def examples(self) -> int:
+        """Its examples."""
+        assert self.stream.examples is not None
+        return self.stream.examples
+
+    def set_epoch(self, epoch: int) -> None:
+        """For what comes."""
+        self.epoch = epoch
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Its batches."""
+        return self.stream.batches(self.epoch, start)
+
+    def indices(self, batch: int) -> Tensor:
+        """Its rows."""
+        return self.stream.rows(self.epoch, batch)
+
+    def plain(self) -> Iterator[Batch]:
+        """Without augmentation."""
+        return self.stream.plain()
+
+
+def facts_of(spec: DataSpec) -> dict[str, Any]:
+    """What the old contract says of such data."""
+    facts: dict[str, Any] = {}
+    source, target = spec.input, spec.target
+    if source.kind == "tokens":
+        facts |= {"vocabulary_size": source.size, "pad_index": source.fill, "unknown_index": 1}
+        facts |= {"words": list(source.names), "word_frequencies": source.frequencies}
+    else:
+        facts["input_shape"] = source.shape
+        if source.names:
+            facts["feature_names"] = list(source.names)
+        if source.kind == "image":
+            facts |= {"mean": list(source.mean), "std": list(source.std)}
+    if target.kind == "class":
+        facts |= {"outputs": target.size, "class_names": list(target.names)}
+    else:
+        facts["outputs"] = target.shape[0]
+        if target.mean:
+            facts |= {"target_mean": target.mean[0], "target_std": target.std[0]}
+    return facts
 
 
 class AsStream(Stream):
