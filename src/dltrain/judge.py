@@ -90,7 +90,7 @@ class Judge:
         """
         inputs = self._scale.normalised(pictures.float())
         with torch.inference_mode(), torch.autocast(pictures.device.type, enabled=False):
-            logits = self.task.predict({"input": inputs})
+            logits = next(iter(self.task.forward({"input": inputs}).values()))
         return Opinion(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
 
     def look(self, parts: Iterable[Tensor]) -> Seen:

@@ -89,6 +89,7 @@ class DecisionBoundary(Callback):
         training = trainer.task.training
         trainer.task.eval()
         with torch.inference_mode():
-            chances = trainer.task.predict({"input": self._grid}).float().softmax(1)
+            outputs = trainer.task.forward({"input": self._grid})
+            chances = next(iter(outputs.values())).float().softmax(1)
         trainer.task.train(training)
         self._frames.add(chances.half().cpu(), trainer.step)

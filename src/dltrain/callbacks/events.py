@@ -134,14 +134,15 @@ class EventFile:
 
 
 class _Predict(nn.Module):
-    """``task.predict`` as the function of tensors that tracing asks for."""
+    """The first of the task's outputs as the function of tensors that tracing asks for."""
 
     def __init__(self, task: Task, columns: list[str]) -> None:
         super().__init__()
         self.task, self._columns = task, columns
 
     def forward(self, *columns: Tensor) -> Tensor:
-        return self.task.predict(dict(zip(self._columns, columns, strict=True)))
+        outputs = self.task.forward(dict(zip(self._columns, columns, strict=True)))
+        return next(iter(outputs.values()))
 
 
 def _without_wrapper(node: str, task: Task) -> str:

@@ -113,7 +113,7 @@ def gradient_by_time(task: Task, inputs: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad(), without_cudnn:
         squares = torch.zeros(inputs.shape[:2], device=inputs.device)
         inputs = inputs.clone().requires_grad_()
-        answers = task.predict({"input": inputs}).flatten(1)
+        answers = next(iter(task.forward({"input": inputs}).values())).flatten(1)
         for answer in answers.unbind(1):
             # One sequence's answer depends on no other's input.
             (slope,) = torch.autograd.grad(
