@@ -12,6 +12,7 @@ from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent
 from dltrain.summary import summarise
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification
+from tests.asking import classes, texts
 
 WORDS, WIDTH, HIDDEN, STEPS = 50, 4, 8, 10
 
@@ -22,7 +23,8 @@ def test_a_recurrent_layer_multiplies_by_its_matrices_at_every_step(
 ) -> None:
     sizes = {"vocabulary_size": WORDS, "hidden_size": HIDDEN, "embedding_size": WIDTH}
     model = kind(outputs=2, bidirectional=False, **sizes)
-    task = TextClassification(model, ["no", "yes"], [str(word) for word in range(WORDS)])
+    words = [str(word) for word in range(WORDS)]
+    task = TextClassification(model, texts(words, ["no", "yes"]))
     rows = summarise(task, {"input": torch.randint(2, WORDS, (3, STEPS))}).rows
     costs = {row[0]: row[3] for row in rows}
     layer = STEPS * gates * HIDDEN * (WIDTH + HIDDEN)
@@ -60,7 +62,7 @@ NETWORKS = {
 def test_multiply_adds_are_half_of_what_torch_counts(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = Classification(NETWORKS[name], [str(n) for n in range(10)]).eval()
+    task = Classification(NETWORKS[name], classes("0123456789", 1, 28, 28)).eval()
     pictures = torch.rand(3, 1, 28, 28)
 
     rows = summarise(task, {"input": pictures}).rows
@@ -69,5 +71,5 @@ def test_multiply_adds_are_half_of_what_torch_counts(
     # It cannot look into these kernels; we look again without them.
     monkeypatch.setattr(torch.backends.mha, "_is_fastpath_enabled", False)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        task.predict({"input": pictures[:1]})
+        task.forward({"input": pictures[:1]})
     assert rows[-1][3] * 2 == counter.get_total_flops() > 0
