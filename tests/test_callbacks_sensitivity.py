@@ -20,6 +20,7 @@ from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
 from dltrain.tasks.regression import Regression
+from tests.asking import numbers
 from tests.conftest import Compose, Train
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,7 +81,7 @@ class Fading(nn.Module):
 @pytest.mark.parametrize("weights", [[[3.0, 4.0]], [[3.0, 0.0], [0.0, 4.0]]])
 def test_the_gradient_is_the_norm_over_features_and_answers(weights: list[list[float]]) -> None:
     """Of either shape of V, its Frobenius norm is 5."""
-    task = Regression(Fading(torch.tensor(weights))).eval()
+    task = Regression(Fading(torch.tensor(weights)), numbers(6, 2)).eval()
     with torch.inference_mode():
         found = gradient_by_time(task, torch.ones(3, 6, 2))
     assert found.tolist() == pytest.approx([5 * 0.5**power for power in (5, 4, 3, 2, 1, 0)])
@@ -99,7 +100,7 @@ class Chosen(nn.Module):
 def test_the_mean_is_over_sequences_and_what_does_not_count_is_zero() -> None:
     inputs = torch.zeros(4, 3, 1)
     inputs[0] = 1
-    found = gradient_by_time(Regression(Chosen()).eval(), inputs)
+    found = gradient_by_time(Regression(Chosen(), numbers(3, 1)).eval(), inputs)
     assert found.tolist() == pytest.approx([1, 0.75, 0])
 
 

@@ -17,6 +17,7 @@ from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.reconstruction import Reconstruction
 from dltrain.tasks.variational import Variational
 from dltrain.types import Source
+from tests.asking import answers
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
 CONFIGS = REPOSITORY / "configs"
@@ -99,13 +100,13 @@ def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Com
     facts = parts.source.facts
 
     with torch.inference_mode():
-        answers = parts.task.eval().predict({"input": two_inputs(facts)})
+        said = answers(parts.task.eval(), two_inputs(facts))
 
     # One score a picture, or the picture itself, not an output a class.
     shape = facts.get("input_shape")
     each = {AdversarialGame: (), Reconstruction: shape, Variational: shape}
-    assert answers.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
-    assert bool(answers.isfinite().all())
+    assert said.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
+    assert bool(said.isfinite().all())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,6 +12,7 @@ from PIL import Image
 from dltrain import run
 from dltrain.build import build
 from dltrain.types import Source
+from tests.asking import answers
 from tests.conftest import REPOSITORY, Compose, two_inputs
 
 FOLDER = REPOSITORY / "configs" / "data"
@@ -72,7 +73,7 @@ def test_a_data_set_has_the_common_keys_and_makes_a_network(
     parts = run.assemble(config)
     facts = parts.source.facts
     inputs = two_inputs(facts)
-    assert parts.task.predict({"input": inputs}).shape == (2, facts["outputs"])
+    assert answers(parts.task, inputs).shape == (2, facts["outputs"])
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -238,7 +238,8 @@ def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Tra
     path = write(ROWS)
     folder = train("data=csv", f"data.path={path}", "data.target=weight", "model=linreg").folder
     Path(path).unlink()
-    assert dltrain.load(folder).predict({"input": torch.zeros(2, 3)}).shape == (2, 1)
+    said = dltrain.load(folder).predict({"input": torch.zeros(2, 3)})
+    assert said.columns["prediction"].shape == (2, 1)
 
 
 def test_prices_are_learnt_whatever_their_unit(write: Write, train: Train) -> None:
@@ -247,7 +248,7 @@ def test_prices_are_learnt_whatever_their_unit(write: Write, train: Train) -> No
     trained = train("data=csv", f"data.path={path}", "data.target=price", "model=mlp")
     assert trained.summary["test"]["r2"] > 0.99
     predicted = dltrain.load(trained.folder).predict({"input": torch.zeros(1, 1)})
-    assert 300_000 < predicted.item() < 500_000
+    assert 300_000 < predicted.columns["prediction"].item() < 500_000
     first = (trained.folder / "metrics.csv").read_text().splitlines()[1].split(",")
     assert first[2:4] == ["train", "loss"]
     assert float(first[4]) > 1e6  # in the square of the price's unit, as all others

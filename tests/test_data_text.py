@@ -377,9 +377,10 @@ def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None
     Path(path).unlink()
     vocabulary = Vocabulary.load(done.folder / "tokenizer.json")
     batch: Batch = {"input": vocabulary.batch(["A GOOD film", "an awful film<br /> indeed"])}
-    answers = dltrain.load(done.folder).predict(batch)
+    said = dltrain.load(done.folder).predict(batch)
     names = json.loads((done.folder / "facts.json").read_text())["class_names"]
-    assert [names[i] for i in answers.argmax(1)] == ["five", "one"]
+    assert [names[i] for i in said.columns["class"]] == ["five", "one"]
+    assert list(said.fields["class"].names) == names
 
 
 def test_a_faulty_file_is_a_fault_of_the_data(

@@ -93,8 +93,8 @@ def test_one_mistake_is_one_message(
     ("typed", "said"),
     [
         (["model=lenet5", "data=line"], ["model", "pictures", "(1,)"]),
-        (["model=mlp", "data=line", "task=classification"], ["task", "class_names"]),
-        (["task=regression"], ["task", "numbers", "classes"]),
+        (["model=mlp", "data=line", "task=classification"], ["task", "needs classes"]),
+        (["task=regression"], ["task", "numbers", "class"]),
         (["trainer.precision=tf32", "device=cpu"], ["trainer", "tf32 is of CUDA devices", "cpu"]),
         (["resume", "nowhere"], ["nowhere", "does not exist"]),
         (["resume", "latest"], ["no run in outputs"]),

@@ -19,7 +19,7 @@ CONTRACTS = {"types", "errors", "contracts"}
 ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
-    "metrics": CONTRACTS,
+    "metrics": CONTRACTS | {"figures"},
     "tasks": CONTRACTS | {"metrics", "figures"},
     "data": CONTRACTS | {"nearest"},
     "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},

@@ -14,6 +14,7 @@ from dltrain import run
 from dltrain.models.alexnet import AlexNet
 from dltrain.models.transfer import read_weights
 from dltrain.tasks.classification import Classification
+from tests.asking import classes
 from tests.conftest import Compose, Train
 from tests.test_models import layers
 from tests.test_models_alexnet import IMAGENET, TINY
@@ -159,7 +160,7 @@ def test_frozen_parts_stay_in_evaluation_while_the_rest_trains() -> None:
 
 def test_frozen_parameters_are_not_optimized() -> None:
     model = AlexNet(**TINY, freeze=["features"])
-    task = Classification(model, [str(i) for i in range(10)])
+    task = Classification(model, classes("0123456789", 3, 224, 224))
 
     assert task.parameter_groups() == {"model": list(model.classifier.parameters())}
 

@@ -114,7 +114,7 @@ def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
 
 
 def loss_of(task: Task, batch: Batch) -> Tensor:
-    return functional.cross_entropy(task.predict(batch), batch["target"])
+    return functional.cross_entropy(task.forward(batch)["logits"], batch["target"])
 
 
 def by_hand(

@@ -16,6 +16,7 @@ from dltrain.recording import WARM, Recorded, Replay, replayed_step
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.classification import Classification
 from dltrain.types import Batch, Metrics, Task
+from tests.asking import classes
 from tests.conftest import Cli
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -23,7 +24,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
 def classifier() -> Classification:
     torch.manual_seed(0)
-    return Classification(nn.Linear(3, 2), ["a", "b"])
+    return Classification(nn.Linear(3, 2), classes("ab", 3))
 
 
 def optimized(task: Task, optimizer: type[torch.optim.Optimizer], **settings: object) -> Optimize:

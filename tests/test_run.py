@@ -109,7 +109,9 @@ def test_the_per_class_table_is_a_file(train: Train) -> None:
 def test_the_line_is_learned(train: Train) -> None:
     trained = train("model=linreg", "data=line")
     predicted = run.load(trained.folder).predict({"input": torch.tensor([[1.0], [2], [3], [4]])})
-    assert predicted.flatten().tolist() == pytest.approx([2, 4, 6, 8], abs=1e-3)
+    assert predicted.columns["prediction"].flatten().tolist() == pytest.approx(
+        [2, 4, 6, 8], abs=1e-3
+    )
     assert trained.summary["test"]["r2"] == pytest.approx(1)
 
 

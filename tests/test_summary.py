@@ -11,6 +11,7 @@ from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent
 from dltrain.summary import summarise
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification
+from tests.asking import classes, texts
 
 WORDS, WIDTH, HIDDEN, STEPS = 50, 4, 8, 10
 
@@ -21,7 +22,8 @@ def test_a_recurrent_layer_multiplies_by_its_matrices_at_every_step(
 ) -> None:
     sizes = {"vocabulary_size": WORDS, "hidden_size": HIDDEN, "embedding_size": WIDTH}
     model = kind(outputs=2, bidirectional=False, **sizes)
-    task = TextClassification(model, ["no", "yes"], [str(word) for word in range(WORDS)])
+    words = [str(word) for word in range(WORDS)]
+    task = TextClassification(model, texts(words, ["no", "yes"]))
     rows = summarise(task, {"input": torch.randint(2, WORDS, (3, STEPS))}).rows
     costs = {row[0]: row[3] for row in rows}
     layer = STEPS * gates * HIDDEN * (WIDTH + HIDDEN)
@@ -108,7 +110,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_multiply_adds_are_those_of_a_pencil(name: str) -> None:
     network, expected = NETWORKS[name]
-    task = Classification(network, [str(n) for n in range(10)]).eval()
+    task = Classification(network, classes("0123456789", 1, 28, 28)).eval()
 
     rows = summarise(task, {"input": torch.rand(3, 1, 28, 28)}).rows
 
@@ -117,9 +119,9 @@ def test_multiply_adds_are_those_of_a_pencil(name: str) -> None:
 
 
 def test_looking_changes_no_answer() -> None:
-    task = Classification(NETWORKS["encoder"][0], [str(n) for n in range(10)]).eval()
+    task = Classification(NETWORKS["encoder"][0], classes("0123456789", 1, 28, 28)).eval()
     pictures = {"input": torch.rand(3, 1, 28, 28)}
     with torch.no_grad():
-        before = task.predict(pictures)
+        before = task.forward(pictures)["logits"]
         summarise(task, pictures)
-        torch.testing.assert_close(task.predict(pictures), before, rtol=0, atol=0)
+        torch.testing.assert_close(task.forward(pictures)["logits"], before, rtol=0, atol=0)

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from dltrain import run
+from dltrain.contracts.task import Predicts
 from dltrain.tasks.classification import Classification
 from dltrain.types import Batch, Task
+from tests.asking import answers, classes, evaluated
 from tests.conftest import REPOSITORY, Compose, Train
 
 # What trains each task here, the steps that suffice, and the loss they must reach.
@@ -91,8 +93,7 @@ def test_every_task_learns_one_batch_by_heart_and_moves_every_group(
     learned = run.load(trained.folder)
 
     assert trained.summary["steps"] == steps
-    with torch.inference_mode():
-        before, after = (task.eval().evaluate([batch]) for task in (untrained, learned))
+    before, after = (evaluated(task, [batch]) for task in (untrained, learned))
     metric, least, most = MEASURES.get(name, ("loss", 10 * LOSS, LOSS))
     assert before.scalars[metric] > least
     assert after.scalars[metric] < most
@@ -109,11 +110,11 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
     task, batch = first_batch(EXAMPLES[name][0], compose)
 
     with torch.inference_mode():
-        answers = task.eval().predict({"input": batch["input"]})
-        alone = task.predict({"input": batch["input"][:1]})
+        said = answers(task.eval(), batch["input"])
+        alone = answers(task, batch["input"][:1])
 
-    assert len(answers) == len(batch["input"])
-    torch.testing.assert_close(alone, answers[:1])
+    assert len(said) == len(batch["input"])
+    torch.testing.assert_close(alone, said[:1])
     shape = {
         "text_classification": (2,),
         "regression": (1,),
@@ -122,7 +123,7 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
         "reconstruction": (1, 8, 8),
         "variational": (1, 8, 8),
     }
-    assert answers.shape[1:] == shape.get(name, (10,))
+    assert said.shape[1:] == shape.get(name, (10,))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -136,8 +137,7 @@ def test_every_task_is_judged_by_a_metric_that_it_reports(name: str, compose: Co
         asked.append(name)
 
     metrics = task.train_step(batch, optimize)
-    with torch.inference_mode():
-        evaluation = task.eval().evaluate([batch])
+    evaluation = evaluated(task, [batch])
 
     assert task.monitor.name in evaluation.scalars
     assert set(metrics) <= set(evaluation.scalars)
@@ -165,16 +165,17 @@ def test_what_improves_is_decided_by_the_monitor() -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_an_impossible_label_smoothing_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
-        Classification(torch.nn.Linear(1, 2), ["a", "b"], label_smoothing=share)
+        Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=share)
 
 
 def test_a_run_can_be_loaded_and_asked_again(train: Train, tmp_path: Path) -> None:
     trained = train("model=linreg", "data=line")
     task = run.load("latest", output_dir=str(tmp_path / "outputs"))
 
-    with torch.no_grad():
-        answers = task.predict({"input": torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0]])})
+    assert isinstance(task, Predicts)
+    said = task.predict({"input": torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0]])})
 
     assert trained.summary["status"] == "finished"
     assert not task.training
-    assert answers.flatten().tolist() == pytest.approx([2, 4, 6, 8, 20], abs=1e-3)
+    predictions = said.columns["prediction"].flatten().tolist()
+    assert predictions == pytest.approx([2, 4, 6, 8, 20], abs=1e-3)

@@ -25,7 +25,8 @@ class Sensitivity(Probe):
     For inputs (batch, time, features) of numbers: of the first ``examples`` sequences of the
     validation split (else of the test split, else of the training split) the mean, in eval mode
     and float32; of several answers the norm of all derivatives together. Where it falls towards
-    early steps, so does what training can tell the weights of them (Bengio, Simard and Frasconi 1994).
+    early steps, so does what training can tell the weights of them (Bengio, Simard and Frasconi
+    1994).
 
     Writes ``figures/gradient_by_time.png`` and ``tables/gradient_by_time.csv`` (step, time,
     gradient_norm; time counted from 1) as the run ends, and the image for TensorBoard. Raises

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from dltrain.metrics import sliced_wasserstein
+from dltrain.metrics.generative import sliced_wasserstein
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
 from dltrain.tasks.kinds import Kinds
