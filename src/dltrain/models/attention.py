@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.data import DataSpec
 from dltrain.errors import UserError
 from dltrain.models.sequences import SequenceReader
 
@@ -32,6 +33,7 @@ class SelfAttention(SequenceReader):
 
     def __init__(
         self,
+        spec: DataSpec,
         outputs: int,
         layers: int = 2,
         heads: int = 4,
@@ -41,7 +43,7 @@ class SelfAttention(SequenceReader):
         embedding_size: int = 128,
         **settings: Any,
     ) -> None:
-        super().__init__(outputs, embedding_size=embedding_size, **settings)
+        super().__init__(spec, outputs, embedding_size=embedding_size, **settings)
         if min(layers, heads, feedforward, max_length) < 1:
             raise ValueError("layers, heads, feedforward and max_length are at least 1")
         if embedding_size % (2 * heads):
