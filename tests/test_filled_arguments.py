@@ -25,7 +25,7 @@ from dltrain.contracts.data import DataSpec
 from dltrain.errors import ConfigError
 from dltrain.types import Callback, Regularizer, Source, Task, spec_of
 from tests import test_data_configs
-from tests.test_configs import NAMES, nodes, read
+from tests.test_configs import NAMES, defaults_of, nodes, read
 
 GOLDEN = Path(__file__).with_name("filled_arguments.json")
 GROUPS: dict[str, type[Any]] = {
@@ -140,6 +140,18 @@ def test_the_data_fills_the_same_arguments_as_before(
 
     assert found["values"] == golden["values"]
     assert found["filled"] == golden["filled"]
+
+
+def test_a_network_has_no_default_for_what_the_data_once_filled_in() -> None:
+    known = {
+        *("input_shape", "outputs", "class_names", "feature_names", "mean", "std"),
+        *("vocabulary_size", "pad_index", "unknown_index", "words", "word_frequencies"),
+        *("target_mean", "target_std"),
+    }
+    for part, kind, node in all_nodes():
+        target = plan(node, kind, part, {}, complete=False).target
+        if kind is nn.Module and target is not None:
+            assert known.isdisjoint(defaults_of(target)), part
 
 
 if __name__ == "__main__":

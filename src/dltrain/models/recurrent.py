@@ -48,7 +48,7 @@ class Recurrent(SequenceReader):
         embedding: Embedding = "learned",
         normalise_embedding: bool = False,
         embedding_dropout: float = 0.0,
-        recurrent_init: RecurrentInit = "default",
+        recurrent_init: RecurrentInit = "orthogonal",
         **settings: Any,
     ) -> None:
         super().__init__(
