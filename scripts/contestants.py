@@ -195,10 +195,11 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
+    from dltrain.contracts.data import DataSpec, Field
     from dltrain.models.dcgan import DCGAN
 
     pictures = mnist("train")[0].mul_(2).sub_(1)
-    pair = DCGAN((1, 28, 28))
+    pair = DCGAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
     generator, discriminator = pair.generator, pair.discriminator
     generate, judge = (
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -229,14 +230,13 @@ def reviews_by_hand(batch: int, watch: Watch) -> None:
 
     from dltrain.data.imdb import Imdb
     from dltrain.models.recurrent import LSTM
+    from dltrain.types import spec_of
 
     source = Imdb(copies=os.environ["DLTRAIN_DATA"], root="~/.cache/dltrain", validation=0)
     loader = source.loaders(torch.device("cpu"), 0).train
     pairs = [pair for b in loader.plain() for pair in zip(b["input"], b["target"], strict=True)]
     reviews = [(ids[ids != 0], target) for ids, target in pairs]
-    known = ("input_shape", "outputs", "vocabulary_size", "pad_index")
-    facts = {name: source.facts[name] for name in known if name in source.facts}
-    model = LSTM(**facts)
+    model = LSTM(spec_of(source.facts), source.facts["outputs"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     torch.set_flush_denormal(True)
     watch.begin()

@@ -12,6 +12,7 @@ from dltrain.summary import summarise
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification
 from tests.asking import classes, texts
+from tests.specs import words
 
 WORDS, WIDTH, HIDDEN, STEPS = 50, 4, 8, 10
 
@@ -20,10 +21,8 @@ WORDS, WIDTH, HIDDEN, STEPS = 50, 4, 8, 10
 def test_a_recurrent_layer_multiplies_by_its_matrices_at_every_step(
     kind: type[Recurrent], gates: int
 ) -> None:
-    sizes = {"vocabulary_size": WORDS, "hidden_size": HIDDEN, "embedding_size": WIDTH}
-    model = kind(outputs=2, bidirectional=False, **sizes)
-    words = [str(word) for word in range(WORDS)]
-    task = TextClassification(model, texts(words, ["no", "yes"]))
+    model = kind(words(WORDS), 2, bidirectional=False, hidden_size=HIDDEN, embedding_size=WIDTH)
+    task = TextClassification(model, texts([str(word) for word in range(WORDS)], ["no", "yes"]))
     rows = summarise(task, {"input": torch.randint(2, WORDS, (3, STEPS))}).rows
     costs = {row[0]: row[3] for row in rows}
     layer = STEPS * gates * HIDDEN * (WIDTH + HIDDEN)

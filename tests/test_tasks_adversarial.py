@@ -17,15 +17,15 @@ from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
 from dltrain.types import Batch, Sampler
+from tests.specs import images
 
 SHAPE = (1, 8, 8)
-CLASSES = list("0123456789")
 SMALL: dict[str, Any] = {"generator_hidden": [8], "discriminator_hidden": [8], "noise_size": 4}
 
 
 def game(model: dict[str, Any] | None = None, **settings: Any) -> AdversarialGame:
     torch.manual_seed(0)
-    return AdversarialGame(GAN(SHAPE, CLASSES, **SMALL, **(model or {})), **settings)
+    return AdversarialGame(GAN(images(*SHAPE, classes=10), **SMALL, **(model or {})), **settings)
 
 
 def batch(size: int = 6, seed: int = 1) -> Batch:
@@ -420,14 +420,14 @@ def test_a_step_waits_for_nothing() -> None:
     ("model", "settings", "message"),
     [
         (MLP(SHAPE, 10), {}, "MLP has no generator and discriminator"),
-        (GAN(SHAPE, **SMALL), {"n_critic": 0}, "n_critic"),
-        (GAN(SHAPE, **SMALL), {"gradient_penalty": -1.0}, "not negative"),
-        (GAN(SHAPE, **SMALL), {"r1": -1.0}, "r1 is not negative"),
-        (DCGAN((1, 16, 16)), {"gradient_penalty": 1.0}, "model.batch_norm=false"),
-        (DCGAN((1, 16, 16)), {"r1": 1.0}, "r1 is of each picture alone"),
-        (GAN(SHAPE, **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
-        (GAN(SHAPE, **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
-        (GAN(SHAPE, **SMALL), {"average": 1.0}, "average"),
+        (GAN(images(*SHAPE), **SMALL), {"n_critic": 0}, "n_critic"),
+        (GAN(images(*SHAPE), **SMALL), {"gradient_penalty": -1.0}, "not negative"),
+        (GAN(images(*SHAPE), **SMALL), {"r1": -1.0}, "r1 is not negative"),
+        (DCGAN(images(1, 16, 16)), {"gradient_penalty": 1.0}, "model.batch_norm=false"),
+        (DCGAN(images(1, 16, 16)), {"r1": 1.0}, "r1 is of each picture alone"),
+        (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
+        (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
+        (GAN(images(*SHAPE), **SMALL), {"average": 1.0}, "average"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_message(

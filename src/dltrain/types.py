@@ -239,12 +239,12 @@ def spec_of(facts: Mapping[str, Any]) -> DataSpec:
     names = tuple(facts.get("class_names", ()))
     outputs = facts["outputs"]
     if "vocabulary_size" in facts:
-        whole = 10**9
+        whole = 2.0**100  # so that none is rounded, and the frequencies are exact
         shares = facts.get("word_frequencies", ())
         source = Field(
             (None,), "tokens", "input", size=facts["vocabulary_size"],
             names=tuple(facts.get("words", ())),
-            counts=tuple(round(share * whole) for share in shares),
+            counts=tuple(int(share * whole) for share in shares),
             fill=facts.get("pad_index", 0),
         )  # fmt: skip
     else:
