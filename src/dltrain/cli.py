@@ -111,10 +111,10 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
     rest = [line for line in overrides if line.partition("=")[0] not in bad]
     if not rest or bad & {"config"}:
         return []
-    from dltrain.run import assemble
+    from dltrain.run import Assembly
 
     try:
-        assemble(composition.compose(rest))
+        Assembly(composition.compose(rest))
     except ConfigError as error:
         return error.faults
     return []

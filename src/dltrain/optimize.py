@@ -166,11 +166,11 @@ class Optimize:
                 "Choose another optimizer."
             )
 
-        def closure() -> Tensor:
+        def closure() -> float:
             self.optimizers[name].zero_grad()
             value = self._penalized(loss(), name)
             torch.autograd.backward(value, inputs=self._inputs[name])
-            return value
+            return float(value)
 
         self.optimizers[name].step(closure)
         self._after(name)

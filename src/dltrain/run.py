@@ -161,14 +161,14 @@ class Assembly:
             self._watchers = self._make_watchers(spec)
         self._raise_faults()
         assert self._task is not None
-        assert self._settings is not None
+        settings: Settings = self._settings
         regularizers, modifiers, callbacks = self._watchers
         for modifier in modifiers:
             modifier.attach(self._task)
-        self._task.to(self._settings.device, memory_format=self._settings.memory_format)
+        self._task.to(settings.device, memory_format=settings.memory_format)
         callbacks = [Record(), *callbacks]
         return Parts(
-            self._settings,
+            settings,
             self._source,
             spec,
             self._task,
