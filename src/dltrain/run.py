@@ -165,7 +165,8 @@ class Assembly:
         regularizers, modifiers, callbacks = self._watchers
         for modifier in modifiers:
             modifier.attach(self._task)
-        self._task.to(settings.device, memory_format=settings.memory_format)
+        task: Any = self._task  # torch's types know of no memory_format here
+        task.to(settings.device, memory_format=settings.memory_format)
         callbacks = [Record(), *callbacks]
         return Parts(
             settings,
