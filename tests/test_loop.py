@@ -127,6 +127,9 @@ class Recorder(Task):
     def enter(self, phase: Phase) -> None:
         self.phase = phase.name
 
+    def leave(self, phase: Phase) -> None:
+        Recorder.seen.append((f"{phase.name} is over", [float(self.steps)]))
+
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         Recorder.seen.append((self.phase, batch["input"][0].tolist()))
         self.steps += 1
@@ -264,14 +267,15 @@ def test_data_that_never_ends_is_counted_in_steps(recorder: dict[str, Any]) -> N
         run.train(recorder)
     recorder["trainer"]["evaluate_steps"] = 3
     folder = trained(recorder)
-    assert [position for _, (_, position, _) in Recorder.seen] == [*range(8)]
+    assert [place[1] for _, place in Recorder.seen[:-1]] == [*range(8)]
     assert [step for step, _ in rows(folder, "validation", "error")] == [3, 6, 8]
 
 
 class Alternating(Plan):
     """Five steps on ``train``, two on ``other``, and so on."""
 
-    def phases(self, steps: int) -> Sequence[Phase]:
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
+        assert steps_per_epoch == {"train": 3, "validation": 3, "test": 3, "other": 3}
         found: list[Phase] = []
         while steps:
             name, most = [("learn", 5), ("rehearse", 2)][len(found) % 2]
@@ -289,14 +293,17 @@ def test_a_plan_orders_phases(recorder: dict[str, Any], monkeypatch: pytest.Monk
     rehearse = [(100, 100), (100, 101)]
     expected = [
         *(("learn", place) for place in learn[:5]),
+        ("learn is over", (5,)),
         *(("rehearse", place) for place in rehearse),
+        ("rehearse is over", (7,)),
         *(("learn", place) for place in learn[5:]),
+        ("learn is over", (9,)),
     ]
     assert [(phase, tuple(place[:2])) for phase, place in Recorder.seen] == expected
 
 
 def test_the_ordinary_plan_is_one_phase() -> None:
-    assert OnePhase().phases(7) == [Phase("train", 7)]
+    assert OnePhase().phases(7, {}) == [Phase("train", 7)]
 
 
 def test_the_best_checkpoint_names_the_step_of_the_best_evaluation(
@@ -370,10 +377,8 @@ class Adding(Modifier):
                 parameter -= 1
 
     def finish(self, task: Task) -> None:
+        assert task is self.task
         Adding.told.append("finish")
-        with torch.no_grad():
-            for parameter in task.parameters():
-                parameter += 1
 
     def state_dict(self) -> dict[str, Any]:
         return {"updates": self.updates}
@@ -401,6 +406,7 @@ def test_a_modifier_has_the_weights_that_are_evaluated_and_loaded(
     # best.pt has the weights as they were evaluated, and nothing is added to them again.
     loaded = load.load(folder, "best").state_dict()
     assert all(torch.equal(w, best["task"][name]) for name, w in loaded.items())
+    assert Adding.told[5:] == ["attach", "finish"]
 
 
 class Asking(Probe):

@@ -65,6 +65,8 @@ class Plan(Generic[T]):
     faults: list[Fault] = field(default_factory=list)
     waits: bool = False
     """Whether an argument is still to come, with the data."""
+    takes_spec: bool = False
+    """Whether all that is known of the data is one of its arguments."""
 
     def make(self) -> T:
         """Construct the object.
@@ -176,9 +178,11 @@ def _plan(
                 nested(item, annotation, f"{where}[{index}]") for index, item in enumerate(value)
             ]
             result.faults += [fault for item in value for fault in item.faults]
+            result.takes_spec |= any(item.takes_spec for item in value)
         elif _is_node(value):
             value = nested(value, annotation, where)
             result.faults += value.faults
+            result.takes_spec |= value.takes_spec
         elif value == "???":
             result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
         elif not fits(value, annotation):
@@ -192,6 +196,7 @@ def _plan(
         value = given.get(name, _NOTHING)
         if value is _NOTHING:
             value = filling.fact(parameter, hints.get(name))
+            result.takes_spec |= value is filling.spec
         if value is not _NOTHING:
             result.arguments[name] = value
         elif parameter.default is inspect.Parameter.empty:

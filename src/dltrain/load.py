@@ -5,6 +5,7 @@ Below the callbacks, so that one of them may use another run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,16 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
     path = folder.path / "checkpoints" / f"{weights}.pt"
     state = checkpoint.load(path)
     checkpoint.load_weights(task, state["task"], path)
-    # best.pt holds the weights as they were evaluated: nothing is left to modify.
-    for modifier, modified in zip(modifiers, state.get("modifiers", []), strict=False):
-        modifier.start(groups_of(task))
-        with checkpoint.fitting(path):
-            modifier.load_state_dict(modified)
+    # best.pt holds the weights as they were evaluated: there are no others in it.
+    with contextlib.ExitStack() as stack:
+        for modifier, modified in zip(modifiers, state.get("modifiers", []), strict=False):
+            modifier.start(groups_of(task))
+            with checkpoint.fitting(path):
+                modifier.load_state_dict(modified)
+            stack.enter_context(modifier.evaluation_weights())
+        evaluated = {name: value.clone() for name, value in task.state_dict().items()}
+    task.load_state_dict(evaluated)
+    for modifier in modifiers:
         modifier.finish(task)
     return task.eval()
 

@@ -218,7 +218,10 @@ class Optimize:
                     group["lr"] = rate
 
     def obstacle_to_recording(self) -> str:
-        """Why no optimizer's step can be a part of a CUDA graph; nothing where all can."""
+        """Why no step can be a part of a CUDA graph; nothing where all can."""
+        for modifier in self._modifiers:
+            if not modifier.replayable:
+                return f"{type(modifier).__name__} decides something on the host"
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 if not group.get("fused") and "capturable" not in group:

@@ -19,6 +19,7 @@ import yaml
 
 from dltrain import checkpoint, messages
 from dltrain.allocator import memory_kept
+from dltrain.build import Plan as Planned
 from dltrain.build import build, expected, fits, plan
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
@@ -134,7 +135,7 @@ class Assembly:
         self._model: torch.nn.Module | None = None
         self._task: Task | None = None
         self._outline = self._source.outline() if self._source is not None else None
-        spec = self._outline if self._outline is not None and self._outline.known else None
+        spec = self._outline if self._outline is not None and self._outline.complete else None
         if spec is not None:
             self._make_task(spec)
         else:
@@ -183,17 +184,25 @@ class Assembly:
         self, key: str, node: Any, kind: type[Any], spec: DataSpec | None = None, **given: Any
     ) -> Any:
         """What the node makes; or None, with its faults noted."""
+        return self._make(plan(node, kind, key, given, self._packages, spec))
+
+    def _make(self, found: Planned[Any]) -> Any:
         try:
-            return plan(node, kind, key, given, self._packages, spec).make()
+            return found.make()
         except ConfigError as error:
-            self._faults.extend(error.faults)
+            self._faults += error.faults
             return None
 
     def _make_task(self, spec: DataSpec) -> None:
-        """The model once, and the task of it: again where ``spec`` tells more than before."""
+        """The model and the task of it; again where ``spec`` tells more than before.
+
+        A model that is not told of it stays. Another draws the same initial weights.
+        """
         config, given = self._config, old_facts(spec)
-        if self._model is None:
-            self._model = self._made("model", config["model"], torch.nn.Module, spec, **given)
+        found = plan(config["model"], torch.nn.Module, "model", given, self._packages, spec)
+        if self._model is None or found.takes_spec:
+            _seed(config["seed"])
+            self._model = self._make(found)
         if self._model is not None:
             self._task = self._made("task", config["task"], Task, spec, **given, model=self._model)
         else:
@@ -234,11 +243,8 @@ class Assembly:
             for name, node in self._config[group].items():
                 key, known = f"{group}.{name}", spec is not None
                 found = plan(node, kind, key, given, self._packages, spec, complete=known)
-                try:
-                    if found.faults or not found.waits:
-                        made[group].append(found.make())
-                except ConfigError as error:
-                    self._faults += error.faults
+                if found.faults or not found.waits:
+                    made[group].append(self._make(found))
         return made["regularizer"], made["modifiers"], made["callbacks"]
 
     def _raise_faults(self) -> None:
@@ -279,8 +285,7 @@ def _set_up(seed: int, trainer: Settings | None) -> None:
     """
     keep_compiler_out(torch.optim.Optimizer)
     torch.set_flush_denormal(True)
-    random.seed(seed)
-    torch.manual_seed(seed)
+    _seed(seed)
     deterministic = trainer is not None and trainer.deterministic
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -438,7 +443,7 @@ class _Run:
         return summary | {"signal": trainer.signal}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
-        return next(iter(self.streams["train"].batches(0)))
+        return next(iter(self.streams["train"].plain()))
 
     def _summarise(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
@@ -469,6 +474,11 @@ class _Run:
             f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
             f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def _open(parts: Parts, seed: int) -> Streams:

@@ -29,6 +29,8 @@ class State:
     """Examples trained on so far."""
     places: dict[str, Place] = field(default_factory=dict)
     """By stream."""
+    left: int = 0
+    """Phases that are over."""
     evaluated_at: int = 0
     """The step of the last evaluation of a period of training."""
     best_value: float | None = None

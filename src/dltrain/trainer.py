@@ -2,7 +2,7 @@
 
 In full, it is::
 
-    for phase in plan.phases(steps):
+    for phase in plan.phases(steps, …):
         for epoch in epochs:
             for batch in streams[phase.stream].batches(epoch):   # already on the device
                 learning rate = schedule(step)
@@ -17,9 +17,11 @@ what a step returns stays there until it is logged.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -49,7 +51,7 @@ logger = logging.getLogger(__name__)
 class OnePhase(Plan):
     """The ordinary run: all steps on the training split."""
 
-    def phases(self, steps: int) -> Sequence[Phase]:
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
         """One."""
         return [Phase("train", steps)]
 
@@ -81,8 +83,10 @@ class Trainer:
         self.seed, self._saved = seed, saved
         steps_per_epoch = streams["train"].steps_per_epoch
         self.max_steps = settings.total_steps(steps_per_epoch)
-        self.phases = list((plan or OnePhase()).phases(self.max_steps))
+        lengths = {name: stream.steps_per_epoch for name, stream in streams.items()}
+        self.phases = list((plan or OnePhase()).phases(self.max_steps, lengths))
         assert sum(phase.steps for phase in self.phases) == self.max_steps, "a plan of other steps"
+        assert all(phase.stream in streams for phase in self.phases), "a phase without a stream"
         self._phase_ends = list(itertools.accumulate(phase.steps for phase in self.phases))
         self._probes = [one for one in self.callbacks if isinstance(one, Probe)]
 
@@ -150,30 +154,34 @@ class Trainer:
         self.task.train()
         self._resume_clock()
         while True:
-            phase, phase_end = self._current_phase()
+            # The phase of the last step, or the first of all.
+            phase = self.phases[bisect.bisect_left(self._phase_ends, self.state.step)]
             self._turn_epoch(phase)
             if self.signal is not None:
                 break
+            self._leave_phases()
             if self._evaluation_is_due(phase):
                 self._end_period()
             if self._at_the_end or self._stopping:
                 break
-            self._train_on(phase, phase_end)
+            self._train_on(self._enter_phase())
         self._read()
         self._save()
         self._pause_clock()
 
-    def _current_phase(self) -> tuple[Phase, int]:
-        """The phase of the next step, and the step at which it ends; the task hears of a new one.
+    def _leave_phases(self) -> None:
+        """Tell the task of what is over, once each."""
+        while self.state.left < bisect.bisect_right(self._phase_ends, self.state.step):
+            self.task.leave(self.phases[self.state.left])
+            self.state.left += 1
 
-        After the last step it is the last phase.
-        """
-        ends = enumerate(self._phase_ends)
-        place = next((i for i, end in ends if self.state.step < end), len(self.phases) - 1)
-        if self.phases[place] is not self._phase:
-            self._phase = self.phases[place]
+    def _enter_phase(self) -> int:
+        """The phase of the next step, of which the task hears when it is another; its number."""
+        number = bisect.bisect_right(self._phase_ends, self.state.step)
+        if self._phase is not self.phases[number]:
+            self._phase = self.phases[number]
             self.task.enter(self._phase)
-        return self.phases[place], self._phase_ends[place]
+        return number
 
     def _turn_epoch(self, phase: Phase) -> None:
         place = self.state.place(phase.stream)
@@ -191,11 +199,13 @@ class Trainer:
         place = state.place(phase.stream)
         return place.position == 0 and place.epoch % settings.evaluate_every == 0
 
-    def _train_on(self, phase: Phase, until: int) -> None:
-        """Train to the end of the epoch, unless ``until`` or an evaluation comes first."""
+    def _train_on(self, number: int) -> None:
+        """Train to the end of the epoch, unless that of the phase or an evaluation comes first."""
+        phase, until = self.phases[number], self._phase_ends[number]
         every = self.settings.evaluate_steps
         if every is not None:
             until = min(until, (self.state.step // every + 1) * every)
+        self._phase_end = self._phase_ends[number]
         stream, place = self.streams[phase.stream], self.state.place(phase.stream)
         for batch in stream.batches(place.epoch, place.position):
             self._step(batch, place)
@@ -232,7 +242,7 @@ class Trainer:
         state.samples += size
         state.step += 1
         place.position += 1
-        if self._at_the_end:
+        if state.step == self._phase_end:
             optimize.finish()
         if logged:
             self._log()
@@ -290,7 +300,9 @@ class Trainer:
         self._tell("train", period | self._look("train"))
         if "validation" in self.streams:
             self._tell("validation", self._evaluate("validation", final=False))
-            self._keep_if_best(self.state.results["validation"][self.task.monitor.name])
+            # A task may have nothing to say of it yet, in a phase that is about something else.
+            found = self.state.results["validation"]
+            self._keep_if_best(found.get(self.task.monitor.name, math.nan))
         self._resume_clock()
 
     def _keep_if_best(self, value: float) -> None:

@@ -131,7 +131,7 @@ class Source(contracts_data.Source):
         """What the old contract calls so; read, where it cannot be known otherwise."""
         if self._facts is None:
             outline = self.outline()
-            self._facts = facts_of(outline if outline.known else self.read(0))
+            self._facts = facts_of(outline if outline.complete else self.read(0))
         return self._facts
 
     def loaders(self, device: torch.device, seed: int) -> Loaders:

@@ -79,6 +79,10 @@ class Modifier:
     Several act in the config's order. Each method defaults to nothing.
     """
 
+    replayable: bool = True
+    """Whether :meth:`after_update` decides nothing in Python by what was before, so that a CUDA
+    graph may replay it."""
+
     def attach(self, task: Task) -> None:
         """Change the structure of ``task``, or look at it: when a run is built or loaded.
 
@@ -100,7 +104,10 @@ class Modifier:
         yield
 
     def finish(self, task: Task) -> None:
-        """Training is done, or a run was loaded: leave ``task`` as it is to be used."""
+        """A run was loaded, with its evaluation weights: leave ``task`` as it is to be used.
+
+        What :meth:`attach` put in goes, as far as only training needs it.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only."""
@@ -114,10 +121,10 @@ class Plan(ABC):
     """The order of a run's phases. There is one global step; it knows them all from it."""
 
     @abstractmethod
-    def phases(self, steps: int) -> Sequence[Phase]:
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
         """The phases of a run of ``steps`` steps, in order. Their steps sum to ``steps``.
 
-        Raises :class:`ValueError` where that is impossible.
+        ``steps_per_epoch`` is by stream. Raises :class:`ValueError` where that is impossible.
         """
 
 

@@ -79,6 +79,10 @@ class Task(nn.Module, ABC):
         """A phase begins, or goes on after an interruption."""
         return None
 
+    def leave(self, phase: Phase) -> None:
+        """A phase is over, once: its last gradients are stepped, its evaluation is to come."""
+        return None
+
     @abstractmethod
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Call ``optimize`` once or more; return this batch's means, detached."""

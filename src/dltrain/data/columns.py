@@ -106,7 +106,7 @@ class ColumnsTable(TableSource):
             fields["target"] = target_field(())
         elif self.kind == "classification":
             fields["target"] = Field((), "class", "target")
-        return DataSpec(fields)
+        return DataSpec(fields, complete=False)
 
     def splits(self) -> dict[str, Split]:
         """Read the table, and decide what is a number, a category, a class."""

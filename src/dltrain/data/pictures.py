@@ -263,7 +263,8 @@ class PictureSource(ArraySource):
             {
                 "input": Field(self.input_shape, "image", "input", mean=self.mean, std=self.std),
                 "target": Field((), "class", "target", size=len(names) or None, names=names),
-            }
+            },
+            complete=bool(names) and None not in self.input_shape,
         )
 
     def prepare(self, device: torch.device) -> Prepare:

@@ -123,7 +123,8 @@ class TextSource(ArraySource):
                     fill=PAD_INDEX,
                 ),
                 "target": Field((), "class", "target", size=len(names) or None, names=names),
-            }
+            },
+            complete=found is not None,
         )
 
     def splits(self) -> dict[str, Split]:
