@@ -208,12 +208,15 @@ def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> 
     state = torch.get_rng_state()
     halves = [{"input": batch["input"][part]} for part in (slice(77), slice(77, None))]
     with torch.inference_mode():
-        task.eval().evaluate([batch])
+        task.eval().evaluate(halves)
         task.evaluate_test(halves)
-    whole, *parts = map(drawn, model.read)
-    assert torch.equal(whole, torch.cat(parts[:2])), "whatever the size of batches"
-    assert torch.equal(whole, torch.cat(parts[2:])), "the estimate is of the same pictures"
-    assert set(whole.unique().tolist()) == {0.0, 1.0}
+    first, second, *again = map(drawn, model.read)
+    assert torch.equal(first, again[0])
+    assert torch.equal(first, again[1]), "the estimate is of the same pictures"
+    assert torch.equal(second, again[2])
+    assert torch.equal(second, again[3])
+    assert not torch.equal(first, second[:77])
+    assert set(first.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(state, torch.get_rng_state())
 
 

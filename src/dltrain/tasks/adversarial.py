@@ -8,6 +8,7 @@ from typing import Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from dltrain.evaluate import EVALUATION_SEED, noise_at
 from dltrain.metrics import sliced_wasserstein
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
@@ -16,8 +17,6 @@ from dltrain.tasks.latent import AT_ONCE, at_rest, between
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Batch, Evaluation, Metrics, Monitor, Optimize, Task
 
-JUDGES_SEED = 0
-"""Of the noise, the same at every evaluation."""
 COMPARED = 2_000
 """Pictures of a split that samples are compared with."""
 
@@ -154,13 +153,12 @@ class AdversarialGame(Task):
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """The losses of a game on the whole split, and how near samples are to its pictures."""
-        noise = torch.Generator().manual_seed(JUDGES_SEED)
         seen, caught = [], []
         first: list[Tensor] = []
         asked: list[Tensor] = []
-        for batch in batches:
+        for position, batch in enumerate(batches):
             real, labels = self._real(batch)
-            made = self.model.generator(self._noise(len(real), noise), labels)
+            made = self.model.generator(self._noise(len(real), noise_at(position)), labels)
             seen.append(self._scores(real, labels))
             caught.append(self._scores(made, labels))
             if sum(map(len, first)) < COMPARED:
@@ -170,7 +168,7 @@ class AdversarialGame(Task):
         losses = self._loss.discriminator(*scores, 1.0), self._loss.generator(scores[1])
         pictures = torch.cat(first)[:COMPARED]
         samples = self._samples(
-            self._noise(len(pictures), torch.Generator().manual_seed(JUDGES_SEED)),
+            self._noise(len(pictures), torch.Generator().manual_seed(EVALUATION_SEED)),
             torch.cat(asked)[:COMPARED] if asked else None,
         )
         distance = sliced_wasserstein(samples.flatten(1), _from_tanh(pictures).flatten(1))

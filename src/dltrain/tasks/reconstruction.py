@@ -10,15 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.evaluate import noise_at
 from dltrain.tasks.latent import SHOWN, CodedSplit, rows_of
 from dltrain.tasks.pixels import Pixels
 from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-JUDGES_SEED = 0
-"""What is judged is corrupted alike at each evaluation."""
 
 
 @runtime_checkable
@@ -100,11 +98,10 @@ class Reconstruction(Task):
         """
         sums: dict[str, list[Tensor]] = {"loss": [], "mse": []}
         corrupts = self.noise > 0 or self.masking > 0
-        generator = torch.Generator().manual_seed(JUDGES_SEED)
         split = CodedSplit(self.class_names)
         shown: dict[str, Tensor] = {}
         pixels = 0
-        for batch in batches:
+        for position, batch in enumerate(batches):
             pictures = self._pixels.shown(batch["input"])
             pixels += pictures.numel()
             codes = self.model.encode(batch["input"])
@@ -116,7 +113,7 @@ class Reconstruction(Task):
                 "mse": _squared(made["reconstruction"], pictures),
             }
             if corrupts:
-                corrupted = self._corrupted(pictures, generator)
+                corrupted = self._corrupted(pictures, noise_at(position))
                 restored = self.model(self._pixels.normalised(corrupted)).float().sigmoid()
                 made |= {"corrupted": corrupted.clamp(0, 1), "restored": restored}
                 found["corruption_mse"] = _squared(corrupted, pictures)

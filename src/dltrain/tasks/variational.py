@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dltrain.evaluate import noise_at
 from dltrain.tasks.evidence import Variation, divergence, drawn, importance_weighted
 from dltrain.tasks.latent import SHOWN, CodedSplit, at_rest, between, decoded, rows_of
 from dltrain.tasks.pixels import Pixels
@@ -18,8 +18,6 @@ from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-JUDGES_SEED = 0
-"""What is judged is binarised, and its codes are drawn, alike at each evaluation."""
 ACTIVE = 0.01
 """The variance over a split above which a dimension's mean is in use (Burda et al. 2016)."""
 DEVIATIONS = (1.0, 2.0, 3.0)
@@ -116,13 +114,29 @@ class Variational(Task):
 
     def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
         """The bound and its terms, and how many latent dimensions are in use."""
-        noise = torch.Generator(self._pixels.mean.device).manual_seed(JUDGES_SEED)
+        return self._evaluated(batches, importance_samples=0)
+
+    def evaluate_test(self, batches: Iterable[Batch]) -> Evaluation:
+        """Besides, the importance-weighted estimate ``nll``, over the same pictures."""
+        return self._evaluated(batches, self.importance_samples)
+
+    def _evaluated(self, batches: Iterable[Batch], importance_samples: int) -> Evaluation:
+        found: list[Tensor] = []
         explained: list[Tensor] = []
         divergences: list[Tensor] = []
         split = CodedSplit(self.class_names)
         shown: dict[str, Tensor] = {}
-        for batch, pictures in self._judged(batches):
+        for position, batch in enumerate(batches):
+            noise = noise_at(position)
+            pictures = self._judged(batch, noise)
             terms = self._terms(pictures, noise)
+            if importance_samples:
+                own = torch.Generator(pictures.device)
+                own.manual_seed(int(torch.randint(2**62, (), generator=noise)))
+                inputs = self._pixels.normalised(pictures)
+                found.append(
+                    importance_weighted(self.model, inputs, pictures, importance_samples, own)
+                )
             explained.append(terms.explained)
             divergences.append(terms.divergences)
             split.add(batch, pictures, terms.means)
@@ -134,35 +148,16 @@ class Variational(Task):
         active = int((split.codes().var(0, correction=0) > ACTIVE).sum())
         figures = self._figures(split, shown)
         figures["latent_use"] = partial(_draw_use, each, active)
-        return Evaluation(
-            scalars={
-                "loss": float(self._loss(reconstruction, each)),
-                "reconstruction": float(reconstruction),
-                "kl": float(each.sum()),
-                "elbo": float(-reconstruction - each.sum()),
-                "active_units": active,
-            },
-            figures=figures,
-        )
-
-    def evaluate_test(self, batches: Iterable[Batch]) -> Evaluation:
-        """Besides, the importance-weighted estimate ``nll``, over the same pictures."""
-        evaluation = self.evaluate(batches)
-        if not self.importance_samples:
-            return evaluation
-        noise = torch.Generator(self._pixels.mean.device).manual_seed(JUDGES_SEED)
-        found = [
-            importance_weighted(
-                self.model,
-                self._pixels.normalised(pictures),
-                pictures,
-                self.importance_samples,
-                noise,
-            )
-            for _, pictures in self._judged(batches)
-        ]
-        nll = -float(torch.cat(found).cpu().double().mean())
-        return replace(evaluation, scalars={**evaluation.scalars, "nll": nll})
+        scalars = {
+            "loss": float(self._loss(reconstruction, each)),
+            "reconstruction": float(reconstruction),
+            "kl": float(each.sum()),
+            "elbo": float(-reconstruction - each.sum()),
+            "active_units": active,
+        }
+        if found:
+            scalars["nll"] = -float(torch.cat(found).cpu().double().mean())
+        return Evaluation(scalars=scalars, figures=figures)
 
     def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
         """Expected pictures (count, c, h, w) of 0..1 of codes drawn from the prior.
@@ -206,16 +201,14 @@ class Variational(Task):
             divergences = divergences.clamp_min(self.free_bits)
         return reconstruction + self.beta * divergences.sum()
 
-    def _judged(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, Tensor]]:
-        """Each batch with its pictures as they are judged, the same each time."""
-        # On the CPU, so that all devices judge the same pictures.
-        generator = torch.Generator().manual_seed(JUDGES_SEED)
-        for batch in batches:
-            pictures = self._pixels.shown(batch["input"])
-            if self._binarises:
-                lots = torch.rand(pictures.shape, generator=generator).to(pictures.device)
-                pictures = (lots < pictures).to(pictures.dtype)
-            yield batch, pictures
+    def _judged(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """A batch's pictures as they are judged, binarised by ``generator``."""
+        pictures = self._pixels.shown(batch["input"])
+        if self._binarises:
+            # On the CPU, so that all devices judge the same pictures.
+            lots = torch.rand(pictures.shape, generator=generator).to(pictures.device)
+            pictures = (lots < pictures).to(pictures.dtype)
+        return pictures
 
     def _figures(
         self, split: CodedSplit, shown: dict[str, Tensor]
