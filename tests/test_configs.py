@@ -97,7 +97,8 @@ def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Com
     facts = parts.source.facts
 
     with torch.inference_mode():
-        answers = parts.task.eval().predict({"input": two_inputs(facts)})
+        outputs = parts.task.eval().forward({"input": two_inputs(facts)})
+        answers = next(iter(outputs.values()))
 
     # One score a picture, or the picture itself, not an output a class.
     shape = facts.get("input_shape")

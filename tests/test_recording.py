@@ -17,6 +17,7 @@ from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.classification import Classification
 from dltrain.types import Batch, Metrics, Task
 from tests.conftest import Cli
+from tests.making import image_spec
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
@@ -129,7 +130,7 @@ def test_norms_are_those_of_the_replayed_step() -> None:
         (lambda: (t := classifier(), optimized(t, Muon)), "Muon decides something"),
         (
             lambda: (
-                t := AdversarialGame(GAN((1, 8, 8))),
+                t := AdversarialGame(GAN((1, 8, 8)), image_spec((1, 8, 8))),
                 optimized(t, torch.optim.SGD, fused=True),
             ),
             "a step of AdversarialGame decides something on the host",

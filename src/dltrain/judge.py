@@ -254,4 +254,4 @@ def draw(sampler: Sampler, count: int, seed: int, labels: Tensor | None = None) 
         size = min(PART, count - start)
         part_seed = int(torch.randint(2**31, (1,), generator=generator))
         asked = None if labels is None else labels[start : start + size]
-        yield sampler.sample(size, part_seed, asked)
+        yield sampler.sample(size, part_seed, asked).columns["image"]

@@ -112,7 +112,7 @@ def _obstacle(task: Task, optimize: Optimize, device: torch.device) -> str:
     """Why a step cannot be recorded; nothing where it can."""
     if device.type != "cuda":
         return f"{device.type} is no CUDA device"
-    if not task.recordable:
+    if not (task.replayable or task.recordable):
         return f"a step of {type(task).__name__} decides something on the host"
     if optimize.accumulate > 1:
         return "not every batch steps with trainer.accumulate above 1"

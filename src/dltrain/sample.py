@@ -117,11 +117,11 @@ def _pictures(
         name += f"_{asked.weights}"
     with torch.inference_mode():
         if asked.interpolate is None:
-            pictures = task.sample(asked.n, asked.seed, labels)
+            made = task.sample(asked.n, asked.seed, labels)
         else:
-            pictures = task.interpolate(asked.interpolate, STEPS, asked.seed)
+            made = task.interpolate(asked.interpolate, STEPS, asked.seed)
             columns = STEPS
-    return to_bytes(pictures.float().numpy()), columns, name
+    return to_bytes(made.columns["image"].float().numpy()), columns, name
 
 
 def _class_number(label: str, classes: Sequence[str]) -> int:

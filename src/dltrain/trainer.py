@@ -343,6 +343,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "task": self.task.state_dict(),
+            "training": self.task.training_state(),
             "optimize": self.optimize.state_dict(),
             "random": checkpoint.random_state(self.device),
             "history": self._history.state_dict(),
@@ -360,6 +361,7 @@ class Trainer:
 
     def _load_state(self, state: Mapping[str, Any]) -> None:
         self.task.load_state_dict(state["task"])
+        self.task.load_training_state(state["training"])
         self.optimize.load_state_dict(state["optimize"])
         self._history.load_state_dict(state["history"])
         self.compile = state["compile"]

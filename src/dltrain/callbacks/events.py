@@ -141,7 +141,8 @@ class _Predict(nn.Module):
         self.task, self._columns = task, columns
 
     def forward(self, *columns: Tensor) -> Tensor:
-        return self.task.predict(dict(zip(self._columns, columns, strict=True)))
+        batch = dict(zip(self._columns, columns, strict=True))
+        return next(iter(self.task.forward(batch).values()))
 
 
 def _without_wrapper(node: str, task: Task) -> str:

@@ -90,14 +90,14 @@ class Samples(Callback):
 
     def _take(self, trainer: Trainer, task: Sampler) -> None:
         with torch.inference_mode():
-            pictures = task.sample(self.count, self.seed)
+            pictures = task.sample(self.count, self.seed).columns["image"]
         self._frames.add(torch.from_numpy(_bytes(pictures)), trainer.step)
 
     def _interpolated(self, task: Sampler) -> bytes:
         from dltrain.figures.samples import sheet
 
         with torch.inference_mode():
-            pictures = task.interpolate(self.interpolations, STEPS, self.seed)
+            pictures = task.interpolate(self.interpolations, STEPS, self.seed).columns["image"]
         return sheet(_bytes(pictures), STEPS)
 
     def _sheet(self, task: Sampler, frame: Tensor) -> bytes:

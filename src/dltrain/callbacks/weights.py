@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import methodcaller
@@ -113,8 +114,10 @@ def gradients(trainer: Trainer, batch: Batch) -> Mapping[str, Tensor]:
 
     random = checkpoint.random_state(trainer.device)
     state = {name: value.clone() for name, value in task.state_dict().items()}
+    training = copy.deepcopy(task.training_state())
     task.train_step(batch, look)
     task.load_state_dict(state)
+    task.load_training_state(training)
     checkpoint.set_random_state(random, trainer.device)
     return found
 
