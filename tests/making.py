@@ -1,8 +1,8 @@
-"""A task that makes pictures without a network to speak of, so that what it makes is known."""
+"""Data and evaluations by hand, and a task that makes images, so that what it makes is known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,84 @@ import torch
 from torch import Tensor, nn
 
 from dltrain import composition, run
+from dltrain.contracts.data import Batch, DataSpec, Field, Stream
+from dltrain.contracts.metric import Evaluation, Metric, Outputs
+from dltrain.contracts.task import Metrics, Optimize, Predictions
 from dltrain.data.digits import Digits
-from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
+from dltrain.evaluate import evaluate
+from dltrain.types import Task
 
 PACKAGE = "tests"
+
+
+def image_spec(
+    shape: Sequence[int],
+    class_names: Sequence[str] = (),
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> DataSpec:
+    """Of images of one shape, and of classes or as many numbers as an image has."""
+    image = Field(tuple(shape), "image", "input", mean=tuple(mean), std=tuple(std))
+    target = Field(tuple(shape), "number", "target")
+    if class_names:
+        names = tuple(class_names)
+        target = Field((), "class", "target", size=len(names), names=names)
+    return DataSpec({"input": image, "target": target})
+
+
+class Given(Stream):
+    """Batches that are there, one after the other in the split; ``first`` is their first row."""
+
+    def __init__(self, batches: Sequence[Batch], first: int = 0) -> None:
+        self._batches, self._first = list(batches), first
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self._batches)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        return iter(self._batches[start:])
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        sizes = [len(batch["input"]) for batch in self._batches]
+        return self._first + torch.arange(sum(sizes[:position]), sum(sizes[: position + 1]))
+
+
+def evaluated(task: Task, *batches: Batch, final: bool = False) -> Evaluation:
+    """What the metrics of ``task`` say of a split of these batches."""
+    with torch.inference_mode():
+        return evaluate(task.eval(), Given(batches), seed=0, epoch=0, final=final)
+
+
+class Brightness(Metric):
+    """How far the task is from white; no batch tells."""
+
+    names = ("loss",)
+
+    def __init__(self, task: Maker) -> None:
+        self._task = task
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        assert len(rows) == len(batch["input"])
+
+    def merge(self, other: Brightness) -> None:
+        assert other._task is self._task
+
+    def compute(self) -> Evaluation:
+        return Evaluation({"loss": float((1 - self._task.brightness).square())})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        assert not state
 
 
 class Maker(Task):
     """Its samples are the bundled digits of the training split, drawn anew for every seed.
 
     What it learns is how bright they are, from ``brightness`` (0..1) towards 1. ``only`` are the
-    classes of which it has pictures, the first ``each`` of them or all; ``conditional`` ones can be
+    classes of which it has images, the first ``each`` of them or all; ``conditional`` ones can be
     asked for.
     """
 
@@ -40,7 +107,7 @@ class Maker(Task):
         train, _ = Digits().read()
         of_class = [torch.nonzero(train["target"] == label)[:, 0] for label in only or range(10)]
         known = torch.cat([rows[:each] for rows in of_class])
-        self._pictures = train["input"][known] / 255
+        self._images = train["input"][known] / 255
         self._classes = train["target"][known]
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
@@ -48,13 +115,21 @@ class Maker(Task):
         optimize(loss)
         return {"loss": loss.detach()}
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        return Evaluation({"loss": float((1 - self.brightness).square())})
+    def forward(self, batch: Batch) -> Outputs:
+        return {"output": batch["input"].flatten(1) * self.brightness}
 
-    def predict(self, batch: Batch) -> Tensor:
-        return batch["input"].flatten(1) * self.brightness
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        return [Brightness(self)]
 
-    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
+    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Predictions:
+        return _images(self._sample(count, seed, labels))
+
+    def interpolate(self, rows: int, steps: int, seed: int) -> Predictions:
+        ends = self._sample(2 * rows, seed, None).unflatten(0, (2, rows))
+        fractions = torch.linspace(0, 1, steps)[:, None, None, None]
+        return _images(torch.lerp(ends[0][:, None], ends[1][:, None], fractions).flatten(0, 1))
+
+    def _sample(self, count: int, seed: int, labels: Tensor | None) -> Tensor:
         if labels is None and self.conditional:
             labels = torch.arange(count) % 10
         generator = torch.Generator().manual_seed(seed)
@@ -65,14 +140,13 @@ class Maker(Task):
                 [own[place % len(own)] for own, place in zip(of_class, places, strict=True)]
             )
         training = self.training
-        pictures = self.eval()._dropout(self._pictures[places] * self.brightness.detach())
+        images = self.eval()._dropout(self._images[places] * self.brightness.detach())
         self.train(training)
-        return pictures.clamp(0, 1)
+        return images.clamp(0, 1)
 
-    def interpolate(self, rows: int, steps: int, seed: int) -> Tensor:
-        ends = self.sample(2 * rows, seed).unflatten(0, (2, rows))
-        shares = torch.linspace(0, 1, steps)[:, None, None, None]
-        return torch.lerp(ends[0][:, None], ends[1][:, None], shares).flatten(0, 1)
+
+def _images(images: Tensor) -> Predictions:
+    return Predictions({"image": images}, {"image": Field((1, 8, 8), "image", "target")})
 
 
 def trained(output_dir: Path, *overrides: str, **maker: Any) -> Path:

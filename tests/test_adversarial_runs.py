@@ -64,7 +64,7 @@ def test_an_interruption_and_a_resume_leave_no_trace(
 ) -> None:
     whole = trained(labels, compose, tmp_path / "whole")
     one = state_of(whole)
-    assert one["task"]["_extra_state"] == STEPS
+    assert one["training"] == {"batches": STEPS}
     assert any(name.startswith("_average.") for name in one["task"])
     assert any(name.endswith("._u") for name in one["task"])
     # Before the generator's first turn, amid an accumulation, and wherever chance will have it.
@@ -77,7 +77,7 @@ def test_an_interruption_and_a_resume_leave_no_trace(
         assert run.resume(str(cut), tmp_path)["status"] == "finished"
 
         other = state_of(cut)
-        for part in ("task", "optimize", "random", "history", "results", "callbacks"):
+        for part in ("task", "training", "optimize", "random", "history", "results", "callbacks"):
             assert_same(one[part], other[part], f"{part} after {step}")
         assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
 

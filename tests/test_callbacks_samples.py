@@ -65,11 +65,11 @@ def test_the_same_noise_before_training_and_at_every_evaluation(tmp_path: Path) 
     assert state["frames"].shape == (6, 12, 8, 8, 1)
     brightness = state["frames"].float().mean((1, 2, 3, 4))
     assert (brightness[-1] > 5 * brightness[0]).item()
-    last = to_bytes(task.sample(12, 0))
+    last = to_bytes(task.sample(12, 0).columns["image"])
     np.testing.assert_array_equal(state["frames"][-1], last)
     # The files show them.
     assert (folder / "figures" / "samples.png").read_bytes() == sheet(last)
-    between = sheet(to_bytes(task.interpolate(2, 10, 0)), 10)
+    between = sheet(to_bytes(task.interpolate(2, 10, 0).columns["image"]), 10)
     assert (folder / "figures" / "interpolation.png").read_bytes() == between
     with Image.open(folder / GIF) as moving:
         assert moving.n_frames == 6

@@ -20,7 +20,7 @@ ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
     "metrics": CONTRACTS | {"figures"},
-    "tasks": CONTRACTS | {"metrics", "figures"},
+    "tasks": CONTRACTS | {"metrics", "figures", "eval_mode", "evaluate"},
     "data": CONTRACTS | {"nearest"},
     "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},
     # It loads a run, lazily: run imports callbacks.
@@ -39,6 +39,7 @@ ROOMS: dict[str, set[str]] = {
     "types": {"contracts", "evaluate", "trainer"},
     "contracts": set(),
     "evaluate": {"contracts"},
+    "eval_mode": set(),
     "errors": set(),
     "nearest": set(),
     "signals": set(),
@@ -57,7 +58,7 @@ ROOMS: dict[str, set[str]] = {
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
-PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate"}
+PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate", "eval_mode"}
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",

@@ -18,6 +18,7 @@ from dltrain.tasks.classification import Classification
 from dltrain.types import Batch, Metrics, Task
 from tests.asking import classes
 from tests.conftest import Cli
+from tests.making import image_spec
 from tests.specs import images
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
@@ -131,7 +132,7 @@ def test_norms_are_those_of_the_replayed_step() -> None:
         (lambda: (t := classifier(), optimized(t, Muon)), "Muon decides something"),
         (
             lambda: (
-                t := AdversarialGame(GAN(images(1, 8, 8))),
+                t := AdversarialGame(GAN(images(1, 8, 8)), image_spec((1, 8, 8))),
                 optimized(t, torch.optim.SGD, fused=True),
             ),
             "a step of AdversarialGame decides something on the host",

@@ -63,7 +63,7 @@ def made(folder: Path, count: int, seed: int, label: int | None = None) -> NDArr
     task = run.load(folder)
     assert isinstance(task, Maker)
     labels = None if label is None else torch.full((count,), label)
-    pictures = task.sample(count, seed, labels)[:, 0]
+    pictures = task.sample(count, seed, labels).columns["image"][:, 0]
     return (pictures * 255).round().to(torch.uint8).numpy()
 
 
@@ -141,7 +141,8 @@ def test_rows_between_two_latent_points(plain: Path, sample: Sample, tmp_path: P
     folder = sample(plain, "--interpolate", 3, "--each", "--out", tmp_path / "ways")
     task = run.load(plain)
     assert isinstance(task, Maker)
-    expected = (task.interpolate(3, 10, 0)[:, 0] * 255).round().to(torch.uint8).numpy()
+    ways = task.interpolate(3, 10, 0).columns["image"]
+    expected = (ways[:, 0] * 255).round().to(torch.uint8).numpy()
 
     found = np.stack([pixels(file) for file in sorted(folder.iterdir())])
     np.testing.assert_array_equal(found, expected)

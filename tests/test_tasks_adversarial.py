@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -17,15 +18,26 @@ from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
 from dltrain.types import Batch, Sampler
+from tests.making import evaluated, image_spec
 from tests.specs import images
 
 SHAPE = (1, 8, 8)
 SMALL: dict[str, Any] = {"generator_hidden": [8], "discriminator_hidden": [8], "noise_size": 4}
 
 
-def game(model: dict[str, Any] | None = None, **settings: Any) -> AdversarialGame:
+def game(
+    model: dict[str, Any] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    **settings: Any,
+) -> AdversarialGame:
     torch.manual_seed(0)
-    return AdversarialGame(GAN(images(*SHAPE, classes=10), **SMALL, **(model or {})), **settings)
+    network = GAN(images(*SHAPE, classes=10), **SMALL, **(model or {}))
+    return AdversarialGame(network, image_spec(SHAPE, list("0123456789"), mean, std), **settings)
+
+
+def drawn(task: AdversarialGame, *arguments: Any, **labels: Any) -> Tensor:
+    return task.sample(*arguments, **labels).columns["image"]
 
 
 def batch(size: int = 6, seed: int = 1) -> Batch:
@@ -253,13 +265,14 @@ def test_a_mixed_picture_is_of_its_likeliest_class() -> None:
 def test_networks_read_minus_one_to_one_whatever_the_normalisation() -> None:
     pictures = batch()["input"]
     seen = []
-    for mean, std in ((None, None), ([0.3], [0.4])):
+    for mean, std in (((), ()), ([0.3], [0.4])):
         task = game(mean=mean, std=std)
         task.model.discriminator.register_forward_pre_hook(
             lambda module, inputs: seen.append(inputs[0])
         )
-        inputs = pictures if mean is None else (pictures - 0.3) / 0.4
-        task.predict({"input": inputs})
+        inputs = pictures if not mean else (pictures - 0.3) / 0.4
+        scores = task.predict({"input": inputs}).columns["score"]
+        assert scores.shape == (len(pictures),)
 
     torch.testing.assert_close(seen[0], 2 * pictures - 1)
     torch.testing.assert_close(seen[1], seen[0])
@@ -295,12 +308,12 @@ def test_the_average_follows_the_weights_slowly_but_not_at_first() -> None:
 @pytest.mark.parametrize(("average", "same"), [(0.999, True), (0.0, False)])
 def test_samples_are_drawn_from_the_average_where_there_is_one(average: float, same: bool) -> None:
     task = game(average=average)
-    before = task.sample(3, seed=0)
+    before = drawn(task, 3, seed=0)
     with torch.no_grad():
         for parameter in task.model.generator.parameters():
             parameter.normal_()
 
-    assert torch.equal(before, task.sample(3, seed=0)) == same
+    assert torch.equal(before, drawn(task, 3, seed=0)) == same
 
 
 @pytest.mark.parametrize("conditional", [False, True])
@@ -309,8 +322,8 @@ def test_a_seed_has_its_pictures_and_leaves_no_trace(conditional: bool) -> None:
     assert isinstance(task, Sampler)
     state = torch.get_rng_state()
 
-    one, again, other = (task.sample(1003, seed) for seed in (1, 1, 2))
-    ways = task.interpolate(3, 5, seed=1)
+    one, again, other = (drawn(task, 1003, seed) for seed in (1, 1, 2))
+    ways = task.interpolate(3, 5, seed=1).columns["image"]
 
     assert torch.equal(torch.get_rng_state(), state)
     assert task.training
@@ -324,9 +337,9 @@ def test_a_seed_has_its_pictures_and_leaves_no_trace(conditional: bool) -> None:
 def test_a_class_can_be_asked_for_and_else_they_come_in_turn() -> None:
     task = game({"conditional": True})
 
-    in_turn = task.sample(20, seed=0)
-    asked = task.sample(20, seed=0, labels=torch.arange(20) % 10)
-    sevens = task.sample(20, seed=0, labels=torch.full((20,), 7))
+    in_turn = drawn(task, 20, seed=0)
+    asked = drawn(task, 20, seed=0, labels=torch.arange(20) % 10)
+    sevens = drawn(task, 20, seed=0, labels=torch.full((20,), 7))
 
     assert torch.equal(in_turn, asked)
     same = (sevens == asked).flatten(1).all(1)
@@ -337,7 +350,7 @@ def test_a_class_can_be_asked_for_and_else_they_come_in_turn() -> None:
     ("conditional", "labels", "message"),
     [
         (False, torch.tensor([1, 1]), "no class"),
-        (True, torch.tensor([1]), "2 pictures"),
+        (True, torch.tensor([1]), "2 images"),
         (True, torch.tensor([1, 10]), "0 to 9"),
         (True, torch.tensor([-1, 1]), "0 to 9"),
     ],
@@ -353,10 +366,9 @@ def test_an_evaluation_is_of_the_whole_split_and_of_nothing_else() -> None:
     task = game({"conditional": True})
     batches = [batch(5, seed=1), batch(3, seed=2)]
     state = torch.get_rng_state()
+    one, again = (evaluated(task, *batches).scalars for _ in range(2))
+    first = evaluated(task, *batches[:1]).scalars
     with torch.inference_mode():
-        task.eval()
-        one, again = (task.evaluate(batches).scalars for _ in range(2))
-        first = task.evaluate(batches[:1]).scalars
         scores = [task._scores(*task._real(b)) for b in batches]
 
     assert torch.equal(torch.get_rng_state(), state)
@@ -378,8 +390,7 @@ def test_the_monitor_tells_good_samples_from_bad_ones() -> None:
     for level in (1.2, -1.2):
         bright.fill_(level)
         task._average = WeightAverage(task.model.generator, 0.9)
-        with torch.inference_mode():
-            found.append(task.eval().evaluate([pictures]).scalars[task.monitor.name])
+        found.append(evaluated(task, pictures).scalars[task.monitor.name])
 
     assert task.monitor.better(*found)
     assert found[0] < 0.5 * found[1]
@@ -424,7 +435,7 @@ def test_a_step_waits_for_nothing() -> None:
         (GAN(images(*SHAPE), **SMALL), {"gradient_penalty": -1.0}, "not negative"),
         (GAN(images(*SHAPE), **SMALL), {"r1": -1.0}, "r1 is not negative"),
         (DCGAN(images(1, 16, 16)), {"gradient_penalty": 1.0}, "model.batch_norm=false"),
-        (DCGAN(images(1, 16, 16)), {"r1": 1.0}, "r1 is of each picture alone"),
+        (DCGAN(images(1, 16, 16)), {"r1": 1.0}, "r1 is of each image alone"),
         (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
         (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
         (GAN(images(*SHAPE), **SMALL), {"average": 1.0}, "average"),
@@ -434,4 +445,4 @@ def test_settings_that_contradict_each_other_are_one_message(
     model: nn.Module, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        AdversarialGame(model, **settings)
+        AdversarialGame(model, image_spec(SHAPE), **settings)

@@ -13,6 +13,7 @@ from dltrain.models.gan import GAN
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.kinds import Kinds
 from tests.conftest import Train
+from tests.making import evaluated, image_spec
 from tests.specs import images
 
 SHAPE = (1, 4, 4)
@@ -82,7 +83,7 @@ def game(**settings: Any) -> AdversarialGame:
     torch.manual_seed(0)
     small: dict[str, Any] = {"generator_hidden": [8], "discriminator_hidden": [8]}
     return AdversarialGame(
-        GAN(images(*SHAPE), **small, noise_size=4, **settings), input_shape=SHAPE
+        GAN(images(*SHAPE), **small, noise_size=4, **settings), image_spec(SHAPE)
     )
 
 
@@ -106,8 +107,7 @@ def test_judging_teaches_nothing_about_kinds() -> None:
     task.train_step(batch, lambda loss, name="model": None)
     before = task.state_dict()["_kinds.centres"].clone()
 
-    with torch.inference_mode():
-        task.eval().evaluate([{"input": pictures(40, 1)[0].sigmoid()}])
+    evaluated(task, {"input": pictures(40, 1)[0].sigmoid()})
 
     assert torch.equal(task.state_dict()["_kinds.centres"], before)
 
@@ -119,8 +119,9 @@ def test_samples_are_of_kinds_and_of_no_class() -> None:
         for parameter in task.model.generator.parameters():
             parameter.normal_()
 
-    assert torch.equal(task.sample(50, seed=1), task.sample(50, seed=1))
-    assert task.interpolate(3, 4, seed=1).shape == (12, *SHAPE)
+    one, again = (task.sample(50, seed=1).columns["image"] for _ in range(2))
+    assert torch.equal(one, again)
+    assert task.interpolate(3, 4, seed=1).columns["image"].shape == (12, *SHAPE)
     with pytest.raises(ValueError, match="no class"):
         task.sample(2, 0, torch.tensor([1, 1]))
 

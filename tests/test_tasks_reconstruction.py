@@ -14,6 +14,7 @@ from dltrain.models.mlp import MLP
 from dltrain.tasks.reconstruction import Reconstruction
 from dltrain.types import Batch
 from tests.conftest import Train
+from tests.making import evaluated, image_spec
 
 PNG = b"\x89PNG\r\n\x1a\n"
 MEAN, STD = [0.3], [0.4]
@@ -50,8 +51,8 @@ def shown(batch: Batch) -> Tensor:
 
 
 def task(latent_size: int = 2, **settings: Any) -> Reconstruction:
-    names = ["zero", "one", "two"]
-    return Reconstruction(Known(latent_size), mean=MEAN, std=STD, class_names=names, **settings)
+    spec = image_spec((1, 4, 4), ["zero", "one", "two"], MEAN, STD)
+    return Reconstruction(Known(latent_size), spec, **settings)
 
 
 def losses(task: Reconstruction, batch: Batch) -> float:
@@ -72,19 +73,21 @@ def test_the_loss_is_that_of_a_pixel_of_0_to_1(loss: Literal["bce", "mse"]) -> N
     expected = {"bce": entropy, "mse": squared}[loss]
 
     assert losses(learner, some) == pytest.approx(expected, rel=1e-5)
+    halves = [
+        {name: column[part] for name, column in some.items()} for part in ([0], [*range(1, 6)])
+    ]
+    scalars = evaluated(learner, *halves).scalars
     with torch.inference_mode():
-        halves = [
-            {name: column[part] for name, column in some.items()} for part in ([0], [*range(1, 6)])
-        ]
-        scalars = learner.eval().evaluate(halves).scalars
         answers = learner.predict(some)
     assert scalars == pytest.approx({"loss": expected, "mse": squared}, rel=1e-5)
-    torch.testing.assert_close(answers, outputs.sigmoid())
+    torch.testing.assert_close(answers.columns["image"], outputs.sigmoid())
+    assert answers.fields["image"].shape == (1, 4, 4)
+    torch.testing.assert_close(learner(some)["reconstruction"], outputs.sigmoid())
 
 
 def test_pictures_that_are_not_normalised_are_taken_as_they_are() -> None:
     pictures = torch.rand(3, 1, 4, 4)
-    learner = Reconstruction(Known(), loss="mse")
+    learner = Reconstruction(Known(), image_spec((1, 4, 4)), loss="mse")
 
     loss = losses(learner, {"input": pictures})
 
@@ -122,9 +125,8 @@ def test_the_masked_share_is_black_and_the_rest_untouched() -> None:
 def test_it_is_judged_clean_and_besides_on_what_is_corrupted_alike_each_time() -> None:
     some, learner = batch(), task(loss="mse", masking=0.5, noise=0.1)
     state = torch.get_rng_state()
-    with torch.inference_mode():
-        first, again = (learner.eval().evaluate([some]) for _ in range(2))
-        clean = task(loss="mse").eval().evaluate([some])
+    first, again = (evaluated(learner, some) for _ in range(2))
+    clean = evaluated(task(loss="mse"), some)
 
     assert first.scalars == again.scalars
     assert first.scalars["loss"] == clean.scalars["loss"]
@@ -136,8 +138,8 @@ def test_it_is_judged_clean_and_besides_on_what_is_corrupted_alike_each_time() -
 
 def test_the_numbers_of_denoising_are_those_of_the_pictures() -> None:
     some, learner = batch(count=500), task(loss="mse", noise=0.25)
+    scalars = evaluated(learner, some).scalars
     with torch.inference_mode():
-        scalars = learner.eval().evaluate([some]).scalars
         corrupted = learner.model.read[1]
         restored = learner.model(corrupted).sigmoid()
 
@@ -154,8 +156,7 @@ def test_the_numbers_of_denoising_are_those_of_the_pictures() -> None:
     ],
 )
 def test_what_is_shown_is_drawn(settings: dict[str, Any], figures: set[str]) -> None:
-    with torch.inference_mode():
-        evaluation = task(**settings).eval().evaluate([batch(3), batch(2)])
+    evaluation = evaluated(task(**settings), batch(3), batch(2))
 
     assert set(evaluation.figures) == figures
     for draw in evaluation.figures.values():
@@ -169,13 +170,13 @@ def test_what_is_shown_is_drawn(settings: dict[str, Any], figures: set[str]) -> 
     ("settings", "message"),
     [
         ({"noise": -0.1}, "noise is a standard deviation"),
-        ({"masking": 1.0}, "masking a share"),
+        ({"masking": 1.0}, "masking a fraction"),
         ({"model": MLP((1, 4, 4), 2)}, r"MLP has no code.*model=autoencoder"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Reconstruction(**{"model": Known(), **settings})
+        Reconstruction(**{"model": Known(), "spec": image_spec((1, 4, 4)), **settings})
 
 
 @pytest.mark.parametrize("model", ["autoencoder", "conv_autoencoder"])

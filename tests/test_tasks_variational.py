@@ -23,6 +23,7 @@ from dltrain.tasks.latent import between
 from dltrain.tasks.variational import Variational
 from dltrain.types import Batch, Sampler
 from tests.conftest import Compose, Train
+from tests.making import evaluated, image_spec
 from tests.test_resume import assert_same
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -103,13 +104,12 @@ def test_with_another_posterior_more_samples_come_closer_from_below() -> None:
 def test_the_estimate_of_a_task_is_that_of_its_test_split_alone() -> None:
     model = LinearGaussian(scale=0.8, off=0.2)
     x = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(2))
-    task = Variational(model, binarise="none", importance_samples=2000).eval()
+    task = Variational(model, image_spec(SHAPE), binarise="none", importance_samples=2000)
     batches = [{"input": x[:4]}, {"input": x[4:]}]
 
-    with torch.inference_mode():
-        validation, test = task.evaluate(batches).scalars, task.evaluate_test(batches).scalars
-        without = Variational(model, binarise="none", importance_samples=0).eval()
-        assert without.evaluate_test(batches).scalars == validation
+    validation, test = (evaluated(task, *batches, final=end).scalars for end in (False, True))
+    without = Variational(model, image_spec(SHAPE), binarise="none", importance_samples=0)
+    assert evaluated(without, *batches, final=True).scalars == validation
 
     evidence = model.evidence(x).mean().item()
     assert {**validation, "nll": test["nll"]} == test
@@ -165,12 +165,11 @@ def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bit
     # Of dimensions: 0.5 * 1**2 nats, 0.5 * 0.2**2, and nothing.
     model = Known([1.0, 0.2, 0.0], [0.0, 0.0, 0.0])
     x = torch.rand(4, *SHAPE)
-    task = Variational(model, beta, free_bits, binarise="none")
+    task = Variational(model, image_spec(SHAPE), beta, free_bits, binarise="none")
 
     loss, metrics = step(task, {"input": x})
     loss.backward()
-    with torch.inference_mode():
-        scalars = task.eval().evaluate([{"input": x[:1]}, {"input": x[1:]}]).scalars
+    scalars = evaluated(task, {"input": x[:1]}, {"input": x[1:]}).scalars
 
     reconstruction = (x.square() / 2 + math.log(2 * math.pi) / 2).sum((1, 2, 3)).mean().item()
     costs = max(0.5, free_bits) + max(0.02, free_bits) + max(0.0, free_bits)
@@ -188,17 +187,17 @@ def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bit
 def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> None:
     model = Known([0.0], [0.0], Bernoulli())
     x = torch.full((500, *SHAPE), 0.3)
-    task = Variational(model, mean=[0.5], std=[0.25], importance_samples=3)
+    task = Variational(model, image_spec(SHAPE, (), [0.5], [0.25]), importance_samples=3)
     batch = {"input": (x - 0.5) / 0.25}
 
-    def drawn(read: Tensor) -> Tensor:
+    def shown(read: Tensor) -> Tensor:
         return read * 0.25 + 0.5
 
     torch.manual_seed(5)
     step(task, batch), step(task, batch)
     torch.manual_seed(5)
     step(task, batch)
-    first, second, again = map(drawn, model.read)
+    first, second, again = map(shown, model.read)
     assert torch.equal(first, again)
     assert not torch.equal(first, second)
     assert set(first.unique().tolist()) == {0.0, 1.0}
@@ -207,24 +206,25 @@ def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> 
     model.read.clear()
     state = torch.get_rng_state()
     halves = [{"input": batch["input"][part]} for part in (slice(77), slice(77, None))]
-    with torch.inference_mode():
-        task.eval().evaluate([batch])
-        task.evaluate_test(halves)
-    whole, *parts = map(drawn, model.read)
-    assert torch.equal(whole, torch.cat(parts[:2])), "whatever the size of batches"
-    assert torch.equal(whole, torch.cat(parts[2:])), "the estimate is of the same pictures"
-    assert set(whole.unique().tolist()) == {0.0, 1.0}
+    evaluated(task, *halves)
+    evaluated(task, *halves, final=True)
+    first, second, *again = map(shown, model.read)
+    assert torch.equal(first, again[0])
+    assert torch.equal(first, again[1]), "the estimate is of the same pictures"
+    assert torch.equal(second, again[2])
+    assert torch.equal(second, again[3])
+    assert not torch.equal(first, second[:77])
+    assert set(first.unique().tolist()) == {0.0, 1.0}
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_grey_pictures_stay_grey_where_that_is_asked() -> None:
     model = Known([0.0], [0.0])
     x = torch.rand(3, *SHAPE)
-    task = Variational(model, binarise="none")
+    task = Variational(model, image_spec(SHAPE), binarise="none")
 
     step(task, {"input": x})
-    with torch.inference_mode():
-        task.eval().evaluate([{"input": x}])
+    evaluated(task, {"input": x})
 
     assert len(model.read) == 2
     for read in model.read:
@@ -234,15 +234,19 @@ def test_grey_pictures_stay_grey_where_that_is_asked() -> None:
 def vae(latent_size: int = 2, **settings: Any) -> Variational:
     torch.manual_seed(0)
     model = VAE((1, 8, 8), latent_size=latent_size, hidden=[16])
-    names = ["zero", "one"]
-    return Variational(model, mean=[0.3], std=[0.4], class_names=names, **settings)
+    spec = image_spec((1, 8, 8), ["zero", "one"], [0.3], [0.4])
+    return Variational(model, spec, **settings)
+
+
+def drawn(task: Any, *arguments: Any, **labels: Any) -> Tensor:
+    return task.sample(*arguments, **labels).columns["image"]
 
 
 def test_samples_are_the_seeds_and_leave_the_run_alone() -> None:
     task: Any = vae().train()
     state = torch.get_rng_state()
 
-    some, again, others = task.sample(5, 7), task.sample(5, 7), task.sample(5, 8)
+    some, again, others = drawn(task, 5, 7), drawn(task, 5, 7), drawn(task, 5, 8)
 
     assert isinstance(task, Sampler)
     assert task.training
@@ -252,7 +256,7 @@ def test_samples_are_the_seeds_and_leave_the_run_alone() -> None:
     assert bool(((some >= 0) & (some <= 1)).all())
     assert torch.equal(some, again)
     assert not torch.equal(some, others)
-    assert task.sample(1203, 0).shape == (1203, 1, 8, 8)
+    assert drawn(task, 1203, 0).shape == (1203, 1, 8, 8)
     with pytest.raises(ValueError, match="no labels"):
         task.sample(2, 0, labels=torch.tensor([0, 1]))
 
@@ -261,15 +265,17 @@ def test_samples_are_clamped_to_what_a_picture_may_be() -> None:
     model = VAE((1, 8, 8), latent_size=2, hidden=[16], decoder="gaussian", init="normal")
     nn.init.constant_(model.decoder[-2].bias, 7.0)
 
-    assert torch.equal(Variational(model, binarise="none").sample(3, 0), torch.ones(3, 1, 8, 8))
+    task = Variational(model, image_spec((1, 8, 8)), binarise="none")
+
+    assert torch.equal(drawn(task, 3, 0), torch.ones(3, 1, 8, 8))
 
 
 @pytest.mark.parametrize("latent_size", [1, 2, 30])
 def test_a_way_leads_from_one_sample_to_another(latent_size: int) -> None:
     task = vae(latent_size).eval()
 
-    ways = task.interpolate(rows=3, steps=5, seed=4).unflatten(0, (3, 5))
-    samples = task.sample(6, 4)
+    ways = task.interpolate(rows=3, steps=5, seed=4).columns["image"].unflatten(0, (3, 5))
+    samples = drawn(task, 6, 4)
 
     torch.testing.assert_close(ways[:, 0], samples[:3])
     torch.testing.assert_close(ways[:, -1], samples[3:])
@@ -294,8 +300,7 @@ def test_what_is_shown_is_drawn(latent_size: int) -> None:
         {"input": torch.randn(count, 1, 8, 8), "target": torch.arange(count) % 2}
         for count in (5, 2)
     ]
-    with torch.inference_mode():
-        evaluation = vae(latent_size).eval().evaluate(batches)
+    evaluation = evaluated(vae(latent_size), *batches)
 
     plane = {"latent_plane"} if latent_size == 2 else set()
     always = {"reconstructions", "interpolation", "latent_use"}
@@ -310,13 +315,13 @@ def test_what_is_shown_is_drawn(latent_size: int) -> None:
         ({"beta": -1.0}, "beta, free_bits and importance_samples are not negative"),
         ({"free_bits": -0.1}, "not negative"),
         ({"importance_samples": -1}, "not negative"),
-        ({}, r"explains grey values.*task.binarise=none"),
+        ({}, r"explains gray values.*task.binarise=none"),
         ({"model": Autoencoder(SHAPE)}, r"Autoencoder has no distribution.*model=vae"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Variational(**{"model": Known([0.0], [0.0]), **settings})
+        Variational(**{"model": Known([0.0], [0.0]), "spec": image_spec(SHAPE), **settings})
 
 
 SHORT = ("data=digits", "data.limit=300", "trainer.epochs=3", "trainer.evaluate_every=1")

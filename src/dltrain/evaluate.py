@@ -44,9 +44,13 @@ class Position:
     def generator(self) -> torch.Generator:
         """Seeded when it is first asked for: most tasks draw nothing."""
         if self._generator is None:
-            self._generator = torch.Generator()
-            self._generator.manual_seed(position_seed(EVALUATION_SEED, 0, self.position))
+            self._generator = noise_at(self.position)
         return self._generator
+
+
+def noise_at(position: int) -> torch.Generator:
+    """What batch number ``position`` of an evaluated split draws from, on the CPU."""
+    return torch.Generator().manual_seed(position_seed(EVALUATION_SEED, 0, position))
 
 
 def evaluate(task: Task, stream: Stream, *, seed: int, epoch: int, final: bool) -> Evaluation:

@@ -36,6 +36,7 @@ from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Schedule
 from dltrain.contracts.task import Phase, Task
 from dltrain.errors import UserError
+from dltrain.eval_mode import eval_mode
 from dltrain.evaluate import evaluate
 from dltrain.folder import RunFolder
 from dltrain.history import History
@@ -333,7 +334,7 @@ class Trainer:
     def _evaluate(self, split: str, final: bool) -> Evaluation:
         """What the task's metrics say of a split, and the probes add."""
         started = time.perf_counter()
-        with self._evaluation_weights(), _eval_mode(self.task):
+        with self._evaluation_weights(), eval_mode(self.task):
             with torch.inference_mode(), self._autocast():
                 evaluation = evaluate(
                     self.task,
@@ -363,7 +364,7 @@ class Trainer:
         device = self.settings.device
         random = checkpoint.random_state(device)
         try:
-            with self._evaluation_weights(), _eval_mode(self.task), torch.no_grad():
+            with self._evaluation_weights(), eval_mode(self.task), torch.no_grad():
                 yield
         finally:
             checkpoint.set_random_state(random, device)
@@ -437,13 +438,3 @@ class Trainer:
                 callback.load_state_dict(state)
             self.state.load_state_dict(saved["loop"])
         checkpoint.set_random_state(saved["random"], self.settings.device)
-
-
-@contextmanager
-def _eval_mode(task: Task) -> Iterator[None]:
-    training = task.training
-    task.eval()
-    try:
-        yield
-    finally:
-        task.train(training)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -54,30 +54,6 @@ class Task(contracts_task.Task):
     def predict(self, batch: Batch) -> Any:
         """The network's answer: the first of its outputs."""
         return next(iter(self.forward(batch).values()))
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """What a task that makes pictures offers besides :class:`Task`.
-
-    Both methods see to eval mode themselves and draw from a generator of their own (mode and global
-    random state stay as they are). They return pictures (n, channels, height, width) of values in
-    0..1; the same arguments give the same pictures.
-    """
-
-    @property
-    def conditional(self) -> bool:
-        """Whether pictures of a class can be asked for."""
-
-    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """``count`` pictures; of the classes ``labels`` (count,) where the task is conditional.
-
-        Without ``labels`` a conditional task takes its classes in turn. Raises ``ValueError`` for
-        labels where it is not conditional, or that it has no class for.
-        """
-
-    def interpolate(self, rows: int, steps: int, seed: int) -> Tensor:
-        """``rows * steps`` pictures, row by row: on the way between two latent points each."""
 
 
 class Loader(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -114,7 +115,7 @@ def gradients(task: Task, batch: Batch) -> Mapping[str, Tensor]:
                 found[names[parameter]] = slope
 
     state = {name: value.clone() for name, value in task.state_dict().items()}
-    carried, training = task.training_state(), task.training
+    carried, training = copy.deepcopy(task.training_state()), task.training
     with torch.enable_grad():
         task.train().train_step(batch, look)
     task.load_state_dict(state)

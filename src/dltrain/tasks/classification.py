@@ -115,7 +115,7 @@ class Classification(Task):
         if self.probabilistic:
             metrics.append(Calibration())
         if source.kind == "image":
-            metrics.append(ImageExamples(names, Pixels(source.mean, source.std).shown))
+            metrics.append(ImageExamples(names, Pixels(source).shown))
         if source.kind == "number" and source.shape == (2,):
             metrics.append(DecisionBoundary(names, source.names, self._logits))
         return metrics

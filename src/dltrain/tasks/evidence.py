@@ -47,9 +47,15 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def drawn(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A code for each, of the arguments' shape, by the reparametrisation trick."""
-    noise = torch.empty_like(mean).normal_(generator=generator)
-    return mean + noise * (log_variance / 2).exp()
+    """A code for each, of the arguments' shape, by the reparametrisation trick.
+
+    Noise is drawn where ``generator`` lies; None is the run's own, on the arguments' device.
+    """
+    if generator is None:
+        noise = torch.randn_like(mean)
+    else:
+        noise = torch.randn(mean.shape, generator=generator, device=generator.device)
+    return mean + noise.to(mean.device) * (log_variance / 2).exp()
 
 
 def importance_weighted(

@@ -1,32 +1,34 @@
-"""Learn a distribution of pictures by way of codes: the evidence lower bound."""
+"""Learn a distribution of images by way of codes: the evidence lower bound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch, DataSpec, Draw
+from dltrain.contracts.metric import Metric, Outputs
+from dltrain.contracts.task import Metrics, Optimize, Predictions
+from dltrain.eval_mode import eval_mode
+from dltrain.metrics.generative import (
+    EvidenceLowerBound,
+    LatentSpace,
+    NegativeLogLikelihood,
+    Reconstructions,
+)
 from dltrain.tasks.evidence import Variation, divergence, drawn, importance_weighted
-from dltrain.tasks.latent import SHOWN, CodedSplit, at_rest, between, decoded, rows_of
+from dltrain.tasks.latent import between, decoded
 from dltrain.tasks.pixels import Pixels
-from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
+from dltrain.types import Task
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-JUDGES_SEED = 0
-"""What is judged is binarised, and its codes are drawn, alike at each evaluation."""
-ACTIVE = 0.01
-"""The variance over a split above which a dimension's mean is in use (Burda et al. 2016)."""
 DEVIATIONS = (1.0, 2.0, 3.0)
+"""Standard deviations of the prior at which circles are drawn."""
 
 
 class Terms(NamedTuple):
-    """Of each picture, in nats: log p(x|z) (n,) of a code z, each dimension's KL (n, latent_size).
+    """Of each image, in nats: log p(x|z) (n,) of a code z, each dimension's KL (n, latent_size).
 
     And the means of the codes (n, latent_size), and the outputs (n, c, h, w) for z.
     """
@@ -38,40 +40,38 @@ class Terms(NamedTuple):
 
 
 class Variational(Task):
-    """The evidence lower bound of pictures (batch, c, h, w) of 0..1 (Kingma and Welling 2014).
+    """The evidence lower bound of images (batch, c, h, w) of 0..1 (Kingma and Welling 2014).
 
-    The loss is the mean over pictures of ``reconstruction`` (-log p(x|z) of one code z drawn from
+    The loss is the mean over images of ``reconstruction`` (-log p(x|z) of one code z drawn from
     the posterior) plus ``beta`` times ``kl`` (of that posterior from the standard normal), in nats;
     ``elbo`` is minus the sum of the two. With ``beta`` above 1 the dimensions of codes come to
     mean single things (Higgins et al. 2017). ``free_bits``, in nats, is what each dimension may
     cost, in the mean of a batch, before it costs anything (Kingma et al. 2016, appendix C.8).
 
-    ``binarise="dynamic"`` makes every pixel 1 with its grey value as probability, else 0: anew
-    each time in training, always alike where it is judged. With ``none`` pictures stay grey, and
-    to a Bernoulli decoder the terms are cross-entropies and no log-probabilities.
+    ``binarise="dynamic"`` makes every pixel 1 with its gray value as probability, else 0: anew
+    each time in training, always alike in evaluation. With ``none`` images stay gray, and to a
+    Bernoulli decoder the terms are cross-entropies and no log-probabilities.
 
     Of the test split at the end, ``nll`` is an estimate of -log p(x) from ``importance_samples``
-    codes a picture (Burda, Grosse and Salakhutdinov 2016); 0 leaves it out.
+    codes an image (Burda, Grosse and Salakhutdinov 2016); 0 leaves it out.
 
     Raises ValueError for a network that is no variational autoencoder, negative settings, and
-    binary pixels for a decoder of grey ones.
+    binary pixels for a decoder of gray ones.
     """
 
     conditional = False
-    """Classes play no part, so pictures of one cannot be asked for."""
+    """Classes play no part, so images of one cannot be asked for."""
 
-    recordable = True
+    replayable = True
 
     def __init__(
         self,
         model: nn.Module,
+        spec: DataSpec,
         beta: float = 1.0,
         free_bits: float = 0.0,
         binarise: Literal["dynamic", "none"] = "dynamic",
         importance_samples: int = 500,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        class_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(model, Variation):
@@ -85,22 +85,22 @@ class Variational(Task):
             )
         if binarise == "dynamic" and model.likelihood.grey:
             raise ValueError(
-                "model.decoder=gaussian explains grey values, but binarise=dynamic leaves none: "
+                "model.decoder=gaussian explains gray values, but binarise=dynamic leaves none: "
                 "set task.binarise=none"
             )
         self.model = model
         self.beta, self.free_bits = beta, free_bits
         self.importance_samples = importance_samples
-        self.class_names = class_names
+        self.class_names = spec.class_names
         self._binarises = binarise == "dynamic"
-        self._pixels = Pixels(mean, std)
+        self._pixels = Pixels(spec.input)
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Raise the bound of the batch."""
-        pictures = self._pixels.shown(batch["input"])
+        images = self._pixels.shown(batch["input"])
         if self._binarises:
-            pictures = torch.bernoulli(pictures)
-        terms = self._terms(pictures, None)
+            images = torch.bernoulli(images)
+        terms = self._terms(images, None)
         reconstruction, divergences = -terms.explained.mean(), terms.divergences.mean(0)
         loss = self._loss(reconstruction, divergences)
         optimize(loss)
@@ -110,73 +110,73 @@ class Variational(Task):
             "kl": divergences.sum().detach(),
         }
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Expected pictures (batch, c, h, w) of 0..1, given each one's mean code."""
-        return self.model.likelihood.mean(self.model(batch["input"])).clamp(0, 1)
+    def forward(self, batch: Batch) -> Outputs:
+        """``reconstruction``: expected images (batch, c, h, w) of 0..1, given mean codes."""
+        return {
+            "reconstruction": self.model.likelihood.mean(self.model(batch["input"])).clamp(0, 1)
+        }
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """The bound and its terms, and how many latent dimensions are in use."""
-        noise = torch.Generator(self._pixels.mean.device).manual_seed(JUDGES_SEED)
-        explained: list[Tensor] = []
-        divergences: list[Tensor] = []
-        split = CodedSplit(self.class_names)
-        shown: dict[str, Tensor] = {}
-        for batch, pictures in self._judged(batches):
-            terms = self._terms(pictures, noise)
-            explained.append(terms.explained)
-            divergences.append(terms.divergences)
-            split.add(batch, pictures, terms.means)
-            if not shown:
-                likely = self.model.likelihood.mean(terms.outputs[:SHOWN])
-                shown = {"original": pictures[:SHOWN].clone(), "reconstruction": likely}
-        each = torch.cat(divergences).cpu().double().mean(0)
-        reconstruction = -torch.cat(explained).cpu().double().mean()
-        active = int((split.codes().var(0, correction=0) > ACTIVE).sum())
-        figures = self._figures(split, shown)
-        figures["latent_use"] = partial(_draw_use, each, active)
-        return Evaluation(
-            scalars={
-                "loss": float(self._loss(reconstruction, each)),
-                "reconstruction": float(reconstruction),
-                "kl": float(each.sum()),
-                "elbo": float(-reconstruction - each.sum()),
-                "active_units": active,
-            },
-            figures=figures,
-        )
+    def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
+        """The terms of the bound for the images ``image``, and what they are of.
 
-    def evaluate_test(self, batches: Iterable[Batch]) -> Evaluation:
-        """Besides, the importance-weighted estimate ``nll``, over the same pictures."""
-        evaluation = self.evaluate(batches)
-        if not self.importance_samples:
-            return evaluation
-        noise = torch.Generator(self._pixels.mean.device).manual_seed(JUDGES_SEED)
-        found = [
-            importance_weighted(
-                self.model,
-                self._pixels.normalised(pictures),
-                pictures,
-                self.importance_samples,
-                noise,
+        ``explained`` (n,), ``divergence`` (n, latent_size), ``code`` (n, latent_size), the mean,
+        ``reconstruction`` (n, c, h, w) and at the end of a run ``log_likelihood`` (n,).
+        """
+        images = self._pixels.shown(batch["input"])
+        if self._binarises:
+            # On the CPU, so that all devices evaluate the same images.
+            chances = torch.rand(images.shape, generator=draw.generator).to(images.device)
+            images = (chances < images).to(images.dtype)
+        terms = self._terms(images, draw.generator)
+        outputs = {
+            "image": images,
+            "code": terms.means,
+            "explained": terms.explained,
+            "divergence": terms.divergences,
+            "reconstruction": self.model.likelihood.mean(terms.outputs),
+        }
+        if draw.final and self.importance_samples:
+            # So many codes are drawn on the device.
+            own = torch.Generator(images.device)
+            own.manual_seed(int(torch.randint(2**62, (), generator=draw.generator)))
+            inputs = self._pixels.normalized(images)
+            outputs["log_likelihood"] = importance_weighted(
+                self.model, inputs, images, self.importance_samples, own
             )
-            for _, pictures in self._judged(batches)
-        ]
-        nll = -float(torch.cat(found).cpu().double().mean())
-        return replace(evaluation, scalars={**evaluation.scalars, "nll": nll})
+        return outputs
 
-    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Tensor:
-        """Expected pictures (count, c, h, w) of 0..1 of codes drawn from the prior.
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        """The bound and its terms, what can be drawn of codes and, at the end, ``nll``."""
+        deviations = DEVIATIONS if self.model.latent_size == 2 else ()
+        metrics: list[Metric] = [
+            Reconstructions({"original": "image", "reconstruction": "reconstruction"}),
+            LatentSpace(self._decode, self.model.latent_size, self.class_names, deviations),
+            EvidenceLowerBound(self._loss),
+        ]
+        if final and self.importance_samples:
+            metrics.append(NegativeLogLikelihood())
+        return metrics
+
+    def predict(self, batch: Batch) -> Predictions:
+        """A column ``image``: expected images (batch, c, h, w) of 0..1, given mean codes."""
+        return self._images(self.forward(batch)["reconstruction"])
+
+    def sample(self, count: int, seed: int, labels: Tensor | None = None) -> Predictions:
+        """Expected images (count, c, h, w) of 0..1 of codes drawn from the prior.
 
         Raises ValueError for ``labels``.
         """
         if labels is not None:
-            raise ValueError("this model makes pictures of no class in particular: no labels")
-        return self._from_prior(self._prior(count, seed))
+            raise ValueError("this model knows no classes: no labels can be asked for")
+        return self._images(self._from_prior(self._prior(count, seed)))
 
-    def interpolate(self, rows: int, steps: int, seed: int) -> Tensor:
-        """Pictures (rows * steps, c, h, w) of 0..1 between two codes drawn from the prior each."""
+    def interpolate(self, rows: int, steps: int, seed: int) -> Predictions:
+        """Images (rows * steps, c, h, w) of 0..1 between two codes drawn from the prior each."""
         starts, ends = self._prior(2 * rows, seed).chunk(2)
-        return self._from_prior(between(starts, ends, steps).flatten(0, 1))
+        return self._images(self._from_prior(between(starts, ends, steps).flatten(0, 1)))
+
+    def _images(self, images: Tensor) -> Predictions:
+        return Predictions({"image": images}, {"image": self._pixels.field})
 
     def _prior(self, count: int, seed: int) -> Tensor:
         # On the CPU, so that a seed has the same codes everywhere.
@@ -184,52 +184,27 @@ class Variational(Task):
         return torch.randn(count, self.model.latent_size, generator=generator)
 
     def _from_prior(self, codes: Tensor) -> Tensor:
-        with at_rest(self):
-            return decoded(codes.to(self._pixels.mean.device), self._decode)
+        with eval_mode(self), torch.no_grad():
+            return self._decode(codes.to(self._pixels.mean.device))
 
     def _decode(self, codes: Tensor) -> Tensor:
-        return self.model.likelihood.mean(self.model.decode(codes).float()).clamp(0, 1)
+        def expected(some: Tensor) -> Tensor:
+            return self.model.likelihood.mean(self.model.decode(some).float()).clamp(0, 1)
 
-    def _terms(self, pictures: Tensor, generator: torch.Generator | None) -> Terms:
-        """Draw a code for each picture, by ``generator`` (None: the run's own), and judge it."""
+        return decoded(codes, expected)
+
+    def _terms(self, images: Tensor, generator: torch.Generator | None) -> Terms:
+        """Draw a code for each image, by ``generator`` (None: the run's own)."""
         mean, log_variance = (
-            part.float() for part in self.model.posterior(self._pixels.normalised(pictures))
+            part.float() for part in self.model.posterior(self._pixels.normalized(images))
         )
         outputs = self.model.decode(drawn(mean, log_variance, generator)).float()
-        explained = self.model.likelihood.log_probability(outputs, pictures)
+        explained = self.model.likelihood.log_probability(outputs, images)
         return Terms(explained, divergence(mean, log_variance), mean, outputs)
 
     def _loss(self, reconstruction: Tensor, divergences: Tensor) -> Tensor:
-        """What is minimised, of a mean (0-d) and the means of the dimensions' KL (latent_size,)."""
+        """What is minimized, of a mean (0-d) and the means of the dimensions' KL (latent_size,)."""
         # Not by 0, which is where rounding may put what is unused: it would lose its gradient.
         if self.free_bits:
             divergences = divergences.clamp_min(self.free_bits)
         return reconstruction + self.beta * divergences.sum()
-
-    def _judged(self, batches: Iterable[Batch]) -> Iterable[tuple[Batch, Tensor]]:
-        """Each batch with its pictures as they are judged, the same each time."""
-        # On the CPU, so that all devices judge the same pictures.
-        generator = torch.Generator().manual_seed(JUDGES_SEED)
-        for batch in batches:
-            pictures = self._pixels.shown(batch["input"])
-            if self._binarises:
-                lots = torch.rand(pictures.shape, generator=generator).to(pictures.device)
-                pictures = (lots < pictures).to(pictures.dtype)
-            yield batch, pictures
-
-    def _figures(
-        self, split: CodedSplit, shown: dict[str, Tensor]
-    ) -> dict[str, Callable[[], Figure]]:
-        figures = {
-            "reconstructions": rows_of(**shown),
-            "interpolation": split.ways(self._decode),
-        }
-        if self.model.latent_size == 2:
-            figures["latent_plane"] = split.plane(self._decode, DEVIATIONS)
-        return figures
-
-
-def _draw_use(divergences: Tensor, active: int) -> Figure:
-    from dltrain.figures.latent import draw_latent_use
-
-    return draw_latent_use(divergences.numpy(), active)
