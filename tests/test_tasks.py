@@ -13,7 +13,6 @@ from dltrain.tasks.classification import Classification
 from dltrain.types import Batch, Task
 from tests.asking import answers, classes, evaluated
 from tests.conftest import REPOSITORY, Compose, Train
-from tests.making import evaluated
 
 # What trains each task here, the steps that suffice, and the loss they must reach.
 EXAMPLES = {
@@ -54,14 +53,6 @@ EXAMPLES = {
     ),
 }
 LOSS = 0.02
-
-
-def evaluation_of(task: Task, batch: Batch) -> Evaluation:
-    """By the contract that the task keeps."""
-    if task.metrics(False):
-        return evaluated(task, batch)
-    with torch.inference_mode():
-        return task.eval().evaluate([batch])
 
 
 # Where no loss tells what was learnt, what does: at least so much before, at most after.
