@@ -38,13 +38,14 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     for label in ("u", "v"):
         folder = tmp_path / "pictures" / label
         folder.mkdir(parents=True)
-        Image.new("L", (16, 16)).save(folder / "a.png")
-    pictures = f"data.path={tmp_path / 'pictures'}"
+        for number in range(2):
+            Image.new("L", (16, 16)).save(folder / f"{number}.png")
+    pictures = [f"data.path={tmp_path / 'pictures'}", "data.test=0.5", f"data.root={tmp_path}"]
     given = {
         "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
-        "hub": [pictures, "data.image=image", "data.label=label"],
+        "hub": [*pictures, "data.image=image", "data.label=label"],
         "hub_table": [f"data.path={table.parent}", "data.target=y", "data.test=0.5"],
-        "image_folder": [pictures],
+        "image_folder": pictures,
         "hub_text": [f"data.path={reviews}", f"data.root={tmp_path}"],
         "imdb": [f"data.path={reviews}", f"data.root={tmp_path}", "data.validation=1"],
         "text_csv": [
