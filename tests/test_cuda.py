@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain import run
-from dltrain.contracts.data import Batch
-from dltrain.data.streams import StreamLoader
+from dltrain import messages, run
+from dltrain.contracts.data import Batch, Placement
+from dltrain.data.loaders import Batching, Limits
+from dltrain.data.streams import FileStream
+from dltrain.state import Place
 from dltrain.trainer import Trainer
+from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end
 
@@ -35,19 +38,44 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
     config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
     parts = run.Assembly(config).read()
-    loaders = parts.source.loaders(parts.device, 0)
-    optimize, _ = run._optimization(config, parts, loaders)
-    batches = loaders.train.batches()
+    with messages.shown() as shown:
+        made = run._Run(config, parts, shown, 0.0)
+    optimize, task = made.optimize, parts.task
+    batches = made.streams["train"].batches(0)
     for _ in range(3):
-        parts.task.train_step(next(batches), optimize)
+        task.train_step(next(batches), optimize)
 
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
             optimize.set_multiplier(0.5)
-            parts.task.train_step(next(batches), optimize)
+            task.train_step(next(batches), optimize)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("data", ["digits", "moons", "diabetes", "toy_reviews"])
+def test_metrics_gather_without_a_hidden_sync(data: str, compose: Compose) -> None:
+    """The first batch may wait, for the examples that are shown are of it."""
+    model = "model=gru" if data == "toy_reviews" else "model=mlp"
+    parts = run.Assembly(
+        compose(f"data={data}", model, "device=cuda", "callbacks=none", "data.batch_size=32")
+    ).read()
+    stream = parts.source.open(Placement(parts.settings.device, 0))["train"]
+    split = [
+        (stream.rows(0, number), batch)
+        for number, batch in zip(range(2), stream.plain(), strict=False)
+    ]
+    with torch.inference_mode():
+        task = parts.task.eval()
+        metrics = task.metrics(final=False)
+        gathered(task, metrics, split[:1])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            gathered(task, metrics, split[1:])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert all(metric.compute() for metric in metrics)
 
 
 @pytest.mark.parametrize("model", ["model=mlp", "model=lenet5"])
@@ -85,13 +113,12 @@ def test_batches_from_files_arrive_whole(tmp_path: Path) -> None:
     rows = np.arange(1_000 * 64, dtype=np.float32).reshape(1_000, 64)
     np.save(tmp_path / "rows.npy", rows)
     device = torch.device("cuda:0")
-    loader = StreamLoader(
-        {"input": tmp_path / "rows.npy"}, None, 96, device, lambda batch, draw: batch, shuffle=True
-    )
+    batching = Batching(Limits(96), device, lambda batch, draw: batch, shuffle=True)
+    stream = FileStream({"input": tmp_path / "rows.npy"}, None, batching)
 
-    for number, batch in enumerate(loader.batches()):
+    for number, batch in enumerate(stream.batches(0)):
         spent = batch["input"] * 2  # work that the next copy runs beside
-        expected = torch.from_numpy(rows)[loader.indices(number).cpu()]
+        expected = torch.from_numpy(rows)[stream.rows(0, number).cpu()]
         assert torch.equal(batch["input"].cpu(), expected)
         assert torch.equal(spent.cpu(), 2 * expected)
 
@@ -116,9 +143,9 @@ def interrupt_after_step(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process a signal after a training step; a replayed one runs nothing of a task."""
     step = Trainer._step
 
-    def stepped(self: Trainer, batch: Batch) -> None:
-        step(self, batch)
-        if self.step == number:
+    def stepped(self: Trainer, batch: Batch, place: Place) -> None:
+        step(self, batch, place)
+        if self.state.step == number:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Trainer, "_step", stepped)
