@@ -22,7 +22,8 @@ from dltrain.figures.samples import (
 )
 from dltrain.load import load
 from tests.conftest import Train
-from tests.making import PACKAGE, Maker, trained
+from tests.interrupting import interrupt_probe_at
+from tests.making import PACKAGE, Maker, image_spec, trained
 
 # 11 steps an epoch; what is learnt, the brightness, shows in the samples.
 SETTINGS = (
@@ -34,6 +35,7 @@ SETTINGS = (
     "optimizer.lr=0.1",
 )
 GIF = "figures/samples.gif"
+SPEC = image_spec((1, 8, 8), "ab")
 
 
 @pytest.fixture(autouse=True)
@@ -105,15 +107,8 @@ def test_a_resumed_run_ends_with_the_same_pictures(
 ) -> None:
     few = (*SETTINGS, "callbacks.samples.most_frames=4")
     whole = trained(tmp_path / "whole", *few, brightness=0.1)
-    evaluate = Samples.evaluate
-
-    def interrupted(self: Samples, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.step == 33:
-            trainer.signal = 15
-
     with monkeypatch.context() as patch:
-        patch.setattr(Samples, "evaluate", interrupted)
+        interrupt_probe_at(33, Samples, patch)
         cut = trained(tmp_path / "cut", *few, brightness=0.1)
     half = {file.name: file.read_bytes() for file in (cut / "figures").iterdir()}
     run.resume(str(cut), tmp_path)
@@ -138,9 +133,9 @@ def test_a_task_that_makes_no_pictures_is_told_and_trained(
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"count": 0}, {"seed": -1}, {"interpolations": -1}):
         with pytest.raises(ValueError, match="count is at least 1"):
-            Samples(**wrong)
+            Samples(SPEC, **wrong)
     with pytest.raises(ValueError, match="most_frames is at least 2"):
-        Samples(most_frames=1)
+        Samples(SPEC, most_frames=1)
 
 
 def test_a_sheet_has_every_picture_in_its_place() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from dltrain import run
 from dltrain.callbacks.sensitivity import Sensitivity, gradient_by_time
+from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
@@ -23,6 +25,7 @@ from dltrain.load import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers
 from tests.conftest import Compose, Train
+from tests.interrupting import interrupt_probe_at
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Four batches an epoch, of which three make a step: the gradients in between are not to be lost.
@@ -124,9 +127,8 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
 
     task = load("latest", output_dir=str(tmp_path / "outputs"))
     source = run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")).read().source
-    validation = source.loaders(torch.device("cpu"), 0).validation
-    assert validation is not None
-    inputs = next(iter(validation))["input"][:4]
+    streams = source.open(Placement(torch.device("cpu"), 0))
+    inputs = next(iter(streams["validation"].plain()))["input"][:4]
     torch.testing.assert_close(state["curves"][-1], gradient_by_time(task, inputs))
 
     with (folder / "tables" / "gradient_by_time.csv").open(newline="") as file:
@@ -152,16 +154,9 @@ def test_a_resumed_run_ends_with_the_same_curves(
     train: Train, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(*ADDING, WITH[0].replace("tensorboard,", "")).folder
-    evaluate = Sensitivity.evaluate
-
-    def interrupted(self: Sensitivity, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.step == 8:
-            trainer.signal = 15
-
     config = compose("device=cpu", *ADDING, WITH[0].replace("tensorboard,", ""))
     with monkeypatch.context() as patch:
-        patch.setattr(Sensitivity, "evaluate", interrupted)
+        interrupt_probe_at(8, Sensitivity, patch)
         run.train({**config, "output_dir": str(tmp_path / "cut")})
     cut = (tmp_path / "cut" / "latest").resolve()
     table = Path("tables") / "gradient_by_time.csv"
@@ -174,14 +169,14 @@ def test_a_resumed_run_ends_with_the_same_curves(
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("data=digits", "model=mlp"), "inputs of 1x8x8 numbers"),
-        (("data=iris", "model=mlp"), "inputs of 4 numbers"),
+        (("data=digits", "model=mlp"), "inputs of 1x8x8 (image)"),
+        (("data=iris", "model=mlp"), "inputs of 4 (number)"),
     ],
 )
 def test_data_without_time_are_refused_before_there_is_a_folder(
     overrides: tuple[str, ...], told: str, train: Train, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=rf"callbacks\.gradient_by_time: .*{told}"):
+    with pytest.raises(UserError, match=rf"callbacks\.gradient_by_time: .*{re.escape(told)}"):
         train("callbacks=[gradient_by_time]", *overrides)
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(ValueError, match="at least 1"):

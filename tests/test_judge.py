@@ -18,7 +18,6 @@ from torch import Tensor
 
 from dltrain import composition, run
 from dltrain.callbacks.judge import SampleJudge
-from dltrain.data.digits import Digits
 from dltrain.errors import ConfigError
 from dltrain.judge import (
     Judge,
@@ -33,7 +32,8 @@ from dltrain.judge import (
 )
 from dltrain.load import load
 from tests.conftest import Train
-from tests.making import PACKAGE, trained
+from tests.interrupting import interrupt_probe_at
+from tests.making import PACKAGE, digits, image_spec, trained
 
 FEW = ("callbacks=[judge]", "callbacks.judge.samples=600", "callbacks.judge.training_samples=200")
 PLAIN = ("data.augment.shift=0", "data.augment.rotate=0", "data.augment.scale=0")
@@ -56,6 +56,12 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def name(classifier: Path) -> str:
     return hashlib.sha256((classifier / "checkpoints" / "last.pt").read_bytes()).hexdigest()[:8]
+
+
+def scale(folder: Path) -> tuple[float, float]:
+    """Mean and std of the pixels, as a run's folder tells them."""
+    pixels = json.loads((folder / "data.json").read_text())["fields"]["input"]
+    return pixels["mean"][0], pixels["std"][0]
 
 
 def moments(*parts: Tensor) -> Moments:
@@ -148,9 +154,9 @@ def test_the_nearest_picture_is_found_wherever_it_passes_by() -> None:
 def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     classifier: Path, name: str
 ) -> None:
-    facts = json.loads((classifier / "facts.json").read_text())
-    pictures = Digits().read()[1]["input"][:20] / 255
-    inputs = (pictures - facts["mean"][0]) / facts["std"][0]
+    mean, std = scale(classifier)
+    pictures = digits("test")["input"][:20] / 255
+    inputs = (pictures - mean) / std
     with torch.no_grad():
         expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
@@ -188,10 +194,10 @@ def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name:
 
 def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) -> None:
     """A linear layer's features are the pixels, normalised, so numpy can tell."""
-    facts = json.loads((classifier / "facts.json").read_text())
+    mean, std = scale(classifier)
     splits = [
-        (split["input"].flatten(1).double().numpy() / 255 - facts["mean"][0]) / facts["std"][0]
-        for split in Digits().read()
+        (digits(split)["input"].flatten(1).double().numpy() / 255 - mean) / std
+        for split in ("train", "test")
     ]
     s, t = (np.cov(split, rowvar=False) for split in splits)
     m = splits[0].mean(0) - splits[1].mean(0)
@@ -249,16 +255,9 @@ def test_one_picture_of_each_class_is_a_collapse_too(
 def test_a_resumed_run_does_not_name_a_collapse_twice(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = SampleJudge.judge
-
-    def interrupted(self: SampleJudge, trainer: Any, split: str) -> Any:
-        if trainer.step == 22:
-            trainer.signal = 15
-        return judge(self, trainer, split)
-
     settings = (*FEW, f"callbacks.judge.run={classifier}", "trainer.epochs=4")
     with monkeypatch.context() as patch:
-        patch.setattr(SampleJudge, "judge", interrupted)
+        interrupt_probe_at(22, SampleJudge, patch)
         folder = trained(tmp_path, *settings, "trainer.evaluate_every=1", only=[7])
     monkeypatch.setenv("DLTRAIN_PACKAGES", PACKAGE)
     run.resume(str(folder), tmp_path)
@@ -298,8 +297,8 @@ def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
     classifier: Path, train: Train, tmp_path: Path
 ) -> None:
     other = train("model=linreg", "data=line", "trainer.steps=1").folder
-    facts = classifier / "facts.json"
-    before = facts.read_text()
+    spec = classifier / "data.json"
+    before = spec.read_text()
 
     def refused(judge: Path | str) -> str:
         with pytest.raises(ConfigError) as caught:
@@ -313,16 +312,16 @@ def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
     assert "does not exist" in refused(tmp_path / "nowhere")
     assert "latest moves on" in refused("latest")
     try:
-        facts.write_text(before.replace('"3"', '"three"'))
+        spec.write_text(before.replace('"3"', '"three"'))
         assert "knows the classes 0, 1, 2, …" in refused(classifier)
     finally:
-        facts.write_text(before)
+        spec.write_text(before)
 
 
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"samples": 1}, {"nearest": -1}, {"training_samples": -1}, {"seed": -1}):
         with pytest.raises(ValueError, match="samples is at least 2"):
-            SampleJudge(**wrong)
+            SampleJudge(image_spec((1, 8, 8), "ab"), **wrong)
 
 
 def judged(classifier: Path, *overrides: str, **maker: Any) -> Path:
