@@ -2,7 +2,7 @@
 
 Nothing here knows how pictures are made, and no task needs to know of the judge:
 ``callbacks=generative callbacks.judge.run=RUN`` has :class:`~dltrain.callbacks.judge.SampleJudge`
-ask whatever task is a :class:`~dltrain.contracts.task.Samples`, and add what is found to the task's
+ask whatever task is a :class:`~dltrain.contracts.task.SamplesImages`, and add what is found to the task's
 own evaluation of the test split.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dltrain.checkpoint import LAST
 from dltrain.contracts.data import DataSpec
-from dltrain.contracts.task import Samples
+from dltrain.contracts.task import SamplesImages
 from dltrain.errors import UserError
 from dltrain.folder import LATEST, RunFolder
 from dltrain.load import load, spec_of_run
@@ -252,7 +252,9 @@ class Nearest:
         return (self.pictures - self.found).flatten(1).norm(dim=1)
 
 
-def draw(sampler: Samples, count: int, seed: int, labels: Tensor | None = None) -> Iterator[Tensor]:
+def draw(
+    sampler: SamplesImages, count: int, seed: int, labels: Tensor | None = None
+) -> Iterator[Tensor]:
     """``count`` pictures, a part (n, c, h, w) at a time, each part from a seed of its own."""
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, count, PART):

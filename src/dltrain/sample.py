@@ -94,12 +94,12 @@ def _pictures(
     """Bytes (n, height, width, channels), the columns of a sheet of them, and a name."""
     import torch
 
-    from dltrain.contracts.task import Samples
+    from dltrain.contracts.task import SamplesImages
     from dltrain.figures.samples import class_columns, to_bytes
     from dltrain.load import load, spec_of_run
 
     task = load(folder.path, asked.weights)
-    if not isinstance(task, Samples):
+    if not isinstance(task, SamplesImages):
         raise UserError(f"{folder.path} makes no pictures: its task is {type(task).__name__}.")
     classes = spec_of_run(folder).class_names
     labels = None
