@@ -2,8 +2,8 @@
 
 Nothing here knows how pictures are made, and no task needs to know of the judge:
 ``callbacks=generative callbacks.judge.run=RUN`` has :class:`~dltrain.callbacks.judge.SampleJudge`
-ask whatever task is a :class:`~dltrain.contracts.task.SamplesImages`, and add what is found to the task's
-own evaluation of the test split.
+ask whatever task makes images (:class:`~dltrain.contracts.task.SamplesImages`), and add what is
+found to the task's own evaluation of the test split.
 """
 
 from __future__ import annotations
