@@ -39,13 +39,14 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     for label in ("u", "v"):
         folder = tmp_path / "pictures" / label
         folder.mkdir(parents=True)
-        Image.new("L", (16, 16)).save(folder / "a.png")
-    pictures = f"data.path={tmp_path / 'pictures'}"
+        for number in range(2):
+            Image.new("L", (16, 16)).save(folder / f"{number}.png")
+    pictures = [f"data.path={tmp_path / 'pictures'}", "data.test=0.5", f"data.root={tmp_path}"]
     given = {
         "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
-        "hub": [pictures, "data.image=image", "data.label=label"],
+        "hub": [*pictures, "data.image=image", "data.label=label"],
         "hub_table": [f"data.path={table.parent}", "data.target=y", "data.test=0.5"],
-        "image_folder": [pictures],
+        "image_folder": pictures,
         "hub_text": [f"data.path={reviews}", f"data.root={tmp_path}"],
         "imdb": [f"data.path={reviews}", f"data.root={tmp_path}", "data.validation=1"],
         "text_csv": [
@@ -116,11 +117,8 @@ def test_making_a_source_and_its_outline_read_nothing(
 def test_the_imagenet_recipe_reads_a_folder_and_trains(compose: Compose, tmp_path: Path) -> None:
     # Its own size of 224 and batch of 256 would take minutes; the network must fit the smaller one.
     config = compose(
-        *("experiment=alexnet_imagenet", "data.size=64", "data.test=0.5", "device=cpu"),
+        *("experiment=alexnet_imagenet", "data.size=64", "device=cpu"),
         *("callbacks=none", "trainer.epochs=1", f"output_dir={tmp_path / 'outputs'}"),
-        f"data.root={tmp_path}",
         *overrides("image_folder", tmp_path),
     )
-    Image.new("L", (16, 16)).save(tmp_path / "pictures" / "u" / "b.png")
-    Image.new("L", (16, 16)).save(tmp_path / "pictures" / "v" / "b.png")
     assert run.train(config)["status"] == "finished"

@@ -46,7 +46,7 @@ def test_every_sequence_comes_whole_and_once_padded_to_its_batchs_longest(
     for number, batch in enumerate(batches.batches(0)):
         assert batch["input"].dtype == torch.int32
         targets = batch["target"].tolist()
-        assert torch.equal(batches.indices(number), batch["target"])
+        assert torch.equal(batches.rows(0, number), batch["target"])
         assert batch["input_length"].tolist() == [len(rows[n]) for n in targets]
         assert batch["input"].shape[1] == max(len(rows[n]) for n in targets)
         for n, ids in zip(targets, batch["input"], strict=True):
