@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.contracts.data import Batch, Draw, Stream, Streams
+from dltrain.contracts.data import Batch, Draw, Placement, Stream, Streams
 from dltrain.data.digits import Digits
 from dltrain.data.line import Line
 from dltrain.data.loaders import Batching, FirstBatches, Limits, TensorStream
@@ -282,3 +282,40 @@ def test_mnist_reads_the_real_files(mnist_root: str) -> None:
 
 def test_mnist_is_normalised(mnist_root: str) -> None:
     assert_normalised(opened(Mnist(root=mnist_root, validation=0, limit=6000), 0), 0.01)
+
+
+def test_an_order_asked_for_is_the_same_whatever_was_asked_before() -> None:
+    made = loader(seed=3)
+    expected = {
+        epoch: torch.cat([b["input"] for b in epoch_of(made, epoch)]) for epoch in (0, 1, 2)
+    }
+    walking = made.batches(1)
+    found = [next(walking)["input"]]
+    assert made.rows(2, 0).tolist() == expected[2][:4].tolist()
+    assert torch.cat([b["input"] for b in made.plain()]).tolist() == expected[0].tolist()
+    found += [batch["input"] for batch in walking]
+    assert torch.cat(found).tolist() == expected[1].tolist()
+
+
+def test_two_walks_at_once_draw_what_each_draws_alone() -> None:
+    made = loader(seed=3)
+    alone = [epoch_of(loader(seed=3), epoch) for epoch in (0, 1)]
+    together = list(zip(made.batches(0), made.batches(1), strict=True))
+    assert all(same([pair[epoch] for pair in together], alone[epoch]) for epoch in (0, 1))
+
+
+def test_opening_twice_gives_the_same_batches() -> None:
+    source = Digits(batch_size=100)
+    source.read(1)
+    streams = [source.open(Placement(CPU, 1)) for _ in range(2)]
+    assert same(*(epoch_of(found["train"], 2) for found in streams))
+
+
+def test_a_spec_counts_the_classes_of_the_rows_that_are_trained_on() -> None:
+    source = Digits(limit=100, validation=20)
+    spec = source.read(3)
+    targets = whole(opened(source, 3)["train"])["target"]
+    assert spec.target.counts == tuple(targets.bincount(minlength=10).tolist())
+    assert sum(spec.target.counts) == 80
+    assert source.outline().target.counts == ()
+    assert (spec.input.mean, spec.input.std) == ((0.305,), (0.376,))

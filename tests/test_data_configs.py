@@ -81,7 +81,7 @@ def test_a_data_set_has_the_common_keys_and_makes_a_network(
 @pytest.mark.parametrize("name", BUNDLED)
 def test_a_spec_says_what_the_batches_are(name: str, compose: Compose) -> None:
     config = compose(f"data={name}")
-    source: Source = build(config["data"], Source, "data")  # type: ignore[type-abstract]
+    source: Source = build(config["data"], Source, "data")
     outline = source.outline()
     streams = opened(source)
     batch = first(streams["train"])
@@ -108,7 +108,7 @@ def test_making_a_source_and_its_outline_read_nothing(
         data |= {key: str(tmp_path / "nowhere")} if key in data else {}
     monkeypatch.setattr(Path, "open", None)
     monkeypatch.setattr("datasets.load_dataset", None)
-    source: Source = build(data, Source, "data")  # type: ignore[type-abstract]
+    source: Source = build(data, Source, "data")
     spec = source.outline()
     assert (spec.input.role, spec.input.kind) == ("input", KINDS.get(name, "number"))
     assert not (tmp_path / "nowhere").exists()

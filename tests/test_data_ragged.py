@@ -137,3 +137,51 @@ def test_the_smallest_splits_work(rows: list[Any]) -> None:
         batches = list(loader(rows, Limits(2), shuffle=shuffle).batches(0))
         assert sum(len(batch["input"]) for batch in batches) == len(rows)
         assert all((batch["input"] == 5).all() for batch in batches)
+
+
+def pairs(limits: Limits, shuffle: bool) -> tuple[list[Tensor], list[Tensor], RaggedStream]:
+    """Sequences of numbers, and sequences of boxes of other lengths, that belong together."""
+    rows = sequences(60, 40)
+    generator = torch.Generator().manual_seed(5)
+    counts = torch.randint(0, 60, (len(rows),), generator=generator)
+    boxes = [torch.rand(int(count), 4, generator=generator) for count in counts]
+    ragged = {
+        "input": Ragged.joined(torch.cat(rows), torch.tensor([len(row) for row in rows])),
+        "boxes": Ragged.joined(torch.cat(boxes), counts, fill=-1.0),
+    }
+    batching = Batching(limits, CPU, lambda b, g: b, shuffle=shuffle)
+    return rows, boxes, RaggedStream(ragged, {"target": torch.arange(len(rows))}, batching)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("limits", [Limits(8), Limits(None, 300)])
+def test_several_columns_are_each_padded_with_their_own_fill(limits: Limits, shuffle: bool) -> None:
+    rows, boxes, stream = pairs(limits, shuffle)
+    seen: list[int] = []
+    for position, batch in enumerate(stream.batches(1)):
+        targets = batch["target"].tolist()
+        assert torch.equal(stream.rows(1, position), batch["target"])
+        for name, column, fill in (("input", rows, 0), ("boxes", boxes, -1)):
+            lengths = [len(column[n]) for n in targets]
+            assert batch[f"{name}_length"].tolist() == lengths
+            assert batch[name].dtype == column[0].dtype
+            assert batch[name].shape[:2] == (len(targets), max(lengths))
+            for n, found, length in zip(targets, batch[name], lengths, strict=True):
+                assert torch.equal(found[:length], column[n])
+                assert (found[length:] == fill).all()
+            # The longest column of each example is what is counted.
+            tokens = len(targets) * max(lengths)
+            assert limits.tokens is None or tokens <= limits.tokens or len(targets) == 1
+        seen += targets
+    assert sorted(seen) == list(range(len(rows)))
+
+
+def test_a_column_that_is_empty_throughout_a_batch_is_empty() -> None:
+    ragged = {
+        "input": Ragged.joined(torch.arange(3), torch.tensor([1, 2])),
+        "boxes": Ragged.joined(torch.zeros(0, 4), torch.tensor([0, 0])),
+    }
+    batching = Batching(Limits(), CPU, lambda b, g: b)
+    batch = next(RaggedStream(ragged, {}, batching).batches(0))
+    assert batch["boxes"].shape == (2, 0, 4)
+    assert batch["input"].tolist() == [[0, 0], [1, 2]]
