@@ -104,7 +104,7 @@ class Maker(Task):
         self.brightness = nn.Parameter(torch.tensor([brightness]))
         self.conditional = conditional
         self._dropout = nn.Dropout(0.5)
-        train, _ = Digits().read()
+        train = Digits().splits()["train"].columns
         of_class = [torch.nonzero(train["target"] == label)[:, 0] for label in only or range(10)]
         known = torch.cat([rows[:each] for rows in of_class])
         self._images = train["input"][known] / 255

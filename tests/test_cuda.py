@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from dltrain import run
-from dltrain.data.streams import StreamLoader
+from dltrain.data.loaders import Batching, Limits
+from dltrain.data.streams import FileStream
 from dltrain.trainer import Trainer
 from dltrain.types import Batch
 from tests.conftest import Compose
@@ -85,13 +86,12 @@ def test_batches_from_files_arrive_whole(tmp_path: Path) -> None:
     rows = np.arange(1_000 * 64, dtype=np.float32).reshape(1_000, 64)
     np.save(tmp_path / "rows.npy", rows)
     device = torch.device("cuda:0")
-    loader = StreamLoader(
-        {"input": tmp_path / "rows.npy"}, None, 96, device, lambda batch, draw: batch, shuffle=True
-    )
+    batching = Batching(Limits(96), device, lambda batch, draw: batch, shuffle=True)
+    stream = FileStream({"input": tmp_path / "rows.npy"}, None, batching)
 
-    for number, batch in enumerate(loader.batches()):
+    for number, batch in enumerate(stream.batches(0)):
         spent = batch["input"] * 2  # work that the next copy runs beside
-        expected = torch.from_numpy(rows)[loader.indices(number).cpu()]
+        expected = torch.from_numpy(rows)[stream.rows(0, number).cpu()]
         assert torch.equal(batch["input"].cpu(), expected)
         assert torch.equal(spent.cpu(), 2 * expected)
 
