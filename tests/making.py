@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dltrain import composition, run
 from dltrain.data.digits import Digits
+from dltrain.folder import latest
 from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
 
 PACKAGE = "tests"
@@ -83,4 +84,4 @@ def trained(output_dir: Path, *overrides: str, **maker: Any) -> Path:
     config["model"] = {"_target_": "torch.nn.Identity"}
     config["task"] = {"_target_": f"{PACKAGE}.making.Maker", **maker}
     run.train({**config, "output_dir": str(output_dir)}, overrides)
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
