@@ -198,22 +198,6 @@ def test_auto_precision_is_bfloat16_where_the_processor_multiplies_it(
     assert auto.summary["test"] == train(*settings, f"trainer.precision={named}").summary["test"]
 
 
-def test_deterministic_mode_trains_and_is_left_again(train: Train) -> None:
-    train(*QUICK, "trainer.deterministic=true")
-    assert torch.are_deterministic_algorithms_enabled()
-    train(*QUICK)
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_numbers_too_small_for_full_precision_are_flushed_to_zero(train: Train) -> None:
-    torch.set_flush_denormal(False)
-    assert torch.tensor(1e-30) * 1e-10 > 0
-
-    train("model=mlp", "data=digits", "trainer.steps=1")
-
-    assert torch.tensor(1e-30) * 1e-10 == 0
-
-
 def test_latest_points_at_the_newest_run(train: Train, tmp_path: Path) -> None:
     first, second = train(*QUICK).folder, train(*QUICK).folder
     assert first != second

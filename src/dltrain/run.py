@@ -6,10 +6,10 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from dltrain import checkpoint
-from dltrain.allocator import memory_kept
+from dltrain import checkpoint, runtime
 from dltrain.build import OWN_PACKAGES, build, expected, fits, plan
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
@@ -29,7 +28,6 @@ from dltrain.folder import RunFolder
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
 from dltrain.types import Callback, Loaders, Regularizer, Schedule, Source, Task, spec_of
-from dltrain.uncompiled import keep_compiler_out
 
 Config = Mapping[str, Any]
 
@@ -51,11 +49,18 @@ class Parts:
 def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary.
 
+    The process is left as it was, random generators included (:func:`dltrain.runtime.settings`).
+
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
+    with ExitStack() as process:
+        return _train(config, overrides, process)
+
+
+def _train(config: Config, overrides: Sequence[str], process: ExitStack) -> dict[str, Any]:
     started = time.perf_counter()
-    parts = assemble(config)
+    parts = _assemble(config, None, process)
     loaders = _load(config, parts)
     optimize, schedule = _optimization(config, parts, loaders)
     folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
@@ -71,8 +76,14 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
     """Go on with an interrupted run, as if it had never been interrupted; return its summary.
 
     Its config may name only models, tasks and so on from dltrain, torch, torchvision and
-    the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
+    the packages listed in the environment variable ``DLTRAIN_PACKAGES``. The process is left as
+    by :func:`train`.
     """
+    with ExitStack() as process:
+        return _resume(run, output_dir, process)
+
+
+def _resume(run: str, output_dir: Path, process: ExitStack) -> dict[str, Any]:
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
@@ -81,7 +92,7 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = _read_config(folder)
     try:
-        parts = assemble(config, _allowed_packages())
+        parts = _assemble(config, _allowed_packages(), process)
     except ConfigError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
     state = checkpoint.load(folder.path / checkpoint.LAST, parts.device)
@@ -96,6 +107,11 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
     ``weights`` is ``last`` or ``best``. The data is not needed. The same limits on packages hold
     as for :func:`resume`.
     """
+    with runtime.generators_kept():  # initial weights are drawn, then replaced
+        return _load_task(run, weights, output_dir)
+
+
+def _load_task(run: str | Path, weights: str, output_dir: str) -> Task:
     folder = RunFolder.find(str(run), Path(output_dir))
     config, facts, packages = _read_config(folder), folder.read_json(FACTS), _allowed_packages()
     try:
@@ -111,10 +127,16 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
 
 
 def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
-    """Check the whole config, then build what needs no data.
+    """Check the whole config, then build what needs no data, and leave the process as it was.
 
     Raises :class:`ConfigError` with all faults at once.
     """
+    with ExitStack() as process:
+        return _assemble(config, packages, process)
+
+
+def _assemble(config: Config, packages: frozenset[str] | None, process: ExitStack) -> Parts:
+    """As :func:`assemble`, but the process is as the run needs it, until ``process`` is closed."""
     faults: list[Fault] = []
 
     def made(key: str, node: Any, kind: type[Any], **facts: Any) -> Any:
@@ -134,7 +156,16 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
         faults.append(Fault("device", str(error)))
         device = torch.device("cpu")
     trainer = made("trainer", config["trainer"], Trainer, device=device)
-    _set_up(config["seed"], trainer)
+    # Before the model, whose initial weights are drawn.
+    process.enter_context(
+        runtime.settings(
+            seed=config["seed"],
+            device=device,
+            deterministic=trainer is not None and trainer.deterministic,
+            tf32=trainer is not None and trainer.precision == "tf32",
+            tune=trainer is None or trainer.tune_process,
+        )
+    )
     source = made("data", config["data"], Source)
     facts = source.facts if source is not None else {}
     if facts:
@@ -185,27 +216,6 @@ def _root_faults(config: Config) -> list[Fault]:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))
     return faults
-
-
-def _set_up(seed: int, trainer: Trainer | None) -> None:
-    """Fix every generator; if asked, refuse operations that are not deterministic, or allow TF32.
-
-    Numbers too small for float32's full precision are flushed to zero from here on: a processor
-    is slow with them, twenty times in a recurrent network whose gradient reaches far back
-    (docs/performance.md). Threads inherit this, so it comes before the first of them.
-    """
-    keep_compiler_out(torch.optim.Optimizer)
-    torch.set_flush_denormal(True)
-    random.seed(seed)
-    torch.manual_seed(seed)
-    deterministic = trainer is not None and trainer.deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # this imports the compiler
-        torch.use_deterministic_algorithms(deterministic)
-    # torch allows it in convolutions unless told otherwise, and then float32 is not what it says.
-    rounded = trainer is not None and trainer.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
 
 
 def _load(config: Config, parts: Parts) -> Loaders:
@@ -322,16 +332,15 @@ class _Run:
         status = "failed"
         self._summarise("running")
         try:
-            with memory_kept():
-                status = trainer.fit(
-                    parts.task,
-                    self.loaders,
-                    self.optimize,
-                    self.schedule,
-                    parts.callbacks,
-                    self.folder,
-                    state,
-                )
+            status = trainer.fit(
+                parts.task,
+                self.loaders,
+                self.optimize,
+                self.schedule,
+                parts.callbacks,
+                self.folder,
+                state,
+            )
         except KeyboardInterrupt:
             status, trainer.signal = "interrupted", signal.SIGINT
         except torch.OutOfMemoryError as error:

@@ -43,7 +43,7 @@ class Trainer:
     :mod:`dltrain.recording`. ``accumulate`` batches make one optimizer step. ``evaluate_every`` is
     in epochs, ``log_every`` in steps. A checkpoint is written when ``checkpoint_seconds`` have
     passed since the last, and at every end. ``overfit`` trains on that many batches, as a sanity
-    check.
+    check. ``deterministic`` and ``tune_process`` are as in :func:`dltrain.runtime.settings`.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Trainer:
         test_weights: Literal["last", "best"] = "last",
         overfit: int = 0,
         deterministic: bool = False,
+        tune_process: bool = True,
     ) -> None:
         counts = {
             "accumulate": accumulate,
@@ -92,6 +93,7 @@ class Trainer:
         self.checkpoint_seconds = checkpoint_seconds
         self.test_weights = test_weights
         self.overfit, self.deterministic = overfit, deterministic
+        self.tune_process = tune_process
 
         self.step = 0
         """Batches trained on so far."""
