@@ -14,6 +14,7 @@ import yaml
 
 from dltrain import run
 from dltrain.errors import ConfigError, UserError
+from dltrain.folder import latest
 from dltrain.tasks.adversarial import AdversarialGame
 from tests.conftest import Cli, Compose, Train
 from tests.test_resume import assert_same
@@ -50,7 +51,7 @@ STEPS = 18
 
 def trained(labels: str, compose: Compose, output_dir: Path) -> Path:
     run.train(compose(*STATEFUL, labels, f"output_dir={output_dir}"))
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 def state_of(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dltrain.callbacks.decision_boundary import DecisionBoundary
 from dltrain.errors import UserError
 from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
+from dltrain.folder import latest
 from tests.conftest import Compose, Train
 
 GIF = "figures/decision_boundary.gif"
@@ -126,7 +127,7 @@ def test_a_resumed_run_ends_with_the_same_picture(
         patch.setattr(DecisionBoundary, "evaluate", interrupted)
         summary = run.train({**config, "output_dir": str(tmp_path / "cut")})
     assert summary["status"] == "interrupted"
-    cut = (tmp_path / "cut" / "latest").resolve()
+    cut = latest(tmp_path / "cut")
     assert (cut / GIF).read_bytes() != (whole / GIF).read_bytes()
     run.resume("latest", tmp_path / "cut")
 

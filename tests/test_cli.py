@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from dltrain.folder import latest
 from tests.conftest import Cli
 
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "rich"}
@@ -26,7 +27,7 @@ def test_the_run_folder_is_printed_first_and_last(cli: Cli, tmp_path: Path) -> N
     done = cli(*QUICK)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    folder = (tmp_path / "outputs" / "latest").resolve().relative_to(tmp_path)
+    folder = latest(tmp_path / "outputs").relative_to(tmp_path)
     assert lines[0] == lines[-1] == f"Run {folder}"
     assert "61,706" in done.stdout
     assert "\x1b" not in done.stdout, "no escape codes in a pipe"
@@ -80,7 +81,7 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     process.send_signal(number)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == code
-    folder = (tmp_path / "outputs" / "latest").resolve().relative_to(tmp_path)
+    folder = latest(tmp_path / "outputs").relative_to(tmp_path)
     assert f"Go on with: dltrain resume {folder}" in out
     assert json.loads((tmp_path / folder / "summary.json").read_text())["status"] == "interrupted"
     assert (tmp_path / folder / "checkpoints" / "last.pt").is_file()
@@ -199,11 +200,11 @@ def test_nothing_half_written_is_read_while_a_run_goes_on(tmp_path: Path) -> Non
     )
     import torch
 
-    folder = tmp_path / "outputs" / "latest"
     try:
-        while not (folder / "checkpoints" / "last.pt").exists():
+        while not list(tmp_path.glob("outputs/*/*/checkpoints/last.pt")):
             assert process.poll() is None
             time.sleep(0.01)
+        folder = latest(tmp_path / "outputs")
         for _ in range(50):
             assert json.loads((folder / "summary.json").read_text())["status"] == "running"
             torch.load(folder / "checkpoints" / "last.pt", weights_only=True)

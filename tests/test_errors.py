@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dltrain import cli
+from dltrain.folder import latest
 from dltrain.tasks.classification import Classification
 
 
@@ -190,7 +191,7 @@ def test_out_of_memory_says_what_to_lower(
     assert end.value.code == 2
     assert "Out of memory" in err
     assert "data.batch_size (now 32" in err
-    assert '"status": "failed"' in Path("outputs/latest/summary.json").read_text()
+    assert '"status": "failed"' in (latest(Path("outputs")) / "summary.json").read_text()
 
 
 def test_a_loss_that_is_not_finite_names_step_examples_and_checkpoint(
@@ -205,7 +206,8 @@ def test_a_loss_that_is_not_finite_names_step_examples_and_checkpoint(
     assert "not finite at step" in err
     assert "of the training split" in err
     assert "Lower optimizer.lr" in err
-    assert not list(Path("outputs/latest/checkpoints").iterdir()), "no checkpoint of bad weights"
+    kept = list((latest(Path("outputs")) / "checkpoints").iterdir())
+    assert not kept, "no checkpoint of bad weights"
 
 
 def test_a_bug_keeps_its_traceback(
@@ -218,4 +220,4 @@ def test_a_bug_keeps_its_traceback(
     monkeypatch.setattr(sys, "argv", ["dltrain", "callbacks=none"])
     with pytest.raises(RuntimeError, match="a bug of ours"):
         cli.main()
-    assert '"status": "failed"' in Path("outputs/latest/summary.json").read_text()
+    assert '"status": "failed"' in (latest(Path("outputs")) / "summary.json").read_text()

@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "optimize": CONTRACTS | {"uncompiled"},
     "uncompiled": set(),
     "allocator": set(),
+    "runtime": {"allocator", "checkpoint", "uncompiled"},
     "history": CONTRACTS,
     "summary": CONTRACTS | {"uncompiled"},
     # A callback is handed the trainer: its type is known, for type checkers only.
@@ -51,7 +52,7 @@ ROOMS: dict[str, set[str]] = {
     "environment": {"errors"},
     "help": set(),
     "sweep": {"errors"},
-    "sample": CONTRACTS | {"figures", "folder", "nearest", "run"},
+    "sample": CONTRACTS | {"figures", "folder", "load", "nearest", "arguments"},
     "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.
@@ -68,6 +69,7 @@ LIGHT = (
     "sweep",
     "nearest",
     "errors",
+    "runtime",
     "build",
     "folder",
     "sample",

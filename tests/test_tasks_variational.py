@@ -15,6 +15,7 @@ from torch.distributions import MultivariateNormal
 
 from dltrain import run
 from dltrain.figures.canvas import render
+from dltrain.folder import latest
 from dltrain.models.autoencoder import Autoencoder
 from dltrain.models.likelihoods import Bernoulli, Gaussian
 from dltrain.models.vae import VAE
@@ -372,7 +373,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     run.resume("latest", tmp_path / "cut")
 
     assert (cut["status"], cut["steps"]) == ("interrupted", 11)
-    ends = [(tmp_path / name / "latest").resolve() for name in ("whole", "cut")]
+    ends = [latest(tmp_path / name) for name in ("whole", "cut")]
     assert (
         ends[0].joinpath("metrics.csv").read_bytes() == ends[1].joinpath("metrics.csv").read_bytes()
     )

@@ -6,14 +6,13 @@ interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
 
 from __future__ import annotations
 
-import gc
-import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dltrain import runtime
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.nearest import did_you_mean
 from dltrain.working_folder import importable
@@ -31,9 +30,7 @@ MULTIRUN = {"--multirun", "-m"}
 
 def main() -> None:
     """Run the command that was typed, and exit."""
-    # Torch's waiting threads spin a moment, then sleep. Left alone they spin on, which on a machine
-    # that does anything else costs a small network nine tenths of its speed (docs/performance.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    runtime.wait_asleep()
     try:
         code = dispatch(sys.argv[1:])
     except UserError as error:
@@ -65,14 +62,8 @@ def train(arguments: Sequence[str]) -> int:
     """``dltrain [train] key=value …``: train a new run, or several with ``-m``."""
     if {"--help", "-h"} & set(arguments):
         return show_help(())
-    # Composing and importing make a million objects, and hardly one of them is garbage.
-    gc.disable()
-    try:
-        with importable(Path.cwd()):
-            return _train(arguments)
-    finally:
-        gc.unfreeze()  # else libraries that count their objects at the exit report leaks
-        gc.enable()
+    with runtime.no_collection(), importable(Path.cwd()):
+        return _train(arguments)
 
 
 def _train(arguments: Sequence[str]) -> int:
@@ -114,20 +105,11 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
     from dltrain.run import Assembly
 
     try:
-        Assembly(composition.compose(rest))
+        with Assembly(composition.compose(rest)):
+            pass
     except ConfigError as error:
         return error.faults
     return []
-
-
-def _collect_again() -> None:
-    """From here on there is garbage; what has been imported is none, and is not looked at again.
-
-    Of several runs only the first does this: what another has left is garbage.
-    """
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
 
 
 def _train_one(arguments: Sequence[str]) -> int:
@@ -138,7 +120,7 @@ def _train_one(arguments: Sequence[str]) -> int:
     def work(job: Job) -> None:
         from dltrain.run import train as train_run
 
-        _collect_again()
+        runtime.collect_again()
         try:
             codes.append(_exit_code(train_run(job.config, job.overrides)))
         except UserError as error:
@@ -161,7 +143,7 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     def work(job: Job) -> None:
         from dltrain.run import train as train_run
 
-        _collect_again()
+        runtime.collect_again()
         print(f"\n[{len(codes) + 1}] {' '.join(job.overrides)}")
         summary = None
         try:

@@ -5,11 +5,10 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from dltrain import checkpoint, messages
-from dltrain.allocator import memory_kept
+from dltrain import checkpoint, messages, runtime
 from dltrain.build import Plan as Planned
 from dltrain.build import build, expected, fits, plan
 from dltrain.callbacks.console import Console
@@ -52,7 +50,6 @@ from dltrain.optimize import Optimize, groups_of, with_decay_where_exact
 from dltrain.settings import Settings
 from dltrain.summary import summarise
 from dltrain.trainer import OnePhase, Trainer
-from dltrain.uncompiled import keep_compiler_out
 
 Config = Mapping[str, Any]
 
@@ -80,8 +77,8 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     any file written, and :class:`UserError` for what goes wrong later.
     """
     started = time.perf_counter()
-    with messages.shown() as shown:
-        parts = Assembly(config).read()
+    with messages.shown() as shown, Assembly(config) as assembly:
+        parts = assembly.read()
         run = _Run(config, parts, shown, started)
         run.begin(RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"]))
         run.describe(overrides)
@@ -102,9 +99,9 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = read_config(folder)
     require_current(folder)
-    with messages.shown() as shown:
+    with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = Assembly(config, allowed_packages()).read()
+            parts = stack.enter_context(Assembly(config, allowed_packages())).read()
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
@@ -113,8 +110,11 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
         return going_on.go(state)
 
 
-class Assembly:
+class Assembly(AbstractContextManager["Assembly"]):
     """A config, checked as a whole; and then the parts that it names.
+
+    From its constructor on, the process is as the run needs it (:func:`dltrain.runtime.settings`);
+    as a context manager it puts it back.
 
     Raises :class:`ConfigError` with all faults at once, before any data is read.
     ``packages`` limits where classes may come from (None: anywhere).
@@ -124,13 +124,32 @@ class Assembly:
         self._config, self._packages = config, packages
         self._faults = _root_faults(config)
         self._raise_faults()
+        with ExitStack() as process:
+            self._check(process)
+            self._process = process.pop_all()
+
+    def __exit__(self, *error: object) -> None:
+        self._process.close()
+
+    def _check(self, process: ExitStack) -> None:
+        config = self._config
         try:
             device = choose_device(config["device"])
         except UserError as error:
             self._faults.append(Fault("device", str(error)))
             device = torch.device("cpu")
-        self._settings = self._made("trainer", config["trainer"], Settings, device=device)
-        _set_up(config["seed"], self._settings)
+        self._device = device
+        settings = self._made("trainer", config["trainer"], Settings, device=device)
+        self._settings: Settings | None = settings
+        process.enter_context(
+            runtime.settings(
+                seed=config["seed"],
+                device=device,
+                deterministic=settings is not None and settings.deterministic,
+                tf32=settings is not None and settings.precision == "tf32",
+                tune=settings is None or settings.tune_process,
+            )
+        )
         self._source = self._made("data", config["data"], Source)
         self._model: torch.nn.Module | None = None
         self._task: Task | None = None
@@ -161,8 +180,9 @@ class Assembly:
             self._make_task(spec)
             self._watchers = self._make_watchers(spec)
         self._raise_faults()
+        settings = self._settings
         assert self._task is not None
-        settings: Settings = self._settings
+        assert settings is not None
         regularizers, modifiers, callbacks = self._watchers
         for modifier in modifiers:
             modifier.attach(self._task)
@@ -201,19 +221,19 @@ class Assembly:
         config, given = self._config, old_facts(spec)
         found = plan(config["model"], torch.nn.Module, "model", given, self._packages, spec)
         if self._model is None or found.takes_spec:
-            _seed(config["seed"])
+            runtime.seed_generators(config["seed"], self._device)
             self._model = self._make(found)
         if self._model is not None:
             self._task = self._made("task", config["task"], Task, spec, **given, model=self._model)
         else:
-            self._check("task", Task, None)
+            self._find_faults("task", Task, None)
 
     def _check_task(self) -> None:
         """See what can be seen before the data is read."""
-        self._check("model", torch.nn.Module, self._outline)
-        self._check("task", Task, None)
+        self._find_faults("model", torch.nn.Module, self._outline)
+        self._find_faults("task", Task, None)
 
-    def _check(self, group: str, kind: type[Any], spec: DataSpec | None) -> None:
+    def _find_faults(self, group: str, kind: type[Any], spec: DataSpec | None) -> None:
         """What is wrong with a group, apart from what is missing where nobody can tell yet."""
         node, known = self._config[group], spec is not None
         self._faults += plan(node, kind, group, {}, self._packages, spec, complete=known).faults
@@ -274,26 +294,6 @@ def _root_faults(config: Config) -> list[Fault]:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))
     return faults
-
-
-def _set_up(seed: int, trainer: Settings | None) -> None:
-    """Fix every generator; if asked, refuse operations that are not deterministic, or allow TF32.
-
-    Numbers too small for float32's full precision are flushed to zero from here on: a processor
-    is slow with them, twenty times in a recurrent network whose gradient reaches far back
-    (docs/performance.md). Threads inherit this, so it comes before the first of them.
-    """
-    keep_compiler_out(torch.optim.Optimizer)
-    torch.set_flush_denormal(True)
-    _seed(seed)
-    deterministic = trainer is not None and trainer.deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # this imports the compiler
-        torch.use_deterministic_algorithms(deterministic)
-    # torch allows it in convolutions unless told otherwise, and then float32 is not what it says.
-    rounded = trainer is not None and trainer.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
 
 
 def _optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -426,8 +426,7 @@ class _Run:
         status = "failed"
         self._summarise("running")
         try:
-            with memory_kept():
-                status = trainer.fit(state)
+            status = trainer.fit(state)
         except KeyboardInterrupt:
             status, trainer.signal = "interrupted", signal.SIGINT
         except torch.OutOfMemoryError as error:
@@ -474,11 +473,6 @@ class _Run:
             f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
             f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _open(parts: Parts, seed: int) -> Streams:

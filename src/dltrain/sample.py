@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dltrain import runtime
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder
 from dltrain.nearest import did_you_mean
@@ -41,7 +42,8 @@ def sample(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(rest)
     _check(asked)
     folder = RunFolder.find(asked.run, Path(output_dir.removeprefix(OUTPUT_DIR)).expanduser())
-    pictures, columns, name = _pictures(folder, asked)
+    with runtime.generators_kept():
+        pictures, columns, name = _pictures(folder, asked)
     out = Path(asked.out).expanduser() if asked.out else folder.path / "samples"
     try:
         where = _write(pictures, columns, out, name, asked)
