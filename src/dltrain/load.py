@@ -38,15 +38,12 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
 def _load(folder: RunFolder, weights: str) -> Task:
     config, packages = read_config(folder), allowed_packages()
     spec = spec_of_run(folder)
-    given = old_facts(spec)
     try:
-        model = plan(
-            config.get("model", {}), torch.nn.Module, "model", given, packages, spec
-        ).make()
-        given["model"] = model
+        model = plan(config.get("model", {}), torch.nn.Module, "model", {}, packages, spec).make()
+        given = {"model": model}
         task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
         modifiers = [
-            plan(node, Modifier, f"modifiers.{name}", given, packages, spec).make()
+            plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
             for name, node in config.get("modifiers", {}).items()
         ]
     except ConfigError as error:
@@ -120,24 +117,3 @@ def allowed_packages() -> frozenset[str]:
     """Where the classes of a config that nobody typed may come from."""
     named = os.environ.get("DLTRAIN_PACKAGES", "").replace(",", " ").split()
     return OWN_PACKAGES | frozenset(named)
-
-
-def old_facts(spec: DataSpec) -> dict[str, Any]:
-    """Transitional: what constructors were given by name."""
-    found = spec.facts()
-    source, target = spec.of("input"), spec.of("target")
-    if source:
-        one = source[0]
-        if one.kind == "tokens":
-            found |= {"words": list(one.names), "unknown_index": 1}
-            if one.counts:
-                found["word_frequencies"] = one.frequencies
-        elif one.names:
-            found["feature_names"] = list(one.names)
-        if one.kind == "image":
-            found |= {"mean": list(one.mean), "std": list(one.std)}
-    if spec.class_names:
-        found["class_names"] = list(spec.class_names)
-    if target and target[0].mean:
-        found |= {"target_mean": target[0].mean[0], "target_std": target[0].std[0]}
-    return found

@@ -42,7 +42,6 @@ from dltrain.load import (
     READER,
     SPEC,
     allowed_packages,
-    old_facts,
     read_config,
     require_current,
 )
@@ -218,13 +217,13 @@ class Assembly(AbstractContextManager["Assembly"]):
 
         A model that is not told of it stays. Another draws the same initial weights.
         """
-        config, given = self._config, old_facts(spec)
-        found = plan(config["model"], torch.nn.Module, "model", given, self._packages, spec)
+        config = self._config
+        found = plan(config["model"], torch.nn.Module, "model", {}, self._packages, spec)
         if self._model is None or found.takes_spec:
             runtime.seed_generators(config["seed"], self._device)
             self._model = self._make(found)
         if self._model is not None:
-            self._task = self._made("task", config["task"], Task, spec, **given, model=self._model)
+            self._task = self._made("task", config["task"], Task, spec, model=self._model)
         else:
             self._find_faults("task", Task, None)
 
@@ -257,12 +256,11 @@ class Assembly(AbstractContextManager["Assembly"]):
 
         Without ``spec``, those that need it are only checked.
         """
-        given = {} if spec is None else old_facts(spec)
         made: dict[str, list[Any]] = {group: [] for group in WATCHERS}
         for group, kind in WATCHERS.items():
             for name, node in self._config[group].items():
                 key, known = f"{group}.{name}", spec is not None
-                found = plan(node, kind, key, given, self._packages, spec, complete=known)
+                found = plan(node, kind, key, {}, self._packages, spec, complete=known)
                 if found.faults or not found.waits:
                     made[group].append(self._make(found))
         return made["regularizer"], made["modifiers"], made["callbacks"]
