@@ -16,6 +16,7 @@ from dltrain.data.streams import FileStream
 from dltrain.folder import latest
 from dltrain.trainer import Trainer
 from dltrain.types import Batch
+from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end
 
@@ -50,6 +51,29 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
             parts.task.train_step(next(batches), optimize)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("data", ["digits", "moons", "diabetes", "toy_reviews"])
+def test_metrics_gather_without_a_hidden_sync(data: str, compose: Compose) -> None:
+    """The first batch may wait, for the examples that are shown are of it."""
+    model = "model=gru" if data == "toy_reviews" else "model=mlp"
+    parts = run.assemble(compose(f"data={data}", model, "device=cuda", "callbacks=none"))
+    batches = parts.source.loaders(parts.device, 0).train.plain()
+    split = [
+        (torch.arange(1000) + 1000 * number, batch)
+        for number, batch in zip(range(2), batches, strict=False)
+    ]
+    split = [(rows[: len(batch["input"])], batch) for rows, batch in split]
+    with torch.inference_mode():
+        task = parts.task.eval()
+        metrics = task.metrics(final=False)
+        gathered(task, metrics, split[:1])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            gathered(task, metrics, split[1:])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert all(metric.compute() for metric in metrics)
 
 
 @pytest.mark.parametrize("model", ["model=mlp", "model=lenet5"])

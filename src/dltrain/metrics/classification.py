@@ -141,7 +141,7 @@ def calibration(confidence: Tensor, hits: Tensor, bins: int = 15) -> list[Confid
 def _binned(confidence: Tensor, hits: Tensor, bins: int) -> Tensor:
     """Examples, their summed confidence, and hits, of each bin: (bins, 3) in float64."""
     confidence = double(confidence)
-    places = torch.bucketize(confidence, _edges(bins)[1:-1].to(confidence.device))
+    places = torch.bucketize(confidence, _edges(bins, confidence.device)[1:-1])
     columns = torch.ones_like(confidence), confidence, hits.to(confidence)
     is_number = (confidence == confidence)[:, None]
     sums = confidence.new_zeros(bins, len(columns))
@@ -150,7 +150,7 @@ def _binned(confidence: Tensor, hits: Tensor, bins: int) -> Tensor:
 
 def _occupied(sums: Tensor) -> list[ConfidenceBin]:
     """The bins with examples, from what :func:`_binned` sums."""
-    edges = _edges(len(sums)).tolist()
+    edges = _edges(len(sums), torch.device("cpu")).tolist()
     rows = zip(edges[:-1], edges[1:], sums.tolist(), strict=True)
     return [
         ConfidenceBin(low, high, int(count), confidence / count, correct / count)
@@ -159,9 +159,9 @@ def _occupied(sums: Tensor) -> list[ConfidenceBin]:
     ]
 
 
-def _edges(bins: int) -> Tensor:
+def _edges(bins: int, device: torch.device) -> Tensor:
     """Where the bins begin and end, (bins + 1,)."""
-    return torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    return torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=device)
 
 
 def calibration_error(bins: Sequence[ConfidenceBin]) -> float:
