@@ -150,8 +150,6 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
     if source is not None:
         try:
             facts = source.facts
-        except UserError:
-            raise
         except ValueError as error:
             faults.append(Fault("data", str(error)))
             source = None
