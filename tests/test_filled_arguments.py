@@ -21,9 +21,10 @@ from torch import nn
 
 from dltrain import composition
 from dltrain.build import Plan, build, plan
-from dltrain.contracts.data import DataSpec
+from dltrain.contracts.data import DataSpec, Source
+from dltrain.contracts.run import Callback, Regularizer
+from dltrain.contracts.task import Task
 from dltrain.errors import ConfigError
-from dltrain.types import Callback, Regularizer, Source, Task, spec_of
 from tests import test_data_configs
 from tests.test_configs import NAMES, defaults_of, nodes, read
 
@@ -55,8 +56,18 @@ def shown(value: Any) -> str:
     return text if len(text) <= WIDTH else hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def all_facts(folder: Path) -> dict[str, dict[str, Any]]:
-    """Of each data set what it tells, as a run is given it; files are made where it needs some."""
+def told(spec: DataSpec) -> dict[str, str]:
+    """What else a spec says of its fields: tasks and callbacks take it from there."""
+    return {
+        f"{name}.{fact}": shown(list(value) if isinstance(value, tuple) else value)
+        for name, field in spec.fields.items()
+        for fact in ("names", "counts", "fill", "mean", "std")
+        if (value := getattr(field, fact)) not in ((), None)
+    }
+
+
+def all_specs(folder: Path) -> dict[str, DataSpec]:
+    """Of each data set what it is, as a run is told; files are made where it needs some."""
     found = {}
     data_sets = {name: (name, list[str]()) for name in test_data_configs.NAMES}
     for name, (choice, extra) in {**data_sets, **VARIANTS}.items():
@@ -64,8 +75,9 @@ def all_facts(folder: Path) -> dict[str, dict[str, Any]]:
         own.mkdir()
         needed = test_data_configs.overrides(choice, own)
         config = composition.compose([f"data={choice}", "callbacks=none", *needed, *extra])
-        facts = build(config["data"], Source, "data").facts
-        found[name] = {**facts, "spec": spec_of(facts)}
+        source = build(config["data"], Source, "data")
+        outline = source.outline()
+        found[name] = outline if outline.complete else source.read(config["seed"])
     return found
 
 
@@ -104,13 +116,14 @@ def fits(checked: Plan[Any]) -> bool:
 
 
 def table(folder: Path) -> dict[str, Any]:
-    """Values by data set and argument, and by part which arguments each data set fills."""
+    """What each data set tells and fills in, and by part which arguments that are."""
     values: dict[str, dict[str, str]] = defaultdict(dict)
     names: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for data, facts in all_facts(folder).items():
+    for data, spec in all_specs(folder).items():
+        values[data] = told(spec)
         for part, kind, node in all_nodes():
-            known = facts if kind is nn.Module else {**facts, "model": nn.Identity()}
-            checked = plan(node, kind, part, known)
+            known = {"model": nn.Identity()} if kind is Task else {}
+            checked = plan(node, kind, part, known, spec=spec)
             if not fits(checked):
                 continue
             given = {name: shown(value) for name, value in filled(checked, node).items()}
@@ -142,7 +155,8 @@ def test_the_data_fills_the_same_arguments_as_before(
     assert found["filled"] == golden["filled"]
 
 
-def test_a_network_has_no_default_for_what_the_data_once_filled_in() -> None:
+def test_no_part_has_a_default_for_what_the_data_once_filled_in() -> None:
+    """A default is a default: nobody would notice that the data's is not taken."""
     known = {
         *("input_shape", "outputs", "class_names", "feature_names", "mean", "std"),
         *("vocabulary_size", "pad_index", "unknown_index", "words", "word_frequencies"),
@@ -150,7 +164,7 @@ def test_a_network_has_no_default_for_what_the_data_once_filled_in() -> None:
     }
     for part, kind, node in all_nodes():
         target = plan(node, kind, part, {}, complete=False).target
-        if kind is nn.Module and target is not None:
+        if target is not None:
             assert known.isdisjoint(defaults_of(target)), part
 
 
