@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from dltrain import composition, run
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
-from dltrain.contracts.task import Metrics, Optimize, Predictions
+from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.data.digits import Digits
 from dltrain.evaluate import evaluate
 from dltrain.folder import latest
-from dltrain.types import Task
 
 PACKAGE = "tests"
 

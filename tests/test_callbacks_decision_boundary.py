@@ -18,6 +18,7 @@ from dltrain.errors import UserError
 from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
 from dltrain.folder import latest
+from dltrain.load import load
 from tests.conftest import Compose, Train
 
 GIF = "figures/decision_boundary.gif"
@@ -66,8 +67,8 @@ def test_the_last_frame_is_what_the_trained_network_says(
     train: Train, compose: Compose, tmp_path: Path
 ) -> None:
     folder = train(*MOONS, *WITH).folder
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.assemble(compose(*MOONS, "callbacks=none", "device=cpu")).source
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
+    source = run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")).read().source
     points = next(iter(source.loaders(torch.device("cpu"), 0).test))["input"]
     with torch.no_grad():
         said = task.forward({"input": Plane.around(points, 12).grid()})["logits"].softmax(1)

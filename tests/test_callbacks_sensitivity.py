@@ -20,6 +20,7 @@ from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
 from dltrain.folder import latest
+from dltrain.load import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers
 from tests.conftest import Compose, Train
@@ -122,8 +123,8 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     assert state["steps"] == [0, 4, 8, 12]
     assert state["curves"].shape == (4, 7)
 
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.assemble(compose(*ADDING, "callbacks=none", "device=cpu")).source
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
+    source = run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")).read().source
     validation = source.loaders(torch.device("cpu"), 0).validation
     assert validation is not None
     inputs = next(iter(validation))["input"][:4]

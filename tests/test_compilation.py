@@ -11,7 +11,8 @@ import torch
 
 from dltrain import compilation, run
 from dltrain.compilation import CannotCompile, Trial
-from dltrain.types import Batch, Metrics
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Metrics
 from tests.conftest import Cli, Compose
 
 A_LONG_RUN = 10**9

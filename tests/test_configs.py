@@ -15,11 +15,11 @@ import yaml
 
 from dltrain import composition, run
 from dltrain.build import OWN_PACKAGES, TARGET, plan
+from dltrain.contracts.data import Source
 from dltrain.errors import ConfigError
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.reconstruction import Reconstruction
 from dltrain.tasks.variational import Variational
-from dltrain.types import Source
 from tests.asking import answers
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
@@ -103,7 +103,7 @@ def test_every_file_is_counted() -> None:
 @pytest.mark.parametrize("name", sorted({*NAMES} - OWN_FILES - BASES))
 def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Compose) -> None:
     # As in a run folder that is resumed: what is built in needs nobody's trust.
-    parts = run.assemble(compose(*command_line(name)), OWN_PACKAGES)
+    parts = run.Assembly(compose(*command_line(name)), OWN_PACKAGES).read()
     facts = parts.source.facts
 
     with torch.inference_mode():
@@ -358,7 +358,7 @@ def test_another_augmentation_can_be_chosen_for_data_of_its_kind(compose: Compos
     augment = compose("data=digits", "data/augment=images")["data"]["augment"]
     assert augment == {**read("data/augment/images"), "shift": 0.5, "rotate": 10.0, "scale": 0.1}
     with pytest.raises(ConfigError, match="VectorAugment is no PictureAugment"):
-        run.assemble(compose("data=digits", "data/augment=vectors", "data.augment.shift=0"))
+        run.Assembly(compose("data=digits", "data/augment=vectors", "data.augment.shift=0")).read()
 
 
 # What a file says otherwise than its class, which keys, and why.

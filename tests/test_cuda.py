@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from dltrain import run
+from dltrain.contracts.data import Batch
 from dltrain.data.loaders import Batching, Limits
 from dltrain.data.streams import FileStream
 from dltrain.folder import latest
 from dltrain.trainer import Trainer
-from dltrain.types import Batch
 from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end
@@ -37,7 +37,7 @@ MODELS = ("model=mlp", "model=lenet5", "model=cnn", "model=gan", "model=vae", "m
 def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path) -> None:
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
     config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
-    parts = run.assemble(config)
+    parts = run.Assembly(config).read()
     loaders = parts.source.loaders(parts.device, 0)
     optimize, _ = run._optimization(config, parts, loaders)
     batches = loaders.train.batches()

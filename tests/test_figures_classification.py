@@ -15,12 +15,12 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 
-from dltrain.contracts.data import DataSpec, Field
+from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.plane import Plane
 from dltrain.metrics.classification import SAMPLES, calibration, calibration_error, ranking
 from dltrain.tasks.classification import Classification
-from dltrain.types import Batch, Evaluation
 from tests.asking import classes, evaluated
 from tests.conftest import REPOSITORY
 

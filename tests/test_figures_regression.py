@@ -8,10 +8,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.numbers import MOST_POINTS, draw_fit, draw_residuals
 from dltrain.tasks.regression import Regression
-from dltrain.types import Evaluation
 from tests.asking import evaluated, numbers
 
 PNG = b"\x89PNG\r\n\x1a\n"

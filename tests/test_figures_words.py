@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.words import COLUMNS, MOST_WORDS, Shaded, draw_attention
 from dltrain.tasks.text import TextClassification
-from dltrain.types import Evaluation
 from tests import asking
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -32,6 +32,7 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
+from dltrain.load import load
 from tests.conftest import Train
 from tests.making import PACKAGE, trained
 
@@ -152,7 +153,7 @@ def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     pictures = Digits().splits()["test"].columns["input"][:20] / 255
     inputs = (pictures - facts["mean"][0]) / facts["std"][0]
     with torch.no_grad():
-        expected = run.load(classifier).forward({"input": inputs})["logits"].softmax(1)
+        expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
 
     judge = Judge(str(classifier))

@@ -10,12 +10,12 @@ import torch
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch
 from dltrain.history import History
 from dltrain.metrics.classification import classification_report, confusion_matrix
 from dltrain.metrics.regression import Errors
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
-from dltrain.types import Batch
 from tests.asking import answers, classes, evaluated, numbers
 
 CLASSES = 5

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Metric
+from dltrain.contracts.task import Task
 from dltrain.figures import boundary, classes, numbers, probabilities, words
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.perceptron import Perceptron
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.text import TextClassification
-from dltrain.types import Batch, Task
 from tests import asking
 
 EXAMPLES = 61

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dltrain import run
+from dltrain.load import load
 from dltrain.models.alexnet import AlexNet
 from dltrain.models.transfer import read_weights
 from dltrain.tasks.classification import Classification
@@ -136,9 +137,9 @@ def test_frozen_parts_keep_weights_and_statistics_to_the_bit(
     choices = (*SMALL, *decay, "model.freeze=[features]", "trainer.evaluate_every=100")
     if len(decay) > 2:
         choices = (*choices, "regularizer.max_norm.limit=0.1")
-    begun = run.assemble(compose("callbacks=none", "device=cpu", *choices)).task.state_dict()
+    begun = run.Assembly(compose("callbacks=none", "device=cpu", *choices)).read().task.state_dict()
 
-    learned = run.load(train(*choices).folder).state_dict()
+    learned = load(train(*choices).folder).state_dict()
 
     frozen = [name for name in begun if name.startswith("model.features.")]
     assert len([name for name in frozen if name.endswith("running_mean")]) == 5

@@ -11,9 +11,11 @@ from torch.nn import functional
 
 from dltrain import run
 from dltrain.build import OWN_PACKAGES
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Task
+from dltrain.load import load
 from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet, MaxNorm
-from dltrain.types import Batch, Task
 from tests.conftest import REPOSITORY, Compose, Train
 
 LR = 0.01
@@ -107,7 +109,7 @@ DECOUPLED = {"adamw", "muon"}
 
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
     """The untrained task and the first epoch's batches of the run that ``overrides`` describe."""
-    parts = run.assemble(compose("callbacks=none", "device=cpu", *SMALL, *overrides))
+    parts = run.Assembly(compose("callbacks=none", "device=cpu", *SMALL, *overrides)).read()
     loaders = parts.source.loaders(parts.device, seed=0)
     loaders.train.set_epoch(0)
     return parts.task, list(loaders.train)
@@ -144,7 +146,7 @@ def by_hand(
 
 
 def weights_after(train: Train, *overrides: str) -> list[Tensor]:
-    learned = run.load(train(*SMALL, *overrides).folder)
+    learned = load(train(*SMALL, *overrides).folder)
     return [p.detach() for p in learned.parameters()]
 
 
@@ -321,7 +323,7 @@ def test_label_smoothing_as_a_regularizer_sets_the_tasks_own(compose: Compose) -
 
     assert config["task"]["label_smoothing"] == 0.1
     assert config["regularizer"] == {}
-    run.assemble(config, OWN_PACKAGES)
+    run.Assembly(config, OWN_PACKAGES).read()
 
 
 def test_muon_knows_kernels_as_matrices_of_filters() -> None:

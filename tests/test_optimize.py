@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import run
+from dltrain.contracts.data import Batch
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Regularizer
+from dltrain.contracts.task import Metrics, Task
+from dltrain.contracts.task import Optimize as OptimizeContract
+from dltrain.load import load
 from dltrain.optim.regularizers import L1, L2, MaxNorm
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
-from dltrain.types import Batch, Evaluation, Metrics, Regularizer, Task
-from dltrain.types import Optimize as OptimizeContract
 from tests.conftest import Train
 
 SMALL = (
@@ -35,7 +38,7 @@ UNTOUCHED = "optimizer.lr=1e-30"
 
 
 def weights_after(train: Train, *overrides: str) -> Tensor:
-    learned = run.load(train(*SMALL, *overrides).folder)
+    learned = load(train(*SMALL, *overrides).folder)
     return nn.utils.parameters_to_vector(learned.parameters()).detach()
 
 

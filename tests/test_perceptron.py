@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dltrain import run
+from dltrain.contracts.data import Batch
 from dltrain.models.linear import LinearClassifier
 from dltrain.optimize import Optimize
 from dltrain.tasks.perceptron import Perceptron, perceptron_criterion
-from dltrain.types import Batch
 from tests.asking import answers, classes, evaluated
 from tests.conftest import Cli, Compose
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Metrics, Task
 from dltrain.errors import UserError
 from dltrain.models.gan import GAN
 from dltrain.optim.muon import Muon
@@ -15,7 +17,6 @@ from dltrain.optimize import Optimize, weights_of
 from dltrain.recording import WARM, Recorded, Replay, replayed_step
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.classification import Classification
-from dltrain.types import Batch, Metrics, Task
 from tests.asking import classes
 from tests.conftest import Cli
 from tests.making import image_spec

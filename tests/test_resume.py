@@ -17,6 +17,7 @@ import yaml
 from dltrain import cli, run
 from dltrain.errors import UserError
 from dltrain.folder import latest
+from dltrain.load import load
 from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
 
@@ -254,7 +255,7 @@ def test_a_strangers_run_starts_no_process(
 
     for use in (
         lambda: run.resume(str(folder), tmp_path),
-        lambda: run.load(folder),
+        lambda: load(folder),
         lambda: cli.dispatch(["sample", str(folder)]),
     ):
         with pytest.raises(UserError, match=r"model\.device\._target_"):
@@ -265,7 +266,7 @@ def test_a_strangers_run_starts_no_process(
 
 def test_load_gives_the_trained_network(compose: Compose, tmp_path: Path) -> None:
     folder = trained(compose, tmp_path)
-    task = run.load(folder)
+    task = load(folder)
     last = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["task"]
     assert all(torch.equal(value, last[name]) for name, value in task.state_dict().items())
     said = task.predict({"input": torch.zeros(3, 1, 8, 8)})

@@ -15,6 +15,7 @@ import yaml
 from dltrain import run
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder, latest
+from dltrain.load import load
 from tests.conftest import Compose, Train
 
 QUICK = ("data.limit=200", "trainer.epochs=2", "trainer.evaluate_every=1")
@@ -111,7 +112,7 @@ def test_the_per_class_table_is_a_file(train: Train) -> None:
 
 def test_the_line_is_learned(train: Train) -> None:
     trained = train("model=linreg", "data=line")
-    predicted = run.load(trained.folder).predict({"input": torch.tensor([[1.0], [2], [3], [4]])})
+    predicted = load(trained.folder).predict({"input": torch.tensor([[1.0], [2], [3], [4]])})
     assert predicted.columns["prediction"].flatten().tolist() == pytest.approx(
         [2, 4, 6, 8], abs=1e-3
     )

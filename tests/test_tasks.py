@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from dltrain import run
-from dltrain.contracts.data import DataSpec, Field
-from dltrain.contracts.task import Phase, Predicts
+from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.task import Metrics, Phase, Predicts, Task
+from dltrain.load import load
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.supervised import Supervised
-from dltrain.types import Batch, Metrics, Task
 from tests.asking import answers, classes, evaluated, numbers
 from tests.conftest import REPOSITORY, Compose, Train
 
@@ -69,7 +69,7 @@ MEASURES = {
 
 def first_batch(overrides: list[str], compose: Compose) -> tuple[Task, Batch]:
     """A task as it begins, and the batch that an overfitting run of it trains on."""
-    parts = run.assemble(compose("callbacks=none", "device=cpu", *overrides))
+    parts = run.Assembly(compose("callbacks=none", "device=cpu", *overrides)).read()
     loaders = parts.source.loaders(parts.device, seed=0)
     loaders.train.set_epoch(0)
     return parts.task, next(iter(loaders.train))
@@ -96,7 +96,7 @@ def test_every_task_learns_one_batch_by_heart_and_moves_every_group(
         "schedule=constant",
         *(["optimizer.lr=0.02"] if name.endswith("classification") else []),
     )
-    learned = run.load(trained.folder)
+    learned = load(trained.folder)
 
     assert trained.summary["steps"] == steps
     before, after = (evaluated(task, [batch]) for task in (untrained, learned))
@@ -280,7 +280,7 @@ def test_supervised_hands_phases_and_training_state_on(monkeypatch: pytest.Monke
 
 def test_a_run_can_be_loaded_and_asked_again(train: Train, tmp_path: Path) -> None:
     trained = train("model=linreg", "data=line")
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
 
     assert isinstance(task, Predicts)
     said = task.predict({"input": torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0]])})

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Samples
 from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
 from dltrain.models.mlp import MLP
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
 from dltrain.tasks.averaging import WeightAverage
-from dltrain.types import Batch, Sampler
 from tests.making import evaluated, image_spec
 from tests.specs import images
 
@@ -319,7 +320,7 @@ def test_samples_are_drawn_from_the_average_where_there_is_one(average: float, s
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_seed_has_its_pictures_and_leaves_no_trace(conditional: bool) -> None:
     task = game({"conditional": conditional})
-    assert isinstance(task, Sampler)
+    assert isinstance(task, Samples)
     state = torch.get_rng_state()
 
     one, again, other = (drawn(task, 1003, seed) for seed in (1, 1, 2))

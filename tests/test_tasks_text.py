@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.data import Batch
 from dltrain.optimize import Optimize
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification, direction
-from dltrain.types import Batch
 from tests.asking import classes, evaluated, texts
 from tests.conftest import Train
 

@@ -20,11 +20,11 @@ from tensorboard.util.tensor_util import make_ndarray
 
 from dltrain import composition, run
 from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.contracts.metric import Evaluation
 from dltrain.errors import UserError
 from dltrain.folder import latest
 from dltrain.models.mlp import MLP
 from dltrain.trainer import Trainer
-from dltrain.types import Evaluation
 from tests.conftest import Train
 
 # Six batches an epoch, three epochs.

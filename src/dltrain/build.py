@@ -49,7 +49,6 @@ CONTRACTS = frozenset(
             f"dltrain.contracts.run.{name}"
             for name in ("Schedule", "Regularizer", "Modifier", "Callback", "Plan")
         ),
-        *(f"dltrain.types.{name}" for name in ("Source", "Callback")),
     }
 )
 """What anybody's config may make, by name: importing them here would load torch for a query."""

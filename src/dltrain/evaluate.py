@@ -55,12 +55,6 @@ def noise_at(position: int) -> torch.Generator:
 
 def evaluate(task: Task, stream: Stream, *, seed: int, epoch: int, final: bool) -> Evaluation:
     """What the task's metrics say of all of ``stream``; in eval mode, without gradients."""
-    from dltrain.types import LoaderOfStream  # transitional
-    from dltrain.types import Task as Old
-
-    if isinstance(task, Old) and type(task).evaluate is not Old.evaluate:
-        loader = LoaderOfStream(stream)
-        return task.evaluate_test(loader) if final else task.evaluate(loader)
     metrics = task.metrics(final)
     for position, batch in enumerate(stream.plain()):
         rows = stream.rows(0, position)

@@ -487,10 +487,10 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
     parts.task.train()
     metrics += [n for one in parts.callbacks if isinstance(one, Probe) for n in one.names]
     monitor = parts.task.monitor.name
-    if metrics and "validation" in streams and monitor not in metrics:  # transitional
+    if "validation" in streams and monitor not in metrics:
         raise UserError(
             f"task: {type(parts.task).__name__} monitors {monitor!r}, which its evaluation "
-            f"does not give. It gives {', '.join(metrics)}."
+            f"does not give. It gives {', '.join(metrics) or 'nothing'}."
         )
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups))
     for callback in parts.callbacks:

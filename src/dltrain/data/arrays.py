@@ -9,10 +9,9 @@ from typing import Literal
 
 import torch
 
-from dltrain.contracts.data import DataSpec, Placement, Stream
+from dltrain.contracts.data import DataSpec, Placement, Source, Stream
 from dltrain.data.loaders import Batching, Limits, Prepare
 from dltrain.data.splits import Split, hold_out
-from dltrain.types import Source
 
 
 class ArraySource(Source):

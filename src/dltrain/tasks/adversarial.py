@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Monitor, Optimize, Predictions
+from dltrain.contracts.task import Monitor, Optimize, Predictions, Task
 from dltrain.eval_mode import eval_mode
 from dltrain.evaluate import EVALUATION_SEED
 from dltrain.metrics.generative import AdversarialScores, SampleDistance
@@ -19,7 +19,6 @@ from dltrain.tasks.averaging import WeightAverage
 from dltrain.tasks.kinds import Kinds
 from dltrain.tasks.latent import AT_ONCE, between
 from dltrain.tasks.pixels import Pixels
-from dltrain.types import Task
 
 SUMMARY = ("loss_discriminator", "loss_generator", "accuracy_real", "accuracy_fake")
 

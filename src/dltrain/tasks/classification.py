@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.contracts.data import DataSpec, Draw, Field
+from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Predictions
+from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
 from dltrain.metrics.classification import (
     Calibration,
     ConfusionMatrix,
@@ -21,7 +21,6 @@ from dltrain.metrics.classification import (
 from dltrain.metrics.mean import Mean
 from dltrain.tasks.pixels import Pixels
 from dltrain.tasks.views import mean_over_views
-from dltrain.types import Batch, Metrics, Monitor, Optimize, Task
 
 
 class Classification(Task):

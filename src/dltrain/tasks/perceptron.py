@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.data import DataSpec
+from dltrain.contracts.data import Batch, DataSpec
+from dltrain.contracts.task import Metrics, Optimize
 from dltrain.errors import UserError
 from dltrain.tasks.classification import Classification
-from dltrain.types import Batch, Metrics, Optimize
 
 
 class Perceptron(Classification):

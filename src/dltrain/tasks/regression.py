@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.contracts.data import DataSpec, Draw, Field
+from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Predictions
+from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
 from dltrain.metrics.regression import Errors, FirstPredictions, Fit, Scatter
-from dltrain.types import Batch, Metrics, Monitor, Optimize, Task
 
 
 class Regression(Task):

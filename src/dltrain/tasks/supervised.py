@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from dltrain.contracts.data import DataSpec, Draw
+from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Phase, Predictions
+from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
-from dltrain.types import Batch, Metrics, Optimize, Task
 
 
 class Supervised(Task):

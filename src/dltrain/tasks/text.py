@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.contracts.data import DataSpec
+from dltrain.contracts.data import Batch, DataSpec
 from dltrain.contracts.metric import Metric
+from dltrain.contracts.task import Metrics, Optimize
 from dltrain.metrics.mean import Mean
 from dltrain.metrics.text import Reviews, Words
 from dltrain.tasks.classification import Classification
-from dltrain.types import Batch, Metrics, Optimize
 
 TINY = torch.finfo(torch.float32).tiny
 
