@@ -49,9 +49,12 @@ ROOMS: dict[str, set[str]] = {
     "build": {"errors", "nearest"},
     "composition": {"errors", "nearest"},
     "environment": {"errors"},
-    "help": set(),
+    "help": {"commands"},
+    "commands": {"errors", "nearest"},
+    "arguments": {"errors", "nearest"},
+    "resume": {"arguments", "signals", "run"},
     "sweep": {"errors"},
-    "sample": CONTRACTS | {"figures", "folder", "nearest", "run", "runtime"},
+    "sample": CONTRACTS | {"arguments", "figures", "folder", "nearest", "run", "runtime"},
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
@@ -68,6 +71,9 @@ LIGHT = (
     "nearest",
     "errors",
     "runtime",
+    "commands",
+    "arguments",
+    "resume",
     "build",
     "folder",
     "sample",

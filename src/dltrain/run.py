@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
 from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.errors import ConfigError, Fault, Interrupted, UserError
 from dltrain.folder import RunFolder
 from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
 from dltrain.trainer import Trainer
@@ -64,6 +64,7 @@ def _train(config: Config, overrides: Sequence[str], process: ExitStack) -> dict
     loaders = _load(config, parts)
     optimize, schedule = _optimization(config, parts, loaders)
     folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
+    process.enter_context(_begun(folder))
     folder.write_text(CONFIG, yaml.safe_dump(dict(config), sort_keys=False, width=100))
     folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
     folder.write_json("environment.json", describe(parts.device, parts.trainer.precision))
@@ -87,6 +88,7 @@ def _resume(run: str, output_dir: Path, process: ExitStack) -> dict[str, Any]:
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
+    process.enter_context(_begun(folder))
     summary = folder.read_json("summary.json")
     if summary["status"] == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
@@ -99,6 +101,15 @@ def _resume(run: str, output_dir: Path, process: ExitStack) -> dict[str, Any]:
     loaders = _load(config, parts)
     optimize, schedule = _optimization(config, parts, loaders)
     return _Run(config, parts, loaders, optimize, schedule, folder, started).go(state)
+
+
+@contextmanager
+def _begun(folder: RunFolder) -> Iterator[None]:
+    """An interruption in here names the run, which exists."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(folder.path) from error
 
 
 def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "outputs") -> Task:
