@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from dltrain.cli import main
+from dltrain.commands import COMMANDS
 from dltrain.folder import latest
 from tests.conftest import Cli
 
@@ -142,6 +144,65 @@ def test_help_lists_every_config_file_in_80_columns(cli: Cli) -> None:
                 if file.name.endswith(".yaml"):
                     assert f"\n  {file.name.removesuffix('.yaml')} " in page
     assert "texts" not in {line.split(" ")[0] for line in page.replace("\n  ", "\n").split("\n")}
+
+
+def test_help_lists_every_command_and_each_has_its_own(cli: Cli) -> None:
+    page = cli("help").stdout
+    for name, command in COMMANDS.items():
+        assert f"  dltrain {name} {command.arguments}" in page
+        assert command.summary in page
+    for name in ("resume", "sample"):
+        own = cli(name, "--help")
+        assert (own.returncode, own.stderr) == (0, "")
+        assert f"usage: dltrain {name} RUN" in own.stdout
+        assert "--output-dir DIR" in own.stdout
+        assert own.stdout == cli("help", name).stdout
+    assert cli("train", "--help").stdout == page == cli("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("dltrain.run._load", "Interrupted before the run began."),
+        ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
+    ],
+)
+def test_an_interruption_says_whether_the_run_had_begun(
+    place: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr(sys, "argv", ["dltrain", *QUICK])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    message = capsys.readouterr().err
+    assert message.startswith(said)
+    began = (tmp_path / "outputs").exists()
+    assert began == ("resume" in message)
+    if began:
+        folder = message.split()[-1]
+        assert (tmp_path / folder / "summary.json").is_file()
+
+
+def test_an_interruption_of_another_command_claims_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dltrain.sample.RunFolder.find", interrupted)
+    monkeypatch.setattr(sys, "argv", ["dltrain", "sample", "latest"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "Interrupted.\n")
 
 
 def test_completion_knows_groups_choices_and_keys(cli: Cli) -> None:

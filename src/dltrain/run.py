@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from dltrain.contracts.run import (
 from dltrain.contracts.task import Task
 from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.errors import ConfigError, Fault, Interrupted, UserError
 from dltrain.folder import RunFolder
 from dltrain.load import (
     CONFIG,
@@ -79,9 +79,11 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
         run = _Run(config, parts, shown, started)
-        run.begin(RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"]))
-        run.describe(overrides)
-        return run.go(None)
+        folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
+        with _begun(folder):
+            run.begin(folder)
+            run.describe(overrides)
+            return run.go(None)
 
 
 def resume(run: str, output_dir: Path) -> dict[str, Any]:
@@ -93,6 +95,11 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
+    with _begun(folder):
+        return _resume(folder, started)
+
+
+def _resume(folder: RunFolder, started: float) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
     if summary["status"] == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
@@ -107,6 +114,17 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
         going_on = _Run(config, parts, shown, started)
         going_on.begin(folder)
         return going_on.go(state)
+
+
+@contextmanager
+def _begun(folder: RunFolder) -> Iterator[None]:
+    """An interruption in here names the run, which exists; in the end others may claim it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(folder.path) from error
+    finally:
+        folder.release()
 
 
 class Assembly(AbstractContextManager["Assembly"]):
@@ -436,7 +454,6 @@ class _Run:
         finally:
             summary = self._summarise(status)
             trainer.end(status)
-            self.folder.release()
         return summary | {"signal": trainer.signal}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
