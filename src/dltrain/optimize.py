@@ -7,12 +7,14 @@ once, for every task.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.run import Modifier
 from dltrain.types import Regularizer, Task
 from dltrain.uncompiled import step_of
 
@@ -45,7 +47,7 @@ class Optimize:
     ``regularizers`` to what holds their ``weights`` back; a name that is left out has none.
     Gradients of ``accumulate`` calls are averaged into one step; ``clip_norm`` bounds the norm of
     a group's whole gradient, to which weight decay that rides in the optimizer is added
-    afterwards, as is usual.
+    afterwards, as is usual. ``modifiers`` act on a group after each of its steps.
     """
 
     def __init__(
@@ -56,9 +58,11 @@ class Optimize:
         device_type: str,
         clip_norm: float | None = None,
         accumulate: int = 1,
+        modifiers: Sequence[Modifier] = (),
     ) -> None:
         self.optimizers = dict(optimizers)
         self._steps = {name: step_of(optimizer) for name, optimizer in self.optimizers.items()}
+        self.modifiers = list(modifiers)
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.measure = False
@@ -120,10 +124,18 @@ class Optimize:
         # a small model.
         for parameter in parameters:
             parameter.grad = None
-        if self._regularizers[name]:
+        if self.modifiers:
             with torch.no_grad():
-                for regularizer in self._regularizers[name]:
-                    regularizer.after_step(self._weights[name])
+                for modifier in self.modifiers:
+                    modifier.after_update(name)
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """While inside, the task has the weights that it is evaluated and used with."""
+        with ExitStack() as stack:
+            for modifier in self.modifiers:
+                stack.enter_context(modifier.evaluation_weights())
+            yield
 
     def finish(self) -> None:
         """Step with what the run's last calls have accumulated, averaged over those calls."""

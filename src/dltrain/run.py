@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dltrain.allocator import memory_kept
 from dltrain.build import OWN_PACKAGES, build, expected, fits, plan
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
+from dltrain.contracts.run import Group, Modifier
 from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
 from dltrain.errors import ConfigError, Fault, UserError
@@ -45,6 +47,7 @@ class Parts:
     task: Task
     trainer: Trainer
     regularizers: list[Regularizer]
+    modifiers: list[Modifier]
     callbacks: list[Callback]
 
 
@@ -103,10 +106,21 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
         model = plan(config.get("model", {}), torch.nn.Module, "model", facts, packages).make()
         facts["model"] = model
         task = plan(config.get("task", {}), Task, "task", facts, packages).make()
+        modifiers = [
+            plan(node, Modifier, f"modifiers.{name}", facts, packages).make()
+            for name, node in config.get("modifiers", {}).items()
+        ]
     except ConfigError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
     state = checkpoint.load(folder.path / "checkpoints" / f"{weights}.pt")
+    for modifier in modifiers:
+        modifier.attach(task)
     task.load_state_dict(state["task"])
+    # Of the best weights the checkpoint holds what was evaluated: there is nothing to restore.
+    for modifier, modifier_state in zip(modifiers, state.get("modifiers", ()), strict=False):
+        modifier.load_state_dict(modifier_state)
+    for modifier in modifiers:
+        modifier.finish(task)
     return task.eval()
 
 
@@ -158,18 +172,32 @@ def assemble(config: Config, packages: frozenset[str] | None = None) -> Parts:
             made(f"optimizer.{name}", settings, torch.optim.Optimizer, params=stand_in)
     if task is not None:
         faults += _group_faults(own, task.parameter_groups())
-    regularizers, callbacks = (
+    regularizers, modifiers, callbacks = (
         [made(f"{group}.{name}", node, kind, **facts) for name, node in config[group].items()]
-        for group, kind in (("regularizer", Regularizer), ("callbacks", Callback))
+        for group, kind in (
+            ("regularizer", Regularizer),
+            ("modifiers", Modifier),
+            ("callbacks", Callback),
+        )
     )
+    for name, modifier in zip(config["modifiers"], modifiers, strict=True):
+        if task is not None and modifier is not None:
+            try:
+                modifier.attach(task)
+            except ValueError as error:
+                faults.append(Fault(f"modifiers.{name}", str(error)))
     if faults:
         raise ConfigError(faults)
     task.to(device, memory_format=trainer.memory_format)
-    return Parts(device, source, task, trainer, regularizers, [Record(), *callbacks, Console()])
+    callbacks = [Record(), *callbacks, Console()]
+    return Parts(device, source, task, trainer, regularizers, modifiers, callbacks)
 
 
 ROOT_TYPES = {"seed": int, "device": str, "output_dir": str, "name": str}
-GROUPS = ("model", "data", "task", "optimizer", "schedule", "regularizer", "callbacks", "trainer")
+GROUPS = (
+    *("model", "data", "task", "optimizer", "schedule", "regularizer", "modifiers"),
+    *("callbacks", "trainer"),
+)
 
 
 def _root_faults(config: Config) -> list[Fault]:
@@ -249,9 +277,21 @@ def _optimization(config: Config, parts: Parts, loaders: Loaders) -> tuple[Optim
         optimizers[name], penalties[name] = _optimizer(
             own.get(name, common), parameters, weights[name], parts
         )
+    groups = {
+        name: Group(parameters, weights[name])
+        for name, parameters in parts.task.parameter_groups().items()
+    }
+    for modifier in parts.modifiers:
+        modifier.start(groups)
     trainer = parts.trainer
     optimize = Optimize(
-        optimizers, weights, penalties, parts.device.type, trainer.clip_norm, trainer.accumulate
+        optimizers,
+        weights,
+        penalties,
+        parts.device.type,
+        trainer.clip_norm,
+        trainer.accumulate,
+        parts.modifiers,
     )
     steps_per_epoch = len(loaders.train)
     schedule = build(
@@ -342,8 +382,10 @@ class _Run:
             raise
         finally:
             summary = self._summarise(status)
-            for callback in parts.callbacks:
-                callback.end(trainer, status)
+            interrupted = status == "interrupted"
+            with self.optimize.evaluation_weights() if interrupted else nullcontext():
+                for callback in parts.callbacks:
+                    callback.end(trainer, status)
             self.folder.release()
         return summary | {"signal": trainer.signal}
 

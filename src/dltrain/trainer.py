@@ -272,11 +272,12 @@ class Trainer:
         """The end of an evaluation period: training means, the validation split, the best."""
         self._read()
         self._pause_clock()
-        self._tell("train", Evaluation(scalars=self._history.period()))
-        self._history.clear()
-        if self.loaders.validation is not None:
-            self._tell("validation", self._evaluate("validation", self.loaders.validation))
-            self._keep_if_best(self.results["validation"][self.task.monitor.name])
+        with self.optimize.evaluation_weights():
+            self._tell("train", Evaluation(scalars=self._history.period()))
+            self._history.clear()
+            if self.loaders.validation is not None:
+                self._tell("validation", self._evaluate("validation", self.loaders.validation))
+                self._keep_if_best(self.results["validation"][self.task.monitor.name])
         self._resume_clock()
 
     def _keep_if_best(self, value: float) -> None:
@@ -292,6 +293,8 @@ class Trainer:
         self._measured_seconds, self._measured_samples = self.seconds["train"], self.samples
 
     def _finish(self) -> None:
+        for modifier in self.optimize.modifiers:
+            modifier.finish(self.task)
         best = self.folder.path / checkpoint.BEST
         if self.test_weights == "best" and best.exists():
             self.task.load_state_dict(checkpoint.load(best, self.device)["task"])
@@ -345,6 +348,7 @@ class Trainer:
             "task": self.task.state_dict(),
             "training": self.task.training_state(),
             "optimize": self.optimize.state_dict(),
+            "modifiers": [modifier.state_dict() for modifier in self.optimize.modifiers],
             "random": checkpoint.random_state(self.device),
             "history": self._history.state_dict(),
             "compile": self.compile,
@@ -363,6 +367,10 @@ class Trainer:
         self.task.load_state_dict(state["task"])
         self.task.load_training_state(state["training"])
         self.optimize.load_state_dict(state["optimize"])
+        for modifier, modifier_state in zip(
+            self.optimize.modifiers, state["modifiers"], strict=True
+        ):
+            modifier.load_state_dict(modifier_state)
         self._history.load_state_dict(state["history"])
         self.compile = state["compile"]
         for callback, callback_state in zip(self.callbacks, state["callbacks"], strict=True):
