@@ -196,10 +196,6 @@ class Regularizer(contracts_run.Regularizer):
         """A 0-d tensor added to the loss of every step, or None."""
         return None
 
-    def after_step(self, weights: Sequence[Tensor]) -> None:
-        """Move the weights back into an allowed set, in place and without gradients."""
-        return None
-
 
 class Callback:
     """Watches a run. It may read, write files and call ``trainer.stop``; it changes no weight.
