@@ -37,7 +37,7 @@ STATEFUL = (
     "model.spectral_norm=true",
     "task.gradient_penalty=1",
     "task.n_critic=2",
-    "task.average=0.99",
+    "modifiers.ema.decay=0.99",
     "trainer.epochs=3",
     "trainer.evaluate_every=1",
     "trainer.log_every=4",
@@ -67,7 +67,7 @@ def test_an_interruption_and_a_resume_leave_no_trace(
     whole = trained(labels, compose, tmp_path / "whole")
     one = state_of(whole)
     assert one["training"] == {"batches": STEPS}
-    assert any(name.startswith("_average.") for name in one["task"])
+    assert one["modifiers"][0]["counts"] == {"generator": 5}
     assert any(name.endswith("._u") for name in one["task"])
     # Before the generator's first turn, amid an accumulation, and wherever chance will have it.
     for step in (1, 4, random.Random().randint(5, STEPS)):
@@ -79,7 +79,17 @@ def test_an_interruption_and_a_resume_leave_no_trace(
         assert run.resume(str(cut), tmp_path)["status"] == "finished"
 
         other = state_of(cut)
-        for part in ("task", "training", "optimize", "random", "history", "results", "callbacks"):
+        parts = (
+            "task",
+            "training",
+            "modifiers",
+            "optimize",
+            "random",
+            "history",
+            "results",
+            "callbacks",
+        )
+        for part in parts:
             assert_same(one[part], other[part], f"{part} after {step}")
         assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
 

@@ -30,7 +30,7 @@ EXAMPLES = {
     "adversarial": (
         [
             *("model=gan", "model.generator_hidden=[64]", "model.discriminator_hidden=[64]"),
-            *("data=digits", "data.batch_size=16", "optimizer.lr=2e-3", "task.average=0"),
+            *("data=digits", "data.batch_size=16", "optimizer.lr=2e-3", "modifier=none"),
         ],
         200,
     ),

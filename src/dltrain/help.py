@@ -19,6 +19,7 @@ GROUPS = (
     ("optimizer", "how it steps"),
     ("schedule", "how the learning rate moves"),
     ("regularizer", "what holds it back; several as 'regularizer=[l2,dropout]'"),
+    ("modifier", "what else touches weights; several as 'modifier=[a,b]'"),
     ("callbacks", "what watches; several as 'callbacks=[default,early_stopping]'"),
     ("trainer", "how long, how precisely"),
     ("experiment", "a whole recipe with its expected result"),

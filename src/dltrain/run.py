@@ -201,8 +201,12 @@ class Assembly(AbstractContextManager["Assembly"]):
         assert self._task is not None
         assert settings is not None
         regularizers, modifiers, callbacks = self._watchers
-        for modifier in modifiers:
-            modifier.attach(self._task)
+        for name, modifier in zip(self._config["modifiers"], modifiers, strict=True):
+            try:
+                modifier.attach(self._task)
+            except ValueError as error:
+                self._faults.append(Fault(f"modifiers.{name}", str(error)))
+        self._raise_faults()
         task: Any = self._task  # torch's types know of no memory_format here
         task.to(settings.device, memory_format=settings.memory_format)
         callbacks = [Record(), *callbacks]
