@@ -151,7 +151,7 @@ def test_early_stopping_on_an_unknown_metric_names_the_known_ones_before_the_run
     train: Train, tmp_path: Path
 ) -> None:
     stopping = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=acc")
-    with pytest.raises(UserError, match="no metric 'acc'; there are .*accuracy"):
+    with pytest.raises(UserError, match=r"no metric 'acc'; there are .*accuracy"):
         train(*QUICK, *stopping, "callbacks.early_stopping.mode=max")
     assert not (tmp_path / "outputs").exists()
 
