@@ -195,10 +195,11 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
     import torch
     from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
+    from dltrain.contracts.data import DataSpec, Field
     from dltrain.models.dcgan import DCGAN
 
     pictures = mnist("train")[0].mul_(2).sub_(1)
-    pair = DCGAN((1, 28, 28))
+    pair = DCGAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
     generator, discriminator = pair.generator, pair.discriminator
     generate, judge = (
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -229,14 +230,13 @@ def reviews_by_hand(batch: int, watch: Watch) -> None:
 
     from dltrain.data.imdb import Imdb
     from dltrain.models.recurrent import LSTM
+    from dltrain.types import spec_of
 
     source = Imdb(copies=os.environ["DLTRAIN_DATA"], root="~/.cache/dltrain", validation=0)
     loader = source.loaders(torch.device("cpu"), 0).train
     pairs = [pair for b in loader.plain() for pair in zip(b["input"], b["target"], strict=True)]
     reviews = [(ids[ids != 0], target) for ids, target in pairs]
-    known = ("input_shape", "outputs", "vocabulary_size", "pad_index")
-    facts = {name: source.facts[name] for name in known if name in source.facts}
-    model = LSTM(**facts)
+    model = LSTM(spec_of(source.facts), source.facts["outputs"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     torch.set_flush_denormal(True)
     watch.begin()
@@ -366,6 +366,7 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
 def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
+    from dltrain.folder import latest
 
     steps = watch.left
     with tempfile.TemporaryDirectory() as folder:
@@ -394,7 +395,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         if watch.look_every:
             for line in (Path(folder) / "looks").read_text().splitlines():
                 watch.note(*map(float, line.split()))
-        summary = json.loads((Path(folder) / "latest" / "summary.json").read_text())
+        summary = json.loads((latest(Path(folder)) / "summary.json").read_text())
     watch.step_time = summary["seconds"]["train"] / summary["steps"]
 
 

@@ -141,10 +141,10 @@ def at_random(loader: Any) -> Iterator[dict[str, Any]]:
 def exact(facts: dict[str, Any]) -> Any:
     """The project's own network."""
     from dltrain.models.recurrent import LSTM
+    from dltrain.types import spec_of
 
-    known = {name: facts[name] for name in ("outputs", "vocabulary_size", "pad_index")}
     sizes = {"embedding_size": WIDTH, "hidden_size": UNITS, "layers": LAYERS}
-    return LSTM(**known, **sizes, bidirectional=True)
+    return LSTM(spec_of(facts), facts["outputs"], **sizes, bidirectional=True)
 
 
 def by_hand(read: Callable[[Any, Any, Any], Any]) -> Callable[[dict[str, Any]], Any]:

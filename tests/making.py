@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from dltrain import composition, run
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
-from dltrain.contracts.task import Metrics, Optimize, Predictions
+from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.data.digits import Digits
 from dltrain.evaluate import evaluate
-from dltrain.types import Task
+from dltrain.folder import latest
 
 PACKAGE = "tests"
 
@@ -104,7 +104,7 @@ class Maker(Task):
         self.brightness = nn.Parameter(torch.tensor([brightness]))
         self.conditional = conditional
         self._dropout = nn.Dropout(0.5)
-        train, _ = Digits().read()
+        train = Digits().splits()["train"].columns
         of_class = [torch.nonzero(train["target"] == label)[:, 0] for label in only or range(10)]
         known = torch.cat([rows[:each] for rows in of_class])
         self._images = train["input"][known] / 255
@@ -157,4 +157,4 @@ def trained(output_dir: Path, *overrides: str, **maker: Any) -> Path:
     config["model"] = {"_target_": "torch.nn.Identity"}
     config["task"] = {"_target_": f"{PACKAGE}.making.Maker", **maker}
     run.train({**config, "output_dir": str(output_dir)}, overrides)
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)

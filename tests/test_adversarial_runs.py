@@ -14,6 +14,9 @@ import yaml
 
 from dltrain import run
 from dltrain.errors import ConfigError, UserError
+from dltrain.folder import latest
+from dltrain.load import load
+from dltrain.optimize import Optimize
 from dltrain.tasks.adversarial import AdversarialGame
 from tests.conftest import Cli, Compose, Train
 from tests.test_resume import assert_same
@@ -50,7 +53,7 @@ STEPS = 18
 
 def trained(labels: str, compose: Compose, output_dir: Path) -> Path:
     run.train(compose(*STATEFUL, labels, f"output_dir={output_dir}"))
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -72,23 +75,13 @@ def test_an_interruption_and_a_resume_leave_no_trace(
         with monkeypatch.context() as patch:
             interrupt_after(patch, step)
             cut = trained(labels, compose, tmp_path / f"cut after {step}")
-        assert state_of(cut)["step"] == step
+        assert state_of(cut)["loop"]["step"] == step
 
         assert run.resume(str(cut), tmp_path)["status"] == "finished"
 
         other = state_of(cut)
-        parts = (
-            "task",
-            "training",
-            "modifiers",
-            "optimize",
-            "random",
-            "history",
-            "results",
-            "callbacks",
-        )
-        for part in parts:
-            assert_same(one[part], other[part], f"{part} after {step}")
+        one["loop"]["seconds"] = other["loop"]["seconds"]
+        assert_same(one, other, f"after {step}")
         assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
 
 
@@ -108,11 +101,12 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def optimizers(overrides: tuple[str, ...], compose: Compose) -> dict[str, torch.optim.Optimizer]:
     """By group, as a run would have them."""
-    config = compose(*SMALL, *overrides)
-    parts = run.assemble(config)
-    loaders = parts.source.loaders(parts.device, seed=0)
-    optimize, _ = run._optimization(config, parts, loaders)
-    return optimize.optimizers
+    return optimize_of(compose(*SMALL, *overrides)).optimizers
+
+
+def optimize_of(config: dict[str, Any]) -> Optimize:
+    shown: Any = None  # nothing is told before a run begins
+    return run._Run(config, run.Assembly(config).read(), shown, 0.0).optimize
 
 
 def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Compose) -> None:
@@ -167,10 +161,8 @@ def test_another_optimizer_is_for_both_or_for_one(compose: Compose) -> None:
 
 def test_a_task_of_one_network_may_have_settings_by_its_name_too(compose: Compose) -> None:
     config = compose("model=mlp", "data=digits", "+optimizer.model.lr=0.7", "device=cpu")
-    parts = run.assemble(config)
-    optimize, _ = run._optimization(config, parts, parts.source.loaders(parts.device, seed=0))
 
-    assert optimize.learning_rates() == {"model": 0.7}
+    assert optimize_of(config).learning_rates() == {"model": 0.7}
 
 
 @pytest.mark.parametrize(
@@ -187,7 +179,7 @@ def test_a_wrong_setting_of_one_network_is_one_fault(
     typed: str, message: str, compose: Compose
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        run.assemble(compose(*SMALL, typed))
+        run.Assembly(compose(*SMALL, typed)).read()
 
     assert len(caught.value.faults) == 1
     assert message in str(caught.value)
@@ -234,7 +226,7 @@ def test_mixed_precision_accumulation_and_clipping_are_for_both(model: str, trai
         "trainer.log_every=4",
     )
 
-    moved = run.load(done.folder)
+    moved = load(done.folder)
     rows = (done.folder / "metrics.csv").read_text()
     for group, parameters in moved.parameter_groups().items():
         assert f"gradient_norm/{group}" in rows
@@ -281,7 +273,7 @@ def test_a_fair_game_is_no_cause_for_alarm(train: Train) -> None:
 def test_looking_at_gradients_is_no_turn(train: Train) -> None:
     few = (*SMALL, "task.n_critic=2", "trainer.steps=9", "trainer.evaluate_every=1")
 
-    alone = run.load(train(*few).folder).state_dict()
+    alone = load(train(*few).folder).state_dict()
     watched = train(*few, "callbacks=weights", "callbacks.weights.gradients=true")
 
-    assert_same(alone, run.load(watched.folder).state_dict(), "task")
+    assert_same(alone, load(watched.folder).state_dict(), "task")

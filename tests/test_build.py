@@ -12,13 +12,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.build import build, plan
+from dltrain.build import CONTRACTS, OWN_PACKAGES, build, plan
+from dltrain.contracts.data import Augment, DataSpec, Field, Reader, Source
+from dltrain.contracts.run import Callback, Modifier, Plan, Regularizer, Schedule
+from dltrain.contracts.task import Task
 from dltrain.errors import ConfigError
-from dltrain.types import Schedule, Source
+from dltrain.settings import Settings
+from tests.conftest import Compose
 
 HERE = __name__
 MLP = "dltrain.models.mlp.MLP"
-FACTS = {"input_shape": (1, 8, 8), "outputs": 10}
+SPEC = DataSpec(
+    {
+        "input": Field((1, 8, 8), "image", "input", mean=(0.5,), std=(0.25,)),
+        "target": Field((), "class", "target", size=10),
+    }
+)
+
+
+TEXTS = DataSpec({"input": Field((None,), "tokens", "input", size=7, fill=3)})
 
 
 class Part:
@@ -82,6 +94,42 @@ class Refusing(Part):
             raise ValueError(f"size must be at least 1, got {size}")
 
 
+class Initialised(nn.Module):
+    """A network of a user's, whose own settings have the names of things the data knows."""
+
+    def __init__(
+        self, input_shape: Sequence[int], outputs: int, std: float = 0.02, mean: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.std, self.mean = std, mean
+        self.layer = nn.Linear(input_shape[-1], outputs)
+
+
+class Sized(Part):
+    def __init__(self, input_shape: Sequence[int], outputs: int, pad_index: int = -1) -> None:
+        self.outputs = outputs
+
+
+class Worded(Part):
+    def __init__(self, vocabulary_size: int, pad_index: int) -> None: ...
+
+
+class Naming(Part):
+    """Asks by name for what only the spec tells."""
+
+    def __init__(self, class_names: Sequence[str]) -> None: ...
+
+
+class Told(Part):
+    def __init__(self, data: DataSpec) -> None:
+        self.data = data
+
+
+class MaybeTold(Part):
+    def __init__(self, data: DataSpec | None = None) -> None:
+        self.data = data
+
+
 class Broken(Part):
     def __init__(self) -> None:
         raise TypeError("a bug of the class")
@@ -91,20 +139,22 @@ def node(name: str, /, **arguments: Any) -> dict[str, Any]:
     return {"_target_": name if "." in name else f"{HERE}.{name}", **arguments}
 
 
-def faults(config: Any, kind: type[Any] = Part, /, **facts: Any) -> dict[str, str]:
+def faults(
+    config: Any, kind: type[Any] = Part, /, spec: DataSpec | None = None, **given: Any
+) -> dict[str, str]:
     """Each fault's message by its key."""
-    found = plan(config, kind, "slot", facts).faults
+    found = plan(config, kind, "slot", given, spec=spec).faults
     return {fault.key: f"{fault.problem} {fault.hint}".strip() for fault in found}
 
 
 def test_a_good_node_becomes_its_object() -> None:
-    model = build(node(MLP, hidden=[5]), nn.Module, "model", **FACTS)
+    model = plan(node(MLP, hidden=[5]), nn.Module, "model", spec=SPEC).make()
 
     assert [tuple(p.shape) for p in model.parameters()] == [(5, 64), (5,), (10, 5), (10,)]
 
 
 def test_an_unknown_argument_is_told_with_the_nearest_right_one() -> None:
-    found = faults(node(MLP, activaton="relu"), nn.Module, **FACTS)
+    found = faults(node(MLP, activaton="relu"), nn.Module, SPEC)
 
     assert list(found) == ["slot.activaton"]
     assert "MLP has no such argument" in found["slot.activaton"]
@@ -123,7 +173,7 @@ def test_an_unknown_argument_like_no_other_is_told_with_all_that_there_are() -> 
     assert "It takes colour, depth." in found["slot.zzz"]
 
 
-def test_what_a_fact_fills_is_not_offered_as_an_argument() -> None:
+def test_what_is_given_is_not_offered_as_an_argument() -> None:
     found = faults(node("Parent", zzz=1), depth=3)
 
     assert "It takes colour." in found["slot.zzz"]
@@ -184,7 +234,7 @@ def test_a_function_is_no_target() -> None:
 
 def test_an_abstract_target_is_refused() -> None:
     assert "abstract" in faults(node("Unfinished"))["slot._target_"]
-    assert "abstract" in faults(node("dltrain.types.Schedule"), Schedule)["slot._target_"]
+    assert "abstract" in faults(node("dltrain.contracts.run.Schedule"), Schedule)["slot._target_"]
 
 
 @pytest.mark.parametrize(
@@ -224,13 +274,194 @@ def test_a_package_that_is_not_allowed_is_not_even_imported(
     monkeypatch.syspath_prepend(tmp_path)
     nested = node(MLP, hidden=node("strangers.Sizes"))
     for config in (node("strangers.Net"), nested):
-        checked = plan(config, nn.Module, "model", FACTS, frozenset({"dltrain", "torch"}))
+        checked = plan(config, nn.Module, "model", {}, frozenset({"dltrain", "torch"}), SPEC)
 
         assert "may not import" in checked.faults[0].problem
         assert "DLTRAIN_PACKAGES=strangers" in checked.faults[0].hint
         assert "strangers" not in sys.modules
         with pytest.raises(ConfigError):
             checked.make()
+
+
+POPEN = (
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler.Popen",
+    "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
+)
+LINEAR = "torch.nn.Linear"
+LINEAR_SIZES = {"in_features": 1, "out_features": 1}
+MAY_NAME = "It may name classes of dltrain, torch.nn, torch.optim, torchvision.models"
+
+
+def read(config: Any, kind: type[Any] = nn.Module, *packages: str) -> str:
+    """What is said to ``config`` where its user has not typed it; its first fault."""
+    found = plan(config, kind, "model", {}, OWN_PACKAGES | set(packages), SPEC).faults
+    assert all("\n" not in str(fault) for fault in found)
+    return str(found[0]) if found else ""
+
+
+def layer(**arguments: Any) -> dict[str, Any]:
+    return node("torch.nn.TransformerEncoderLayer", d_model=4, nhead=2, **arguments)
+
+
+def test_the_contracts_are_those_that_there_are() -> None:
+    kinds = (
+        *(nn.Module, torch.optim.Optimizer, Settings, Task, Source, Reader, Augment, Plan),
+        *(Schedule, Regularizer, Modifier, Callback),
+    )
+
+    named = {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}
+    assert named == CONTRACTS
+
+
+@pytest.mark.parametrize("target", POPEN)
+def test_a_strangers_config_starts_no_process(target: str) -> None:
+    evil = {"_target_": target, "args": ["touch", "PWNED"]}
+    for config in (
+        evil,
+        node(LINEAR, **LINEAR_SIZES, device=evil),
+        node("torch.nn.ModuleList", modules=[evil]),
+        node("torch.nn.TransformerEncoder", num_layers=1, encoder_layer=layer(device=evil)),
+        node(MLP, hidden=[5], activation=evil),
+        node("torchvision.models.resnet.ResNet", block=evil, layers=[1, 1, 1, 1]),
+    ):
+        assert "_target_: " + target + " comes from a part of torch" in read(config)
+        assert MAY_NAME in read(config)
+
+
+def test_a_slot_without_a_contract_takes_no_class_in_a_strangers_config() -> None:
+    inner = node(LINEAR, **LINEAR_SIZES)
+    for config, key in (
+        (node(LINEAR, **LINEAR_SIZES, device=inner), "model.device"),
+        (node("torch.nn.ModuleList", modules=[inner]), "model.modules[0]"),
+        (node(MLP, hidden=inner), "model.hidden"),
+    ):
+        assert read(config).startswith(f"{key}: takes no class in the config of a run's folder.")
+        assert "Give a plain value" in read(config)
+        # Who types it is free to.
+        assert "takes no class" not in str(plan(config, nn.Module, "model", spec=SPEC).faults)
+
+
+def test_a_slot_with_a_contract_takes_a_class_in_a_strangers_config() -> None:
+    assert read(node("torch.nn.TransformerEncoder", num_layers=1, encoder_layer=layer())) == ""
+    for data, augment in (
+        ("dltrain.data.digits.Digits", "dltrain.data.pictures.PictureAugment"),
+        ("dltrain.data.line.Line", "dltrain.data.vectors.VectorAugment"),
+        ("dltrain.data.toy_reviews.ToyReviews", "dltrain.data.words.WordAugment"),
+    ):
+        assert read(node(data, augment=node(augment)), Source) == ""
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.jit.ScriptModule",
+        "torch.fx.GraphModule",
+        "torch.package.PackageImporter",
+        "torch.export.unflatten.UnflattenedModule",
+        "torch.utils.bottleneck.__main__.Net",
+        "torch.distributed.run.Net",
+        "torch.hub.Net",
+        "torch.Tensor",
+        "torch.nn.modules._functions.Net",
+        "torchvision.datasets.folder.Net",
+        "dltrain.__main__.Net",
+    ],
+)
+def test_of_torch_only_what_is_public_and_a_part_of_networks(target: str) -> None:
+    module = target.rpartition(".")[0]
+    before = module in sys.modules
+
+    assert "_target_" in read(node(target))
+    assert MAY_NAME in read(node(target))
+    assert (module in sys.modules) == before, "it is refused before it is imported"
+
+
+def test_a_class_is_judged_by_its_home_and_not_by_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torchvision.models.feature_extraction as extraction
+
+    (tmp_path / "mine_by_name.py").write_text(
+        "from subprocess import Popen\nfrom torch.ao.quantization import QuantStub\n"
+        "from torch.nn import Identity\nclass Net(Identity): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    # By way of torch.nn, and of torchvision: whose home is elsewhere, or whose parents'.
+    assert "of torch.ao" in read(node("torch.nn.quantized.FloatFunctional"))
+    assert extraction.DualGraphModule.__module__ == extraction.__name__
+    assert "of torch.fx" in read(node(f"{extraction.__name__}.DualGraphModule"))
+    # By way of a package that is trusted.
+    by_name = "mine_by_name"
+    assert "of torch.ao" in read(node(f"{by_name}.QuantStub"), nn.Module, by_name)
+    assert "is no Module" in read(node(f"{by_name}.Popen"), nn.Module, by_name)
+    assert read(node(f"{by_name}.Identity"), nn.Module, by_name) == ""
+    assert read(node(f"{by_name}.Net"), nn.Module, by_name) == ""
+
+
+def test_what_is_no_contract_is_named_nowhere() -> None:
+    for target in (
+        "dltrain.folder.RunFolder",
+        "dltrain.data.download.Remote",
+        "torch.nn.Parameter",
+    ):
+        assert "is no Module" in read(node(target))
+
+
+def test_a_users_own_classes_are_trusted_with_what_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_nested.py").write_text(
+        "from __future__ import annotations\n"
+        "from subprocess import Popen\n"
+        "from torch import nn\n"
+        "class Size:\n    pass\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, inner=None, blocks: list[nn.Module] | None = None,\n"
+        "                 size: Size | None = None):\n"
+        "        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = "mine_nested"
+    size, linear = node(f"{mine}.Size"), node(LINEAR, **LINEAR_SIZES)
+    net = f"{mine}.Net"
+
+    for good in (
+        node(net, size=size, inner=size, blocks=[node(net), linear]),
+        node(net, inner=node(MLP, hidden=[5])),
+        node(LINEAR, **LINEAR_SIZES),
+    ):
+        assert read(good, nn.Module, mine) == ""
+    # Their own do not open torch's to them, nor to others.
+    assert "takes no class" in read(node(LINEAR, **LINEAR_SIZES, device=size), nn.Module, mine)
+    assert "part of torch" in read(node(net, inner=node(POPEN[0])), nn.Module, mine)
+    for foreign in (f"{mine}.Popen", "dltrain.folder.RunFolder", "torch.nn.Parameter"):
+        assert "_target_" in read(node(net, inner=node(foreign)), nn.Module, mine)
+    # They are held to the slot's contract.
+    assert "is no Module" in read(node(f"{mine}.Size"), nn.Module, mine)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "subprocess.Popen", "builtins.object", "antigravity.Model", "this.Model"],
+)
+def test_pythons_own_library_is_refused_without_a_way_round(target: str) -> None:
+    before = "antigravity" in sys.modules, "this" in sys.modules
+
+    assert "may not import" in read(node(target))
+    assert MAY_NAME in read(node(target))
+    assert "DLTRAIN_PACKAGES" not in read(node(target))
+    assert ("antigravity" in sys.modules, "this" in sys.modules) == before
+
+
+def test_the_way_to_trust_a_package_keeps_those_that_are_trusted() -> None:
+    assert read(node("theirs.Net"), nn.Module, "mine").endswith("DLTRAIN_PACKAGES=mine,theirs.")
+
+
+@pytest.mark.parametrize("target", ["a b.Net", "$(touch PWNED).Net", "a\nb.Net", ".Net", "a..Net"])
+def test_a_name_that_is_no_name_is_not_repeated_as_advice(target: str) -> None:
+    assert "must name a class" in read(node(target) | {"_target_": target})
+    assert "DLTRAIN_PACKAGES" not in read(node(target) | {"_target_": target})
 
 
 def test_all_faults_are_told_at_once_and_nothing_is_made() -> None:
@@ -244,7 +475,7 @@ def test_all_faults_are_told_at_once_and_nothing_is_made() -> None:
     assert len(str(raised.value).splitlines()) == 4
 
 
-def test_facts_fill_only_what_the_config_leaves_out() -> None:
+def test_what_is_given_fills_only_what_the_config_leaves_out() -> None:
     made = build(node("Parent", colour="blue"), Parent, "slot", depth=3, colour="green", other=1)
 
     assert (made.depth, made.colour) == (3, "blue")
@@ -281,10 +512,69 @@ def test_nested_nodes_are_built_and_told_by_their_whole_key() -> None:
     assert found["slot.other._target_"].endswith("Parent is no Typed.")
 
 
-def test_facts_reach_nested_nodes() -> None:
-    made = build(node("Collecting", inner=node("Parent")), Collecting, "slot", depth=7)
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_an_argument_with_a_default_is_the_users_whatever_the_data_calls_its_own(
+    data: str, compose: Compose
+) -> None:
+    config = compose(f"data={data}") | {"model": node("Initialised")}
 
-    assert made.options["inner"].depth == 7
+    outline = build(config["data"], Source, "data").outline()
+    assert outline.input.mean
+    model = plan(config["model"], nn.Module, "model", spec=outline).make()
+
+    assert (model.std, model.mean) == (0.02, 0.0)
+
+
+def test_four_names_are_filled_from_the_data_and_nothing_else_is() -> None:
+    of_images = plan(node("Sized"), Part, "slot", spec=SPEC)
+    of_texts = plan(node("Worded"), Part, "slot", spec=TEXTS)
+
+    assert of_images.arguments == {"input_shape": (1, 8, 8), "outputs": 10}
+    assert of_texts.arguments == {"vocabulary_size": 7, "pad_index": 3}
+    assert faults(node("Naming"), spec=SPEC) == {
+        "slot": "Naming needs 'class_names', which this data does not give."
+    }
+
+
+def test_what_the_config_says_is_not_filled() -> None:
+    assert plan(node("Sized", outputs=3), Part, "slot", spec=SPEC).make().outputs == 3
+
+
+@pytest.mark.parametrize("name", ["Told", "MaybeTold"])
+def test_all_that_is_known_of_the_data_is_given_where_the_annotation_asks(name: str) -> None:
+    found = plan(node(name), Part, "slot", spec=SPEC)
+
+    assert found.make().data is SPEC
+    assert found.takes_spec
+    assert not plan(node("Sized"), Part, "slot", spec=SPEC).takes_spec
+
+
+def test_what_the_data_tells_reaches_nested_nodes_and_what_is_given_does_not() -> None:
+    inner = [node("Told"), node("Sized")]
+    found = plan(node("Collecting", one=inner[0], many=inner), Part, "slot", spec=SPEC)
+
+    made = found.make()
+    assert made.options["one"].data is SPEC
+    assert made.options["many"][1].outputs == 10
+    assert found.takes_spec
+
+    nested = node("Collecting", inner=node("Parent"))
+    assert "Parent needs 'depth'" in faults(nested, depth=7)["slot.inner"]
+
+
+def test_what_the_data_has_yet_to_tell_is_waited_for() -> None:
+    outline = DataSpec({"input": Field((None,), "tokens", "input", fill=0)}, complete=False)
+
+    for name, waits in (("Worded", True), ("Told", False)):
+        found = plan(node(name), Part, "slot", spec=outline)
+        assert (found.faults, found.waits) == ([], waits)
+    # That they are texts is known already.
+    assert "needs 'input_shape'" in faults(node("Sized"), spec=outline)["slot"]
+    # Where nothing is known nothing is missed, if it is said so.
+    for complete, known in ((True, ["slot"]), (False, [])):
+        found = plan(node("Told"), Part, "slot", complete=complete)
+        assert [fault.key for fault in found.faults] == known
+        assert found.waits
 
 
 def test_what_a_constructor_refuses_by_value_is_the_configs_fault() -> None:
@@ -310,4 +600,4 @@ def test_planning_constructs_nothing() -> None:
 def test_a_data_set_is_checked_without_its_files() -> None:
     source = build(node("dltrain.data.mnist.Mnist", root="/nowhere/at/all"), Source, "data")
 
-    assert source.facts["input_shape"] == (1, 28, 28)
+    assert source.outline().input.shape == (1, 28, 28)

@@ -17,6 +17,8 @@ from dltrain.callbacks.decision_boundary import DecisionBoundary
 from dltrain.errors import UserError
 from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
+from dltrain.folder import latest
+from dltrain.load import load
 from tests.conftest import Compose, Train
 
 GIF = "figures/decision_boundary.gif"
@@ -65,11 +67,11 @@ def test_the_last_frame_is_what_the_trained_network_says(
     train: Train, compose: Compose, tmp_path: Path
 ) -> None:
     folder = train(*MOONS, *WITH).folder
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.assemble(compose(*MOONS, "callbacks=none", "device=cpu")).source
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
+    source = run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")).read().source
     points = next(iter(source.loaders(torch.device("cpu"), 0).test))["input"]
     with torch.no_grad():
-        said = task.predict({"input": Plane.around(points, 12).grid()}).softmax(1)
+        said = task.forward({"input": Plane.around(points, 12).grid()})["logits"].softmax(1)
 
     torch.testing.assert_close(frames(folder)["frames"][-1], said.half())
 
@@ -126,7 +128,7 @@ def test_a_resumed_run_ends_with_the_same_picture(
         patch.setattr(DecisionBoundary, "evaluate", interrupted)
         summary = run.train({**config, "output_dir": str(tmp_path / "cut")})
     assert summary["status"] == "interrupted"
-    cut = (tmp_path / "cut" / "latest").resolve()
+    cut = latest(tmp_path / "cut")
     assert (cut / GIF).read_bytes() != (whole / GIF).read_bytes()
     run.resume("latest", tmp_path / "cut")
 

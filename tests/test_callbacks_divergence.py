@@ -12,8 +12,8 @@ from torch import nn
 
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.divergence import Divergence
+from dltrain.contracts.metric import Evaluation
 from dltrain.errors import UserError
-from dltrain.types import Evaluation
 from tests.conftest import Train
 
 

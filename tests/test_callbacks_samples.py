@@ -20,6 +20,7 @@ from dltrain.figures.samples import (
     single,
     to_bytes,
 )
+from dltrain.load import load
 from tests.conftest import Train
 from tests.making import PACKAGE, Maker, trained
 
@@ -57,7 +58,7 @@ def decoded(png: bytes) -> Any:
 def test_the_same_noise_before_training_and_at_every_evaluation(tmp_path: Path) -> None:
     folder = trained(tmp_path, *SETTINGS, brightness=0.1)
     state = frames(folder)
-    task = run.load(folder)
+    task = load(folder)
     assert isinstance(task, Maker)
 
     assert state["steps"] == [0, 11, 22, 33, 44, 55]

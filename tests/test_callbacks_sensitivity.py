@@ -19,7 +19,10 @@ from dltrain.callbacks.sensitivity import Sensitivity, gradient_by_time
 from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
+from dltrain.folder import latest
+from dltrain.load import load
 from dltrain.tasks.regression import Regression
+from tests.asking import numbers
 from tests.conftest import Compose, Train
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -80,7 +83,7 @@ class Fading(nn.Module):
 @pytest.mark.parametrize("weights", [[[3.0, 4.0]], [[3.0, 0.0], [0.0, 4.0]]])
 def test_the_gradient_is_the_norm_over_features_and_answers(weights: list[list[float]]) -> None:
     """Of either shape of V, its Frobenius norm is 5."""
-    task = Regression(Fading(torch.tensor(weights))).eval()
+    task = Regression(Fading(torch.tensor(weights)), numbers(6, 2)).eval()
     with torch.inference_mode():
         found = gradient_by_time(task, torch.ones(3, 6, 2))
     assert found.tolist() == pytest.approx([5 * 0.5**power for power in (5, 4, 3, 2, 1, 0)])
@@ -99,7 +102,7 @@ class Chosen(nn.Module):
 def test_the_mean_is_over_sequences_and_what_does_not_count_is_zero() -> None:
     inputs = torch.zeros(4, 3, 1)
     inputs[0] = 1
-    found = gradient_by_time(Regression(Chosen()).eval(), inputs)
+    found = gradient_by_time(Regression(Chosen(), numbers(3, 1)).eval(), inputs)
     assert found.tolist() == pytest.approx([1, 0.75, 0])
 
 
@@ -120,8 +123,8 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     assert state["steps"] == [0, 4, 8, 12]
     assert state["curves"].shape == (4, 7)
 
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.assemble(compose(*ADDING, "callbacks=none", "device=cpu")).source
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
+    source = run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")).read().source
     validation = source.loaders(torch.device("cpu"), 0).validation
     assert validation is not None
     inputs = next(iter(validation))["input"][:4]
@@ -161,7 +164,7 @@ def test_a_resumed_run_ends_with_the_same_curves(
     with monkeypatch.context() as patch:
         patch.setattr(Sensitivity, "evaluate", interrupted)
         run.train({**config, "output_dir": str(tmp_path / "cut")})
-    cut = (tmp_path / "cut" / "latest").resolve()
+    cut = latest(tmp_path / "cut")
     table = Path("tables") / "gradient_by_time.csv"
     assert len((cut / table).read_text().splitlines()) == 1 + 3 * 7
     run.resume("latest", tmp_path / "cut")

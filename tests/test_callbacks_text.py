@@ -17,6 +17,8 @@ from dltrain import run
 from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError
+from dltrain.folder import latest
+from dltrain.load import load
 from tests.conftest import Compose, Train
 
 REVIEWS = (
@@ -102,7 +104,7 @@ def test_a_resumed_run_counts_on(
         patch.setattr(Throughput, "evaluate", interrupted)
         run.train({**config, "output_dir": str(tmp_path)})
     run.resume("latest", tmp_path)
-    folder = (tmp_path / "latest").resolve()
+    folder = latest(tmp_path)
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
     (counted,) = (state for state in state["callbacks"] if "totals" in state)
     tokens = metric(folder, "train", "tokens")
@@ -127,7 +129,7 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
         [shares[word] for word in words], rel=0.01
     )
     vectors = np.loadtxt(folder / "projector" / "tensors.tsv", delimiter="\t")
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
     table = task.state_dict()["model.embedding.weight"].numpy()
     ids = [facts["words"].index(word) for word in words]
     np.testing.assert_allclose(vectors, table[ids], rtol=1e-4)

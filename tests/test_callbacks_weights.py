@@ -104,7 +104,7 @@ def test_gradients_are_those_of_the_loss_on_one_training_batch(
     (buckets,) = histogram(events, "gradients/model.linear").values()
 
     state = checkpoint(folder)["task"]
-    source = run.assemble(compose(*settings, "callbacks=none", "device=cpu")).source
+    source = run.Assembly(compose(*settings, "callbacks=none", "device=cpu")).read().source
     batch = next(iter(source.loaders(torch.device("cpu"), 0).train))
     inputs = batch["input"].flatten(1)
     logits = inputs @ state["model.linear.weight"].T + state["model.linear.bias"]
@@ -143,7 +143,7 @@ def test_a_convolution_or_a_dense_layer_that_looks_at_pictures_has_filters(
     shapes = {}
     for model in ("cnn", "mlp", "logreg"):
         config = compose("callbacks=none", "device=cpu", "data=digits", f"model={model}")
-        parts = run.assemble(config)
+        parts = run.Assembly(config).read()
         filters = first_filters(parts.task, (1, 8, 8))
         assert filters is not None
         first = next(p for p in parts.task.parameters() if p.ndim > 1)

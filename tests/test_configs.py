@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import pytest
 import torch
 import yaml
 
-from dltrain import run
-from dltrain.build import TARGET, plan
+from dltrain import composition, run
+from dltrain.build import OWN_PACKAGES, TARGET, plan
+from dltrain.contracts.data import Source
+from dltrain.errors import ConfigError
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.reconstruction import Reconstruction
 from dltrain.tasks.variational import Variational
+from tests.asking import answers
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
 CONFIGS = REPOSITORY / "configs"
@@ -28,11 +33,13 @@ OWN_FILES = {
     "experiment/alexnet_imagenet",
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
+# What several data sets have in common; none of them by itself.
+BASES = {name for name in NAMES if "/base/" in name}
 # A file that is added here counts as exercised below; without that, this number is wrong.
 COUNTS = {
     "train": 1,
     "callbacks": 15,
-    "data": 20,
+    "data": 26,
     "experiment": 24,
     "model": 24,
     "optimizer": 11,
@@ -45,6 +52,8 @@ COUNTS = {
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.
 COMPANY = {
     "data": ["model=mlp"],
+    "data/augment/vectors": ["data=iris", "model=mlp"],
+    "data/augment/words": ["data=toy_reviews", "model=lstm"],
     "data/toy_reviews": ["model=lstm"],
     "model/airbench": ["data=mnist"],
     "model/alexnet": ["data=mnist", "model.stride=1"],
@@ -93,20 +102,20 @@ def test_every_file_is_counted() -> None:
     assert Counter(file.parts[0] for file in FILES) == COUNTS
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN_FILES])
+@pytest.mark.parametrize("name", sorted({*NAMES} - OWN_FILES - BASES))
 def test_every_file_composes_builds_and_its_network_runs(name: str, compose: Compose) -> None:
-    parts = run.assemble(compose(*command_line(name)))
+    # As in a run folder that is resumed: what is built in needs nobody's trust.
+    parts = run.Assembly(compose(*command_line(name)), OWN_PACKAGES).read()
     facts = parts.source.facts
 
     with torch.inference_mode():
-        outputs = parts.task.eval().forward({"input": two_inputs(facts)})
-        answers = next(iter(outputs.values()))
+        said = answers(parts.task.eval(), two_inputs(facts))
 
     # One score a picture, or the picture itself, not an output a class.
     shape = facts.get("input_shape")
     each = {AdversarialGame: (), Reconstruction: shape, Variational: shape}
-    assert answers.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
-    assert bool(answers.isfinite().all())
+    assert said.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
+    assert bool(said.isfinite().all())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,12 +135,22 @@ def test_every_key_beside_a_target_is_an_argument_of_it(name: str) -> None:
         settings = {
             name: value
             for name, value in node.items()
-            if name != "defaults" and value != "???"  # left to the user
+            if name != "defaults"
+            and value != "???"  # left to the user
+            and not (isinstance(value, dict) and TARGET not in value)  # its target is in a base
         }
         checked = plan(settings, object, key, {}, complete=False)
 
         assert checked.faults == []
         assert checked.target is not None
+
+
+@pytest.mark.parametrize("name", sorted(name for name in OWN_FILES if name.startswith("data/")))
+def test_a_source_of_ones_own_files_needs_nobodys_trust(name: str) -> None:
+    ((key, node), *_) = nodes(read(name))
+    settings = {n: value for n, value in node.items() if n != "defaults" and value != "???"}
+
+    assert plan(settings, Source, key, {}, OWN_PACKAGES, complete=False).faults == []
 
 
 def test_without_arguments_lenet5_learns_digits(compose: Compose) -> None:
@@ -288,3 +307,130 @@ def test_the_order_of_choices_holds_for_files_of_ones_own(
     assert config["task"][TARGET].rpartition(".")[2] == task
     assert optimizer.items() <= config["optimizer"].items()
     assert config["model"]["hidden"] == hidden
+
+
+def test_all_files_of_a_group_are_packaged_alike() -> None:
+    styles: dict[str, set[str]] = {}
+    for file, name in zip(FILES, NAMES, strict=True):
+        first = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+        styles.setdefault(file.parent.as_posix(), set()).add(
+            first if first.startswith("# @package") else "its own"
+        )
+
+    own = {".", "data/augment", "optimizer", "schedule", "task", "trainer"}
+    assert styles == {
+        group: {"its own" if group in own else "# @package _global_"} for group in styles
+    }
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "file"),
+    [
+        (["data=mnist"], "data.augment.shift", "data/augment/images.yaml"),
+        (["data=mnist"], "data.mean", "data/mnist.yaml"),
+        (["data=digits"], "data.augment.shift", "data/digits.yaml"),
+        (["data=digits"], "data.augment.flip", "data/augment/images.yaml"),
+        (["data=imdb"], "data.max_length", "data/base/texts.yaml"),
+        (["data=imdb"], "data.validation", "data/imdb.yaml"),
+        (["data=hub_table"], "data.missing", "data/base/tables.yaml"),
+        (["data=image_folder"], "data.fit", "data/base/images.yaml"),
+        (["model=dcgan"], "callbacks.divergence.patience", "callbacks/divergence.yaml"),
+        (["model=wgan_gp"], "callbacks.divergence.accuracy", "model/wgan_gp.yaml"),
+        (["regularizer=[l1,l2]"], "regularizer.l2.strength", "regularizer/l2.yaml"),
+        (["model=mlp"], "model.hidden", "model/mlp.yaml"),
+    ],
+)
+def test_a_key_is_found_in_the_file_that_sets_it(typed: list[str], key: str, file: str) -> None:
+    assert composition.defining_file(key, typed) == file
+
+
+def test_what_data_sets_share_is_no_data_set(cli: Cli) -> None:
+    line = "dltrain data="
+    done = cli("-sc", "query=bash", env={"COMP_LINE": line, "COMP_POINT": str(len(line))})
+    assert set(done.stdout.split()) == {
+        f"data={path.stem}" for path in (CONFIGS / "data").glob("*.yaml")
+    }
+
+    done = cli("data=augment", "--cfg", "job")
+    assert done.returncode == 2
+    assert "there is no data/augment.yaml" in done.stderr
+    assert "texts" not in done.stderr
+
+
+def test_another_augmentation_can_be_chosen_for_data_of_its_kind(compose: Compose) -> None:
+    augment = compose("data=digits", "data/augment=images")["data"]["augment"]
+    assert augment == {**read("data/augment/images"), "shift": 0.5, "rotate": 10.0, "scale": 0.1}
+    with pytest.raises(ConfigError, match="VectorAugment is no PictureAugment"):
+        run.Assembly(compose("data=digits", "data/augment=vectors", "data.augment.shift=0")).read()
+
+
+# What a file says otherwise than its class, which keys, and why.
+MEANT = [
+    ("data/*", "root", "where files lie is for each machine to say"),
+    ("data/*", "batch_size validation evaluation_batch_size", "as suits the size of the data"),
+    ("data/toy_reviews", "vocabulary_size", "it has fewer than a hundred words"),
+    (
+        "model/alexnet_one_column",
+        "channels groups response_norm init unit_biases",
+        "the network of 2014; the class begins as that of 2012",
+    ),
+    (
+        "model/alexnet_small",
+        "channels kernels stride padding groups dense response_norm batch_norm init unit_biases",
+        "a third network of that class",
+    ),
+    ("model/wgan_gp", "batch_norm", "a critic with a gradient penalty has none; a DCGAN's has"),
+]
+
+
+def whole(name: str) -> Any:
+    """A file and the bases that it names."""
+    content = read(name)
+    for entry in content.get("defaults", []):
+        if isinstance(entry, str) and entry.startswith("base/"):
+            content = {**content, "data": {**read(f"data/{entry}")["data"], **content["data"]}}
+    return content
+
+
+def defaults_of(target: type[Any]) -> dict[str, Any]:
+    """A constructor's defaults, its parents' included where it hands the rest on to them."""
+    found: dict[str, Any] = {}
+    for owner in target.__mro__:
+        if "__init__" in vars(owner):
+            parameters = inspect.signature(owner.__init__).parameters.values()
+            found = {p.name: p.default for p in parameters if p.default is not p.empty} | found
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+    return found
+
+
+def own_settings(name: str) -> Iterator[tuple[str, Any, Any]]:
+    """Each argument that a file gives to a class of ours: its name, its value, the default."""
+    for key, node in nodes(whole(name)):
+        target = plan(node, object, key, {}, complete=False).target
+        assert target is not None
+        if not target.__module__.startswith("dltrain."):
+            continue  # torch's defaults are not ours to choose
+        for argument, default in defaults_of(target).items():
+            value = node.get(argument, "???")
+            if value != "???" and not isinstance(value, dict):
+                yield argument, value, list(default) if isinstance(default, tuple) else default
+
+
+def test_a_file_says_what_its_class_says() -> None:
+    different, used = [], set()
+    for name in NAMES:
+        for argument, value, default in own_settings(name):
+            if value == default:
+                continue
+            meant = {
+                (pattern, argument)
+                for pattern, keys, _ in MEANT
+                if fnmatch(name, pattern) and argument in keys.split()
+            }
+            used |= meant
+            if not meant:
+                different.append((name, argument, value, default))
+
+    assert different == []
+    assert used == {(pattern, key) for pattern, keys, _ in MEANT for key in keys.split()}

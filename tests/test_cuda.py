@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from dltrain import run
-from dltrain.data.streams import StreamLoader
+from dltrain.contracts.data import Batch
+from dltrain.data.loaders import Batching, Limits
+from dltrain.data.streams import FileStream
+from dltrain.folder import latest
 from dltrain.trainer import Trainer
-from dltrain.types import Batch
+from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end
 
@@ -34,7 +37,7 @@ MODELS = ("model=mlp", "model=lenet5", "model=cnn", "model=gan", "model=vae", "m
 def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path) -> None:
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
     config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
-    parts = run.assemble(config)
+    parts = run.Assembly(config).read()
     loaders = parts.source.loaders(parts.device, 0)
     optimize, _ = run._optimization(config, parts, loaders)
     batches = loaders.train.batches()
@@ -48,6 +51,29 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
             parts.task.train_step(next(batches), optimize)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("data", ["digits", "moons", "diabetes", "toy_reviews"])
+def test_metrics_gather_without_a_hidden_sync(data: str, compose: Compose) -> None:
+    """The first batch may wait, for the examples that are shown are of it."""
+    model = "model=gru" if data == "toy_reviews" else "model=mlp"
+    parts = run.assemble(compose(f"data={data}", model, "device=cuda", "callbacks=none"))
+    batches = parts.source.loaders(parts.device, 0).train.plain()
+    split = [
+        (torch.arange(1000) + 1000 * number, batch)
+        for number, batch in zip(range(2), batches, strict=False)
+    ]
+    split = [(rows[: len(batch["input"])], batch) for rows, batch in split]
+    with torch.inference_mode():
+        task = parts.task.eval()
+        metrics = task.metrics(final=False)
+        gathered(task, metrics, split[:1])
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            gathered(task, metrics, split[1:])
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert all(metric.compute() for metric in metrics)
 
 
 @pytest.mark.parametrize("model", ["model=mlp", "model=lenet5"])
@@ -85,13 +111,12 @@ def test_batches_from_files_arrive_whole(tmp_path: Path) -> None:
     rows = np.arange(1_000 * 64, dtype=np.float32).reshape(1_000, 64)
     np.save(tmp_path / "rows.npy", rows)
     device = torch.device("cuda:0")
-    loader = StreamLoader(
-        {"input": tmp_path / "rows.npy"}, None, 96, device, lambda batch, draw: batch, shuffle=True
-    )
+    batching = Batching(Limits(96), device, lambda batch, draw: batch, shuffle=True)
+    stream = FileStream({"input": tmp_path / "rows.npy"}, None, batching)
 
-    for number, batch in enumerate(loader.batches()):
+    for number, batch in enumerate(stream.batches(0)):
         spent = batch["input"] * 2  # work that the next copy runs beside
-        expected = torch.from_numpy(rows)[loader.indices(number).cpu()]
+        expected = torch.from_numpy(rows)[stream.rows(0, number).cpu()]
         assert torch.equal(batch["input"].cpu(), expected)
         assert torch.equal(spent.cpu(), 2 * expected)
 
@@ -109,7 +134,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 
     run.resume("latest", cut)
 
-    assert_same_end((whole / "latest").resolve(), (cut / "latest").resolve())
+    assert_same_end(latest(whole), latest(cut))
 
 
 def interrupt_after_step(number: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,11 +15,14 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.plane import Plane
-from dltrain.metrics import calibration, calibration_error, ranking
-from dltrain.tasks.classification import SAMPLES, Classification
-from dltrain.types import Batch, Evaluation
+from dltrain.metrics.classification import SAMPLES, calibration, calibration_error, ranking
+from dltrain.tasks.classification import Classification
+from tests.asking import classes, evaluated
+from tests.conftest import REPOSITORY
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -46,10 +49,9 @@ def batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[Batch]:
         yield {"input": inputs[low : low + size], "target": targets[low : low + size]}
 
 
-def judged(inputs: Tensor, targets: Tensor, classes: int, size: int = 7) -> Evaluation:
-    task = Classification(Told(classes), names(classes)).eval()
-    with torch.inference_mode():
-        return task.evaluate(batches(inputs, targets, size))
+def judged(inputs: Tensor, targets: Tensor, count: int, size: int = 7) -> Evaluation:
+    task = Classification(Told(count), classes(names(count), *inputs.shape[1:]))
+    return evaluated(task, batches(inputs, targets, size))
 
 
 def texts(figure: Figure) -> list[str]:
@@ -179,21 +181,40 @@ def test_without_a_mistake_the_picture_says_so() -> None:
 
 
 def test_an_evaluation_keeps_a_few_pictures_and_not_the_split() -> None:
-    task = Classification(Told(4), names(4)).eval()
     shape = (1, 3, 7)
+    task = Classification(Told(4), classes(names(4), *shape))
 
     def made() -> Iterator[Batch]:
         for seed in range(4):
             _, targets = draws(seed, 500, 4)
             yield {"input": torch.rand(500, *shape), "target": targets}
 
-    with torch.inference_mode():
-        evaluation = task.evaluate(made())
+    evaluation = evaluated(task, made())
     gc.collect()
 
     assert "mistakes" in evaluation.figures
     held = [o for o in gc.get_objects() if type(o) is Tensor and o.shape[1:] == shape]
     assert 0 < sum(pictures.untyped_storage().nbytes() for pictures in held) <= 2 * SAMPLES * 4 * 21
+
+
+@pytest.mark.parametrize("size", [5, 40])
+def test_the_first_examples_are_shown_however_the_split_is_cut(size: int) -> None:
+    logits, targets = draws(10, 40, 4)
+    images = logits.reshape(40, 1, 2, 2)
+    figure = judged(images, targets, 4, size).figures["predictions"]()
+    shown = [image.get_array() for image in figure.axes[0].images]
+    shown += [image.get_array() for axes in figure.axes[1:] for image in axes.images]
+    np.testing.assert_allclose(shown, images[:SAMPLES, 0].clamp(0, 1))
+
+
+def test_what_an_input_is_the_data_says_and_not_its_shape() -> None:
+    inputs, targets = torch.rand(6, 3, 2, 2), torch.arange(6) % 3
+    number = Field((3, 2, 2), "number", "input")
+    image = Field((3, 2, 2), "image", "input")
+    for source, shown in ((number, False), (image, True)):
+        spec = DataSpec({"input": source, "target": classes(names(3), 1).target})
+        figures = evaluated(Classification(Told(3), spec), batches(inputs, targets, 4)).figures
+        assert ({"predictions", "mistakes"} <= set(figures)) == shown
 
 
 def test_logits_that_are_not_numbers_are_drawn_all_the_same() -> None:
@@ -216,9 +237,8 @@ def test_the_decision_boundary_lies_where_the_network_changes_its_mind() -> None
     generator = torch.Generator().manual_seed(8)
     points = torch.rand(60, 2, generator=generator)
     targets = (points[:, 1] > points[:, 0]).long()
-    task = Classification(Told(2), names(2), feature_names=["width", "height"]).eval()
-    with torch.inference_mode():
-        figure = task.evaluate(batches(points, targets, 25)).figures["decision_boundary"]()
+    task = Classification(Told(2), classes(names(2), 2, names=("width", "height")))
+    figure = evaluated(task, batches(points, targets, 25)).figures["decision_boundary"]()
 
     axes = figure.axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("width", "height")
@@ -231,16 +251,15 @@ def test_the_decision_boundary_lies_where_the_network_changes_its_mind() -> None
     assert png(figure).startswith(PNG)
 
 
-@pytest.mark.parametrize("classes", [1, 3, 9])
-def test_a_boundary_of_any_number_of_classes_is_drawn(classes: int) -> None:
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_a_boundary_of_any_number_of_classes_is_drawn(count: int) -> None:
     generator = torch.Generator().manual_seed(9)
-    linear = nn.Linear(2, classes)
+    linear = nn.Linear(2, count)
     points = torch.rand(30, 2, generator=generator)
-    targets = torch.randint(classes, (30,), generator=generator)
-    task = Classification(linear, names(classes)).eval()
-    with torch.inference_mode():
-        figure = task.evaluate(batches(points, targets, 30)).figures["decision_boundary"]()
-    assert len(legends(figure)[0]) == classes
+    targets = torch.randint(count, (30,), generator=generator)
+    task = Classification(linear, classes(names(count), 2))
+    figure = evaluated(task, batches(points, targets, 30)).figures["decision_boundary"]()
+    assert len(legends(figure)[0]) == count
     assert png(figure).startswith(PNG)
 
 
@@ -249,6 +268,7 @@ def test_an_evaluation_asks_once_for_each_example_and_imports_no_matplotlib() ->
 import sys
 import torch
 from dltrain.tasks.classification import Classification
+from tests.asking import classes, evaluated
 asked = []
 class Net(torch.nn.Module):
     def forward(self, inputs):
@@ -256,8 +276,8 @@ class Net(torch.nn.Module):
         return inputs.flatten(1)[:, :2]
 for shape in ((8, 1, 2, 2), (8, 2)):
     batch = {"input": torch.rand(shape), "target": torch.arange(8) % 2}
-    Classification(Net(), ["a", "b"]).evaluate([batch, batch])
+    evaluated(Classification(Net(), classes("ab", *shape[1:])), [batch, batch])
 assert asked == [8, 8, 8, 8, 80 * 80], asked
 assert "matplotlib" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=REPOSITORY)

@@ -12,7 +12,7 @@ from PIL import Image
 from dltrain.figures.canvas import png
 from dltrain.figures.latent import draw_latent_plane, draw_latent_use
 from dltrain.figures.plane import Plane
-from dltrain.figures.sheets import GAP, draw_rows, draw_sheet, draw_ways, mosaic
+from dltrain.figures.sheets import GAP, draw_rows, draw_ways, mosaic
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -82,7 +82,7 @@ def test_versions_of_the_same_pictures_stand_below_each_other() -> None:
 def test_a_sheet_is_drawn_pixel_by_pixel() -> None:
     checks = (np.indices((28, 28)).sum(0) % 2).astype(float)[None, :, :, None]
 
-    figure = draw_sheet(checks, columns=1)
+    figure = draw_rows({"": checks})
 
     shown = np.asarray(Image.open(io.BytesIO(png(figure))).convert("L"))
 

@@ -8,10 +8,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.numbers import MOST_POINTS, draw_fit, draw_residuals
 from dltrain.tasks.regression import Regression
-from dltrain.types import Evaluation
+from tests.asking import evaluated, numbers
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -21,11 +22,10 @@ class Square(nn.Module):
         return inputs.flatten(1)[:, :1].square()
 
 
-def judged(inputs: Tensor, targets: Tensor, **names: list[str]) -> Evaluation:
-    with torch.inference_mode():
-        task = Regression(Square(), **names).eval()
-        halves = zip(inputs.split(3), targets.split(3), strict=True)
-        return task.evaluate({"input": i, "target": t} for i, t in halves)
+def judged(inputs: Tensor, targets: Tensor, *names: str) -> Evaluation:
+    task = Regression(Square(), numbers(*inputs.shape[1:], names=names))
+    halves = zip(inputs.split(3), targets.split(3), strict=True)
+    return evaluated(task, ({"input": i, "target": t} for i, t in halves))
 
 
 def points(figure: Figure) -> list[list[float]]:
@@ -35,7 +35,7 @@ def points(figure: Figure) -> list[list[float]]:
 @pytest.mark.parametrize("shape", [(5, 1), (5, 1, 1, 1)])
 def test_the_fitted_curve_is_the_networks_between_the_examples(shape: tuple[int, ...]) -> None:
     inputs, targets = torch.arange(-2.0, 3.0).view(shape), torch.ones(5, 1)
-    figure = judged(inputs, targets, feature_names=["speed"]).figures["fit"]()
+    figure = judged(inputs, targets, "speed").figures["fit"]()
 
     (line,) = figure.axes[0].lines
     x, y = (np.asarray(values) for values in line.get_data())

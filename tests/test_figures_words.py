@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.words import COLUMNS, MOST_WORDS, Shaded, draw_attention
 from dltrain.tasks.text import TextClassification
-from dltrain.types import Evaluation
+from tests import asking
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -85,10 +86,9 @@ class Weighing(nn.Module):
 
 def judged(model: nn.Module) -> Evaluation:
     words = ["", "one", "two", "three", "four"]
-    task = TextClassification(model, ["even", "odd"], words)
+    task = TextClassification(model, asking.texts(words, ["even", "odd"]))
     given = {"input": torch.tensor([[1, 3, 4], [2, 2, 0]]), "target": torch.tensor([1, 1])}
-    with torch.inference_mode():
-        return task.eval().evaluate([given])
+    return asking.evaluated(task, [given])
 
 
 def test_an_evaluation_offers_the_attention_of_a_model_that_has_some() -> None:

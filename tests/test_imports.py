@@ -19,9 +19,8 @@ CONTRACTS = {"types", "errors", "contracts"}
 ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
-    "metrics": CONTRACTS,
-    "metrics_generative": CONTRACTS | {"figures", "metrics"},
-    "tasks": CONTRACTS | {"metrics", "metrics_generative", "figures", "eval_mode", "evaluate"},
+    "metrics": CONTRACTS | {"figures"},
+    "tasks": CONTRACTS | {"metrics", "figures", "eval_mode", "evaluate"},
     "data": CONTRACTS | {"nearest"},
     "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},
     # It loads a run, lazily: run imports callbacks.
@@ -34,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "optimize": CONTRACTS | {"uncompiled"},
     "uncompiled": set(),
     "allocator": set(),
+    "runtime": {"allocator", "checkpoint", "uncompiled"},
     "history": CONTRACTS,
     "summary": CONTRACTS | {"uncompiled"},
     # A callback is handed the trainer: its type is known, for type checkers only.
@@ -50,9 +50,13 @@ ROOMS: dict[str, set[str]] = {
     "build": {"errors", "nearest"},
     "composition": {"errors", "nearest"},
     "environment": {"errors"},
-    "help": set(),
+    "help": {"commands"},
+    "commands": {"errors", "nearest"},
+    "arguments": {"errors", "nearest"},
+    "resume": {"arguments", "signals", "run"},
     "sweep": {"errors"},
-    "sample": CONTRACTS | {"figures", "folder", "nearest", "run"},
+    "sample": CONTRACTS | {"figures", "folder", "load", "nearest", "arguments", "runtime"},
+    "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
@@ -68,9 +72,14 @@ LIGHT = (
     "sweep",
     "nearest",
     "errors",
+    "runtime",
+    "commands",
+    "arguments",
+    "resume",
     "build",
     "folder",
     "sample",
+    "working_folder",
 )
 
 

@@ -20,6 +20,7 @@ from dltrain import composition, run
 from dltrain.callbacks.judge import SampleJudge
 from dltrain.data.digits import Digits
 from dltrain.errors import ConfigError
+from dltrain.folder import latest
 from dltrain.judge import (
     Judge,
     Moments,
@@ -31,6 +32,7 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
+from dltrain.load import load
 from tests.conftest import Train
 from tests.making import PACKAGE, trained
 
@@ -49,7 +51,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
     )
     run.train({**config, "output_dir": str(output_dir)})
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +150,10 @@ def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     classifier: Path, name: str
 ) -> None:
     facts = json.loads((classifier / "facts.json").read_text())
-    pictures = Digits().read()[1]["input"][:20] / 255
+    pictures = Digits().splits()["test"].columns["input"][:20] / 255
     inputs = (pictures - facts["mean"][0]) / facts["std"][0]
     with torch.no_grad():
-        expected = run.load(classifier).predict({"input": inputs}).softmax(1)
+        expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
 
     judge = Judge(str(classifier))
@@ -190,7 +192,7 @@ def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) ->
     facts = json.loads((classifier / "facts.json").read_text())
     splits = [
         (split["input"].flatten(1).double().numpy() / 255 - facts["mean"][0]) / facts["std"][0]
-        for split in Digits().read()
+        for split in (examples.columns for examples in Digits().splits().values())
     ]
     s, t = (np.cov(split, rowvar=False) for split in splits)
     m = splits[0].mean(0) - splits[1].mean(0)

@@ -10,11 +10,13 @@ import torch
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch
 from dltrain.history import History
-from dltrain.metrics import classification_report, confusion_matrix, r_squared
+from dltrain.metrics.classification import classification_report, confusion_matrix
+from dltrain.metrics.regression import Errors
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
-from dltrain.types import Batch, Evaluation, Task
+from tests.asking import answers, classes, evaluated, numbers
 
 CLASSES = 5
 
@@ -33,9 +35,13 @@ def batched(columns: Batch, size: int) -> Iterator[Batch]:
         yield {name: column[low : low + size] for name, column in columns.items()}
 
 
-def judged(task: Task, columns: Batch, size: int) -> Evaluation:
-    with torch.inference_mode():
-        return task.eval().evaluate(batched(columns, size))
+def r_squared(predictions: Tensor, targets: Tensor, size: int = 5) -> float:
+    metric = Errors()
+    for low in range(0, len(targets), size):
+        some = slice(low, low + size)
+        rows = torch.arange(len(targets))[some]
+        metric.update({"output": predictions[some]}, {"target": targets[some]}, rows)
+    return metric.compute().scalars["r2"]
 
 
 # Which classes occur among the targets, and which are ever predicted, are different questions.
@@ -113,7 +119,8 @@ def test_r_squared_survives_targets_far_from_zero() -> None:
 @pytest.fixture
 def classified() -> tuple[Classification, Batch]:
     torch.manual_seed(0)
-    task = Classification(nn.Linear(6, CLASSES), [f"class {n}" for n in range(CLASSES)])
+    names = [f"class {number}" for number in range(CLASSES)]
+    task = Classification(nn.Linear(6, CLASSES), classes(names, 6))
     return task, {"input": torch.randn(103, 6), "target": labels(0, 103, never=(2,))}
 
 
@@ -122,10 +129,10 @@ def test_a_classification_is_judged_alike_in_batches_of_any_size(
     classified: tuple[Classification, Batch], size: int
 ) -> None:
     task, columns = classified
-    evaluation = judged(task, columns, size)
+    evaluation = evaluated(task, batched(columns, size))
 
     with torch.no_grad():
-        logits = task.predict(columns)
+        logits = answers(task, columns["input"])
     targets, predicted = columns["target"], logits.argmax(1)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
         targets, predicted, average="macro", zero_division=0
@@ -146,7 +153,7 @@ def test_a_classification_tells_each_class_by_its_name(
     classified: tuple[Classification, Batch],
 ) -> None:
     task, columns = classified
-    table = judged(task, columns, 10).tables["per_class"]
+    table = evaluated(task, batched(columns, 10)).tables["per_class"]
 
     assert tuple(table.columns) == ("class", "precision", "recall", "f1", "support")
     assert [row[0] for row in table.rows] == task.class_names
@@ -155,34 +162,35 @@ def test_a_classification_tells_each_class_by_its_name(
 
 def test_label_smoothing_acts_in_training_only(classified: tuple[Classification, Batch]) -> None:
     task, columns = classified
-    smooth = Classification(task.model, task.class_names, label_smoothing=0.2)
+    smooth = Classification(task.model, task.spec, label_smoothing=0.2)
     losses: list[Tensor] = []
 
     plain_step = task.train_step(columns, lambda loss, name="model": losses.append(loss))
     smooth_step = smooth.train_step(columns, lambda loss, name="model": losses.append(loss))
 
     with torch.no_grad():
-        logs = task.predict(columns).log_softmax(1)
+        logs = answers(task, columns["input"]).log_softmax(1)
     plain = -logs.gather(1, columns["target"][:, None]).mean()
     expected = 0.8 * plain + 0.2 * -logs.mean()
     torch.testing.assert_close(losses[0], plain)
     torch.testing.assert_close(losses[1], expected)
     torch.testing.assert_close(smooth_step["loss"], expected)
     assert not plain_step["loss"].requires_grad
-    assert judged(smooth, columns, 10).scalars == judged(task, columns, 10).scalars
+    one, other = (evaluated(some, batched(columns, 10)) for some in (smooth, task))
+    assert one.scalars == other.scalars
 
 
 @pytest.mark.parametrize("size", [1, 5, 31, 1000])
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_a_regression_is_judged_alike_in_batches_of_any_size(size: int, outputs: int) -> None:
     torch.manual_seed(0)
-    task = Regression(nn.Linear(4, outputs))
+    task = Regression(nn.Linear(4, outputs), numbers(4, outputs=outputs))
     columns = {"input": torch.randn(31, 4), "target": torch.randn(31, outputs)}
 
-    evaluation = judged(task, columns, size)
+    evaluation = evaluated(task, batched(columns, size))
 
     with torch.no_grad():
-        predictions = task.predict(columns)
+        predictions = answers(task, columns["input"])
     targets = columns["target"]
     mse = sk.mean_squared_error(targets, predictions)
     expected = {

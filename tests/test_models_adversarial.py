@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,14 +14,15 @@ from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
 from dltrain.summary import summarise
 from dltrain.tasks.adversarial import AdversarialGame
+from tests.specs import images, numbers
 from tests.test_models import count, layers
 
 MNIST = (1, 28, 28)
-CLASSES = list("0123456789")
+DIGITS = images(*MNIST, classes=10)
 
 
 def test_the_dense_pair_has_the_parameters_that_a_pencil_gives() -> None:
-    model = GAN(MNIST)
+    model = GAN(DIGITS)
 
     norms = 2 * 256 + 2 * 512
     assert count(model.generator) == 100 * 256 + 256 * 512 + 512 * 784 + 784 + norms == 560_400
@@ -30,7 +32,7 @@ def test_the_dense_pair_has_the_parameters_that_a_pencil_gives() -> None:
 
 def test_dcgan_on_64x64_in_colour_is_the_usual_pair() -> None:
     """The figures of PyTorch's own tutorial, whose layers have no biases either."""
-    model = DCGAN((3, 64, 64))
+    model = DCGAN(images(3, 64, 64))
 
     growing = [100 * 512 * 16, 512 * 256 * 16, 256 * 128 * 16, 128 * 64 * 16, 64 * 3 * 16]
     assert count(model.generator) == sum(growing) + 2 * (512 + 256 + 128 + 64) == 3_576_704
@@ -40,7 +42,7 @@ def test_dcgan_on_64x64_in_colour_is_the_usual_pair() -> None:
 
 def test_dcgan_on_mnist_begins_with_four_by_four_maps() -> None:
     """Of 7 halves make 4: a kernel of 3 does that, where others have 4."""
-    model = DCGAN(MNIST, generator_width=32, discriminator_width=16)
+    model = DCGAN(DIGITS, generator_width=32, discriminator_width=16)
 
     growing = [100 * 128 * 16, 128 * 64 * 9, 64 * 32 * 16, 32 * 1 * 16]
     assert count(model.generator) == sum(growing) + 2 * (128 + 64 + 32)
@@ -53,22 +55,21 @@ def test_dcgan_on_mnist_begins_with_four_by_four_maps() -> None:
     [(GAN, {}, 256 + 512), (DCGAN, {"generator_width": 32}, 128 + 64 + 32)],
 )
 def test_a_class_gives_the_generator_scales_and_shifts_of_its_own(
-    kind: type[Adversaries], settings: dict[str, Any], maps: int
+    kind: Callable[..., Adversaries], settings: dict[str, Any], maps: int
 ) -> None:
     """Of every unit, or map; of DCGAN's first maps, of 4x4, those of every place."""
     plain, by_class = (
-        kind(MNIST, CLASSES, conditional=conditional, **settings)  # type: ignore[call-arg]
-        for conditional in (False, True)
+        kind(DIGITS, conditional=conditional, **settings) for conditional in (False, True)
     )
 
     of_all = 2 * maps
     of_a_class = of_all + (2 * 128 * (4 * 4 - 1) if kind is DCGAN else 0)
-    added = len(CLASSES) * of_a_class - of_all
+    added = 10 * of_a_class - of_all
     assert count(by_class.generator) == count(plain.generator) + added
 
 
 def test_a_critic_without_batch_norm_has_biases_instead() -> None:
-    model = DCGAN(MNIST, discriminator_width=16, batch_norm=False)
+    model = DCGAN(DIGITS, discriminator_width=16, batch_norm=False)
 
     convolutions = [16 * (16 + 1), 32 * (16 * 16 + 1), 64 * (32 * 9 + 1)]
     assert count(model.discriminator) == sum(convolutions) + 64 * 16 + 1
@@ -78,7 +79,7 @@ def test_a_critic_without_batch_norm_has_biases_instead() -> None:
 
 def test_the_discriminator_judges_a_batch_alike_in_training_and_after() -> None:
     """Its norm goes by the batch: real and made pictures have statistics of their own."""
-    model = DCGAN(MNIST)
+    model = DCGAN(DIGITS)
     pictures = torch.rand(16, *MNIST)
     for _ in range(3):
         model.discriminator(torch.zeros(16, *MNIST))
@@ -89,7 +90,7 @@ def test_the_discriminator_judges_a_batch_alike_in_training_and_after() -> None:
 
 
 def test_weights_begin_as_the_paper_has_them() -> None:
-    model = DCGAN((3, 64, 64))
+    model = DCGAN(images(3, 64, 64))
 
     for network in (model.generator, model.discriminator):
         for layer in layers(network, nn.Linear) + layers(network, nn.Conv2d):
@@ -109,9 +110,12 @@ MODELS = [
 @pytest.mark.parametrize(("kind", "small"), MODELS)
 @pytest.mark.parametrize("conditional", [False, True])
 def test_noise_becomes_pictures_and_pictures_a_score_each(
-    kind: type[Adversaries], small: dict[str, Any], conditional: bool, shape: tuple[int, int, int]
+    kind: Callable[..., Adversaries],
+    small: dict[str, Any],
+    conditional: bool,
+    shape: tuple[int, int, int],
 ) -> None:
-    model = kind(shape, CLASSES, noise_size=7, conditional=conditional, **small)  # type: ignore[call-arg]
+    model = kind(images(*shape, classes=10), noise_size=7, conditional=conditional, **small)
     labels = torch.tensor([0, 9, 3]) if conditional else None
 
     pictures = model.generator(torch.randn(3, 7), labels)
@@ -124,9 +128,9 @@ def test_noise_becomes_pictures_and_pictures_a_score_each(
 
 @pytest.mark.parametrize(("kind", "small"), MODELS)
 def test_a_conditional_pair_makes_and_judges_by_class(
-    kind: type[Adversaries], small: dict[str, Any]
+    kind: Callable[..., Adversaries], small: dict[str, Any]
 ) -> None:
-    model = kind(MNIST, CLASSES, conditional=True, **small).eval()  # type: ignore[call-arg]
+    model = kind(DIGITS, conditional=True, **small).eval()
     noise, pictures = torch.randn(1, 100).expand(2, -1), torch.rand(1, *MNIST).expand(2, -1, -1, -1)
     ones, both = torch.tensor([1, 1]), torch.tensor([1, 7])
 
@@ -143,10 +147,10 @@ def test_a_conditional_pair_makes_and_judges_by_class(
 
 @pytest.mark.parametrize(("kind", "small"), MODELS)
 def test_spectral_norm_holds_every_layer_of_the_discriminator_at_one(
-    kind: type[Adversaries], small: dict[str, Any]
+    kind: Callable[..., Adversaries], small: dict[str, Any]
 ) -> None:
     torch.manual_seed(0)
-    model = kind(MNIST, CLASSES, conditional=True, spectral_norm=True, **small)  # type: ignore[call-arg]
+    model = kind(DIGITS, conditional=True, spectral_norm=True, **small)
     for _ in range(100):  # power iterations
         model.discriminator(torch.randn(2, *MNIST), torch.tensor([0, 1]))
     model.eval()
@@ -161,7 +165,7 @@ def test_spectral_norm_holds_every_layer_of_the_discriminator_at_one(
 
 
 def test_dropout_is_the_discriminators() -> None:
-    for model in (GAN(MNIST, dropout=0.3), DCGAN(MNIST, dropout=0.3)):
+    for model in (GAN(DIGITS, dropout=0.3), DCGAN(DIGITS, dropout=0.3)):
         assert {layer.p for layer in layers(model.discriminator, nn.Dropout)} == {0.3}
         assert not layers(model.generator, nn.Dropout)
 
@@ -169,13 +173,13 @@ def test_dropout_is_the_discriminators() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GAN((13,)), "a GAN reads pictures"),
-        (lambda: DCGAN((13,)), "a DCGAN reads pictures"),
-        (lambda: DCGAN((1, 6, 28)), "6x28 does not allow: sides are at least 7"),
-        (lambda: GAN(MNIST, noise_size=0), "noise_size"),
-        (lambda: GAN(MNIST, generator_hidden=[0]), "at least one unit"),
-        (lambda: DCGAN(MNIST, generator_width=0), "at least 1"),
-        (lambda: GAN(MNIST, conditional=True), "no classes"),
+        (lambda: GAN(numbers(13)), "a GAN reads pictures"),
+        (lambda: DCGAN(numbers(13)), "a DCGAN reads pictures"),
+        (lambda: DCGAN(images(1, 6, 28)), "6x28 does not allow: sides are at least 7"),
+        (lambda: GAN(DIGITS, noise_size=0), "noise_size"),
+        (lambda: GAN(DIGITS, generator_hidden=[0]), "at least one unit"),
+        (lambda: DCGAN(DIGITS, generator_width=0), "at least 1"),
+        (lambda: GAN(images(*MNIST), conditional=True), "no classes"),
     ],
 )
 def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
@@ -186,7 +190,7 @@ def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
 def test_a_layer_under_spectral_norm_is_still_one_row_of_the_summary() -> None:
     plain, normed = (
         summarise(
-            AdversarialGame(GAN(MNIST, spectral_norm=normed)), {"input": torch.rand(1, *MNIST)}
+            AdversarialGame(GAN(DIGITS, spectral_norm=normed)), {"input": torch.rand(1, *MNIST)}
         )
         for normed in (False, True)
     )

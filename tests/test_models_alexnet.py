@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dltrain.models.alexnet import AlexNet
 from dltrain.optimize import Optimize
 from dltrain.tasks.classification import Classification
+from tests.asking import classes
 from tests.conftest import Compose
 from tests.test_models import count, layer_counts, layers, names
 
@@ -193,7 +194,7 @@ def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
     # the weights it is added to.
     rate, decay = 100.0, 5e-4
 
-    task = Classification(model, [str(i) for i in range(100)])
+    task = Classification(model, classes([str(i) for i in range(100)], *pictures.shape[1:]))
     groups = task.parameter_groups()
     sgd = torch.optim.SGD(groups["model"], lr=rate, momentum=0.9, weight_decay=decay)
     loss = task.train_step(

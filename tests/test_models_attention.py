@@ -13,12 +13,13 @@ from torch.nn import functional
 from dltrain.errors import UserError
 from dltrain.models.attention import Positions, SelfAttention, sinusoids, turned
 from dltrain.models.pooling import Pooling
+from tests.specs import numbers, words
 from tests.test_models import count
 from tests.test_models_recurrent import LENGTHS, reviews
 
 WORDS: dict[str, Any] = {
+    "spec": words(40),
     "outputs": 3,
-    "vocabulary_size": 40,
     "embedding_size": 8,
     "heads": 2,
     "feedforward": 12,
@@ -130,7 +131,7 @@ def test_beyond_the_learned_positions_is_one_message() -> None:
 
 
 def test_numbers_are_brought_to_the_width() -> None:
-    model = SelfAttention(outputs=1, input_shape=(11, 2), embedding_size=8, heads=2)
+    model = SelfAttention(numbers(11, 2), 1, embedding_size=8, heads=2)
 
     assert model(torch.randn(3, 11, 2)).shape == (3, 1)
     assert model.embedding_weight() is None

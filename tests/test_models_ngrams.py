@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain.models.ngrams import GAIN, NgramBag, NgramMixture, Ngrams
 from dltrain.models.recurrent import GRU
 from tests.conftest import Train
+from tests.specs import words
 
 PAD, UNKNOWN = 0, 1
 
@@ -18,7 +19,7 @@ PAD, UNKNOWN = 0, 1
 def bag(kind: type[NgramBag] = NgramBag, **settings: Any) -> NgramBag:
     """One whose weights are drawn, so that each n-gram counts for something of its own."""
     torch.manual_seed(0)
-    made = kind(3, 50, **settings)
+    made = kind(3, 50, PAD, **settings)
     for weight in made.parameters():
         nn.init.normal_(weight)
     return made
@@ -79,16 +80,15 @@ def test_longer_n_grams_add_to_shorter_ones() -> None:
     [
         ({"length": 0}, "at least 1 word"),
         ({"buckets": 0}, "buckets is at least 1"),
-        ({"vocabulary_size": None}, "the data has none"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Ngrams(**{"outputs": 2, "vocabulary_size": 9, **settings})
+        Ngrams(2, 9, PAD, **settings)
 
 
 def test_buckets_are_fewer_for_more_classes() -> None:
-    few, many = NgramBag(2, 9), NgramBag(1000, 9)
+    few, many = NgramBag(2, 9, PAD), NgramBag(1000, 9, PAD)
 
     assert few.others.weight.numel() == pytest.approx(2**21, rel=0.01)
     assert many.others.weight.numel() == pytest.approx(2**21, rel=0.01)
@@ -115,7 +115,7 @@ def test_in_training_each_text_is_answered_by_one_of_two_and_else_by_both() -> N
 
 def test_a_reader_with_a_bag_trains_both_however_it_is_read() -> None:
     torch.manual_seed(0)
-    model = GRU(2, vocabulary_size=50, hidden_size=4, ngrams=2)
+    model = GRU(words(50), 2, hidden_size=4, ngrams=2)
     texts = torch.randint(2, 50, (8, 6))
 
     for logits in (model(texts), model.read(model.embed(texts), texts)):

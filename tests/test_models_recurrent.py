@@ -14,9 +14,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from dltrain.models.pooling import LastPool, MaxPool, Pooling
 from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent, mirror, reorder
+from tests.specs import numbers, words
 from tests.test_models import count
 
-WORDS: dict[str, Any] = {"outputs": 3, "vocabulary_size": 40, "embedding_size": 7}
+WORDS: dict[str, Any] = {"spec": words(40), "outputs": 3, "embedding_size": 7}
 NETWORKS: list[type[Recurrent]] = [RNN, GRU, LSTM]
 LENGTHS = [9, 1, 4, 7, 9, 2]
 every_network = pytest.mark.parametrize("network", NETWORKS)
@@ -133,17 +134,17 @@ def test_the_parameters_are_those_of_a_pencil(network: type[Recurrent], gates: i
 
 def test_the_tutorials_networks_have_their_parameters() -> None:
     # Vocabulary 25,000 with padding and unknown, 100 wide, 256 hidden.
-    words = {"outputs": 1, "vocabulary_size": 25_002, "embedding_size": 100, "hidden_size": 256}
+    sizes: dict[str, Any] = {"embedding_size": 100, "hidden_size": 256}
 
-    one = RNN(**words, bidirectional=False, pooling="last")
+    one = RNN(words(25_002), 1, **sizes, bidirectional=False, pooling="last")
     assert count(one) == 2_500_200 + 256 * (100 + 256 + 2) + 257 == 2_592_105
-    both = LSTM(**words, layers=2, bidirectional=True, pooling="last")
+    both = LSTM(words(25_002), 1, **sizes, layers=2, bidirectional=True, pooling="last")
     assert count(both) == 2_500_200 + 2 * 1024 * (358 + 770) + 513 == 4_810_857
 
 
 @every_network
 def test_numbers_are_read_as_they_are(network: type[Recurrent]) -> None:
-    model = network(outputs=1, input_shape=(11, 2), hidden_size=4, pooling="last").eval()
+    model = network(numbers(11, 2), 1, hidden_size=4, pooling="last").eval()
     inputs = torch.randn(3, 11, 2)
 
     assert model(inputs).shape == (3, 1)
@@ -160,23 +161,22 @@ def test_numbers_are_read_as_they_are(network: type[Recurrent]) -> None:
 def test_words_are_read_both_ways_for_their_maximum_and_numbers_forwards_to_the_last(
     network: type[Recurrent],
 ) -> None:
-    words, numbers = made(network), network(outputs=1, input_shape=(11, 2))
+    of_words, of_numbers = made(network), network(numbers(11, 2), 1)
 
-    assert [len(directions) for directions in words.layers] == [2]
-    assert isinstance(words.pooling, MaxPool)
-    assert [len(directions) for directions in numbers.layers] == [1]
-    assert isinstance(numbers.pooling, LastPool)
+    assert [len(directions) for directions in of_words.layers] == [2]
+    assert isinstance(of_words.pooling, MaxPool)
+    assert [len(directions) for directions in of_numbers.layers] == [1]
+    assert isinstance(of_numbers.pooling, LastPool)
 
 
 @every_network
-@pytest.mark.parametrize("shape", [(1, 28, 28), (4,), None])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (4,), ()])
 def test_what_is_neither_words_nor_a_sequence_is_refused(
-    network: type[Recurrent], shape: tuple[int, ...] | None
+    network: type[Recurrent], shape: tuple[int, ...]
 ) -> None:
     with pytest.raises(ValueError, match="words or sequences of numbers") as raised:
-        network(outputs=3, input_shape=shape)
-    if shape:
-        assert "x".join(map(str, shape)) in str(raised.value)
+        network(numbers(*shape), 3)
+    assert "x".join(map(str, shape)) in str(raised.value)
 
 
 @every_network
@@ -231,7 +231,7 @@ def test_torchs_own_forget_bias_is_left_alone() -> None:
 
 def test_readers_of_numbers_begin_with_memories_of_all_lengths() -> None:
     torch.manual_seed(0)
-    model = LSTM(1, input_shape=(200, 2), hidden_size=500, layers=2)
+    model = LSTM(numbers(200, 2), 1, hidden_size=500, layers=2)
 
     for directions in model.layers:
         (layer,) = directions
@@ -330,14 +330,14 @@ def test_dropout_of_one_hot_words_leaves_whole_words_out() -> None:
 
 def test_one_hot_words_are_not_normalised() -> None:
     with pytest.raises(ValueError, match="one-hot"):
-        made(LSTM, embedding="onehot", normalise_embedding=True, word_frequencies=[1 / 40] * 40)
+        made(LSTM, embedding="onehot", normalise_embedding=True, spec=words(40, [1] * 40))
 
 
 def test_word_vectors_are_normalised_by_frequency() -> None:
-    shares = torch.rand(40, generator=generator(3))
-    shares[0] = 0
-    shares /= shares.sum()
-    model = made(LSTM, normalise_embedding=True, word_frequencies=shares.tolist())
+    counts = torch.randint(1, 1000, (40,), generator=generator(3))
+    counts[0] = 0
+    shares = counts / counts.sum()
+    model = made(LSTM, normalise_embedding=True, spec=words(40, counts.tolist()))
     with torch.no_grad():
         model.embedding.weight.mul_(3).add_(1)
 
@@ -350,12 +350,10 @@ def test_word_vectors_are_normalised_by_frequency() -> None:
     torch.testing.assert_close(model.embed(ids), table[ids])
 
 
-@pytest.mark.parametrize(("frequencies", "words"), [(None, "do not tell"), ([0.5, 0.5], "each of")])
-def test_frequencies_must_be_known_to_normalise(
-    frequencies: list[float] | None, words: str
-) -> None:
-    with pytest.raises(ValueError, match=words):
-        made(LSTM, normalise_embedding=True, word_frequencies=frequencies)
+@pytest.mark.parametrize(("counts", "message"), [([], "do not tell"), ([1, 1], "each of")])
+def test_frequencies_must_be_known_to_normalise(counts: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        made(LSTM, normalise_embedding=True, spec=words(40, counts))
 
 
 @every_network
@@ -379,7 +377,7 @@ def test_ids_may_be_of_either_width() -> None:
 
 @every_network
 def test_nothing_but_weights_is_kept(network: type[Recurrent]) -> None:
-    model = made(network, normalise_embedding=True, word_frequencies=[1 / 40] * 40)
+    model = made(network, normalise_embedding=True, spec=words(40, [1] * 40))
 
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
     first, second = model(reviews()), model(reviews())

@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from dltrain import run
+from dltrain.load import load
 from dltrain.models.alexnet import AlexNet
 from dltrain.models.transfer import read_weights
 from dltrain.tasks.classification import Classification
+from tests.asking import classes
 from tests.conftest import Compose, Train
 from tests.test_models import layers
 from tests.test_models_alexnet import IMAGENET, TINY
@@ -135,9 +137,9 @@ def test_frozen_parts_keep_weights_and_statistics_to_the_bit(
     choices = (*SMALL, *decay, "model.freeze=[features]", "trainer.evaluate_every=100")
     if len(decay) > 2:
         choices = (*choices, "modifiers.max_norm.limit=0.1")
-    begun = run.assemble(compose("callbacks=none", "device=cpu", *choices)).task.state_dict()
+    begun = run.Assembly(compose("callbacks=none", "device=cpu", *choices)).read().task.state_dict()
 
-    learned = run.load(train(*choices).folder).state_dict()
+    learned = load(train(*choices).folder).state_dict()
 
     frozen = [name for name in begun if name.startswith("model.features.")]
     assert len([name for name in frozen if name.endswith("running_mean")]) == 5
@@ -159,7 +161,7 @@ def test_frozen_parts_stay_in_evaluation_while_the_rest_trains() -> None:
 
 def test_frozen_parameters_are_not_optimized() -> None:
     model = AlexNet(**TINY, freeze=["features"])
-    task = Classification(model, [str(i) for i in range(10)])
+    task = Classification(model, classes("0123456789", 3, 224, 224))
 
     assert task.parameter_groups() == {"model": list(model.classifier.parameters())}
 

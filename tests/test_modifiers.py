@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from dltrain import run
 from dltrain.contracts.run import Group
+from dltrain.contracts.task import Task
 from dltrain.errors import ConfigError
+from dltrain.evaluate import evaluate
+from dltrain.load import load
 from dltrain.models.gan import GAN
 from dltrain.optim.modifiers import EMA
 from dltrain.tasks.adversarial import AdversarialGame
-from dltrain.types import Task
 from tests.conftest import Compose, Train
 from tests.making import image_spec
+from tests.streams import opened
 
 SHAPE = (1, 4, 4)
 
@@ -26,7 +29,7 @@ def game(**settings: Any) -> AdversarialGame:
     torch.manual_seed(0)
     small: dict[str, Any] = {"generator_hidden": [8], "discriminator_hidden": [8], "noise_size": 4}
     spec = image_spec(SHAPE, ["zero", "one"])
-    return AdversarialGame(GAN(SHAPE, ["zero", "one"], **small, **settings), spec)
+    return AdversarialGame(GAN(spec, **small, **settings), spec)
 
 
 def begun(ema: EMA, task: Task) -> EMA:
@@ -109,28 +112,29 @@ def test_all_groups_are_averaged_each_at_its_own_steps_and_nothing_else() -> Non
     assert not any("_kinds" in name or "_pixels" in name for name in held)
 
 
-def test_a_task_is_left_with_the_averages_and_a_new_one_is_given_them() -> None:
-    task, ema = game(), EMA(0.9, ["generator"])
-    begun(ema, task)
+def test_a_new_task_is_given_the_averages_that_were_saved() -> None:
+    task = game()
+    ema = begun(EMA(0.9, ["generator"]), task)
     moved(task, ema, "generator", "discriminator")
     with ema.evaluation_weights():
         averaged = copied(task)
-    weights = copied(task)
     file = io.BytesIO()
     torch.save({"task": task.state_dict(), "ema": ema.state_dict()}, file)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
 
-    ema.finish(task)
-
-    fresh, again = game(), EMA(0.9, ["generator"])
-    again.attach(fresh)
+    fresh = game()
     fresh.load_state_dict(saved["task"])
+    again = begun(EMA(0.9, ["generator"]), fresh)
     again.load_state_dict(saved["ema"])
-    assert all(torch.equal(fresh.state_dict()[name], weights[name]) for name in weights)
-    again.finish(fresh)
-    for one in (task, fresh):
-        assert all(torch.equal(one.state_dict()[name], averaged[name]) for name in averaged)
+
+    assert_equal(copied(fresh), copied(task))
+    with again.evaluation_weights():
+        assert_equal(copied(fresh), averaged)
+
+
+def assert_equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
 def test_a_restored_average_goes_on_in_place() -> None:
@@ -170,7 +174,7 @@ SMALL = (
 
 def test_a_group_that_is_not_there_is_a_fault_of_the_config(compose: Compose) -> None:
     with pytest.raises(ConfigError) as caught:
-        run.assemble(compose(*SMALL, "device=cpu", "modifiers.ema.groups=[model]"))
+        run.Assembly(compose(*SMALL, "device=cpu", "modifiers.ema.groups=[model]")).read()
 
     assert "modifiers.ema: groups: this task has no group 'model'" in str(caught.value)
 
@@ -187,7 +191,7 @@ def test_a_run_trains_as_without_it_and_is_evaluated_and_used_with_it(train: Tra
     for name, value in states[0]["task"].items():
         if isinstance(value, Tensor):
             assert torch.equal(value, states[1]["task"][name]), name
-    last, best = (run.load(with_it, weights).state_dict() for weights in ("last", "best"))
+    last, best = (load(with_it, weights).state_dict() for weights in ("last", "best"))
     averages = states[0]["modifiers"][0]["averages"]["generator"]
     assert all(torch.equal(last[name], average) for name, average in averages.items())
     assert not torch.equal(
@@ -208,10 +212,10 @@ def test_the_test_split_is_evaluated_with_the_weights_that_are_loaded(
     few = (*SMALL, "trainer.epochs=3", f"trainer.test_weights={weights}", "data.validation=0.2")
     # From good weights to bad ones.
     done = train(*few, "modifiers.ema.decay=0.5", "optimizer.lr=0.05", "schedule=constant")
-    parts = run.assemble(compose(*few, "device=cpu"))
-    loaders = parts.source.loaders(parts.device, seed=0)
+    test = opened(run.Assembly(compose(*few, "device=cpu")).read().source)["test"]
 
     with torch.inference_mode():
-        found = run.load(done.folder, weights).evaluate_test(loaders.test).scalars
+        task = load(done.folder, weights)
+        found = evaluate(task, test, seed=0, epoch=0, final=True).scalars
 
     assert found == pytest.approx(done.summary["test"], rel=1e-6)

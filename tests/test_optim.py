@@ -11,11 +11,13 @@ from torch.nn import functional
 
 from dltrain import run
 from dltrain.build import OWN_PACKAGES
+from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Group
+from dltrain.contracts.task import Task
+from dltrain.load import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet
-from dltrain.types import Batch, Task
 from tests.conftest import REPOSITORY, Compose, Train
 
 LR = 0.01
@@ -109,14 +111,14 @@ DECOUPLED = {"adamw", "muon"}
 
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
     """The untrained task and the first epoch's batches of the run that ``overrides`` describe."""
-    parts = run.assemble(compose("callbacks=none", "device=cpu", *SMALL, *overrides))
+    parts = run.Assembly(compose("callbacks=none", "device=cpu", *SMALL, *overrides)).read()
     loaders = parts.source.loaders(parts.device, seed=0)
     loaders.train.set_epoch(0)
     return parts.task, list(loaders.train)
 
 
 def loss_of(task: Task, batch: Batch) -> Tensor:
-    return functional.cross_entropy(task.predict(batch), batch["target"])
+    return functional.cross_entropy(task.forward(batch)["logits"], batch["target"])
 
 
 def by_hand(
@@ -146,7 +148,7 @@ def by_hand(
 
 
 def weights_after(train: Train, *overrides: str) -> list[Tensor]:
-    learned = run.load(train(*SMALL, *overrides).folder)
+    learned = load(train(*SMALL, *overrides).folder)
     return [p.detach() for p in learned.parameters()]
 
 
@@ -330,7 +332,7 @@ def test_label_smoothing_as_a_regularizer_sets_the_tasks_own(compose: Compose) -
 
     assert config["task"]["label_smoothing"] == 0.1
     assert config["regularizer"] == {}
-    run.assemble(config, OWN_PACKAGES)
+    run.Assembly(config, OWN_PACKAGES).read()
 
 
 def test_muon_knows_kernels_as_matrices_of_filters() -> None:

@@ -10,18 +10,20 @@ import torch
 from torch import Tensor
 
 from dltrain import run
+from dltrain.contracts.data import Batch
 from dltrain.models.linear import LinearClassifier
 from dltrain.optimize import Optimize
 from dltrain.tasks.perceptron import Perceptron, perceptron_criterion
-from dltrain.types import Batch
+from tests.asking import answers, classes, evaluated
 from tests.conftest import Cli, Compose
 
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 GATES = {"and": [0, 0, 0, 1], "or": [0, 1, 1, 1], "nand": [1, 1, 1, 0], "xor": [0, 1, 1, 0]}
 
 
-def learner(features: int, classes: int) -> tuple[Perceptron, Optimize]:
-    task = Perceptron(LinearClassifier((features,), classes), [str(c) for c in range(classes)])
+def learner(features: int, count: int) -> tuple[Perceptron, Optimize]:
+    names = [str(number) for number in range(count)]
+    task = Perceptron(LinearClassifier((features,), count), classes(names, features))
     parameters = list(task.parameters())
     sgd = torch.optim.SGD(parameters, lr=1.0)
     return task, Optimize({"model": sgd}, {"model": parameters}, {}, "cpu")
@@ -43,9 +45,7 @@ def epochs_to_learn(gate: str, size: int, limit: int) -> int | None:
     task, optimize = learner(2, 2)
     targets = torch.tensor(GATES[gate])
     for epoch in range(limit):
-        with torch.inference_mode():
-            judged = task.evaluate(batches(CORNERS, targets, 4))
-        if judged.scalars["accuracy"] == 1:
+        if evaluated(task, batches(CORNERS, targets, 4)).scalars["accuracy"] == 1:
             return epoch
         for batch in batches(CORNERS, targets, size):
             task.train_step(batch, optimize)
@@ -141,11 +141,11 @@ def test_a_split_is_judged_exactly_however_it_is_cut() -> None:
     torch.nn.init.normal_(task.model.get_parameter("linear.weight"))
     inputs, targets = torch.randn(7, 4), torch.randint(0, 3, (7,))
     task.requires_grad_(False)
-    scores = task.predict({"input": inputs})
+    scores = answers(task, inputs)
     loss = sum(float(s.max() - s[t]) for s, t in zip(scores, targets, strict=True)) / 7
 
     for size in (7, 3, 1):
-        scalars = task.evaluate(batches(inputs, targets, size)).scalars
+        scalars = evaluated(task, batches(inputs, targets, size)).scalars
         assert scalars["loss"] == pytest.approx(loss, rel=1e-5)
         assert scalars["accuracy"] == pytest.approx(float((scores.argmax(1) == targets).sum()) / 7)
         assert {"precision", "recall", "f1"} <= set(scalars)
@@ -171,6 +171,24 @@ def test_a_run_teaches_digits(compose: Compose, tmp_path: Path) -> None:
     assert summary["test"]["accuracy"] > 0.85
 
 
+def test_its_decision_boundary_names_the_features_of_the_data(compose: Compose) -> None:
+    parts = run.assemble(compose("model=perceptron", "data=gates", "device=cpu"))
+    corners = parts.source.loaders(parts.device, seed=0).test
+    axes = evaluated(parts.task, corners).figures["decision_boundary"]().axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+
+
+def test_a_score_is_no_probability() -> None:
+    task, _ = learner(4, 3)
+    torch.nn.init.normal_(task.model.get_parameter("linear.weight"))
+    batch = {"input": torch.randn(5, 4)}
+    said = task.predict(batch)
+    assert set(said.columns) == set(said.fields) == {"class", "score"}
+    torch.testing.assert_close(said.columns["score"], answers(task, batch["input"]).detach())
+    assert torch.equal(said.columns["class"], said.columns["score"].argmax(1))
+    assert evaluated(task, [batch | {"target": torch.zeros(5, dtype=torch.int64)}]).texts == {}
+
+
 @pytest.mark.parametrize("outputs", [1, 0])
 def test_fewer_than_two_classes_are_refused(outputs: int) -> None:
     with pytest.raises(ValueError, match="classes"):
@@ -192,10 +210,10 @@ def test_two_classes_share_one_score() -> None:
 
 
 def test_more_classes_have_a_score_each() -> None:
-    for classes, features in itertools.product((3, 10), (4, 784)):
-        model = LinearClassifier((features,), classes)
-        assert sum(p.numel() for p in model.parameters()) == classes * (features + 1)
-        assert model(torch.randn(2, features)).shape == (2, classes)
+    for count, features in itertools.product((3, 10), (4, 784)):
+        model = LinearClassifier((features,), count)
+        assert sum(p.numel() for p in model.parameters()) == count * (features + 1)
+        assert model(torch.randn(2, features)).shape == (2, count)
 
 
 def test_mixed_targets_are_refused_in_one_line(cli: Cli) -> None:

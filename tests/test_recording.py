@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Metrics, Task
 from dltrain.errors import UserError
 from dltrain.models.gan import GAN
 from dltrain.optim.muon import Muon
@@ -15,16 +17,17 @@ from dltrain.optimize import Optimize, weights_of
 from dltrain.recording import WARM, Recorded, Replay, replayed_step
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.classification import Classification
-from dltrain.types import Batch, Metrics, Task
+from tests.asking import classes
 from tests.conftest import Cli
 from tests.making import image_spec
+from tests.specs import images
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 
 
 def classifier() -> Classification:
     torch.manual_seed(0)
-    return Classification(nn.Linear(3, 2), ["a", "b"])
+    return Classification(nn.Linear(3, 2), classes("ab", 3))
 
 
 def optimized(task: Task, optimizer: type[torch.optim.Optimizer], **settings: object) -> Optimize:
@@ -130,7 +133,7 @@ def test_norms_are_those_of_the_replayed_step() -> None:
         (lambda: (t := classifier(), optimized(t, Muon)), "Muon decides something"),
         (
             lambda: (
-                t := AdversarialGame(GAN((1, 8, 8)), image_spec((1, 8, 8))),
+                t := AdversarialGame(GAN(images(1, 8, 8)), image_spec((1, 8, 8))),
                 optimized(t, torch.optim.SGD, fused=True),
             ),
             "a step of AdversarialGame decides something on the host",

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dltrain import cli, run
+from dltrain import cli
 from dltrain.errors import UserError
+from dltrain.load import load
 from tests.conftest import REPOSITORY, Cli, Train
 from tests.making import PACKAGE, Maker, trained
 
@@ -60,7 +61,7 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 def made(folder: Path, count: int, seed: int, label: int | None = None) -> NDArray[np.uint8]:
     """The pictures (count, 8, 8) that the run's own task makes."""
-    task = run.load(folder)
+    task = load(folder)
     assert isinstance(task, Maker)
     labels = None if label is None else torch.full((count,), label)
     pictures = task.sample(count, seed, labels).columns["image"][:, 0]
@@ -139,7 +140,7 @@ def test_classes_in_turn_have_a_column_each(conditional: Path, sample: Sample) -
 
 def test_rows_between_two_latent_points(plain: Path, sample: Sample, tmp_path: Path) -> None:
     folder = sample(plain, "--interpolate", 3, "--each", "--out", tmp_path / "ways")
-    task = run.load(plain)
+    task = load(plain)
     assert isinstance(task, Maker)
     ways = task.interpolate(3, 10, 0).columns["image"]
     expected = (ways[:, 0] * 255).round().to(torch.uint8).numpy()
@@ -211,6 +212,7 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
         "--interpolate",
         "--weights",
         "--out",
+        "--output-dir",
     ):
         assert option in page
 
@@ -218,8 +220,10 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_command_itself(plain: Path, cli: Cli) -> None:
     latest = plain.parents[1]
     done = cli("sample", "latest", f"output_dir={latest}", "--n", "4", cwd=REPOSITORY)
+    same = cli("sample", "--n", "4", "--output-dir", str(latest), "latest", cwd=REPOSITORY)
     wrong = cli("sample", str(plain), "--n", "0", cwd=REPOSITORY)
 
     assert done.returncode == 0, done.stderr
     assert "4 pictures in " in done.stdout
+    assert (same.returncode, same.stdout) == (0, done.stdout)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from dltrain.contracts.run import Schedule
 from dltrain.optim.schedules import Constant, Cosine, Exponential, Linear, OneCycle, Step
-from dltrain.types import Schedule
 
 RUN = {"total_steps": 100, "steps_per_epoch": 10}
 ALL = [Constant, Linear, Cosine, Exponential, Step, OneCycle]

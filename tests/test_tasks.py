@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from dltrain import run
+from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.task import Metrics, Phase, Predicts, Task
+from dltrain.load import load
 from dltrain.tasks.classification import Classification
-from dltrain.types import Batch, Evaluation, Task
+from dltrain.tasks.regression import Regression
+from dltrain.tasks.supervised import Supervised
+from tests.asking import answers, classes, evaluated, numbers
 from tests.conftest import REPOSITORY, Compose, Train
-from tests.making import evaluated
 
 # What trains each task here, the steps that suffice, and the loss they must reach.
 EXAMPLES = {
@@ -54,14 +59,6 @@ EXAMPLES = {
 LOSS = 0.02
 
 
-def evaluation_of(task: Task, batch: Batch) -> Evaluation:
-    """By the contract that the task keeps."""
-    if task.metrics(False):
-        return evaluated(task, batch)
-    with torch.inference_mode():
-        return task.eval().evaluate([batch])
-
-
 # Where no loss tells what was learnt, what does: at least so much before, at most after.
 MEASURES = {
     "adversarial": ("sliced_wasserstein", 0.3, 0.15),
@@ -72,7 +69,7 @@ MEASURES = {
 
 def first_batch(overrides: list[str], compose: Compose) -> tuple[Task, Batch]:
     """A task as it begins, and the batch that an overfitting run of it trains on."""
-    parts = run.assemble(compose("callbacks=none", "device=cpu", *overrides))
+    parts = run.Assembly(compose("callbacks=none", "device=cpu", *overrides)).read()
     loaders = parts.source.loaders(parts.device, seed=0)
     loaders.train.set_epoch(0)
     return parts.task, next(iter(loaders.train))
@@ -99,10 +96,10 @@ def test_every_task_learns_one_batch_by_heart_and_moves_every_group(
         "schedule=constant",
         *(["optimizer.lr=0.02"] if name.endswith("classification") else []),
     )
-    learned = run.load(trained.folder)
+    learned = load(trained.folder)
 
     assert trained.summary["steps"] == steps
-    before, after = (evaluation_of(task, batch) for task in (untrained, learned))
+    before, after = (evaluated(task, [batch]) for task in (untrained, learned))
     metric, least, most = MEASURES.get(name, ("loss", 10 * LOSS, LOSS))
     assert before.scalars[metric] > least
     assert after.scalars[metric] < most
@@ -119,12 +116,11 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
     task, batch = first_batch(EXAMPLES[name][0], compose)
 
     with torch.inference_mode():
-        task.eval()
-        inputs = batch["input"], batch["input"][:1]
-        answers, alone = (next(iter(task.forward({"input": some}).values())) for some in inputs)
+        said = answers(task.eval(), batch["input"])
+        alone = answers(task, batch["input"][:1])
 
-    assert len(answers) == len(batch["input"])
-    torch.testing.assert_close(alone, answers[:1])
+    assert len(said) == len(batch["input"])
+    torch.testing.assert_close(alone, said[:1])
     shape = {
         "text_classification": (2,),
         "regression": (1,),
@@ -133,7 +129,7 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
         "reconstruction": (1, 8, 8),
         "variational": (1, 8, 8),
     }
-    assert answers.shape[1:] == shape.get(name, (10,))
+    assert said.shape[1:] == shape.get(name, (10,))
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -147,7 +143,7 @@ def test_every_task_is_judged_by_a_metric_that_it_reports(name: str, compose: Co
         asked.append(name)
 
     metrics = task.train_step(batch, optimize)
-    evaluation = evaluation_of(task, batch)
+    evaluation = evaluated(task, [batch])
 
     assert task.monitor.name in evaluation.scalars
     assert set(metrics) <= set(evaluation.scalars)
@@ -175,16 +171,121 @@ def test_what_improves_is_decided_by_the_monitor() -> None:
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_an_impossible_label_smoothing_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
-        Classification(torch.nn.Linear(1, 2), ["a", "b"], label_smoothing=share)
+        Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=share)
+
+
+class Renaming(Classification):
+    """Its steps call the loss otherwise than its evaluation does."""
+
+    def training_metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
+        return {"cost": loss.detach()}
+
+
+def test_a_step_may_name_its_metrics_otherwise_than_an_evaluation() -> None:
+    torch.manual_seed(0)
+    task = Renaming(torch.nn.Linear(3, 2), classes("ab", 3))
+    batch = {"input": torch.randn(8, 3), "target": torch.arange(8) % 2}
+
+    told = task.train_step(batch, lambda loss, name="model": None)
+    scalars = evaluated(task, [batch]).scalars
+
+    assert set(told) == {"cost"}
+    assert list(scalars) == ["loss", "accuracy", "precision", "recall", "f1"]
+    assert scalars["loss"] == pytest.approx(float(told["cost"]))
+
+
+def test_a_class_is_predicted_with_its_probabilities() -> None:
+    torch.manual_seed(0)
+    task = Classification(torch.nn.Linear(3, 4), classes(["n", "e", "s", "w"], 3)).eval()
+    inputs = torch.randn(5, 3)
+
+    said = task.predict({"input": inputs})
+
+    probabilities = said.columns["probability"]
+    torch.testing.assert_close(probabilities, answers(task, inputs).softmax(1).detach())
+    assert torch.equal(said.columns["class"], probabilities.argmax(1))
+    assert not probabilities.requires_grad
+    names = ("n", "e", "s", "w")
+    assert said.fields == {
+        "class": Field((), "class", size=4, names=names),
+        "probability": Field((4,), "number", names=names),
+    }
+
+
+def test_classes_without_names_are_numbered() -> None:
+    unnamed = Field((), "class", "target", size=3)
+    spec = DataSpec({"input": Field((2,), "number", "input"), "target": unnamed})
+    task = Classification(torch.nn.Linear(2, 3), spec)
+    batch = {"input": torch.randn(4, 2), "target": torch.tensor([0, 1, 2, 2])}
+
+    rows = evaluated(task, [batch]).tables["per_class"].rows
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+
+
+def test_a_number_is_predicted_in_the_unit_of_the_data() -> None:
+    torch.manual_seed(0)
+    model, inputs = torch.nn.Linear(3, 1), torch.randn(5, 3)
+    task = Regression(model, numbers(3, unit=(100.0, 20.0))).eval()
+
+    said = task.predict({"input": inputs})
+
+    torch.testing.assert_close(said.columns["prediction"], (model(inputs) * 20 + 100).detach())
+    torch.testing.assert_close(answers(task, inputs).detach(), said.columns["prediction"])
+    assert said.fields["prediction"].shape == (1,)
+
+
+def test_numbers_of_several_units_are_refused() -> None:
+    target = Field((2,), "number", "target", mean=(0.0, 1.0), std=(1.0, 2.0))
+    spec = DataSpec({"input": Field((3,), "number", "input"), "target": target})
+    with pytest.raises(ValueError, match="one mean and one std"):
+        Regression(torch.nn.Linear(3, 2), spec)
+
+
+@pytest.mark.parametrize("spec", [classes("abc", 2), numbers(2, outputs=3, unit=(5.0, 2.0))])
+def test_supervised_is_the_task_that_fits_the_data(spec: DataSpec) -> None:
+    torch.manual_seed(0)
+    kind = Classification if spec.class_names else Regression
+    plain, either = (made(torch.nn.Linear(2, 3), spec) for made in (kind, Supervised))
+    either.task.load_state_dict(plain.state_dict())
+    target = torch.tensor([0, 1, 2]) if spec.class_names else torch.randn(3, 3)
+    batch = {"input": torch.randn(3, 2), "target": target}
+
+    steps = [task.train_step(batch, lambda loss, name="model": None) for task in (plain, either)]
+    assert steps[0] == steps[1]
+    assert torch.equal(answers(plain, batch["input"]), answers(either, batch["input"]))
+    one, other = (evaluated(task, [batch], final=True) for task in (plain, either))
+    assert one.scalars == other.scalars
+    assert set(one.figures) == set(other.figures)
+    said, also = plain.predict(batch), either.predict(batch)
+    assert said.fields == also.fields
+    assert all(torch.equal(said.columns[name], also.columns[name]) for name in said.columns)
+    assert (either.monitor, either.replayable) == (plain.monitor, plain.replayable)
+
+
+def test_supervised_hands_phases_and_training_state_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Supervised(torch.nn.Linear(2, 3), classes("abc", 2))
+    told: list[object] = []
+    monkeypatch.setattr(task.task, "enter", told.append)
+    monkeypatch.setattr(task.task, "training_state", lambda: {"seen": 3})
+    monkeypatch.setattr(task.task, "load_training_state", told.append)
+    phase = Phase("fit", 5)
+
+    task.enter(phase)
+    task.load_training_state({"seen": 2})
+
+    assert told == [phase, {"seen": 2}]
+    assert task.training_state() == {"seen": 3}
+    assert task.parameter_groups() == task.task.parameter_groups()
 
 
 def test_a_run_can_be_loaded_and_asked_again(train: Train, tmp_path: Path) -> None:
     trained = train("model=linreg", "data=line")
-    task = run.load("latest", output_dir=str(tmp_path / "outputs"))
+    task = load("latest", output_dir=str(tmp_path / "outputs"))
 
-    with torch.no_grad():
-        answers = task.predict({"input": torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0]])})
+    assert isinstance(task, Predicts)
+    said = task.predict({"input": torch.tensor([[1.0], [2.0], [3.0], [4.0], [10.0]])})
 
     assert trained.summary["status"] == "finished"
     assert not task.training
-    assert answers.flatten().tolist() == pytest.approx([2, 4, 6, 8, 20], abs=1e-3)
+    predictions = said.columns["prediction"].flatten().tolist()
+    assert predictions == pytest.approx([2, 4, 6, 8, 20], abs=1e-3)

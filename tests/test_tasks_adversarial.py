@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Samples
 from dltrain.models.dcgan import DCGAN
 from dltrain.models.gan import GAN
 from dltrain.models.mlp import MLP
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
-from dltrain.types import Batch, Sampler
 from tests.making import evaluated, image_spec
+from tests.specs import images
 
 SHAPE = (1, 8, 8)
-CLASSES = list("0123456789")
 SMALL: dict[str, Any] = {"generator_hidden": [8], "discriminator_hidden": [8], "noise_size": 4}
 
 
@@ -31,8 +32,8 @@ def game(
     **settings: Any,
 ) -> AdversarialGame:
     torch.manual_seed(0)
-    network = GAN(SHAPE, CLASSES, **SMALL, **(model or {}))
-    return AdversarialGame(network, image_spec(SHAPE, CLASSES, mean, std), **settings)
+    network = GAN(images(*SHAPE, classes=10), **SMALL, **(model or {}))
+    return AdversarialGame(network, image_spec(SHAPE, list("0123456789"), mean, std), **settings)
 
 
 def drawn(task: AdversarialGame, *arguments: Any, **labels: Any) -> Tensor:
@@ -280,7 +281,7 @@ def test_networks_read_minus_one_to_one_whatever_the_normalisation() -> None:
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_seed_has_its_pictures_and_leaves_no_trace(conditional: bool) -> None:
     task = game({"conditional": conditional})
-    assert isinstance(task, Sampler)
+    assert isinstance(task, Samples)
     state = torch.get_rng_state()
 
     one, again, other = (drawn(task, 1003, seed) for seed in (1, 1, 2))
@@ -391,13 +392,13 @@ def test_a_step_waits_for_nothing() -> None:
     ("model", "settings", "message"),
     [
         (MLP(SHAPE, 10), {}, "MLP has no generator and discriminator"),
-        (GAN(SHAPE, **SMALL), {"n_critic": 0}, "n_critic"),
-        (GAN(SHAPE, **SMALL), {"gradient_penalty": -1.0}, "not negative"),
-        (GAN(SHAPE, **SMALL), {"r1": -1.0}, "r1 is not negative"),
-        (DCGAN((1, 16, 16)), {"gradient_penalty": 1.0}, "model.batch_norm=false"),
-        (DCGAN((1, 16, 16)), {"r1": 1.0}, "r1 is of each image alone"),
-        (GAN(SHAPE, **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
-        (GAN(SHAPE, **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
+        (GAN(images(*SHAPE), **SMALL), {"n_critic": 0}, "n_critic"),
+        (GAN(images(*SHAPE), **SMALL), {"gradient_penalty": -1.0}, "not negative"),
+        (GAN(images(*SHAPE), **SMALL), {"r1": -1.0}, "r1 is not negative"),
+        (DCGAN(images(1, 16, 16)), {"gradient_penalty": 1.0}, "model.batch_norm=false"),
+        (DCGAN(images(1, 16, 16)), {"r1": 1.0}, "r1 is of each image alone"),
+        (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
+        (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_message(

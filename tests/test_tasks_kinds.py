@@ -14,6 +14,7 @@ from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.kinds import Kinds
 from tests.conftest import Train
 from tests.making import evaluated, image_spec
+from tests.specs import images
 
 SHAPE = (1, 4, 4)
 SHARES = torch.tensor([0.5, 0.25, 0.25])
@@ -81,7 +82,9 @@ def test_kinds_are_drawn_as_often_as_pictures_have_them() -> None:
 def game(**settings: Any) -> AdversarialGame:
     torch.manual_seed(0)
     small: dict[str, Any] = {"generator_hidden": [8], "discriminator_hidden": [8]}
-    return AdversarialGame(GAN(SHAPE, **small, noise_size=4, **settings), image_spec(SHAPE))
+    return AdversarialGame(
+        GAN(images(*SHAPE), **small, noise_size=4, **settings), image_spec(SHAPE)
+    )
 
 
 def test_both_networks_are_told_the_kinds_of_real_pictures() -> None:
@@ -132,7 +135,7 @@ def test_what_cannot_be_is_one_message(
     kind: type[nn.Module], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        kind((1, 8, 8), ["a", "b"], **settings)
+        kind(images(1, 8, 8, classes=2), **settings)
 
 
 def test_a_run_keeps_its_kinds(train: Train) -> None:

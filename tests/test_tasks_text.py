@@ -13,10 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.data import Batch
 from dltrain.optimize import Optimize
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification, direction
-from dltrain.types import Batch, Evaluation
+from tests.asking import classes, evaluated, texts
 from tests.conftest import Train
 
 CLASSES = ["bad", "good"]
@@ -71,7 +72,7 @@ def batch(dtype: torch.dtype = torch.int64) -> Batch:
 
 
 def task_of(model: nn.Module, **settings: Any) -> TextClassification:
-    return TextClassification(model, CLASSES, WORDS, **settings)
+    return TextClassification(model, texts(WORDS, CLASSES), **settings)
 
 
 def asked(task: TextClassification, given: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -82,17 +83,12 @@ def asked(task: TextClassification, given: Batch) -> tuple[Tensor, dict[str, Ten
     return loss, metrics
 
 
-def judged(task: Classification, batches: list[Batch]) -> Evaluation:
-    with torch.inference_mode():
-        return task.eval().evaluate(batches)
-
-
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
 def test_a_step_is_that_of_classification_and_counts_real_tokens(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     model, given = Bag(), batch(dtype)
     loss, metrics = asked(task_of(model, label_smoothing=0.1), given)
-    plain = Classification(model, CLASSES, label_smoothing=0.1)
+    plain = Classification(model, texts(WORDS, CLASSES), label_smoothing=0.1)
     expected = plain.train_step(given, lambda loss, name="model": None)
 
     assert float(metrics.pop("tokens")) == pytest.approx(8 / 3)
@@ -198,10 +194,16 @@ def test_a_model_that_embeds_nothing_cannot_be_trained_against() -> None:
     task_of(Told())
 
 
+def test_a_text_is_ids_and_not_numbers() -> None:
+    with pytest.raises(ValueError, match="token ids with an id that pads"):
+        TextClassification(Bag(), classes(CLASSES, 4))
+
+
 def test_two_words_are_no_point_in_a_plane() -> None:
     given = {"input": torch.tensor([[1, 2], [2, 3]]), "target": torch.tensor([0, 1])}
-    assert "decision_boundary" not in judged(task_of(Told()), [given]).figures
-    assert "decision_boundary" not in judged(Classification(Told(), CLASSES), [given]).figures
+    plain = Classification(Told(), texts(WORDS, CLASSES))
+    for task in (task_of(Told()), plain):
+        assert "decision_boundary" not in evaluated(task, [given]).figures
 
 
 def reviews(lengths: list[int], size: int) -> Iterator[Batch]:
@@ -217,7 +219,7 @@ def reviews(lengths: list[int], size: int) -> Iterator[Batch]:
 
 def test_an_evaluation_counts_tokens_and_shows_reviews() -> None:
     lengths = [2, 9, 3, 7, 4, 8]
-    evaluation = judged(task_of(Told()), list(reviews(lengths, 4)))
+    evaluation = evaluated(task_of(Told()), list(reviews(lengths, 4)))
 
     assert evaluation.scalars["tokens"] == pytest.approx(sum(lengths) / len(lengths))
     assert evaluation.scalars["accuracy"] == 0.5
@@ -237,8 +239,8 @@ def rows(table: str) -> list[list[str]]:
 
 def test_the_same_reviews_are_shown_whatever_they_are_batched_with() -> None:
     lengths = [2 + n % 7 + n // 5 for n in range(60)]
-    whole = judged(task_of(Told()), list(reviews(lengths, 60)))
-    parts = judged(task_of(Told()), list(reviews(lengths, 7)))
+    whole = evaluated(task_of(Told()), list(reviews(lengths, 60)))
+    parts = evaluated(task_of(Told()), list(reviews(lengths, 7)))
 
     assert len(rows(whole.texts["reviews"])) == 16
     assert sorted(rows(whole.texts["reviews"])) == sorted(rows(parts.texts["reviews"]))
@@ -246,7 +248,7 @@ def test_the_same_reviews_are_shown_whatever_they_are_batched_with() -> None:
 
 
 def test_a_long_review_is_shown_by_its_beginning_and_its_end() -> None:
-    evaluation = judged(task_of(Told()), list(reviews([300], 1)))
+    evaluation = evaluated(task_of(Told()), list(reviews([300], 1)))
     ((_, _, _, text),) = rows(evaluation.texts["reviews"])
     assert len(text.split()) == 61
     assert text.split()[40] == "…"
@@ -273,9 +275,9 @@ def test_tensorboard_shows_words_as_they_are() -> None:
         "input": torch.tensor([[2, 6, 7, 8, 9, 10]]),
         "target": torch.tensor([0]),
     }
-    task = TextClassification(Bag(), ["b_a_d", "b_a_d"], WORDS)
+    task = TextClassification(Bag(), texts(WORDS, ["b_a_d", "b_a_d"]))
     cells = Cells()
-    cells.feed(plugin_util.markdown_to_safe_html(judged(task, [given]).texts["reviews"]))
+    cells.feed(plugin_util.markdown_to_safe_html(evaluated(task, [given]).texts["reviews"]))
     assert cells.found[0].strip() == "b_a_d"
     assert cells.found[3].strip() == " ".join(WORDS[i] for i in given["input"][0].tolist())
 

@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from dltrain import run
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Samples
 from dltrain.figures.canvas import render
+from dltrain.folder import latest
+from dltrain.load import load
 from dltrain.models.autoencoder import Autoencoder
 from dltrain.models.likelihoods import Bernoulli, Gaussian
 from dltrain.models.vae import VAE
 from dltrain.tasks.evidence import divergence, importance_weighted
 from dltrain.tasks.latent import between
 from dltrain.tasks.variational import Variational
-from dltrain.types import Batch, Sampler
 from tests.conftest import Compose, Train
 from tests.making import evaluated, image_spec
 from tests.test_resume import assert_same
@@ -248,7 +251,7 @@ def test_samples_are_the_seeds_and_leave_the_run_alone() -> None:
 
     some, again, others = drawn(task, 5, 7), drawn(task, 5, 7), drawn(task, 5, 8)
 
-    assert isinstance(task, Sampler)
+    assert isinstance(task, Samples)
     assert task.training
     assert torch.equal(state, torch.get_rng_state())
     assert some.shape == (5, 1, 8, 8)
@@ -348,7 +351,7 @@ def test_a_run_raises_the_bound_and_tells_its_estimate_at_the_end(
     elbos = [float(row[4]) for row in rows if row[2:4] == ["validation", "elbo"]]
     assert elbos[0] < elbos[-1]
     if "gaussian" in "".join(settings):
-        learned: Any = run.load(trained.folder)
+        learned: Any = load(trained.folder)
         assert learned.model.likelihood.log_scale.exp().item() != pytest.approx(0.25)
 
 
@@ -372,7 +375,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     run.resume("latest", tmp_path / "cut")
 
     assert (cut["status"], cut["steps"]) == ("interrupted", 11)
-    ends = [(tmp_path / name / "latest").resolve() for name in ("whole", "cut")]
+    ends = [latest(tmp_path / name) for name in ("whole", "cut")]
     assert (
         ends[0].joinpath("metrics.csv").read_bytes() == ends[1].joinpath("metrics.csv").read_bytes()
     )

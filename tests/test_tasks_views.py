@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.tasks.classification import Classification
+from tests.asking import answers, classes
 
 
 class Places(nn.Module):
@@ -19,14 +20,14 @@ class Places(nn.Module):
 
 
 def task(shape: tuple[int, ...] = (1, 3, 3), **settings: Any) -> Classification:
-    return Classification(Places(), [str(n) for n in range(9)], input_shape=shape, **settings)
+    return Classification(Places(), classes("abcdefghi", *shape), **settings)
 
 
 PICTURE = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 10.0]])[None, None]
 
 
 def answer(**settings: Any) -> Tensor:
-    return task(**settings).predict({"input": PICTURE}).view(3, 3)
+    return answers(task(**settings), PICTURE).view(3, 3)
 
 
 def test_a_picture_counts_as_much_as_its_mirror_image() -> None:
@@ -62,8 +63,8 @@ def test_training_sees_the_picture_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("shape", "settings", "message"),
     [
-        ((4,), {"mirrored": True}, "only pictures have views"),
-        ((4,), {"shifted": 1}, "only pictures have views"),
+        ((4,), {"mirrored": True}, "only images have views"),
+        ((4,), {"shifted": 1}, "only images have views"),
         ((1, 3, 3), {"shifted": -1}, "number of pixels"),
     ],
 )

@@ -12,8 +12,9 @@ from typing import Literal
 
 import torch
 
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Metrics, Optimize, Task
 from dltrain.errors import UserError
-from dltrain.types import Batch, Metrics, Optimize, Task
 
 Compile = Literal["off", "on", "auto"]
 TrainStep = Callable[[Batch], Metrics]

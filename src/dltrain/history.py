@@ -7,21 +7,26 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from dltrain.types import Metrics
+from dltrain.contracts.task import Metrics
 
 
 class History:
     """The metrics of every step since the last evaluation.
 
-    :meth:`add` costs a list append; :meth:`read` fetches all that was added in one transfer.
-    Means weigh each batch by its size, so they are exact with a ragged last batch.
+    :meth:`add` costs a list append; :meth:`read` fetches all that was added in one transfer. A
+    mean over examples weighs as much as its batch has, so means are exact with a ragged last
+    batch; a metric that comes as ``(mean, weight)`` weighs what it says. Of a metric that had no
+    weight at all in a stretch of steps there is no mean.
     """
 
     def __init__(self) -> None:
         self._names: list[str] = []
+        self._weighted: list[str] = []
         self._pending: list[Metrics] = []
         self._rows: list[list[float]] = []
+        """A step's values, and then the weights of those that have their own."""
         self._sizes: list[int] = []
         self._window_start = 0
 
@@ -38,15 +43,15 @@ class History:
         """Fetch what is pending; return how many steps ago the first non-finite value arose."""
         if not self._pending:
             return None
-        self._names = list(self._pending[0])
-        stacked = torch.stack(
-            [step[name].float() for step in self._pending for name in self._names]
-        )
+        first = self._pending[0]
+        self._names = list(first)
+        self._weighted = [name for name, value in first.items() if isinstance(value, tuple)]
+        stacked = torch.stack([value for step in self._pending for value in self._values(step)])
         rows = stacked.view(len(self._pending), -1).tolist()
         self._pending.clear()
         self._rows += rows
         for index, row in enumerate(rows):
-            if not all(math.isfinite(value) for value in row):
+            if not all(self._finite(row, column) for column in range(len(self._names))):
                 return len(rows) - 1 - index
         return None
 
@@ -64,20 +69,47 @@ class History:
         assert not self._pending, "read before you clear"
         self._rows, self._sizes, self._window_start = [], [], 0
 
+    def _values(self, step: Metrics) -> list[Tensor]:
+        if not self._weighted:
+            return [step[name].float() for name in self._names]  # type: ignore[union-attr]
+        values, weights = [], []
+        for name in self._names:
+            value = step[name]
+            if isinstance(value, tuple):
+                value, weight = value
+                weights.append(weight.float())
+            values.append(value.float())
+        return [*values, *weights]
+
+    def _weight_column(self, column: int) -> int | None:
+        """Where the weight of a value stands; None: it weighs as much as its batch has examples."""
+        name = self._names[column]
+        if name not in self._weighted:
+            return None
+        return len(self._names) + self._weighted.index(name)
+
+    def _finite(self, row: list[float], column: int) -> bool:
+        place = self._weight_column(column) if self._weighted else None
+        return math.isfinite(row[column]) or (place is not None and row[place] == 0)
+
     def _means(self, start: int) -> dict[str, float]:
         rows, sizes = self._rows[start:], self._sizes[start:]
-        total = sum(sizes)
-        return {
-            name: math.fsum(row[column] * size for row, size in zip(rows, sizes, strict=True))
-            / total
-            for column, name in enumerate(self._names)
-        }
+        means = {}
+        for column, name in enumerate(self._names):
+            place = self._weight_column(column)
+            weights = sizes if place is None else [row[place] for row in rows]
+            total = math.fsum(weights)
+            if total:
+                pairs = zip(rows, weights, strict=True)
+                means[name] = math.fsum(row[column] * w for row, w in pairs if w) / total
+        return means
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as a table of numbers; nothing may be pending."""
         assert not self._pending, "read before you save"
         return {
             "names": self._names,
+            "weighted": self._weighted,
             "rows": torch.tensor(self._rows, dtype=torch.float64),
             "sizes": torch.tensor(self._sizes, dtype=torch.int64),
             "window_start": self._window_start,
@@ -85,7 +117,7 @@ class History:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
-        self._names = list(state["names"])
+        self._names, self._weighted = list(state["names"]), list(state["weighted"])
         self._rows = state["rows"].tolist()
         self._sizes = state["sizes"].tolist()
         self._window_start = state["window_start"]

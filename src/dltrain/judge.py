@@ -2,8 +2,8 @@
 
 Nothing here knows how pictures are made, and no task needs to know of the judge:
 ``callbacks=generative callbacks.judge.run=RUN`` has :class:`~dltrain.callbacks.judge.SampleJudge`
-ask whatever task is a :class:`~dltrain.types.Sampler`, and add what is found to the task's own
-evaluation of the test split.
+ask whatever task makes images (:class:`~dltrain.contracts.task.SamplesImages`), and add what is
+found to the task's own evaluation of the test split.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.checkpoint import LAST
+from dltrain.contracts.data import DataSpec
+from dltrain.contracts.task import SamplesImages
 from dltrain.errors import UserError
 from dltrain.folder import LATEST, RunFolder
-from dltrain.types import Sampler
+from dltrain.load import load, spec_of_run
 
 PART = 1_000
 """Pictures that are made, or looked at, in one go."""
@@ -56,17 +58,14 @@ class Judge:
     """
 
     def __init__(self, run: str) -> None:
-        from dltrain.run import FACTS, load
-
         if run == LATEST:
             raise UserError(f"run is a run's own folder: {LATEST} moves on with every run")
         folder = RunFolder.find(run, Path())
-        facts = folder.read_json(FACTS)
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            self.task = load(folder.path)
+        spec = spec_of_run(folder)
+        self.task = load(folder.path)
         self.name = hashlib.sha256((folder.path / LAST).read_bytes()).hexdigest()[:8]
-        self.class_names: list[str] = facts.get("class_names", [])
-        self.input_shape = tuple(facts["input_shape"])
+        self.class_names = list(spec.class_names)
+        self.input_shape = spec.input.shape
         heads = [
             layer
             for layer in self.task.modules()
@@ -76,7 +75,7 @@ class Judge:
             raise UserError(f"{run} is no classifier of pictures that ends in a linear layer")
         self._features = torch.empty(0)
         heads[-1].register_forward_pre_hook(self._keep_features)
-        self._scale = Scale(facts.get("mean"), facts.get("std"))
+        self._scale = Scale.of(spec)
 
     def to(self, device: torch.device) -> Judge:
         """Do the work there."""
@@ -90,7 +89,7 @@ class Judge:
         """
         inputs = self._scale.normalised(pictures.float())
         with torch.inference_mode(), torch.autocast(pictures.device.type, enabled=False):
-            logits = self.task.predict({"input": inputs})
+            logits = self.task.forward({"input": inputs})["logits"]
         return Opinion(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
 
     def look(self, parts: Iterable[Tensor]) -> Seen:
@@ -113,6 +112,11 @@ class Scale:
     def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
         self._mean = torch.tensor([0.0] if mean is None else mean)[:, None, None]
         self._std = torch.tensor([1.0] if std is None else std)[:, None, None]
+
+    @classmethod
+    def of(cls, spec: DataSpec) -> Scale:
+        """That of the data's images."""
+        return cls(spec.input.mean or None, spec.input.std or None)
 
     def normalised(self, pictures: Tensor) -> Tensor:
         """From 0..1 to mean 0 and deviation 1."""
@@ -247,7 +251,9 @@ class Nearest:
         return (self.pictures - self.found).flatten(1).norm(dim=1)
 
 
-def draw(sampler: Sampler, count: int, seed: int, labels: Tensor | None = None) -> Iterator[Tensor]:
+def draw(
+    sampler: SamplesImages, count: int, seed: int, labels: Tensor | None = None
+) -> Iterator[Tensor]:
     """``count`` pictures, a part (n, c, h, w) at a time, each part from a seed of its own."""
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, count, PART):

@@ -1,21 +1,21 @@
 """``optimize(loss, name)``: the one place where gradients are made and weights change.
 
-zero_grad, regularizer, mixed precision, clipping, accumulation and the step are each here,
-once, for every task.
+zero_grad, regularizer, mixed precision, clipping, accumulation, the step and what modifiers do
+after it are each here, once, for every task.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.run import Modifier
-from dltrain.types import Regularizer, Task
+from dltrain.contracts.run import Group, Modifier, Regularizer
+from dltrain.contracts.task import Task
+from dltrain.errors import UserError
 from dltrain.uncompiled import step_of
 
 _NORMS = (
@@ -41,19 +41,19 @@ _COUPLED = {
 
 
 class Optimize:
-    """Minimises a loss over one named parameter group of a task.
+    """Minimizes a loss over one named parameter group of a task.
 
-    ``optimizers`` maps the names of ``task.parameter_groups()`` to their optimizers,
-    ``regularizers`` to what holds their ``weights`` back; a name that is left out has none.
-    Gradients of ``accumulate`` calls are averaged into one step; ``clip_norm`` bounds the norm of
-    a group's whole gradient, to which weight decay that rides in the optimizer is added
-    afterwards, as is usual. ``modifiers`` act on a group after each of its steps.
+    ``optimizers`` maps the names of ``groups`` (the task's) to their optimizers, ``regularizers``
+    to what holds their weights back; a name that is left out has none. ``modifiers`` act after
+    each step, in order. Gradients of ``accumulate`` calls are averaged into one step, each call
+    counting as much as its ``weight``; ``clip_norm`` bounds the norm of a group's whole gradient,
+    to which weight decay that rides in the optimizer is added afterwards, as is usual.
     """
 
     def __init__(
         self,
         optimizers: Mapping[str, torch.optim.Optimizer],
-        weights: Mapping[str, Sequence[nn.Parameter]],
+        groups: Mapping[str, Group],
         regularizers: Mapping[str, Sequence[Regularizer]],
         device_type: str,
         clip_norm: float | None = None,
@@ -62,19 +62,26 @@ class Optimize:
     ) -> None:
         self.optimizers = dict(optimizers)
         self._steps = {name: step_of(optimizer) for name, optimizer in self.optimizers.items()}
-        self.modifiers = list(modifiers)
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.measure = False
         """Set before a step whose gradient norms somebody will read."""
         self.gradient_norms: dict[str, Tensor] = {}
-        self._weights = weights
+        self._weights = {name: group.weights for name, group in groups.items()}
         # A group of biases alone has nothing to regularize.
         self._regularizers = {
-            name: regularizers.get(name, ()) if weights[name] else () for name in self.optimizers
+            name: regularizers.get(name, ()) if self._weights[name] else ()
+            for name in self.optimizers
         }
+        self._modifiers = list(modifiers)
+        self._searching = {
+            name for name, one in self.optimizers.items() if isinstance(one, torch.optim.LBFGS)
+        }
+        """Those whose optimizer computes the loss several times a step."""
         self._device_type = device_type
         self._calls = dict.fromkeys(self.optimizers, 0)
+        self._totals: dict[str, Tensor | float | None] = dict.fromkeys(self.optimizers)
+        """The weights of the calls since the last step; None where they weigh alike."""
         self._multiplier: float | None = None
         self._parameters = {
             name: [p for group in optimizer.param_groups for p in group["params"]]
@@ -89,28 +96,84 @@ class Optimize:
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
 
-    def __call__(self, loss: Tensor, name: str = "model") -> None:
-        """Backpropagate ``loss`` (0-d) and, when it is time, step the group ``name``."""
+    def __call__(
+        self,
+        loss: Tensor | Callable[[], Tensor],
+        name: str = "model",
+        weight: Tensor | float | None = None,
+    ) -> None:
+        """Backpropagate ``loss`` and, when it is time, step the group ``name``.
+
+        ``loss`` is 0-d, or a function that computes it anew: an optimizer that asks several times
+        a step (L-BFGS) needs that. ``weight`` is what the loss is a mean over. Raises
+        :class:`UserError` for such an optimizer where the task has one loss to give, or several
+        calls make one step.
+        """
+        if name in self._searching:
+            self._search(loss, name)
+            return
+        if not isinstance(loss, Tensor):
+            loss = loss()
         if not torch.is_autocast_enabled(self._device_type):
-            self._update(loss, name)
+            self._update(loss, name, weight)
             return
         # The backward pass already knows the dtypes that the forward pass chose.
         with torch.autocast(self._device_type, enabled=False):
-            self._update(loss, name)
+            self._update(loss, name, weight)
         # It keeps bfloat16 copies of weights, which a second loss of the step must not see.
         torch.clear_autocast_cache()
 
-    def _update(self, loss: Tensor, name: str) -> None:
+    def _update(self, loss: Tensor, name: str, weight: Tensor | float | None) -> None:
+        if self._regularizers[name]:
+            loss = self._penalized(loss, name)
+        if self.accumulate == 1:
+            torch.autograd.backward(loss, inputs=self._inputs[name])
+            self._step(name)
+            return
+        if weight is None:
+            loss = loss / self.accumulate
+        else:
+            loss = loss * weight
+            total = self._totals[name]
+            self._totals[name] = weight if total is None else total + weight
+        torch.autograd.backward(loss, inputs=self._inputs[name])
+        self._calls[name] += 1
+        if self._calls[name] % self.accumulate == 0:
+            self._average(name, self.accumulate)
+            self._step(name)
+
+    def _penalized(self, loss: Tensor, name: str) -> Tensor:
         for regularizer in self._regularizers[name]:
             penalty = regularizer.penalty(self._weights[name])
             if penalty is not None:
                 loss = loss + penalty
-        if self.accumulate > 1:
-            loss = loss / self.accumulate
-        torch.autograd.backward(loss, inputs=self._inputs[name])
-        self._calls[name] += 1
-        if self._calls[name] % self.accumulate == 0:
-            self._step(name)
+        return loss
+
+    def _average(self, name: str, calls: int) -> None:
+        """Make a mean of the gradients of ``calls`` calls; whole steps without weights are one."""
+        total, self._totals[name] = self._totals[name], None
+        if total is None and calls == self.accumulate:
+            return
+        gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
+        torch._foreach_mul_(gradients, self.accumulate / calls if total is None else 1 / total)
+
+    def _search(self, loss: Tensor | Callable[[], Tensor], name: str) -> None:
+        """One step of an optimizer that computes the loss as often as it likes."""
+        if isinstance(loss, Tensor) or self.accumulate > 1:
+            raise UserError(
+                f"optimizer: {type(self.optimizers[name]).__name__} computes the loss several "
+                "times a step; this task gives it once, or trainer.accumulate is above 1. "
+                "Choose another optimizer."
+            )
+
+        def closure() -> float:
+            self.optimizers[name].zero_grad()
+            value = self._penalized(loss(), name)
+            torch.autograd.backward(value, inputs=self._inputs[name])
+            return float(value)
+
+        self.optimizers[name].step(closure)
+        self._after(name)
 
     def _step(self, name: str) -> None:
         parameters = self._parameters[name]
@@ -124,26 +187,20 @@ class Optimize:
         # a small model.
         for parameter in parameters:
             parameter.grad = None
-        if self.modifiers:
-            with torch.no_grad():
-                for modifier in self.modifiers:
-                    modifier.after_update(name)
+        if self._modifiers:
+            self._after(name)
 
-    @contextmanager
-    def evaluation_weights(self) -> Iterator[None]:
-        """While inside, the task has the weights that it is evaluated and used with."""
-        with ExitStack() as stack:
-            for modifier in self.modifiers:
-                stack.enter_context(modifier.evaluation_weights())
-            yield
+    @torch.no_grad()
+    def _after(self, name: str) -> None:
+        for modifier in self._modifiers:
+            modifier.after_update(name)
 
     def finish(self) -> None:
         """Step with what the run's last calls have accumulated, averaged over those calls."""
         for name, calls in self._calls.items():
             left = calls % self.accumulate
             if left:
-                gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
-                torch._foreach_mul_(gradients, self.accumulate / left)
+                self._average(name, left)
                 self._step(name)
                 self._calls[name] = 0
 
@@ -161,7 +218,10 @@ class Optimize:
                     group["lr"] = rate
 
     def obstacle_to_recording(self) -> str:
-        """Why no optimizer's step can be a part of a CUDA graph; nothing where all can."""
+        """Why no step can be a part of a CUDA graph; nothing where all can."""
+        for modifier in self._modifiers:
+            if not modifier.replayable:
+                return f"{type(modifier).__name__} decides something on the host"
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 if not group.get("fused") and "capturable" not in group:
@@ -185,7 +245,10 @@ class Optimize:
         return {
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "calls": dict(self._calls),
+            "totals": dict(self._totals),
             "gradients": {n: [p.grad for p in ps] for n, ps in self._parameters.items()},
+            # With accumulation they may be logged steps after they were measured.
+            "gradient_norms": dict(self.gradient_norms),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -197,13 +260,15 @@ class Optimize:
             ):
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
         self._calls, self._multiplier = dict(state["calls"]), None
+        self._totals = dict(state["totals"])
+        self.gradient_norms = dict(state["gradient_norms"])
 
 
-def weights_of(task: Task) -> dict[str, list[nn.Parameter]]:
-    """The parameters that decay and regularization may touch, by group name.
+def groups_of(task: Task) -> dict[str, Group]:
+    """The task's parameter groups, each with the weights that decay and limits may touch.
 
     Biases, scales and shifts (anything with fewer than two dimensions) and whatever belongs
-    to a normalisation layer are left out.
+    to a normalization layer are not among these.
     """
     norm_parameters = {
         parameter
@@ -212,7 +277,10 @@ def weights_of(task: Task) -> dict[str, list[nn.Parameter]]:
         for parameter in module.parameters()
     }
     return {
-        name: [p for p in parameters if p.ndim > 1 and p.requires_grad and p not in norm_parameters]
+        name: Group(
+            parameters,
+            [p for p in parameters if p.ndim > 1 and p.requires_grad and p not in norm_parameters],
+        )
         for name, parameters in task.parameter_groups().items()
     }
 

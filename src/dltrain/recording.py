@@ -7,15 +7,20 @@ batches are copied to where the recorded one lay, and nothing in a step may be d
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from dltrain.compilation import TrainStep
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Metrics, Task
 from dltrain.errors import UserError
 from dltrain.optimize import Optimize
-from dltrain.types import Batch, Metrics, Task
+
+logger = logging.getLogger(__name__)
 
 CudaGraph = Literal["off", "on", "auto"]
 Replay = Callable[[], None]
@@ -32,9 +37,8 @@ def replayed_step(
     task: Task,
     optimize: Optimize,
     device: torch.device,
-    note: Callable[[str], None],
 ) -> TrainStep:
-    """``step``, replayed where ``mode`` asks for it; ``note`` hears why ``auto`` means off.
+    """``step``, replayed where ``mode`` asks for it; the user hears why ``auto`` means off.
 
     Raises :class:`UserError` where ``on`` is not possible, and why.
     """
@@ -43,10 +47,10 @@ def replayed_step(
     reason = _obstacle(task, optimize, device)
     if not reason:
         optimize.keep_rates_on(device)
-        return Recorded(step, optimize, _record, note)
+        return Recorded(step, optimize, _record)
     if mode == "on":
         raise UserError(f"trainer.cuda_graph: {reason}. Set it to off or auto.")
-    note(f"trainer.cuda_graph=auto: off, {reason}.")
+    logger.info("trainer.cuda_graph=auto: off, %s.", reason)
     return step
 
 
@@ -57,11 +61,9 @@ class Recorded:
     changes before there is a recording, or the recording fails, all are.
     """
 
-    def __init__(
-        self, step: TrainStep, optimize: Optimize, record: Record, note: Callable[[str], None]
-    ) -> None:
+    def __init__(self, step: TrainStep, optimize: Optimize, record: Record) -> None:
         self._step, self._optimize = step, optimize
-        self._record, self._note = record, note
+        self._record = record
         self._given_up = False
         self._shapes: list[torch.Size] | None = None
         self._seen = 0
@@ -101,22 +103,26 @@ class Recorded:
         self._replay()
         self._optimize.gradient_norms.update(self._norms)
         # The next replay writes to the same places, before anybody has read this one's.
-        return {name: value.clone() for name, value in self._metrics.items()}
+        return {name: _copied(value) for name, value in self._metrics.items()}
 
     def _give_up(self, reason: str) -> None:
         self._given_up = True
-        self._note(f"trainer.cuda_graph: off, {reason}.")
+        logger.info("trainer.cuda_graph: off, %s.", reason)
 
 
 def _obstacle(task: Task, optimize: Optimize, device: torch.device) -> str:
     """Why a step cannot be recorded; nothing where it can."""
     if device.type != "cuda":
         return f"{device.type} is no CUDA device"
-    if not (task.replayable or task.recordable):
+    if not task.replayable:
         return f"a step of {type(task).__name__} decides something on the host"
     if optimize.accumulate > 1:
         return "not every batch steps with trainer.accumulate above 1"
     return optimize.obstacle_to_recording()
+
+
+def _copied(value: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+    return (value[0].clone(), value[1].clone()) if isinstance(value, tuple) else value.clone()
 
 
 def _record(step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:

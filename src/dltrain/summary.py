@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dltrain.types import Batch, Table, Task
+from dltrain.contracts.data import Batch
+from dltrain.contracts.metric import Table
+from dltrain.contracts.task import Task
 from dltrain.uncompiled import keep_compiler_out
 
 
@@ -25,30 +28,20 @@ def _convolution(out: Tensor, pictures: Tensor, kernels: Tensor, *arguments: Any
     return (pictures if transposed else out).numel() * kernels[0].numel()
 
 
-def _attention(out: Any, queries: Tensor, keys: Tensor, values: Tensor, *arguments: Any) -> int:
-    """Each query (batch, heads, queries, size) meets all keys, and sums all values."""
-    pairs = queries.numel() // queries.shape[-1] * keys.shape[-2]
-    return pairs * (keys.shape[-1] + values.shape[-1])
-
-
 _COUNTS: dict[Any, Callable[..., int]] = {
     torch.ops.aten.mm: _product,
     torch.ops.aten.bmm: _product,
     torch.ops.aten.addmm: _product,
     torch.ops.aten.baddbmm: _product,
     torch.ops.aten.convolution: _convolution,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._scaled_dot_product_flash_attention: _attention,
-    torch.ops.aten._scaled_dot_product_efficient_attention: _attention,
-    torch.ops.aten._scaled_dot_product_cudnn_attention: _attention,
 }
 
 
 class _MultiplyAdds(TorchDispatchMode):
     """Counts them while it is entered.
 
-    torch.utils.flop_counter counts the same (tests/test_summary.py), but imports a compiler of
-    GPU programs for it, of 66 MiB.
+    torch.utils.flop_counter counts the same, but imports a compiler of GPU programs for it, of
+    66 MiB, and before torch 2.15 takes attention on a processor for nothing.
     """
 
     def __init__(self) -> None:
@@ -104,7 +97,8 @@ def summarise(task: Task, batch: Batch) -> Table:
     try:
         task.eval()
         torch.backends.mha.set_fastpath_enabled(False)  # nobody sees what is in a fused layer
-        with torch.no_grad(), counter:
+        # Attention as the matrix products that it is, whatever kernels torch has for it.
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
             task.forward(example)
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)

@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from dltrain.summary import summarise
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Table
+from dltrain.contracts.metric import Evaluation, Table
+from dltrain.contracts.run import Callback, Progress, View
+from dltrain.messages import Messages
 
 SECONDS_BETWEEN_LINES = 10.0
 REFRESHES_PER_SECOND = 4
@@ -23,101 +23,103 @@ REFRESHES_PER_SECOND = 4
 class Console(Callback):
     """A progress bar on a terminal, plain lines elsewhere, and the same lines in ``train.log``.
 
-    The bar is drawn by a thread that reads the trainer; a training step pays nothing for it.
+    ``layers`` is the table of the network, ``messages`` what everybody else has to say. The bar is
+    drawn by a thread that reads the run's progress; a training step pays nothing for it.
     """
 
-    def __init__(self) -> None:
-        self.rates: dict[str, float] = {}
-        """For other callbacks: how many of a unit are read in a second; no mean is shown."""
+    def __init__(self, layers: Table, messages: Messages) -> None:
+        self._layers, self._messages = layers, messages
         self._live: Live | None = None
         self._log_file: TextIO | None = None
         self._rich = RichConsole(highlight=False)
         self._last_line = 0.0
 
-    def start(self, trainer: Trainer) -> None:
+    def start(self, view: View) -> None:
         """The folder, the device, the network; then the bar."""
-        path = trainer.folder.path
-        self._log_file = (path / "train.log").open("a", encoding="utf-8")
-        self.say(f"Run {path}")
-        examples = trainer.loaders.train.examples
-        validation, test = trainer.loaders.validation, trainer.loaders.test
-        self.say(
-            f"{examples:,} training, {validation.examples if validation else 0:,} validation, "
-            f"{test.examples:,} test examples"
-        )
-        self.say(f"{trainer.max_steps:,} steps on {trainer.device} in {trainer.precision}")
-        self._table(summarise(trainer.task, next(iter(trainer.loaders.train))))
+        self._log_file = (view.path / "train.log").open("a", encoding="utf-8")
+        for when, line in self._messages.show_by(self._say):
+            self._write(line, when)
+        self._say(f"Run {view.path}")
+        counts = {name: view.splits.get(name, 0) for name in ("train", "validation", "test")}
+        shown = ["any number of" if n is None else f"{n:,}" for n in counts.values()]
+        self._say(f"{shown[0]} training, {shown[1]} validation, {shown[2]} test examples")
+        self._say(f"{view.progress.max_steps:,} steps on {view.device} in {view.precision}")
+        self._table(self._layers)
         if self._rich.is_terminal:
             self._live = Live(
-                _Bar(trainer, self.rates),
+                _Bar(view),
                 console=self._rich,
                 refresh_per_second=REFRESHES_PER_SECOND,
                 transient=True,
             )
             self._live.start(refresh=True)
 
-    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+    def log(self, view: View, values: Mapping[str, float]) -> None:
         """A line now and then, where an epoch takes long and there is no bar."""
         if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self.say(
-                f"epoch {trainer.epoch + 1}  step {trainer.step:,}/{trainer.max_steps:,}  "
-                f"{self._shown(values)}  {self._rates(trainer.samples_per_second)}"
+            progress = view.progress
+            rates = self._rates(view, progress.samples_per_second)
+            self._say(
+                f"epoch {progress.epoch + 1}  step {progress.step:,}/{progress.max_steps:,}  "
+                f"{self._shown(view, values)}  {rates}"
             )
 
-    def note(self, trainer: Trainer, text: str) -> None:
-        """A line."""
-        self.say(text)
-
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """One line an evaluation, and its warnings."""
-        for warning in evaluation.warnings:
-            self.say(f"warning: {warning}")
-        last = "validation" if trainer.loaders.validation is not None else "train"
-        if split != last:
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """One line an evaluation: what was trained on, and the validation split."""
+        if split != ("validation" if "validation" in view.splits else "train"):
             return
-        train = trainer.results["train"]
-        line = f"epoch {trainer.epoch}  step {trainer.step:,}  train {self._shown(train)}"
+        train, progress = view.results["train"], view.progress
+        line = f"epoch {progress.epoch}  step {progress.step:,}  train {self._shown(view, train)}"
         if split == "validation":
-            line += f"  validation {self._shown({n: evaluation.scalars[n] for n in train})}"
-        self.say(line)
+            found = evaluation.scalars
+            # What training tells too, and what the run is monitored by.
+            names = [name for name in found if name in train or name == view.monitor.name]
+            line += f"  validation {self._shown(view, {name: found[name] for name in names})}"
+        self._say(line)
 
-    def end(self, trainer: Trainer, status: str) -> None:
+    def end(self, view: View, status: str) -> None:
         """The final table, and the folder again."""
         if self._live is not None:
             self._live.stop()
+            self._live = None
         if self._log_file is None:
             return  # the run failed before it began
-        path = trainer.folder.path
+        progress = view.progress
         if status == "finished":
-            if trainer.stop_reason:
-                self.say(f"Stopped early: {trainer.stop_reason}.")
-            self._table(_results(trainer))
-            train = trainer.seconds["train"]
-            rate = trainer.samples / train if train else 0.0
-            self.say(f"Trained {train:,.1f} s at {self._rates(rate)}.")
+            if view.stop_reason:
+                self._say(f"Stopped early: {view.stop_reason}.")
+            self._table(_results(view))
+            train = view.seconds["train"]
+            rate = progress.samples / train if train else 0.0
+            self._say(f"Trained {train:,.1f} s at {self._rates(view, rate)}.")
         elif status == "interrupted":
-            self.say(f"Interrupted after step {trainer.step:,} of {trainer.max_steps:,}.")
-            self.say(f"Go on with: dltrain resume {path}")
-        self.say(f"Run {path}")
+            self._say(f"Interrupted after step {progress.step:,} of {progress.max_steps:,}.")
+            self._say(f"Go on with: dltrain resume {view.path}")
+        self._say(f"Run {view.path}")
+        self._messages.show_by(None)
         self._log_file.close()
 
-    def _shown(self, values: Mapping[str, float]) -> str:
-        means = {name: value for name, value in values.items() if name not in self.rates}
+    def _shown(self, view: View, values: Mapping[str, float]) -> str:
+        """Means; what is a rate besides is shown as one."""
+        means = {name: value for name, value in values.items() if name not in view.rates}
         return "  ".join(f"{name} {_cell(value)}" for name, value in means.items())
 
-    def _rates(self, samples_per_second: float) -> str:
-        rates = {"samples": samples_per_second, **self.rates}
+    def _rates(self, view: View, samples_per_second: float) -> str:
+        rates = {"samples": samples_per_second, **view.rates}
         return ", ".join(f"{rate:,.0f} {unit}/s" for unit, rate in rates.items())
 
-    def say(self, line: str) -> None:
-        """A line, here and in the log; other callbacks may have some too."""
+    def _say(self, line: str) -> None:
+        """A line, here and in the log."""
         self._last_line = time.monotonic()
         if self._live is not None:
             self._live.console.print(line, markup=False)
         else:
             print(line, flush=True)
+        self._write(line, time.time())
+
+    def _write(self, line: str, when: float) -> None:
         assert self._log_file is not None
-        self._log_file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        self._log_file.write(f"{time.strftime('%H:%M:%S', time.localtime(when))} {line}\n")
         self._log_file.flush()
 
     def _table(self, table: Table) -> None:
@@ -133,25 +135,24 @@ class Console(Callback):
 class _Bar:
     """Epoch, bar, step, the latest means, throughput and the time that is left."""
 
-    def __init__(self, trainer: Trainer, rates: Mapping[str, float]) -> None:
-        self._trainer, self._rates = trainer, rates
+    def __init__(self, view: View) -> None:
+        self._view = view
         self._started = time.monotonic()
         self._first_step: int | None = None
 
     def __rich__(self) -> RichTable:
-        trainer = self._trainer
+        view, progress = self._view, self._view.progress
         if self._first_step is None:
-            self._first_step, self._started = trainer.step, time.monotonic()
-        done = trainer.step - self._first_step
+            self._first_step, self._started = progress.step, time.monotonic()
+        done = progress.step - self._first_step
         elapsed = time.monotonic() - self._started
-        left = elapsed / done * (trainer.max_steps - trainer.step) if done else None
-        epochs = -(-trainer.max_steps // len(trainer.loaders.train))
-        unit, rate = [("samples", trainer.samples_per_second), *self._rates.items()][-1]
+        left = elapsed / done * (progress.max_steps - progress.step) if done else None
+        unit, rate = [("samples", progress.samples_per_second), *view.rates.items()][-1]
         row: list[Text | ProgressBar] = [
-            Text(f"epoch {min(trainer.epoch + 1, epochs)}/{epochs}"),
-            ProgressBar(total=trainer.max_steps, completed=trainer.step),
-            Text(f"{trainer.step:,}/{trainer.max_steps:,}"),
-            *(Text(f"{name} {value:.4f}") for name, value in list(trainer.latest.items())[:2]),
+            Text(_epochs(progress)),
+            ProgressBar(total=progress.max_steps, completed=progress.step),
+            Text(f"{progress.step:,}/{progress.max_steps:,}"),
+            *(Text(f"{name} {value:.4f}") for name, value in list(view.latest.items())[:2]),
             Text(f"{rate:,.0f} {unit}/s"),
             Text("" if left is None else f"{_clock(left)} left"),
         ]
@@ -162,10 +163,18 @@ class _Bar:
         return grid
 
 
-def _results(trainer: Trainer) -> Table:
-    splits = [split for split in ("validation", "test") if split in trainer.results]
-    names = list(trainer.results["test"])
-    rows = [(name, *(trainer.results[split].get(name, "") for split in splits)) for name in names]
+def _epochs(progress: Progress) -> str:
+    """Which epoch of how many; nothing where the data never ends."""
+    if progress.steps_per_epoch is None:
+        return ""
+    epochs = -(-progress.max_steps // progress.steps_per_epoch)
+    return f"epoch {min(progress.epoch + 1, epochs)}/{epochs}"
+
+
+def _results(view: View) -> Table:
+    splits = [split for split in ("validation", "test") if split in view.results]
+    names = list(view.results[splits[-1]]) if splits else []
+    rows = [(name, *(view.results[split].get(name, "") for split in splits)) for name in names]
     return Table(("", *splits), rows)
 
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from operator import methodcaller
 from typing import Any
 
 import torch
 
 from dltrain.callbacks.frames import Frames
+from dltrain.contracts.data import Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Probe, Setup, View
+from dltrain.contracts.task import Task
 from dltrain.errors import UserError
 from dltrain.figures.plane import Plane
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Loaders
 
 
-class DecisionBoundary(Callback):
+class DecisionBoundary(Probe):
     """Writes ``figures/decision_boundary.gif`` as the run ends, over the test split's points.
 
     There is a frame before the first step and one an evaluation. A frame is what the task
@@ -31,34 +32,35 @@ class DecisionBoundary(Callback):
         self._plane: Plane | None = None
         self._frames = Frames(most_frames)
 
-    def check(self, loaders: Loaders) -> None:
+    def check(self, setup: Setup) -> None:
         """See that there are two features, and classes."""
-        batch = next(iter(loaders.test))
-        shape = tuple(batch["input"].shape[1:])
-        if shape != (2,) or batch["target"].is_floating_point():
-            what = "x".join(map(str, shape))
-            kind = "numbers" if batch["target"].is_floating_point() else "classes"
+        inputs, targets = setup.spec.of("input"), setup.spec.of("target")
+        fits = len(inputs) == len(targets) == 1 and "test" in setup.splits
+        if not (fits and inputs[0].shape == (2,) and targets[0].kind == "class"):
+            shapes = ", ".join("x".join(map(str, field.shape)) for field in inputs)
+            kinds = ", ".join("classes" if f.kind == "class" else f"{f.kind}s" for f in targets)
             raise UserError(
                 f"callbacks.decision_boundary: it shows two features and classes, but this data "
-                f"has inputs of {what} and {kind}; leave it out of callbacks."
+                f"has inputs of {shapes} and {kinds}; leave it out of callbacks."
             )
 
-    def start(self, trainer: Trainer) -> None:
-        """Look at the test split, and at the network before it has learnt anything."""
-        batches = list(trainer.loaders.test)
+    def begin(self, task: Task, streams: Streams, view: View) -> None:
+        """Look at the test split, and at the network before it has learned anything."""
+        batches = list(streams["test"].plain())
         points = torch.cat([batch["input"] for batch in batches])
         self._points = points.cpu()
         self._targets = torch.cat([batch["target"] for batch in batches]).cpu()
         self._plane = Plane.around(self._points, self.side)
         self._grid = self._plane.grid().to(points)
-        self._take(trainer)
+        self._take(task, view.progress.step)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """One frame a period; every run has the training means, and them first."""
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """One frame a period."""
         if split == "train":
-            self._take(trainer)
+            self._take(task, view.progress.step)
+        return Evaluation()
 
-    def end(self, trainer: Trainer, status: str) -> None:
+    def end(self, view: View, status: str) -> None:
         """Draw the frames, one after the other."""
         if status == "failed" or self._plane is None:
             return
@@ -74,7 +76,7 @@ class DecisionBoundary(Callback):
             [str(number) for number in range(classes)],
             ("first feature", "second feature"),
         )
-        trainer.folder.write("figures/decision_boundary.gif", methodcaller("write", moving))
+        view.write("figures/decision_boundary.gif", moving)
 
     def state_dict(self) -> dict[str, Any]:
         """The frames so far (frames, side * side, classes), and which they are."""
@@ -84,11 +86,7 @@ class DecisionBoundary(Callback):
         """Go on after the frames that were."""
         self._frames.load_state_dict(state)
 
-    def _take(self, trainer: Trainer) -> None:
+    def _take(self, task: Task, step: int) -> None:
         """Add a frame of probabilities, of which half precision is more than the eye sees."""
-        training = trainer.task.training
-        trainer.task.eval()
-        with torch.inference_mode():
-            chances = trainer.task.predict({"input": self._grid}).float().softmax(1)
-        trainer.task.train(training)
-        self._frames.add(chances.half().cpu(), trainer.step)
+        logits = task.forward({"input": self._grid})["logits"]
+        self._frames.add(logits.float().softmax(1).half().cpu(), step)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
-from dltrain.callbacks.console import Console
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, Setup, View
 from dltrain.errors import UserError
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation
+
+logger = logging.getLogger(__name__)
 
 ADVICE = (
     "Samples will be noise. Try a lower rate for the discriminator (optimizer.discriminator.lr), "
@@ -37,41 +39,34 @@ class Divergence(Callback):
         if not 0 <= vanished < 1:
             raise ValueError(f"vanished is a share from 0 to below 1, got {vanished}")
         self.patience, self.accuracy, self.vanished = patience, accuracy, vanished
-        self._consoles: list[Console] = []
         self._largest = 0.0
         self._norm: float | None = None
         self._seen = 0
         self._sign = ""
 
-    def start(self, trainer: Trainer) -> None:
-        """See that there are two networks, and find who says it."""
-        if not {"generator", "discriminator"} <= set(trainer.task.parameter_groups()):
+    def check(self, setup: Setup) -> None:
+        """See that there are two networks."""
+        if not {"generator", "discriminator"} <= set(setup.groups):
             raise UserError(
                 "callbacks.divergence: it watches a generator and a discriminator, which this "
                 "task does not have; leave it out of callbacks."
             )
-        self._consoles = [one for one in trainer.callbacks if isinstance(one, Console)]
 
-    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+    def log(self, view: View, values: Mapping[str, float]) -> None:
         """Note the generator's gradient."""
         self._norm = values.get("gradient_norm/generator", self._norm)
         self._largest = max(self._largest, self._norm or 0.0)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """Count evaluations with a sign; the first time there are enough, say so."""
-        judged = "train" if trainer.loaders.validation is None else "validation"
-        if split != judged:
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """Count evaluations with a sign; say so when there are enough, and again at the end."""
+        if split == "test" and self._seen >= self.patience:
+            logger.warning(self._warning())
+        if split != ("validation" if "validation" in view.splits else "train"):
             return
         self._sign = self._find(evaluation.scalars)
         self._seen = self._seen + 1 if self._sign else 0
         if self._seen == self.patience:
-            for console in self._consoles:
-                console.say(f"warning: {self._warning()}")
-
-    def judge(self, trainer: Trainer, split: str) -> Evaluation:
-        """Once more beside the last results, if it is so to the end."""
-        so = split == "test" and self._seen >= self.patience
-        return Evaluation(scalars={}, warnings=[self._warning()] if so else [])
+            logger.warning(self._warning())
 
     def state_dict(self) -> dict[str, Any]:
         """What was seen so far."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, Setup, View
+from dltrain.contracts.task import Monitor
 from dltrain.errors import UserError
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Loaders, Monitor
 
 
 class EarlyStopping(Callback):
@@ -33,24 +34,24 @@ class EarlyStopping(Callback):
         self._best: float | None = None
         self._waited = 0
 
-    def check(self, loaders: Loaders) -> None:
+    def check(self, setup: Setup) -> None:
         """See that there is something to wait for."""
-        if loaders.validation is None:
+        if "validation" not in setup.splits:
             raise UserError(
                 "callbacks.early_stopping: there is no validation split to watch; "
                 "set data.validation above 0."
             )
+        if self._monitor is not None and self._monitor.name not in setup.metrics:
+            raise UserError(
+                f"callbacks.early_stopping.monitor: there is no metric {self._monitor.name!r}; "
+                f"there are {', '.join(setup.metrics)}."
+            )
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """Count evaluations of the validation split since the last improvement."""
         if split != "validation":
             return
-        monitor = self._monitor or trainer.task.monitor
-        if monitor.name not in evaluation.scalars:
-            raise UserError(
-                f"callbacks.early_stopping.monitor: there is no metric {monitor.name!r}; "
-                f"there are {', '.join(evaluation.scalars)}"
-            )
+        monitor = self._monitor or view.monitor
         value = evaluation.scalars[monitor.name]
         margin = self.min_delta if monitor.mode == "max" else -self.min_delta
         if monitor.better(value, None if self._best is None else self._best + margin):
@@ -58,7 +59,7 @@ class EarlyStopping(Callback):
             return
         self._waited += 1
         if self._waited >= self.patience:
-            trainer.stop(
+            view.stop(
                 f"{monitor.name} has not improved on {self._best} for {self.patience} evaluations"
             )
 

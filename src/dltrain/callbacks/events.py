@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain.types import Task
+from dltrain.contracts.task import Task
 
 FLUSH_SECONDS = 5
 QUEUE = 1_000
@@ -91,17 +91,17 @@ class EventFile:
         self._session(SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info))
 
     def graph(self, task: Task, batch: Mapping[str, Tensor]) -> None:
-        """The operations of ``task.predict`` on ``batch``."""
+        """The operations of ``task.forward`` on ``batch``."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.graph_pb2 import GraphDef
         from torch.utils.tensorboard._pytorch_graph import parse
 
         columns = tuple(batch.values())
-        predict = _Predict(task, list(batch)).eval()
+        forward = _Forward(task, list(batch)).eval()
         with torch.no_grad(), warnings.catch_warnings():
             # Tracing warns of every Python branch on a shape; the graph is only to be looked at.
             warnings.simplefilter("ignore")
-            trace = torch.jit.trace(predict, columns, check_trace=False)
+            trace = torch.jit.trace(forward, columns, check_trace=False)
         torch._C._jit_pass_inline(trace.graph)
         definition = GraphDef(node=parse(trace.graph, trace, columns))
         for node in definition.node:
@@ -133,18 +133,18 @@ class EventFile:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
 
-class _Predict(nn.Module):
-    """``task.predict`` as the function of tensors that tracing asks for."""
+class _Forward(nn.Module):
+    """``task.forward`` as the function of tensors that tracing asks for."""
 
     def __init__(self, task: Task, columns: list[str]) -> None:
         super().__init__()
         self.task, self._columns = task, columns
 
-    def forward(self, *columns: Tensor) -> Tensor:
-        batch = dict(zip(self._columns, columns, strict=True))
-        return next(iter(self.task.forward(batch).values()))
+    def forward(self, *columns: Tensor) -> tuple[Tensor, ...]:
+        outputs = self.task.forward(dict(zip(self._columns, columns, strict=True)))
+        return tuple(outputs.values())
 
 
 def _without_wrapper(node: str, task: Task) -> str:
-    """The name without :class:`_Predict` and the task, in which everything would be boxed twice."""
-    return node.removeprefix("_Predict/").removeprefix(f"{type(task).__name__}[task]/")
+    """The name without :class:`_Forward` and the task, in which everything would be boxed twice."""
+    return node.removeprefix("_Forward/").removeprefix(f"{type(task).__name__}[task]/")

@@ -1,13 +1,12 @@
-"""Every figure of the last evaluations, as picture files."""
+"""Every figure of the last evaluations, as image files."""
 
 from __future__ import annotations
 
 import csv
-from operator import methodcaller
 
 from dltrain.callbacks.record import METRICS
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, View
 
 
 class Figures(Callback):
@@ -20,23 +19,23 @@ class Figures(Callback):
     def __init__(self) -> None:
         self._latest: dict[str, Evaluation] = {}
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """Keep the latest."""
         self._latest[split] = evaluation
 
-    def end(self, trainer: Trainer, status: str) -> None:
+    def end(self, view: View, status: str) -> None:
         """Draw and write everything."""
         if status == "failed":
             return
         from dltrain.figures.canvas import png, render
         from dltrain.figures.curves import draw_learning_curves
 
-        pictures = {
+        images = {
             f"{split}_{name}": render(draw)
             for split, evaluation in self._latest.items()
             for name, draw in evaluation.figures.items()
         }
-        with (trainer.folder.path / METRICS).open(newline="", encoding="utf-8") as file:
-            pictures["learning_curves"] = png(draw_learning_curves(csv.DictReader(file)))
-        for name, picture in pictures.items():
-            trainer.folder.write(f"figures/{name}.png", methodcaller("write", picture))
+        with (view.path / METRICS).open(newline="", encoding="utf-8") as file:
+            images["learning_curves"] = png(draw_learning_curves(csv.DictReader(file)))
+        for name, image in images.items():
+            view.write(f"figures/{name}.png", image)

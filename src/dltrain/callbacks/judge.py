@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dltrain.callbacks.console import Console
+from dltrain.contracts.data import DataSpec, Stream, Streams
+from dltrain.contracts.metric import Evaluation, Table
+from dltrain.contracts.run import Probe, View
+from dltrain.contracts.task import SamplesImages, Task
 from dltrain.judge import (
     Judge,
     Nearest,
@@ -22,8 +26,8 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Loader, Sampler, Table
+
+logger = logging.getLogger(__name__)
 
 RARE = 0.1
 """A class is missing below that share of an equal share: for ten classes, 1 % of all samples."""
@@ -34,10 +38,11 @@ SHOWN = 20
 ALIKE = 0.1
 """Samples of a class are alike below that share of the variance that real pictures have."""
 MOST_NAMED = 10
+COVERAGE = ("believability", "smallest_class", "class_entropy", "variety")
 
 
-class SampleJudge(Callback):
-    """Adds numbers about a task's samples to its evaluations, where the task is a ``Sampler``.
+class SampleJudge(Probe):
+    """Adds numbers about a task's samples to its evaluations, where the task makes samples.
 
     ``run`` is the folder of a run of dltrain that trained a classifier on the same data; its hash
     ends the names of all that depends on it. Of the test split, from ``samples`` pictures:
@@ -59,15 +64,12 @@ class SampleJudge(Callback):
 
     def __init__(
         self,
+        spec: DataSpec,
         run: str | None = None,
         samples: int = 10_000,
         training_samples: int = 1_000,
         nearest: int = 500,
         seed: int = 0,
-        input_shape: Sequence[int] | None = None,
-        class_names: Sequence[str] | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
     ) -> None:
         if samples < 2 or min(training_samples, nearest) < 0 or seed < 0:
             raise ValueError(
@@ -75,50 +77,45 @@ class SampleJudge(Callback):
             )
         self.samples, self.training_samples = samples, training_samples
         self.nearest, self.seed = nearest, seed
-        self._scale = Scale(mean, std)
+        self._scale = Scale.of(spec)
         self._judge = None if run is None else Judge(run)
-        if self._judge is not None and input_shape is not None and class_names is not None:
-            _compare(self._judge, input_shape, class_names)
-        self._consoles: list[Console] = []
+        if self._judge is not None:
+            _compare(self._judge, spec)
+            if training_samples:
+                self.names = [f"{name}_{self._judge.name}" for name in COVERAGE]
         self._real: Seen | None = None
         self._collapsed = False
 
-    def start(self, trainer: Trainer) -> None:
+    def begin(self, task: Task, streams: Streams, view: View) -> None:
         """Bring the judge to the device; note where there is nothing to judge."""
-        self._consoles = [one for one in trainer.callbacks if isinstance(one, Console)]
+        self._device = torch.device(view.device)
         if self._judge is not None:
-            self._judge.to(trainer.device)
-        if not isinstance(trainer.task, Sampler):
-            print("note: callbacks.judge judges nothing: this task makes no pictures")
+            self._judge.to(self._device)
+        if not isinstance(task, SamplesImages):
+            logger.info("callbacks.judge judges nothing: this task makes no images")
 
-    def judge(self, trainer: Trainer, split: str) -> Evaluation:
-        """Little of the validation split, everything of the test split."""
-        task, judge, found = trainer.task, self._judge, Evaluation(scalars={})
-        if not isinstance(task, Sampler):
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """Little of the validation split, everything of the test split.
+
+        Without a validation split, see at each period whether every class is there.
+        """
+        judge, found = self._judge, Evaluation()
+        if not isinstance(task, SamplesImages):
             return found
-        # Samples are made as ``dltrain sample`` makes them, whatever the run's precision.
-        with torch.autocast(trainer.device.type, enabled=False):
-            if split == "validation" and judge is not None and self.training_samples:
-                found |= self._validated(trainer, task, judge)
-            if split == "test" and self.nearest:
-                found |= self._memorised(trainer, task)
-            if split == "test" and judge is not None:
-                found |= self._tested(trainer, task, judge)
-        return found
-
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """Without a validation split, see at each period whether every class is there."""
-        task, judge = trainer.task, self._judge
-        alone = split == "train" and trainer.loaders.validation is None
-        if alone and judge is not None and self.training_samples and isinstance(task, Sampler):
-            with torch.inference_mode():
+        if judge is not None and self.training_samples:
+            if split == "validation":
+                found |= self._validated(streams[split], task, judge)
+            if split == "train" and "validation" not in streams:
                 # As many as there are samples: they are only a measure of variety.
-                some = _first(self._pictures(trainer.loaders.train), self.training_samples)
+                some = _first(self._images(streams[split]), self.training_samples)
                 real = self._real = self._real or judge.look(some)
-                seen = self._look_on(trainer, task, judge)
-            for warning in self._news(seen, real, judge):
-                for console in self._consoles:
-                    console.say(f"warning: {warning}")
+                news = self._news(self._look_on(task, judge), real, judge)
+                found |= Evaluation(warnings=news)
+        if split == "test" and self.nearest:
+            found |= self._memorized(streams, task)
+        if split == "test" and judge is not None:
+            found |= self._tested(streams, task, judge)
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Whether the log has already been told that classes are missing."""
@@ -128,20 +125,26 @@ class SampleJudge(Callback):
         """Do not tell it twice."""
         self._collapsed = state["collapsed"]
 
-    def _validated(self, trainer: Trainer, task: Sampler, judge: Judge) -> Evaluation:
+    def _validated(self, stream: Stream, task: SamplesImages, judge: Judge) -> Evaluation:
         """How many samples are believed, and whether every class is among them."""
         if self._real is None:
-            assert trainer.loaders.validation is not None
-            self._real = judge.look(self._pictures(trainer.loaders.validation))
-        seen = self._look_on(trainer, task, judge)
+            self._real = judge.look(self._images(stream))
+        seen = self._look_on(task, judge)
         return Evaluation(
             scalars=_coverage(seen, self._real, judge.name),
             warnings=self._news(seen, self._real, judge),
         )
 
-    def _look_on(self, trainer: Trainer, task: Sampler, judge: Judge) -> Seen:
+    def _look_on(self, task: SamplesImages, judge: Judge) -> Seen:
         """The few samples of an evaluation in training."""
-        return judge.look(_made(trainer, task, self.training_samples, self.seed))
+        return judge.look(self._made(task, self.training_samples, self.seed))
+
+    def _made(
+        self, task: SamplesImages, count: int, seed: int, labels: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """Samples, on the run's device and in float32."""
+        for part in draw(task, count, seed, labels):
+            yield part.to(self._device, torch.float32)
 
     def _news(self, seen: Seen, real: Seen, judge: Judge) -> list[str]:
         """A warning, where something is missing that was not the last time."""
@@ -149,13 +152,13 @@ class SampleJudge(Callback):
         new, self._collapsed = not self._collapsed, bool(warning)
         return [warning] if warning and new else []
 
-    def _tested(self, trainer: Trainer, task: Sampler, judge: Judge) -> Evaluation:
+    def _tested(self, streams: Streams, task: SamplesImages, judge: Judge) -> Evaluation:
         """Samples and training pictures, each beside the test pictures."""
         names = judge.class_names
         asked = torch.arange(self.samples) % len(names) if task.conditional else None
-        samples = judge.look(_made(trainer, task, self.samples, self.seed, asked))
-        test = judge.look(self._pictures(trainer.loaders.test))
-        train = judge.look(self._pictures(trainer.loaders.train))
+        samples = judge.look(self._made(task, self.samples, self.seed, asked))
+        test = judge.look(self._images(streams["test"]))
+        train = judge.look(self._images(streams["train"]))
         distance = frechet_distance(samples.moments, test.moments)
         floor = frechet_distance(train.moments, test.moments)
         real, shares = class_shares(test.probabilities), class_shares(samples.probabilities)
@@ -188,13 +191,13 @@ class SampleJudge(Callback):
             warnings=[warning] if warning else [],
         )
 
-    def _memorised(self, trainer: Trainer, task: Sampler) -> Evaluation:
-        """How near samples are to training pictures, and how near test pictures are to them."""
-        samples = torch.cat(list(_made(trainer, task, self.nearest, self.seed)))
-        test = torch.cat(list(_first(self._pictures(trainer.loaders.test), self.nearest)))
+    def _memorized(self, streams: Streams, task: SamplesImages) -> Evaluation:
+        """How near samples are to training images, and how near test images are to them."""
+        samples = torch.cat(list(self._made(task, self.nearest, self.seed)))
+        test = torch.cat(list(_first(self._images(streams["test"]), self.nearest)))
         both = Nearest(torch.cat((samples, test)))
-        for pictures in self._pictures(trainer.loaders.train):
-            both.add(pictures)
+        for images in self._images(streams["train"]):
+            both.add(images)
         pairs = (samples[:SHOWN].cpu(), both.found[:SHOWN].cpu())
         return Evaluation(
             scalars={
@@ -204,28 +207,19 @@ class SampleJudge(Callback):
             figures={"nearest_training_pictures": partial(_draw_pairs, *pairs)},
         )
 
-    def _pictures(self, loader: Loader) -> Iterator[Tensor]:
-        """A split's pictures, values in 0..1, in the order of the first epoch."""
-        loader.set_epoch(0)
-        for batch in loader.plain():
+    def _images(self, stream: Stream) -> Iterator[Tensor]:
+        """A split's images, values in 0..1, in the order of the first epoch."""
+        for batch in stream.plain():
             yield self._scale.restored(batch["input"].float())
 
 
-def _compare(judge: Judge, input_shape: Sequence[int], class_names: Sequence[str]) -> None:
-    shapes = ["x".join(map(str, shape)) for shape in (judge.input_shape, input_shape)]
+def _compare(judge: Judge, spec: DataSpec) -> None:
+    shapes = ["x".join(map(str, shape)) for shape in (judge.input_shape, spec.input.shape)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"run: that judge knows pictures of {shapes[0]}, these are {shapes[1]}")
-    if judge.class_names != list(class_names):
-        theirs, ours = (", ".join(names[:3]) for names in (judge.class_names, class_names))
+    if judge.class_names != list(spec.class_names):
+        theirs, ours = (", ".join(names[:3]) for names in (judge.class_names, spec.class_names))
         raise ValueError(f"run: that judge knows the classes {theirs}, …; these are {ours}, …")
-
-
-def _made(
-    trainer: Trainer, task: Sampler, count: int, seed: int, labels: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Samples, on the run's device and in float32."""
-    for part in draw(task, count, seed, labels):
-        yield part.to(trainer.device, torch.float32)
 
 
 def _first(parts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
@@ -250,12 +244,13 @@ def _coverage(seen: Seen, real: Seen, name: str) -> dict[str, float]:
     """How much of what the judge sees in real pictures is in the samples."""
     shares = class_shares(seen.probabilities)
     believed = believable(real.probabilities)
-    return {
-        f"believability_{name}": believable(seen.probabilities) / believed if believed else 0.0,
-        f"smallest_class_{name}": float(shares.min()),
-        f"class_entropy_{name}": evenness(shares),
-        f"variety_{name}": seen.variety / real.variety if real.variety else 0.0,
-    }
+    values = (
+        believable(seen.probabilities) / believed if believed else 0.0,
+        float(shares.min()),
+        evenness(shares),
+        seen.variety / real.variety if real.variety else 0.0,
+    )
+    return {f"{what}_{name}": value for what, value in zip(COVERAGE, values, strict=True)}
 
 
 def _missing(seen: Seen, real: Seen, names: Sequence[str]) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import logging
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from dltrain.contracts.data import DataSpec, Streams
+from dltrain.contracts.run import Probe, Setup, View
+from dltrain.contracts.task import Task
 from dltrain.errors import UserError
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Loaders
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "projector_config.pbtxt"
 VECTORS, LABELS = "projector/tensors.tsv", "projector/metadata.tsv"
@@ -26,62 +28,55 @@ class Embedded(Protocol):
         """The vectors (words, width); None where there are none."""
 
 
-class Projector(Callback):
+class Projector(Probe):
     """The vectors of the ``most_words`` most frequent words, with labels, as the run ends.
 
-    Writes ``projector/tensors.tsv``, ``projector/metadata.tsv`` (a word and its share of the
+    Writes ``projector/tensors.tsv``, ``projector/metadata.tsv`` (a word and its fraction of the
     training text) and, for TensorBoard, ``projector_config.pbtxt``. A TensorBoard that was
     running before shows them once it is started anew or another run begins.
 
-    Raises :class:`UserError` where the data has no ``words`` with their ``word_frequencies``; of
-    a network without word vectors there is a note.
+    Raises :class:`UserError` where the data has no words that were counted; of a network without
+    word vectors there is a note.
     """
 
-    def __init__(
-        self,
-        most_words: int = 2000,
-        words: Sequence[str] | None = None,
-        word_frequencies: Sequence[float] | None = None,
-        pad_index: int | None = None,
-    ) -> None:
+    def __init__(self, spec: DataSpec, most_words: int = 2000) -> None:
         if most_words < 1:
             raise ValueError(f"most_words is at least 1, got {most_words}")
         self.most_words = most_words
-        self.words, self.pad_index = words or (), pad_index
-        self.shares = np.array(word_frequencies or ())
+        self._words = next((f for f in spec.of("input") if f.kind == "tokens" and f.counts), None)
 
-    def check(self, loaders: Loaders) -> None:
+    def check(self, setup: Setup) -> None:
         """See that there are words."""
-        if not self.words or len(self.words) != len(self.shares):
+        if self._words is None:
             raise UserError(
                 "callbacks.projector: it shows vectors of words, but this data has none; leave it "
                 "out of callbacks."
             )
 
-    def end(self, trainer: Trainer, status: str) -> None:
-        """Write the vectors as they are now."""
-        if status == "failed":
-            return
-        table = _vectors(trainer)
+    def finish(self, task: Task, streams: Streams, view: View) -> None:
+        """Take the vectors as they are now, and write them."""
+        table = _vectors(task)
         if table is None:
-            print("note: callbacks.projector shows nothing: the model has no word vectors")
+            logger.info("callbacks.projector shows nothing: the model has no word vectors")
             return
-        chosen = np.argsort(-self.shares, kind="stable")
-        chosen = chosen[chosen != self.pad_index][: self.most_words]
+        assert self._words is not None
+        frequencies = np.array(self._words.frequencies)
+        chosen = np.argsort(-frequencies, kind="stable")
+        chosen = chosen[chosen != self._words.fill][: self.most_words]
         vectors = io.StringIO()
         np.savetxt(vectors, table.numpy()[chosen], fmt="%.6g", delimiter="\t")
-        rows = [f"{_on_one_line(self.words[i])}\t{self.shares[i]:.3g}" for i in chosen]
-        trainer.folder.write_text(VECTORS, vectors.getvalue())
-        trainer.folder.write_text(LABELS, "\n".join(["word\tshare of the text", *rows, ""]))
-        trainer.folder.write_text(CONFIG, _config(len(chosen), table.shape[1]))
+        names = self._words.names
+        rows = [f"{_on_one_line(names[i])}\t{frequencies[i]:.3g}" for i in chosen]
+        view.write(VECTORS, vectors.getvalue())
+        view.write(LABELS, "\n".join(["word\tshare of the text", *rows, ""]))
+        view.write(CONFIG, _config(len(chosen), table.shape[1]))
 
 
-def _vectors(trainer: Trainer) -> Tensor | None:
+def _vectors(task: Task) -> Tensor | None:
     """Those of the first network in the task that has some, on the CPU."""
-    for module in trainer.task.modules():
+    for module in task.modules():
         if isinstance(module, Embedded):
-            with torch.no_grad():
-                table = module.embedding_weight()
+            table = module.embedding_weight()
             return None if table is None else table.detach().float().cpu()
     return None
 

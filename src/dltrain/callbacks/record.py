@@ -6,8 +6,8 @@ import csv
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, Progress, View
 
 METRICS = "metrics.csv"
 
@@ -23,27 +23,27 @@ class Record(Callback):
     def __init__(self) -> None:
         self._file: TextIO | None = None
 
-    def start(self, trainer: Trainer) -> None:
+    def start(self, view: View) -> None:
         """Open the file; a resumed run cuts it back to its checkpoint afterwards."""
-        path = trainer.folder.path / METRICS
+        path = view.path / METRICS
         self._file = path.open("a", newline="", encoding="utf-8")
         if self._file.tell() == 0:
             self._write(("step", "epoch", "split", "name", "value"))
 
-    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+    def log(self, view: View, values: Mapping[str, float]) -> None:
         """One row a value."""
-        self._rows(trainer, "steps", values)
+        self._rows(view.progress, "steps", values)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """One row a scalar; tables as csv files, the latest of each split."""
-        self._rows(trainer, split, evaluation.scalars)
+        self._rows(view.progress, split, evaluation.scalars)
         for name, table in evaluation.tables.items():
-            (trainer.folder.path / "tables").mkdir(exist_ok=True)
-            path = trainer.folder.path / "tables" / f"{split}_{name}.csv"
+            (view.path / "tables").mkdir(exist_ok=True)
+            path = view.path / "tables" / f"{split}_{name}.csv"
             with path.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([table.columns, *table.rows])
 
-    def end(self, trainer: Trainer, status: str) -> None:
+    def end(self, view: View, status: str) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
@@ -60,16 +60,19 @@ class Record(Callback):
         self._file.truncate(state["length"])
         self._file.seek(0, 2)
 
-    def _rows(self, trainer: Trainer, split: str, values: Mapping[str, float]) -> None:
+    def _rows(self, progress: Progress, split: str, values: Mapping[str, float]) -> None:
+        epoch = _epoch(progress)
         for name, value in values.items():
-            self._write((trainer.step, _epoch(trainer), split, name, repr(value)))
+            self._write((progress.step, epoch, split, name, repr(value)))
 
     def _write(self, row: tuple[Any, ...]) -> None:
         assert self._file is not None
         csv.writer(self._file, lineterminator="\n").writerow(row)
 
 
-def _epoch(trainer: Trainer) -> int | float:
-    """Epochs done, with the share of the one begun."""
-    epochs = round(trainer.step / len(trainer.loaders.train), 4)
+def _epoch(progress: Progress) -> int | float | str:
+    """Epochs done, with the fraction of the one begun; empty where there are none."""
+    if progress.steps_per_epoch is None:
+        return ""
+    epochs = round(progress.step / progress.steps_per_epoch, 4)
     return int(epochs) if epochs.is_integer() else epochs

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from operator import methodcaller
+import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dltrain.callbacks.frames import Frames
-from dltrain.callbacks.tensorboard import TensorBoard
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Sampler
+from dltrain.contracts.data import DataSpec, Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Logged, Probe, View
+from dltrain.contracts.task import Predictions, SamplesImages, Task
+
+logger = logging.getLogger(__name__)
 
 STEPS = 10
 """Pictures from one latent point to the other."""
 
 
-class Samples(Callback):
+class Samples(Probe):
     """``count`` samples of one ``seed``, before the first step and at every evaluation.
 
     TensorBoard gets each sheet of them as it comes; as the run ends there are
@@ -26,59 +29,56 @@ class Samples(Callback):
     them, evenly spaced, and ``figures/interpolation.png`` with ``interpolations`` rows, each from
     one latent point to another. Of a network that takes labels, a column shows a class.
 
-    Where the task is no ``Sampler``, there is a note.
+    Where the task makes no samples, there is a note.
     """
 
     def __init__(
         self,
+        spec: DataSpec,
         count: int = 64,
         seed: int = 0,
         most_frames: int = 50,
         interpolations: int = 8,
-        class_names: Sequence[str] = (),
     ) -> None:
         if count < 1 or seed < 0 or interpolations < 0:
             raise ValueError("count is at least 1; seed and interpolations are not negative")
         self.count, self.seed, self.interpolations = count, seed, interpolations
-        self.class_names = list(class_names)
+        self._classes = len(spec.class_names)
         self._frames = Frames(most_frames)
-        self._boards: list[TensorBoard] = []
         self._between: bytes | None = None
 
-    def start(self, trainer: Trainer) -> None:
-        """Find TensorBoard, and look at what is made before anything is learnt."""
-        self._boards = [one for one in trainer.callbacks if isinstance(one, TensorBoard)]
-        if not isinstance(trainer.task, Sampler):
-            print("note: callbacks.samples shows nothing: this task makes no pictures")
+    def begin(self, task: Task, streams: Streams, view: View) -> None:
+        """Look at what is made before anything is learned."""
+        if not isinstance(task, SamplesImages):
+            logger.info("callbacks.samples shows nothing: this task makes no images")
             return
-        self._take(trainer, trainer.task)
+        self._take(task, view.progress.step)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """One sheet a period; every run has the training means, and them first."""
-        if not isinstance(trainer.task, Sampler):
-            return
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """One sheet a period; the ways between latent points with the test split."""
+        if not isinstance(task, SamplesImages):
+            return Evaluation()
         if split == "train":
-            self._take(trainer, trainer.task)
-            if self._boards:
-                self._show(trainer, "samples", self._sheet(trainer.task, self._frames.kept[-1]))
+            self._take(task, view.progress.step)
+            view.log(Logged(images={"samples": self._sheet(task, self._frames.kept[-1])}))
         if split == "test" and self.interpolations:
-            self._between = self._interpolated(trainer.task)
-            self._show(trainer, "interpolation", self._between)
+            self._between = self._interpolated(task)
+            view.log(Logged(images={"interpolation": self._between}))
+        return Evaluation()
 
-    def end(self, trainer: Trainer, status: str) -> None:
-        """Write the pictures."""
-        task = trainer.task
-        if status == "failed" or not isinstance(task, Sampler):
+    def finish(self, task: Task, streams: Streams, view: View) -> None:
+        """Write the images."""
+        if not isinstance(task, SamplesImages):
             return
-        pictures = {
+        images = {
             "samples.png": self._sheet(task, self._frames.kept[-1]),
             "samples.gif": self._moving(task),
         }
         if self.interpolations:
             # An interrupted run has not seen the test split.
-            pictures["interpolation.png"] = self._between or self._interpolated(task)
-        for name, picture in pictures.items():
-            trainer.folder.write(f"figures/{name}", methodcaller("write", picture))
+            images["interpolation.png"] = self._between or self._interpolated(task)
+        for name, image in images.items():
+            view.write(f"figures/{name}", image)
 
     def state_dict(self) -> dict[str, Any]:
         """The sheets so far: bytes (frames, count, height, width, channels), and their steps."""
@@ -88,24 +88,21 @@ class Samples(Callback):
         """Go on after the sheets that were."""
         self._frames.load_state_dict(state)
 
-    def _take(self, trainer: Trainer, task: Sampler) -> None:
-        with torch.inference_mode():
-            pictures = task.sample(self.count, self.seed).columns["image"]
-        self._frames.add(torch.from_numpy(_bytes(pictures)), trainer.step)
+    def _take(self, task: SamplesImages, step: int) -> None:
+        made = task.sample(self.count, self.seed)
+        self._frames.add(torch.from_numpy(_bytes(made)), step)
 
-    def _interpolated(self, task: Sampler) -> bytes:
+    def _interpolated(self, task: SamplesImages) -> bytes:
         from dltrain.figures.samples import sheet
 
-        with torch.inference_mode():
-            pictures = task.interpolate(self.interpolations, STEPS, self.seed).columns["image"]
-        return sheet(_bytes(pictures), STEPS)
+        return sheet(_bytes(task.interpolate(self.interpolations, STEPS, self.seed)), STEPS)
 
-    def _sheet(self, task: Sampler, frame: Tensor) -> bytes:
+    def _sheet(self, task: SamplesImages, frame: Tensor) -> bytes:
         from dltrain.figures.samples import sheet
 
         return sheet(frame.numpy(), self._columns(task))
 
-    def _moving(self, task: Sampler) -> bytes:
+    def _moving(self, task: SamplesImages) -> bytes:
         from dltrain.figures.samples import animate_samples
 
         return animate_samples(
@@ -114,17 +111,13 @@ class Samples(Callback):
             self._columns(task),
         )
 
-    def _columns(self, task: Sampler) -> int | None:
+    def _columns(self, task: SamplesImages) -> int | None:
         from dltrain.figures.samples import class_columns
 
-        return class_columns(len(self.class_names)) if task.conditional else None
-
-    def _show(self, trainer: Trainer, tag: str, picture: bytes) -> None:
-        for board in self._boards:
-            board.image(tag, trainer.step, picture)
+        return class_columns(self._classes) if task.conditional else None
 
 
-def _bytes(pictures: Tensor) -> Any:
+def _bytes(made: Predictions) -> Any:
     from dltrain.figures.samples import to_bytes
 
-    return to_bytes(pictures.float().cpu().numpy())
+    return to_bytes(made.columns["image"].float().cpu().numpy())

@@ -5,31 +5,31 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
-from operator import methodcaller
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dltrain import checkpoint
-from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.contracts.data import Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Logged, Probe, Setup, View
+from dltrain.contracts.task import Task
 from dltrain.errors import UserError
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Loaders, Task
 
 NAME = "gradient_by_time"
 
 
-class Sensitivity(Callback):
+class Sensitivity(Probe):
     """The norm of d answer / d input at each time step, before training and at each evaluation.
 
     For inputs (batch, time, features) of numbers: of the first ``examples`` sequences of the
-    validation split (else of the test split) the mean, in eval mode and float32; of several
-    answers the norm of all derivatives together. Where it falls towards early steps, so does
-    what training can tell the weights of them (Bengio, Simard and Frasconi 1994).
+    validation split (else of the test split, else of the training split) the mean, in eval mode
+    and float32; of several answers the norm of all derivatives together. Where it falls towards
+    early steps, so does what training can tell the weights of them (Bengio, Simard and Frasconi
+    1994).
 
     Writes ``figures/gradient_by_time.png`` and ``tables/gradient_by_time.csv`` (step, time,
-    gradient_norm; time counted from 1) as the run ends, and the picture for TensorBoard. Raises
+    gradient_norm; time counted from 1) as the run ends, and the image for TensorBoard. Raises
     :class:`UserError` for other inputs.
     """
 
@@ -41,43 +41,43 @@ class Sensitivity(Callback):
         self._steps: list[int] = []
         self._curves: list[Tensor] = []
 
-    def check(self, loaders: Loaders) -> None:
+    def check(self, setup: Setup) -> None:
         """See that there are sequences of numbers."""
-        inputs = _inputs(loaders)
-        if inputs.ndim != 3 or not inputs.is_floating_point():
-            shape = "x".join(map(str, inputs.shape[1:]))
-            kind = "numbers" if inputs.is_floating_point() else "ids"
+        inputs = setup.spec.of("input")
+        if len(inputs) != 1 or inputs[0].kind != "number" or len(inputs[0].shape) != 2:
+            shapes = ", ".join("x".join(map(str, field.shape)) for field in inputs)
+            kinds = ", ".join(field.kind for field in inputs)
             raise UserError(
                 "callbacks.gradient_by_time: it shows sequences of numbers (time, features), but "
-                f"this data has inputs of {shape} {kind}; leave it out of callbacks."
+                f"this data has inputs of {shapes} ({kinds}); leave it out of callbacks."
             )
 
-    def start(self, trainer: Trainer) -> None:
-        """Look at the network before it has learnt anything."""
-        self._inputs = _inputs(trainer.loaders)[: self.examples].clone()
-        self._take(trainer)
+    def begin(self, task: Task, streams: Streams, view: View) -> None:
+        """Look at the network before it has learned anything."""
+        split = next(name for name in ("validation", "test", "train") if name in streams)
+        inputs = next(iter(streams[split].plain()))["input"]
+        self._inputs = inputs[: self.examples].clone()
+        self._take(task, view.progress.step)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """A curve a period, when the training means come; the picture with the test split."""
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """A curve a period; the image with the test split."""
         if split == "train":
-            self._take(trainer)
+            self._take(task, view.progress.step)
         if split == "test":
-            picture = self._draw()
-            for one in trainer.callbacks:
-                if isinstance(one, TensorBoard):
-                    one.image(NAME, trainer.step, picture)
+            view.log(Logged(images={NAME: self._draw()}))
+        return Evaluation()
 
-    def end(self, trainer: Trainer, status: str) -> None:
-        """Write the picture and the table."""
+    def end(self, view: View, status: str) -> None:
+        """Write the image and the table."""
         if status == "failed":
             return
-        trainer.folder.write(f"figures/{NAME}.png", methodcaller("write", self._draw()))
+        view.write(f"figures/{NAME}.png", self._draw())
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(("step", "time", "gradient_norm"))
         for step, curve in zip(self._steps, self._curves, strict=True):
             rows.writerows((step, time + 1, norm) for time, norm in enumerate(curve.tolist()))
-        trainer.folder.write_text(f"tables/{NAME}.csv", table.getvalue())
+        view.write(f"tables/{NAME}.csv", table.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
         """The curves so far (curves, time), and the step of each."""
@@ -87,14 +87,9 @@ class Sensitivity(Callback):
         """Go on after the curves that were."""
         self._steps, self._curves = list(state["steps"]), list(state["curves"].cpu())
 
-    def _take(self, trainer: Trainer) -> None:
-        random = checkpoint.random_state(trainer.device)
-        training = trainer.task.training
-        trainer.task.eval()
-        self._curves.append(gradient_by_time(trainer.task, self._inputs).cpu())
-        self._steps.append(trainer.step)
-        trainer.task.train(training)
-        checkpoint.set_random_state(random, trainer.device)
+    def _take(self, task: Task, step: int) -> None:
+        self._curves.append(gradient_by_time(task, self._inputs).cpu())
+        self._steps.append(step)
 
     def _draw(self) -> bytes:
         from dltrain.figures.canvas import png
@@ -113,7 +108,8 @@ def gradient_by_time(task: Task, inputs: Tensor) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad(), without_cudnn:
         squares = torch.zeros(inputs.shape[:2], device=inputs.device)
         inputs = inputs.clone().requires_grad_()
-        answers = task.predict({"input": inputs}).flatten(1)
+        outputs = task.forward({"input": inputs})
+        answers = torch.cat([column.flatten(1) for column in outputs.values()], 1)
         for answer in answers.unbind(1):
             # One sequence's answer depends on no other's input.
             (slope,) = torch.autograd.grad(
@@ -121,7 +117,3 @@ def gradient_by_time(task: Task, inputs: Tensor) -> Tensor:
             )
             squares += slope.square().sum(2)
     return squares.sqrt().mean(0)
-
-
-def _inputs(loaders: Loaders) -> Tensor:
-    return next(iter(loaders.validation or loaders.test))["input"]

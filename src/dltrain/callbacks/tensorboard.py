@@ -1,18 +1,22 @@
-"""Curves, pictures, tables, the graph and the hyper-parameters for TensorBoard."""
+"""Curves, images, tables, the graph and the hyperparameters for TensorBoard."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor
 
 from dltrain.callbacks.events import EventFile
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation, Table
+from dltrain.contracts.data import Streams
+from dltrain.contracts.metric import Evaluation, Table
+from dltrain.contracts.run import Logged, Probe, View
+from dltrain.contracts.task import Task
+
+logger = logging.getLogger(__name__)
 
 VALIDATION = "validation"
 NOT_HYPER_PARAMETERS = {
@@ -28,12 +32,13 @@ NOT_HYPER_PARAMETERS = {
     "data.evaluation_tokens",
     "trainer._target_",
     "trainer.evaluate_every",
+    "trainer.evaluate_steps",
     "trainer.log_every",
     "trainer.checkpoint_seconds",
 }
 
 
-class TensorBoard(Callback):
+class TensorBoard(Probe):
     """Event files in the run folder, and in its ``validation/`` for the validation curves.
 
     Both use the same tags, so that TensorBoard draws training and validation on one chart:
@@ -55,12 +60,12 @@ class TensorBoard(Callback):
         self._last_drawn = 0.0
         self._step = 0
 
-    def start(self, trainer: Trainer) -> None:
+    def start(self, view: View) -> None:
         """Open the event files; a new run's begin with its config."""
-        self._folder = trainer.folder.path
+        self._folder = view.path
         self._earlier = _event_files(self._folder)
         self._files = {"train": EventFile(self._folder)}
-        if trainer.loaders.validation is not None:
+        if VALIDATION in view.splits:
             self._files[VALIDATION] = EventFile(self._folder / VALIDATION)
         self._last_drawn = time.monotonic()
         if not self._earlier:
@@ -70,53 +75,66 @@ class TensorBoard(Callback):
             self._files["train"].text("config", 0, f"```yaml\n{config}\n```")
             self._files["train"].session_start(_hyper_parameters(yaml.safe_load(config)))
 
-    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+    def log(self, view: View, values: Mapping[str, float]) -> None:
         """Metrics under ``<name>/by_step``; learning rate, gradient norm, speed as they are."""
-        self._step = trainer.step
+        self._step = view.progress.step
         scalars = {
-            f"{name}/by_step" if name in trainer.latest else name: value
+            f"{name}/by_step" if name in view.latest else name: value
             for name, value in values.items()
         }
-        scalars["samples_per_second"] = trainer.samples_per_second
-        self._files["train"].scalars(trainer.step, scalars)
+        scalars["samples_per_second"] = view.progress.samples_per_second
+        self._files["train"].scalars(self._step, scalars)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+    def logged(self, view: View, logged: Logged) -> None:
+        """Everything, at once."""
+        file, step = self._files["train"], view.progress.step
+        if logged.scalars:
+            file.scalars(step, logged.scalars)
+        for name, values in logged.histograms.items():
+            file.histogram(name, step, values)
+        for name, image in logged.images.items():
+            file.image(name, step, image)
+        for name, text in logged.texts.items():
+            file.text(name, step, text)
+
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """Curves at once; figures and tables now and then."""
-        self._step = trainer.step
+        step = self._step = view.progress.step
         if evaluation.figures or evaluation.tables or evaluation.texts:
-            self._waiting[split] = (trainer.step, evaluation)
+            self._waiting[split] = (step, evaluation)
         scalars = evaluation.scalars
         if split == "test":
-            self._files["train"].scalars(trainer.step, {f"test/{n}": v for n, v in scalars.items()})
+            self._files["train"].scalars(step, {f"test/{n}": v for n, v in scalars.items()})
             return
         file = self._files[split]
         # An epoch that was cut short counts as one, or its point would cover the last one's.
-        epoch = -(-trainer.step // len(trainer.loaders.train))
+        epoch = -(-step // (view.progress.steps_per_epoch or 1))
         file.scalars(epoch, {f"{name}/by_epoch": value for name, value in scalars.items()})
         if split == VALIDATION:
-            file.scalars(trainer.step, {f"{name}/by_step": v for name, v in scalars.items()})
+            file.scalars(step, {f"{name}/by_step": v for name, v in scalars.items()})
             if time.monotonic() - self._last_drawn >= self.figure_seconds:
                 self._show()
 
-    def scalar(self, tag: str, step: int, value: float) -> None:
-        """For other callbacks: a point of a curve."""
-        self._files["train"].scalars(step, {tag: value})
+    def finish(self, task: Task, streams: Streams, view: View) -> None:
+        """The last figures and tables, and the graph.
 
-    def histogram(self, tag: str, step: int, values: Tensor) -> None:
-        """For other callbacks: the distribution of ``values``, of any shape and finite."""
-        self._files["train"].histogram(tag, step, values)
+        It is traced on one example; a network that cannot be traced costs the graph, not the run.
+        """
+        self._show()
+        split = "test" if "test" in streams else "train"
+        batch = {name: column[:1] for name, column in next(iter(streams[split].plain())).items()}
+        try:
+            self._files["train"].graph(task, batch)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            note = f"TensorBoard shows no graph: tracing the task's forward gave {reason}"
+            self._files["train"].text("graph", view.progress.step, note)
+            logger.info(note)
 
-    def image(self, tag: str, step: int, png: bytes) -> None:
-        """For other callbacks: a picture."""
-        self._files["train"].image(tag, step, png)
-
-    def end(self, trainer: Trainer, status: str) -> None:
-        """The last figures and tables, the graph, how the session ended."""
+    def end(self, view: View, status: str) -> None:
+        """How the session ended."""
         if not self._files:
             return  # the run failed before it began
-        if status != "failed":
-            self._show()
-            self._graph(trainer)
         self._files["train"].session_end(status)
         for file in self._files.values():
             file.close()
@@ -161,17 +179,6 @@ class TensorBoard(Callback):
                 file.text(f"{split}/texts/{name}", step, text)
         self._waiting.clear()
         self._last_drawn = time.monotonic()
-
-    def _graph(self, trainer: Trainer) -> None:
-        """Trace one test example; a network that can't be traced costs the graph, not the run."""
-        batch = {name: column[:1] for name, column in next(iter(trainer.loaders.test)).items()}
-        try:
-            self._files["train"].graph(trainer.task, batch)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            note = f"TensorBoard shows no graph: tracing the task's predict gave {reason}"
-            self._files["train"].text("graph", trainer.step, note)
-            print(f"note: {note}")
 
 
 def _event_files(folder: Path) -> list[Path]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dltrain.callbacks.console import Console
-from dltrain.callbacks.tensorboard import TensorBoard
-from dltrain.trainer import Trainer
-from dltrain.types import Callback, Evaluation
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, Logged, View
 
 
 class Throughput(Callback):
@@ -22,37 +20,30 @@ class Throughput(Callback):
 
     def __init__(self, units: Sequence[str] = ("tokens",)) -> None:
         self.units = list(units)
-        self._boards: list[TensorBoard] = []
-        self._consoles: list[Console] = []
         self._totals: dict[str, float] = {}
         self._samples = 0
 
-    def start(self, trainer: Trainer) -> None:
-        """Find those who show it."""
-        self._boards = [one for one in trainer.callbacks if isinstance(one, TensorBoard)]
-        self._consoles = [one for one in trainer.callbacks if isinstance(one, Console)]
-
-    def log(self, trainer: Trainer, values: Mapping[str, float]) -> None:
+    def log(self, view: View, values: Mapping[str, float]) -> None:
         """The rates of the last steps."""
-        rates = {unit: values[unit] * trainer.samples_per_second for unit in self._units(values)}
-        for board in self._boards:
-            for unit, rate in rates.items():
-                board.scalar(f"{unit}_per_second", trainer.step, rate)
-        self._tell(rates)
+        speed = view.progress.samples_per_second
+        rates = {unit: values[unit] * speed for unit in self._units(values)}
+        if rates:
+            view.log(Logged(scalars={f"{unit}_per_second": rate for unit, rate in rates.items()}))
+        view.rates.update(rates)
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """Count what was trained on since the last time."""
         if split != "train":
             return
-        samples = trainer.samples - self._samples
+        samples = view.progress.samples - self._samples
         for unit in self._units(evaluation.scalars):
             self._totals[unit] = self._totals.get(unit, 0) + evaluation.scalars[unit] * samples
-        self._samples = trainer.samples
-        self._tell_whole_run(trainer)
+        self._samples = view.progress.samples
+        self._tell_whole_run(view)
 
-    def end(self, trainer: Trainer, status: str) -> None:
+    def end(self, view: View, status: str) -> None:
         """The rates of the whole run."""
-        self._tell_whole_run(trainer)
+        self._tell_whole_run(view)
 
     def state_dict(self) -> dict[str, Any]:
         """What was counted, and up to which example."""
@@ -65,10 +56,6 @@ class Throughput(Callback):
     def _units(self, values: Mapping[str, float]) -> list[str]:
         return [unit for unit in self.units if unit in values]
 
-    def _tell_whole_run(self, trainer: Trainer) -> None:
-        seconds = max(trainer.seconds["train"], 1e-9)
-        self._tell({unit: total / seconds for unit, total in self._totals.items()})
-
-    def _tell(self, rates: Mapping[str, float]) -> None:
-        for console in self._consoles:
-            console.rates.update(rates)
+    def _tell_whole_run(self, view: View) -> None:
+        seconds = max(view.seconds["train"], 1e-9)
+        view.rates.update({unit: total / seconds for unit, total in self._totals.items()})

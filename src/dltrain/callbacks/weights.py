@@ -4,121 +4,123 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from operator import methodcaller
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from dltrain import checkpoint
-from dltrain.callbacks.tensorboard import TensorBoard
-from dltrain.trainer import Trainer
-from dltrain.types import Batch, Callback, Evaluation, Task
+from dltrain.contracts.data import Batch, Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Logged, Probe, Setup, View
+from dltrain.contracts.task import Task
 
 MOST = 1_000_000
 """Values of a layer beyond which evenly spaced ones stand for all."""
 
 
-class Weights(Callback):
-    """Histograms for TensorBoard at each evaluation; pictures of them as the run ends.
+class Weights(Probe):
+    """Histograms for TensorBoard at each evaluation; images of them as the run ends.
 
     ``figures/weights.png`` has every layer's weights (not biases, nor scales of norms),
-    ``figures/filters.png`` the first layer's where it looks at pictures. With ``gradients`` there
+    ``figures/filters.png`` the first layer's where it looks at images. With ``gradients`` there
     are histograms of those too, and ``figures/gradients.png``: of the loss alone, without penalty
     or clipping, on the training split's first batch, in float32.
     """
 
     def __init__(self, gradients: bool = False) -> None:
         self.gradients = gradients
-        self._boards: list[TensorBoard] = []
         self._batch: Batch = {}
-        self._pictures: dict[str, bytes] = {}
+        self._images: dict[str, bytes] = {}
+        self._input_shape: Sequence[int | None] = ()
 
-    def start(self, trainer: Trainer) -> None:
-        """Find TensorBoard, and the batch whose gradients to look at."""
-        self._boards = [one for one in trainer.callbacks if isinstance(one, TensorBoard)]
+    def check(self, setup: Setup) -> None:
+        """Remember how large the inputs are, which the first layer's weights may be."""
+        self._input_shape = next((field.shape for field in setup.spec.of("input")), ())
+
+    def begin(self, task: Task, streams: Streams, view: View) -> None:
+        """Take the batch whose gradients to look at."""
         if self.gradients:
-            self._batch = next(iter(trainer.loaders.train))
+            self._batch = next(iter(streams["train"].batches(0)))
 
-    def evaluate(self, trainer: Trainer, split: str, evaluation: Evaluation) -> None:
-        """Histograms once a period, when the training means come; pictures with the test split."""
-        if split == "train" and self._boards:
-            for what, layers in self._layers(trainer).items():
-                for name, values in layers.items():
-                    for board in self._boards:
-                        board.histogram(f"{what}/{name}", trainer.step, values)
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """Histograms once a period; images with the test split."""
+        if split == "train":
+            for what, layers in self._layers(task).items():
+                named = {f"{what}/{name}": values for name, values in layers.items()}
+                view.log(Logged(histograms=named))
         if split == "test":
-            self._pictures = self._draw(trainer)
-            for name, picture in self._pictures.items():
-                for board in self._boards:
-                    board.image(f"weights/{name}", trainer.step, picture)
+            self._images = self._draw(task)
+            view.log(Logged(images={f"weights/{n}": image for n, image in self._images.items()}))
+        return Evaluation()
 
-    def end(self, trainer: Trainer, status: str) -> None:
-        """Write the pictures; those of an interrupted run are drawn only now."""
-        if status == "failed":
-            return
-        for name, picture in (self._pictures or self._draw(trainer)).items():
-            trainer.folder.write(f"figures/{name}.png", methodcaller("write", picture))
+    def finish(self, task: Task, streams: Streams, view: View) -> None:
+        """Write the images; those of an interrupted run are drawn only now."""
+        for name, image in (self._images or self._draw(task)).items():
+            view.write(f"figures/{name}.png", image)
 
-    def _layers(self, trainer: Trainer) -> dict[str, dict[str, Tensor]]:
+    def _layers(self, task: Task) -> dict[str, dict[str, Tensor]]:
         """Weights, and gradients when asked, by layer."""
-        layers = {"weights": _shown(trainer.task.named_parameters())}
+        layers = {"weights": _shown(task.named_parameters())}
         if self.gradients:
-            layers["gradients"] = _shown(gradients(trainer, self._batch).items())
+            layers["gradients"] = _shown(gradients(task, self._batch).items())
         return layers
 
-    def _draw(self, trainer: Trainer) -> dict[str, bytes]:
+    def _draw(self, task: Task) -> dict[str, bytes]:
         from dltrain.figures.canvas import png
         from dltrain.figures.weights import draw_filters, draw_histograms
 
-        pictures = {
+        images = {
             what: png(draw_histograms({n: v.numpy() for n, v in layers.items()}, what))
-            for what, layers in self._layers(trainer).items()
+            for what, layers in self._layers(task).items()
         }
-        inputs = next(iter(trainer.loaders.test))["input"]
-        filters = first_filters(trainer.task, inputs.shape[1:])
+        filters = first_filters(task, self._input_shape)
         if filters is not None:
-            pictures["filters"] = png(draw_filters(filters.float().cpu().numpy()))
-        return pictures
+            images["filters"] = png(draw_filters(filters.float().cpu().numpy()))
+        return images
 
 
-def first_filters(task: Task, input_shape: Sequence[int]) -> Tensor | None:
+def first_filters(task: Task, input_shape: Sequence[int | None]) -> Tensor | None:
     """The first layer's weights as (filters, channels, height, width), or None.
 
-    A dense layer's rows are shaped as the pictures that they are multiplied with.
+    A dense layer's rows are shaped as the images that they are multiplied with.
     """
     first = next((p.detach() for p in task.parameters() if p.ndim > 1), None)
-    if first is None or len(input_shape) != 3:
+    shape = [side for side in input_shape if side is not None]
+    if first is None or len(shape) != 3:
         return None
-    if first.ndim == 2 and first.shape[1] == math.prod(input_shape):
-        return first.view(-1, *input_shape)
+    if first.ndim == 2 and first.shape[1] == math.prod(shape):
+        return first.view(-1, *shape)
     return first if first.ndim == 4 else None
 
 
-def gradients(trainer: Trainer, batch: Batch) -> Mapping[str, Tensor]:
+def gradients(task: Task, batch: Batch) -> Mapping[str, Tensor]:
     """The gradient of a training step's loss by each parameter's name.
 
-    The step is the task's own, with all that it draws, and leaves no trace: gradients that are
-    still being accumulated, the task's state and random generators are as before.
+    The step is the task's own, in training mode, with all that it draws, and leaves no trace:
+    gradients that are still being accumulated and the task's state are as before.
     """
-    task = trainer.task
     names: dict[nn.Parameter, str] = {p: name for name, p in task.named_parameters()}
     found: dict[str, Tensor] = {}
 
-    def look(loss: Tensor, name: str = "model") -> None:
+    def look(
+        loss: Tensor | Callable[[], Tensor],
+        name: str = "model",
+        weight: Tensor | float | None = None,
+    ) -> None:
         parameters = task.parameter_groups()[name]
-        slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+        value = loss if isinstance(loss, Tensor) else loss()
+        slopes = torch.autograd.grad(value, parameters, allow_unused=True)
         for parameter, slope in zip(parameters, slopes, strict=True):
             if slope is not None:
                 found[names[parameter]] = slope
 
-    random = checkpoint.random_state(trainer.device)
     state = {name: value.clone() for name, value in task.state_dict().items()}
-    training = copy.deepcopy(task.training_state())
-    task.train_step(batch, look)
+    carried, training = copy.deepcopy(task.training_state()), task.training
+    with torch.enable_grad():
+        task.train().train_step(batch, look)
     task.load_state_dict(state)
-    task.load_training_state(training)
-    checkpoint.set_random_state(random, trainer.device)
+    task.load_training_state(carried)
+    task.train(training)
     return found
 
 

@@ -30,8 +30,9 @@ class Field:
     ``shape`` is that of one example, without the batch; None where it varies (ragged), or is not
     known yet. ``size`` counts the classes or the vocabulary, ``names`` names classes, tokens or
     features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
-    field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are what values
-    were normalized by, and what brings an answer back into the data's unit.
+    field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are those of the
+    training split. An input comes normalized by them; a target comes in its own unit, and a task
+    that learns it at mean 0 and std 1 brings its answers back.
     """
 
     shape: tuple[int | None, ...]
@@ -52,13 +53,6 @@ class Field:
         assert self.role in get_args(Role), self.role
 
     @property
-    def known(self) -> bool:
-        """Whether everything that decides the size of a network is known."""
-        if self.kind in ("class", "tokens"):
-            return self.size is not None
-        return None not in self.shape
-
-    @property
     def frequencies(self) -> list[float]:
         """``counts`` as fractions of their sum."""
         total = sum(self.counts)
@@ -70,11 +64,13 @@ class DataSpec:
     """The fields of the data by name. The run keeps it as ``data.json``.
 
     A constructor's parameter that is annotated ``DataSpec`` is given it. Beyond that four facts are
-    filled in by name, where a constructor asks for them without a default: ``input_shape``,
+    filled by name, where a constructor asks for them without a default: ``input_shape``,
     ``outputs``, ``vocabulary_size`` and ``pad_index``.
     """
 
     fields: Mapping[str, Field]
+    complete: bool = True
+    """False in an outline of which reading the data will tell more: fields, sizes, shapes."""
 
     @property
     def input(self) -> Field:
@@ -92,12 +88,6 @@ class DataSpec:
         targets = self.of("target")
         return targets[0].names if len(targets) == 1 and targets[0].kind == "class" else ()
 
-    @property
-    def known(self) -> bool:
-        """Whether a network can be built for it: there is an input and a target of known size."""
-        sides = self.of("input"), self.of("target")
-        return all(fields and all(field.known for field in fields) for fields in sides)
-
     def of(self, role: Role) -> list[Field]:
         """The fields of a role, in order."""
         return [field for field in self.fields.values() if field.role == role]
@@ -111,11 +101,24 @@ class DataSpec:
         elif len(inputs) == 1 and None not in inputs[0].shape:
             found["input_shape"] = inputs[0].shape
         if len(targets) == 1:
-            shape = targets[0].shape
-            known = None not in shape
-            numbers = math.prod(side for side in shape if side is not None) if known else None
-            found["outputs"] = targets[0].size if targets[0].kind == "class" else numbers
+            (target,) = targets
+            if target.kind in ("class", "mask", "tokens"):
+                found["outputs"] = target.size
+            elif None not in target.shape:
+                found["outputs"] = math.prod(side for side in target.shape if side is not None)
         return {name: value for name, value in found.items() if value is not None}
+
+    def pending(self) -> frozenset[str]:
+        """Which of :meth:`facts` may still be told, once the data is read."""
+        if self.complete:
+            return frozenset()
+        names = {"outputs"}
+        inputs = self.of("input")
+        if not inputs or any(field.kind == "tokens" for field in inputs):
+            names |= {"vocabulary_size", "pad_index"}
+        if not inputs or any(field.kind != "tokens" for field in inputs):
+            names.add("input_shape")
+        return frozenset(names - self.facts().keys())
 
     def to_json(self) -> dict[str, Any]:
         """Lists, texts and numbers, for ``json.dumps``."""
@@ -155,6 +158,18 @@ class Draw(Protocol):
     @property
     def generator(self) -> torch.Generator:
         """Seeded by the place of the batch. In training on the device, in evaluation on the CPU."""
+
+
+class Augment(ABC):
+    """Random changes of training examples, which a source takes and a config nests in it."""
+
+    def check(self, fields: Mapping[str, Field]) -> None:
+        """Raise :class:`ValueError` where a field cannot be changed as is asked."""
+        return None
+
+    @abstractmethod
+    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+        """The whole batch, changed: masks and boxes move with the images they belong to."""
 
 
 class Stream(ABC):

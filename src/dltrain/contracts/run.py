@@ -79,6 +79,10 @@ class Modifier:
     Several act in the config's order. Each method defaults to nothing.
     """
 
+    replayable: bool = True
+    """Whether :meth:`after_update` decides nothing in Python by what was before, so that a CUDA
+    graph may replay it."""
+
     def attach(self, task: Task) -> None:
         """Change the structure of ``task``, or look at it: when a run is built or loaded.
 
@@ -100,7 +104,10 @@ class Modifier:
         yield
 
     def finish(self, task: Task) -> None:
-        """Training is done, or a run was loaded: leave ``task`` as it is to be used."""
+        """A run was loaded, with its evaluation weights: leave ``task`` as it is to be used.
+
+        What :meth:`attach` put in goes, as far as only training needs it.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and primitives only."""
@@ -114,10 +121,10 @@ class Plan(ABC):
     """The order of a run's phases. There is one global step; it knows them all from it."""
 
     @abstractmethod
-    def phases(self, steps: int) -> Sequence[Phase]:
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
         """The phases of a run of ``steps`` steps, in order. Their steps sum to ``steps``.
 
-        Raises :class:`ValueError` where that is impossible.
+        ``steps_per_epoch`` is by stream. Raises :class:`ValueError` where that is impossible.
         """
 
 
@@ -275,8 +282,11 @@ class Probe(Callback):
     precision (no autocast), and leaves the random generators as they were.
     """
 
+    names: Sequence[str] = ()
+    """The scalars that it adds to the evaluation of the validation split."""
+
     def begin(self, task: Task, streams: Streams, view: View) -> None:
-        """Before the first step; not of a resumed run. After :meth:`Callback.start`."""
+        """Before the first step, of a new run or a resumed one; after :meth:`Callback.start`."""
 
     def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
         """What to add to the evaluation of ``split``, before anyone is told of it.

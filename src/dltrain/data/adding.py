@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 
+from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.data.array_reader import ArrayReader
 from dltrain.data.arrays import ArraySource
 from dltrain.data.loaders import Prepare
-from dltrain.types import Batch
+from dltrain.data.splits import InMemory, Split
 
 
 class Adding(ArraySource):
@@ -38,22 +40,31 @@ class Adding(ArraySource):
         self.length, self.data_seed = length, data_seed
         self.examples, self.test_examples = examples, test_examples
 
-    @property
-    def facts(self) -> dict[str, Any]:
+    def outline(self) -> DataSpec:
         """A number and a marker each step; one number to answer."""
-        return {"input_shape": (self.length, 2), "outputs": 1}
-
-    def read(self) -> tuple[Batch, Batch]:
-        """Draw both splits."""
-        return self._draw(self.examples, 2 * self.data_seed), self._draw(
-            self.test_examples, 2 * self.data_seed + 1
+        return DataSpec(
+            {
+                "input": Field((self.length, 2), "number", "input"),
+                "target": Field((1,), "number", "target"),
+            }
         )
+
+    def splits(self) -> dict[str, Split]:
+        """Draw both splits."""
+        return {
+            "train": self._draw(self.examples, 2 * self.data_seed),
+            "test": self._draw(self.test_examples, 2 * self.data_seed + 1),
+        }
+
+    def reader(self) -> Reader:
+        """Sequences (length, 2)."""
+        return ArrayReader([self.length, 2])
 
     def prepare(self, device: torch.device) -> Prepare:
         """They are as the network reads them."""
         return lambda batch, draw: batch
 
-    def _draw(self, examples: int, seed: int) -> Batch:
+    def _draw(self, examples: int, seed: int) -> Split:
         generator = torch.Generator().manual_seed(seed)
         numbers = torch.rand(examples, self.length, generator=generator)
         half = self.length // 2
@@ -63,4 +74,4 @@ class Adding(ArraySource):
         rows = torch.arange(examples)
         marked[rows, first] = marked[rows, second] = 1.0
         target = (numbers[rows, first] + numbers[rows, second])[:, None]
-        return {"input": torch.stack([numbers, marked], -1), "target": target}
+        return InMemory({"input": torch.stack([numbers, marked], -1), "target": target})

@@ -1,21 +1,21 @@
-"""Sources whose examples fit in memory: read as arrays, kept on the device as tensors."""
+"""Sources whose examples are all known: read, split, and batched on the device."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from dltrain.data.loaders import Prepare, TensorLoader
-from dltrain.errors import UserError
-from dltrain.types import Batch, Loader, Loaders, Source
+from dltrain.contracts.data import DataSpec, Placement, Source, Stream
+from dltrain.data.loaders import Batching, Limits, Prepare
+from dltrain.data.splits import Split, hold_out
 
 
 class ArraySource(Source):
-    """Splits, limits and batches what :meth:`read` returns.
+    """Splits, limits and batches what :meth:`splits` returns.
 
     ``root`` is the folder of the data sets' files; a source that needs no files ignores it.
     ``batch_size`` is a number or ``full`` (batch gradient descent). ``validation`` sets aside a
@@ -47,78 +47,66 @@ class ArraySource(Source):
         self.validation = validation
         self.limit = limit
         self.evaluation_batch_size = evaluation_batch_size
+        self._splits: Mapping[str, Split] = {}
 
     @abstractmethod
-    def read(self) -> tuple[Batch, Batch]:
-        """Return the columns of the training split and of the test split, on the CPU."""
+    def splits(self) -> dict[str, Split]:
+        """Read ``train`` and ``test``; and ``validation`` where the data brings its own.
 
-    def read_validation(self) -> Batch | None:
-        """The validation split where the data brings its own, after :meth:`read`.
-
-        ``validation`` is then without effect.
+        The setting ``validation`` is then without effect. From here on :meth:`outline` knows all
+        but what is learned from the training rows.
         """
-        return None
 
     @abstractmethod
     def prepare(self, device: torch.device) -> Prepare:
-        """Return what turns gathered columns into the model's input."""
+        """Return what turns gathered columns into the model's input; after :meth:`read`."""
 
-    def learn(self, train: Batch, rows: Tensor | None) -> Callable[[Batch], Batch]:
-        """Learn what is then done to every split, from the training ``rows`` (None: all) alone.
+    def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
+        """Learn what is to be done to every split from ``train`` alone, and do it.
 
         So nothing of the validation or the test split leaks into means, deviations and the like.
         """
-        return lambda columns: columns
+        return splits
 
-    def loader(
-        self,
-        columns: Batch,
-        rows: Tensor | None,
-        batch_size: int,
-        device: torch.device,
-        seed: int = 0,
-        shuffle: bool = False,
-    ) -> Loader:
-        """Batch the ``rows`` (None: all) of a split; a source may choose another loader."""
-        if rows is not None:
-            columns = {name: column[rows] for name, column in columns.items()}
-        return TensorLoader(columns, batch_size, device, self.prepare(device), seed, shuffle)
+    def spec(self, splits: Mapping[str, Split]) -> DataSpec:
+        """All there is to know, given what :meth:`learn` returned."""
+        fields = dict(self.outline().fields)
+        target = fields["target"]
+        if target.kind == "class":
+            assert target.size is not None
+            counts = splits["train"].columns["target"].bincount(minlength=target.size)
+            fields["target"] = replace(target, counts=tuple(counts.tolist()))
+        return DataSpec(fields)
 
-    def loaders(self, device: torch.device, seed: int) -> Loaders:
-        """Read, split and move the data."""
-        train, test = self.read()
-        given = self.read_validation()
-        count = len(next(iter(train.values())))
-        rows, held_out = self._split(count, seed, 0 if given is not None else self.validation)
-        learned = self.learn(train, rows)
-        train, test = learned(train), learned(test)
-        validation = train if given is None else learned(given)
-        left = count if rows is None else len(rows)
-        batch_size = left if self.batch_size == "full" else self.batch_size
-        size = self.evaluation_batch_size
-        validates = held_out is not None or given is not None
-        return Loaders(
-            train=self.loader(train, rows, batch_size, device, seed, shuffle=True),
-            validation=self.loader(validation, held_out, size, device) if validates else None,
-            test=self.loader(test, None, size, device),
+    def training_limits(self) -> Limits:
+        """How much is in a batch to train on."""
+        return Limits(None if self.batch_size == "full" else self.batch_size)
+
+    def evaluation_limits(self) -> Limits:
+        """How much is in a batch to evaluate."""
+        return Limits(self.evaluation_batch_size)
+
+    def read(self, seed: int) -> DataSpec:
+        """Read and split the data."""
+        found = self.splits()
+        train = found["train"]
+        validation = 0.0 if "validation" in found else self.validation
+        rows, held_out = hold_out(len(train), validation, self.limit, seed)
+        parts = {"train": train if rows is None else train.only(rows)}
+        if held_out is not None:
+            parts["validation"] = train.only(held_out)
+        self._splits = self.learn(parts | {n: s for n, s in found.items() if n != "train"})
+        return self.spec(self._splits)
+
+    def open(self, placement: Placement) -> dict[str, Stream]:
+        """Batch the splits, and move them to the device."""
+        assert self._splits, "read() comes first"
+        prepare = self.prepare(placement.device)
+        evaluated = Batching(self.evaluation_limits(), placement.device, prepare)
+        training = Batching(
+            self.training_limits(), placement.device, prepare, placement.seed, shuffle=True
         )
-
-    def _split(
-        self, count: int, seed: int, validation: float
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Which of ``count`` rows to train on (None: all), and which to set aside (None: none)."""
-        kept = count if self.limit is None else self.limit
-        if kept > count:
-            raise UserError(f"data.limit is {kept}, but the training split has {count} examples.")
-        held_out = round(validation * kept) if validation < 1 else int(validation)
-        if held_out >= kept:
-            raise UserError(
-                f"data.validation sets {held_out} of {kept} examples aside, which leaves none to "
-                "train on."
-            )
-        if kept == count and not held_out:
-            return None, None
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:kept]
-        # Sorted: the split is what the seed decides, the order of an epoch is drawn later.
-        rows, set_aside = order[held_out:].sort().values, order[:held_out].sort().values
-        return rows, set_aside if held_out else None
+        return {
+            name: split.stream(training if name == "train" else evaluated)
+            for name, split in self._splits.items()
+        }

@@ -14,8 +14,8 @@ import torch
 
 from dltrain.data.download import Remote, fetch
 from dltrain.data.pictures import PictureSource
+from dltrain.data.splits import InMemory, Split
 from dltrain.errors import UserError
-from dltrain.types import Batch
 
 BINARY = "cifar-10-binary.tar.gz"
 PYTHON = "cifar-10-python.tar.gz"
@@ -24,6 +24,7 @@ MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 """Of the binary archive, as its page gives it."""
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = ("test_batch",)
+SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 
 
@@ -35,7 +36,7 @@ class Cifar10(PictureSource):
     no unpacking. Where there is none, the binary archive is downloaded.
     """
 
-    input_shape = (3, 32, 32)
+    input_shape = SHAPE
     class_names = (
         "airplane",
         "automobile",
@@ -61,7 +62,7 @@ class Cifar10(PictureSource):
         self.folder = Path(root).expanduser()
         self.mirrors = mirrors
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Find or fetch the batches, and read them."""
         for folder, suffix, parse in (
             ("cifar-10-batches-bin", ".bin", parse_binary),
@@ -71,7 +72,7 @@ class Cifar10(PictureSource):
             if path.is_dir():
                 names = [name + suffix for name in TRAIN + TEST]
                 contents = {n: (path / n).read_bytes() for n in names if (path / n).is_file()}
-                return self._splits(path, contents, suffix, parse)
+                return self._parsed(path, contents, suffix, parse)
         if (self.folder / PYTHON).is_file():
             return self._from_archive(self.folder / PYTHON, "", parse_python)
         remote = Remote(
@@ -84,7 +85,7 @@ class Cifar10(PictureSource):
         )
         return self._from_archive(fetch(remote, self.folder / BINARY), ".bin", parse_binary)
 
-    def _from_archive(self, path: Path, suffix: str, parse: Parse) -> tuple[Batch, Batch]:
+    def _from_archive(self, path: Path, suffix: str, parse: Parse) -> dict[str, Split]:
         try:
             with tarfile.open(path) as archive:
                 contents = {
@@ -96,12 +97,12 @@ class Cifar10(PictureSource):
             raise UserError(
                 f"{path} is not a whole archive ({error}). Delete it to have it fetched anew."
             ) from error
-        return self._splits(path, contents, suffix, parse)
+        return self._parsed(path, contents, suffix, parse)
 
-    def _splits(
+    def _parsed(
         self, place: Path, contents: Mapping[str, bytes], suffix: str, parse: Parse
-    ) -> tuple[Batch, Batch]:
-        def read(names: Sequence[str]) -> Batch:
+    ) -> dict[str, Split]:
+        def read(names: Sequence[str]) -> Split:
             parts = []
             for name in names:
                 if name + suffix not in contents:
@@ -114,12 +115,14 @@ class Cifar10(PictureSource):
             labels = np.concatenate([labels for _, labels in parts])
             if labels.size and labels.max() >= len(self.class_names):
                 raise UserError(f"{place}: there is a label {labels.max()}, of ten classes.")
-            return {
-                "input": torch.from_numpy(pictures.reshape(-1, *self.input_shape).copy()),
-                "target": torch.from_numpy(labels.astype(np.int64)),
-            }
+            return InMemory(
+                {
+                    "input": torch.from_numpy(pictures.reshape(-1, *SHAPE).copy()),
+                    "target": torch.from_numpy(labels.astype(np.int64)),
+                }
+            )
 
-        return read(TRAIN), read(TEST)
+        return {"train": read(TRAIN), "test": read(TEST)}
 
 
 Arrays = tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite, nan
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from dltrain.data.tables import TableSource, split
+from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.data.encoding import finite, is_missing, number, numbers, one_hot
+from dltrain.data.splits import InMemory, Split, hold_out_test
+from dltrain.data.table_reader import TableReader
+from dltrain.data.tables import TableSource, target_field
 from dltrain.nearest import did_you_mean
-from dltrain.types import Batch
 
-MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-"""What a cell that says nothing may hold, in small letters."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,57 +90,73 @@ class ColumnsTable(TableSource):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        self.target, self.missing, self.max_levels = target, missing, max_levels
-        self.categorical = set(categorical)
-        self.notes: list[str] = []
-        train, test = self.cells()
-        names = [*(features or [n for n in train.columns if n != target]), target]
-        if features and target in features:
+        if features is not None and target in features:
             raise ValueError(f"the target {target!r} is among the features")
+        self.target, self.features, self.kind = target, features, kind
+        self.missing, self.max_levels = missing, max_levels
+        self.categorical = set(categorical)
+        self.feature_names = ()
+
+    def outline(self) -> DataSpec:
+        """Before the table is read: numbers in, and only what ``kind`` says of the target."""
+        if self.feature_names:
+            return super().outline()
+        fields = {"input": Field((None,), "number", "input")}
+        if self.kind == "regression":
+            fields["target"] = target_field(())
+        elif self.kind == "classification":
+            fields["target"] = Field((), "class", "target")
+        return DataSpec(fields, complete=False)
+
+    def splits(self) -> dict[str, Split]:
+        """Read the table, and decide what is a number, a category, a class."""
+        train, test = self.cells()
+        names = [*(self.features or [n for n in train.columns if n != self.target]), self.target]
         if len(names) < 2:
-            raise ValueError(f"{train.name} has no column beside the target {target!r}")
+            raise ValueError(f"{train.name} has no column beside the target {self.target!r}")
         for cells in [train] if isinstance(test, float) else [train, test]:
-            for name in (*names, *categorical):
+            for name in (*names, *sorted(self.categorical)):
                 cells.require(name)
-        self._features = names[:-1]
+        self._columns = names[:-1]
         train = self._handle_missing(train, names)
         if not isinstance(test, float):
             test = self._handle_missing(test, names)
-        self._set_classes(train, kind)
-        rows = {"row": torch.arange(len(train.lines)), "target": self._targets(train)}
-        own, held_out = (rows, None) if not isinstance(test, float) else split(rows, test)
-        self._levels = self._find_levels(train, own["row"].tolist())
-        inputs = self._inputs(train)
-
-        def taken(part: Batch) -> Batch:
-            return {"input": inputs[part["row"]], "target": part["target"]}
-
+        self._set_classes(train)
+        targets = self._targets(train)
         if isinstance(test, float):
-            assert held_out is not None
-            self._columns = taken(own), taken(held_out)
+            own, held_out = hold_out_test(targets, test)
+            self._set_levels(train, own.tolist())
+            whole = InMemory({"input": self._inputs(train), "target": targets})
+            found = {"train": whole.only(own), "test": whole.only(held_out)}
         else:
-            second = {"input": self._inputs(test), "target": self._targets(test)}
-            self._columns = taken(own), second
-        self._check_splits(train.name)
+            self._set_levels(train, range(len(train.lines)))
+            found = {
+                "train": InMemory({"input": self._inputs(train), "target": targets}),
+                "test": InMemory({"input": self._inputs(test), "target": self._targets(test)}),
+            }
+        self._check_splits(train.name, found)
+        # Of all rows that are not the test's, whatever the seed sets aside.
+        known = found["train"].columns["target"].double()
+        self._unit = (float(known.mean()),), (float(known.std()),)
+        return dict(found)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """As of any table; of numbers to predict also their mean and deviation in training."""
-        facts = super().facts
-        if self.class_names:
-            return facts
-        targets = self._columns[0]["target"].double()
-        return facts | {"target_mean": float(targets.mean()), "target_std": float(targets.std())}
+    def spec(self, splits: Mapping[str, Split]) -> DataSpec:
+        """Of numbers to predict also their mean and deviation in training."""
+        fields = dict(super().spec(splits).fields)
+        if not self.class_names:
+            mean, std = self._unit
+            fields["target"] = replace(fields["target"], mean=mean, std=std)
+        return DataSpec(fields)
+
+    def reader(self) -> Reader:
+        """Rows by the table's columns; missing cells are filled where ``missing`` says so."""
+        scaling = self.scaling
+        fill = scaling.fill if self.missing == "mean" else ()
+        return TableReader(self._columns, self._levels, fill, scaling.mean, scaling.std)
 
     @abstractmethod
     def cells(self) -> tuple[Cells, Cells | float]:
         """The training split's cells; and the test split's, or the share to take from the first."""
-
-    def read(self) -> tuple[Batch, Batch]:
-        """What the constructor read; and, on standard error, what it decided by itself."""
-        for note in self.notes:
-            print(f"data: {note}", file=sys.stderr)
-        return self._columns
 
     def _handle_missing(self, cells: Cells, names: Sequence[str]) -> Cells:
         """Refuse or drop rows with missing cells, or leave them to be filled; count them."""
@@ -156,7 +174,7 @@ class ColumnsTable(TableSource):
                 "Set data.missing=drop or data.missing=mean."
             )
         if self.missing == "drop":
-            self.notes.append(f"{cells.name}: {len(rows)} rows with missing values dropped.")
+            logger.warning("%s: %d rows with missing values dropped.", cells.name, len(rows))
             if len(rows) == len(cells.lines):
                 raise ValueError(f"{cells.name}: every row has a missing value, none is left")
             return cells.without(rows)
@@ -166,29 +184,30 @@ class ColumnsTable(TableSource):
                 "cannot be filled with a mean. Set data.missing=drop."
             )
         counts = ", ".join(f"{len(found)} in {name!r}" for name, found in absent.items() if found)
-        self.notes.append(f"{cells.name}: missing values filled with the mean: {counts}.")
+        logger.warning("%s: missing values filled with the mean: %s.", cells.name, counts)
         return cells
 
-    def _set_classes(self, cells: Cells, kind: str | None) -> None:
+    def _set_classes(self, cells: Cells) -> None:
+        kind: str | None = self.kind
         column = cells.columns[self.target]
         values = [number(cell) for cell in column]
         if kind is None and self._is_numeric(cells, self.target):
             kind = "regression"
-            self.notes.append(
-                f"the target {self.target!r} holds numbers: regression "
-                "(data.kind=classification makes each value a class)."
+            logger.info(
+                "the target %r holds numbers: regression "
+                "(data.kind=classification makes each value a class).",
+                self.target,
             )
         elif kind is None:
             kind = "classification"
-            self.notes.append(f"the target {self.target!r} holds texts: classification.")
+            logger.info("the target %r holds texts: classification.", self.target)
         if len(set(column)) < 2:
             raise ValueError(
                 f"{cells.name}: the target {self.target!r} has one value, {column[0]!r}: there is "
                 "nothing to learn"
             )
-        if kind == "classification":
-            self.class_names = sorted_levels(column)
-        elif None in values:
+        self.class_names = sorted_levels(column) if kind == "classification" else ()
+        if not self.class_names and None in values:
             row = values.index(None)
             raise ValueError(
                 f"{cells.place(row, self.target)}: {column[row]!r} is not a number, which a "
@@ -198,9 +217,9 @@ class ColumnsTable(TableSource):
     def _targets(self, cells: Cells) -> Tensor:
         column = cells.columns[self.target]
         if not self.class_names:
-            return torch.tensor([self._finite(cells, r, self.target) for r in range(len(column))])[
-                :, None
-            ]
+            places = (partial(cells.place, row, self.target) for row in range(len(column)))
+            values = [finite(cell, place) for cell, place in zip(column, places, strict=True)]
+            return torch.tensor(values)[:, None]
         return torch.tensor(cells.classes(self.target, self.class_names))
 
     def _is_numeric(self, cells: Cells, name: str) -> bool:
@@ -221,15 +240,15 @@ class ColumnsTable(TableSource):
             f"{present} cells of that column are. Mend it, or add {name!r} to data.categorical."
         )
 
-    def _find_levels(self, cells: Cells, rows: Sequence[int]) -> dict[str, list[str]]:
-        """Each feature column's levels over the training ``rows``; none for numbers.
+    def _set_levels(self, cells: Cells, rows: Sequence[int]) -> None:
+        """Find each feature column's levels over the training ``rows``, none for numbers.
 
-        Also names the features that come of them.
+        Also name the features that come of them.
         """
         levels: dict[str, list[str]] = {}
         names: list[str] = []
         unscaled: list[int] = []
-        for column in self._features:
+        for column in self._columns:
             if self._is_numeric(cells, column):
                 names.append(column)
                 continue
@@ -243,72 +262,39 @@ class ColumnsTable(TableSource):
                 )
             unscaled += range(len(names), len(names) + len(levels[column]))
             names += [f"{column}={level}" for level in levels[column]]
-        self.feature_names, self.unscaled = names, unscaled
-        return levels
+        self.feature_names, self.unscaled, self._levels = names, unscaled, levels
 
     def _inputs(self, cells: Cells) -> Tensor:
         """Feature vectors (rows, features), float64, NaN where a cell is missing."""
-        blocks = [
-            self._one_hot(cells, column)
-            if column in self._levels
-            else torch.tensor(
-                [self._finite(cells, row, column) for row in range(len(cells.lines))],
-                dtype=torch.float64,
-            )[:, None]
-            for column in self._features
-        ]
-        return torch.cat(blocks, 1)
+        return torch.cat([self._block(cells, column) for column in self._columns], 1)
 
-    def _one_hot(self, cells: Cells, name: str) -> Tensor:
-        levels = {level: position for position, level in enumerate(self._levels[name])}
-        column = cells.columns[name]
-        block = torch.zeros(len(column), len(levels) + 1, dtype=torch.float64)
-        codes = torch.tensor([levels.get(cell, len(levels)) for cell in column])
-        block.scatter_(1, codes[:, None], 1.0)
-        absent = torch.tensor([is_missing(cell) for cell in column])
-        unknown = int(((codes == len(levels)) & ~absent).sum())
+    def _block(self, cells: Cells, name: str) -> Tensor:
+        """The features of one column."""
+        if name not in self._levels:
+            return numbers(cells.columns[name], lambda row: cells.place(row, name))
+        block = one_hot(cells.columns[name], self._levels[name])
+        unknown = int((block.sum(1) == 0).sum())
         if unknown:
-            self.notes.append(
-                f"{cells.name}: {unknown} cells of {name!r} hold a level that no training row "
-                "has; it counts as none of them."
+            logger.warning(
+                "%s: %d cells of %r hold a level that no training row has; it counts as none of "
+                "them.",
+                *(cells.name, unknown, name),
             )
-        block[absent] = nan
-        return block[:, :-1]
+        return block
 
-    def _finite(self, cells: Cells, row: int, name: str) -> float:
-        cell = cells.columns[name][row]
-        value = nan if is_missing(cell) else number(cell)
-        if value is None or not (isfinite(value) or is_missing(cell)):
-            raise ValueError(f"{cells.place(row, name)}: {cell!r} is not a (finite) number")
-        return value
-
-    def _check_splits(self, name: str) -> None:
-        train, test = self._columns
-        if not len(test["target"]):
+    def _check_splits(self, name: str, splits: Mapping[str, Split]) -> None:
+        if not len(splits["test"]):
             raise ValueError(
                 f"{name}: no row is left for the test split; raise data.test, a share, or give a "
                 "second file as data.test"
             )
-        self.notes.append(
-            f"{name}: {len(train['target']):,} training and {len(test['target']):,} test rows, "
-            f"{len(self.feature_names)} features"
-            + (f", {len(self.class_names)} classes." if self.class_names else ".")
+        logger.info(
+            "%s: %s training and %s test rows, %d features%s.",
+            name,
+            *(f"{len(splits[split]):,}" for split in ("train", "test")),
+            len(self.feature_names),
+            f", {len(self.class_names)} classes" if self.class_names else "",
         )
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
-    return cell.lower() in MISSING
-
-
-def number(cell: str) -> float | None:
-    """The number a cell holds, or None."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    # Python reads 1_000 as a number; tables do not.
-    return None if "_" in cell else value
 
 
 def sorted_levels(cells: Sequence[str]) -> list[str]:

@@ -18,8 +18,7 @@ class CsvTable(ColumnsTable):
     """A file with a header: ``path``, relative to ``root`` where that is given.
 
     ``test`` is a share of its rows, or a second file with the same columns. ``separator`` null
-    is a comma, or a tab for .tsv. The file is read as the source is made, for the number of
-    features depends on it.
+    is a comma, or a tab for .tsv.
     """
 
     def __init__(

@@ -39,9 +39,13 @@ def decode(file: Path | bytes, shape: Shape) -> np.ndarray[Any, Any]:
 
     Raises :class:`UnreadableError`.
     """
+    return fitted(open_upright(file), shape)
+
+
+def fitted(picture: Image, shape: Shape) -> np.ndarray[Any, Any]:
+    """An upright picture as (channels, height, width) uint8. Raises :class:`UnreadableError`."""
     from PIL import Image, ImageOps
 
-    picture = open_upright(file)
     picture = picture.convert("L" if shape.channels == 1 else "RGB")
     size = (shape.width, shape.height)
     if picture.size != size:
@@ -62,7 +66,18 @@ def decode(file: Path | bytes, shape: Shape) -> np.ndarray[Any, Any]:
 
 
 def open_upright(file: Path | bytes) -> Image:
-    """Open a picture, turned as its EXIF data says, in mode L, RGB, or one that converts to them.
+    """Open a picture, as :func:`upright` has it. Raises :class:`UnreadableError`."""
+    from PIL import Image
+
+    try:
+        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableError("is no picture that can be read") from error
+    return upright(picture)
+
+
+def upright(picture: Image) -> Image:
+    """Turn a picture as its EXIF data says, in mode L, RGB, or one that converts to them.
 
     16 bits become 8; what is transparent lies on white, as on a page.
     Raises :class:`UnreadableError`.
@@ -70,7 +85,6 @@ def open_upright(file: Path | bytes) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        picture: Image.Image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
         picture.load()
         picture = ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dltrain.data.cache import Pictures, Stored, decoded
 from dltrain.data.decode import Fit, Shape, UnreadableError, shape_like
 from dltrain.data.pictures import PictureSource
-from dltrain.data.streams import StreamLoader
-from dltrain.data.tables import split
+from dltrain.data.splits import InMemory, Split, hold_out_test
+from dltrain.data.streams import InFiles
 from dltrain.errors import UserError
-from dltrain.types import Batch, Loader
+
+logger = logging.getLogger(__name__)
 
 GIB = 2**30
-
-
-class _StoredColumns(dict[str, Tensor]):
-    """A split's columns, and the files that hold them."""
-
-    def __init__(self, stored: Stored, in_memory: bool) -> None:
-        # Copy on write: torch wants memory that it could write to.
-        mode: Any = None if in_memory else "c"
-        arrays = {name: np.load(path, mmap_mode=mode) for name, path in stored.files.items()}
-        super().__init__({name: torch.from_numpy(array) for name, array in arrays.items()})
-        self.files = stored.files
 
 
 class DecodedPictures(PictureSource):
@@ -71,93 +60,71 @@ class DecodedPictures(PictureSource):
             raise ValueError("memory_limit and workers are not negative")
         self.test, self.skip_unreadable = test, skip_unreadable
         self.memory_limit, self.workers = memory_limit, workers
-        self.shape = self._find_shape(channels, size, fit)
+        height, width = (sides * 2)[:2] if sides else (None, None)
+        self.input_shape = channels, height, width
+        self._channels, self._size, self._fit = channels, size, fit
         super().__init__(root=root, mean=mean, std=std, **common)
 
     @abstractmethod
-    def candidates(self) -> Iterator[tuple[str, Path | bytes]]:
-        """Names and files of the training split, the first picture among which is gone by."""
-
-    @abstractmethod
-    def splits(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+    def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
         """All that decides the content, for the cache; and ``train``, ``validation``, ``test``.
 
-        The last two only where they are given.
+        The last two only where they are given. It sets ``class_names``.
         """
 
     @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """As asked, or as the first picture has it."""
-        return self.shape.channels, self.shape.height, self.shape.width
+    def fit(self) -> Fit:
+        """As asked."""
+        return self._fit
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Decode what was not decoded before, and open it."""
         assert self.root is not None
-        key, found = self.splits()
+        key, found = self.files()
+        shape = self._find_shape(found["train"])
+        self.input_shape = shape.channels, shape.height, shape.width
+        self.check_channels()
         parts = dict(found)
         if "test" not in parts:
             parts["train"], parts["test"] = self._set_aside(parts["train"])
         key = key | {"test": self.test}
         folder = Path(self.root).expanduser() / "cache"
-        stored = decoded(folder, key, self.shape, parts, self.skip_unreadable)
+        stored = decoded(folder, key, shape, parts, self.skip_unreadable)
         for name, part in stored.items():
             if part.skipped:
                 listed = "".join(f"\n  {line}" for line in part.skipped)
-                self.say(f"{len(part.skipped)} files of {name} skipped:{listed}")
+                logger.warning("%d files of %s skipped:%s", len(part.skipped), name, listed)
         size = sum(path.stat().st_size for part in stored.values() for path in part.files.values())
-        self._streams = size > self.memory_limit * GIB
-        columns = {name: _StoredColumns(p, not self._streams) for name, p in stored.items()}
-        for name, column in columns.items():
-            if not len(column["target"]):
+        streamed = size > self.memory_limit * GIB
+        splits = {name: self._opened(part, streamed) for name, part in stored.items()}
+        for name, split in splits.items():
+            if not len(split):
                 raise UserError(f"data: no picture is left for the split {name!r}.")
-        self._validation = columns.get("validation")
-        return columns["train"], columns["test"]
+        return splits
 
-    def read_validation(self) -> Batch | None:
-        """Where there is one beside train and test."""
-        return self._validation
+    def _opened(self, stored: Stored, streamed: bool) -> Split:
+        if streamed:
+            return InFiles(stored.files, None, self.workers)
+        columns = {name: np.load(path) for name, path in stored.files.items()}
+        return InMemory({name: torch.from_numpy(array) for name, array in columns.items()})
 
-    def _find_shape(
-        self, channels: int | None, size: int | Sequence[int] | None, fit: Fit
-    ) -> Shape:
+    def _find_shape(self, pictures: Pictures) -> Shape:
+        """As asked; what was not asked for, as the first picture has it."""
         fault = ""
-        for name, file in self.candidates():
+        for row, name in enumerate(pictures.names):
             try:
-                return shape_like(file, channels, size, fit)
+                return shape_like(pictures.get(row), self._channels, self._size, self._fit)
             except UnreadableError as error:
                 # Decoding will name it, together with any others.
                 fault = fault or f"{name} {error}, nor is any other"
         raise ValueError(fault or "the training split has no picture")
 
-    def say(self, note: str) -> None:
-        """Tell on standard error what was decided or left out."""
-        print(f"data: {note}", file=sys.stderr)
-
     def _set_aside(self, pictures: Pictures) -> tuple[Pictures, Pictures]:
         """A test split of what is all for training, said."""
-        targets = torch.tensor(pictures.targets)
-        columns = {"row": torch.arange(len(targets)), "target": targets}
-        rows = [part["row"].tolist() for part in split(columns, self.test)]
-        self.say(
-            f"no test split is given: {len(rows[1]):,} of {len(targets):,} pictures are set aside "
-            "as one, the same for every seed."
+        rows, test = hold_out_test(torch.tensor(pictures.targets), self.test)
+        logger.info(
+            "no test split is given: %s of %s images are set aside as one, the same for every "
+            "seed.",
+            *(f"{len(test):,}", f"{len(pictures.targets):,}"),
         )
-        return pictures.only(rows[0]), pictures.only(rows[1])
-
-    def loader(
-        self,
-        columns: Batch,
-        rows: Tensor | None,
-        batch_size: int,
-        device: torch.device,
-        seed: int = 0,
-        shuffle: bool = False,
-    ) -> Loader:
-        """From memory, or streamed from the files."""
-        if not self._streams:
-            return super().loader(columns, rows, batch_size, device, seed, shuffle)
-        assert isinstance(columns, _StoredColumns)
-        prepare = self.prepare(device)
-        return StreamLoader(
-            columns.files, rows, batch_size, device, prepare, seed, shuffle, self.workers
-        )
+        return pictures.only(rows.tolist()), pictures.only(test.tolist())

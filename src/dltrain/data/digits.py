@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dltrain.data.pictures import PictureSource
-from dltrain.types import Batch
+from dltrain.data.splits import InMemory, Split
 
 TEST_EXAMPLES = 360
 SPLIT_SEED = 0
@@ -29,16 +29,13 @@ class Digits(PictureSource):
     ) -> None:
         super().__init__(mean=mean, std=std, **common)
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Read the bundled file, and split it."""
         from sklearn.datasets import load_digits
 
         bundled = load_digits()
         pictures = torch.from_numpy(bundled.images).mul_(255 / 16).round_().to(torch.uint8)
-        columns = {"input": pictures[:, None], "target": torch.from_numpy(bundled.target)}
+        whole = InMemory({"input": pictures[:, None], "target": torch.from_numpy(bundled.target)})
         order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(SPLIT_SEED))
         test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
-        return (
-            {name: column[train] for name, column in columns.items()},
-            {name: column[test] for name, column in columns.items()},
-        )
+        return {"train": whole.only(train), "test": whole.only(test)}

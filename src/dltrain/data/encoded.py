@@ -13,10 +13,10 @@ import numpy.typing as npt
 import torch
 
 from dltrain.data.cache import made_once, progress
-from dltrain.data.tables import split
+from dltrain.data.splits import hold_out_test
 from dltrain.data.vocabulary import UNKNOWN_INDEX, Vocabulary, or_unknown
 
-FORMAT = 1
+FORMAT = 2
 """Of the cache; another number makes every cache anew."""
 CHUNK = 1000
 """Texts encoded at a time: beside its ids, what is encoded holds much that takes memory."""
@@ -38,12 +38,16 @@ class Texts:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All splits: ``train``, perhaps ``validation`` and ``test``; and what to say of them."""
+    """All splits: ``train``, perhaps ``validation`` and ``test``; and what to say of them.
+
+    ``warnings`` are of what may be wrong.
+    """
 
     name: str
     class_names: Sequence[str]
     splits: Mapping[str, Texts]
     notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -71,14 +75,18 @@ class EncodedSplit:
 
 @dataclass(frozen=True)
 class Encoded:
-    """All splits as ids, and the vocabulary: a file's content, and what each id stands for."""
+    """All splits as ids, and the vocabulary: a file's content, and what each id stands for.
+
+    ``word_counts`` are those of the training split.
+    """
 
     splits: Mapping[str, EncodedSplit]
     tokenizer: str
     class_names: Sequence[str]
     words: Sequence[str]
-    word_frequencies: Sequence[float]
+    word_counts: Sequence[int]
     notes: Sequence[str]
+    warnings: Sequence[str]
 
 
 def encoded(
@@ -96,7 +104,7 @@ def encoded(
 def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
     """Learn a vocabulary from the training split, and encode all of them with it."""
     found = corpus()
-    notes = list(found.notes)
+    notes, warnings = list(found.notes), list(found.warnings)
     parts = dict(found.splits)
     if "test" not in parts:
         parts["train"], parts["test"] = _set_aside(parts["train"], reading.test)
@@ -128,7 +136,9 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
         for name, part in parts.items():
             ids = [row for chunk in chunks(part.texts) for row in vocabulary.encode(chunk)]
             splits[name] = _joined(ids, part.targets, reading)
-            notes += _remarks(f"{found.name}, {name}", ids, reading)
+            place = f"{found.name}, {name}"
+            warnings += _doubts(place, ids)
+            notes += _cuts(place, ids, reading)
     vocabulary.cut(reading.max_length, reading.keep)
     counts = np.bincount(splits["train"].ids, minlength=len(vocabulary))
     return Encoded(
@@ -136,15 +146,16 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
         vocabulary.text,
         found.class_names,
         vocabulary.words,
-        (counts / counts.sum()).tolist(),
+        counts.tolist(),
         notes,
+        warnings,
     )
 
 
 def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
     targets = torch.tensor(texts.targets)
-    kept, aside = split({"row": torch.arange(len(targets)), "target": targets}, share)
-    return texts.only(kept["row"].tolist()), texts.only(aside["row"].tolist())
+    kept, aside = hold_out_test(targets, share)
+    return texts.only(kept.tolist()), texts.only(aside.tolist())
 
 
 def _check(corpus: Corpus, parts: Mapping[str, Texts]) -> None:
@@ -170,8 +181,8 @@ def _joined(ids: Sequence[Ids], targets: Sequence[int], reading: Reading) -> Enc
     return EncodedSplit(np.concatenate(rows), lengths, np.array(targets, np.int64))
 
 
-def _remarks(name: str, ids: Sequence[Ids], reading: Reading) -> Iterator[str]:
-    """What happened to texts that are not as most are, counted."""
+def _doubts(name: str, ids: Sequence[Ids]) -> Iterator[str]:
+    """Texts of which nothing is left, counted."""
     count = len(ids)
     empty = sum(not len(row) for row in ids)
     if empty:
@@ -179,6 +190,11 @@ def _remarks(name: str, ids: Sequence[Ids], reading: Reading) -> Iterator[str]:
     unknown = sum(bool((row == UNKNOWN_INDEX).all()) for row in ids) - empty
     if unknown:
         yield f"{name}: {unknown:,} of {count:,} texts have no token that the vocabulary knows."
+
+
+def _cuts(name: str, ids: Sequence[Ids], reading: Reading) -> Iterator[str]:
+    """Texts that are too long, counted."""
+    count = len(ids)
     longer = sum(len(row) > reading.max_length for row in ids) if reading.max_length else 0
     if longer:
         yield (

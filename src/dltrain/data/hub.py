@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,17 @@ from dltrain.data.decoded import DecodedPictures
 from dltrain.errors import UserError
 from dltrain.nearest import did_you_mean
 
+logger = logging.getLogger(__name__)
+
 
 class HubPictures(DecodedPictures):
     """A column of pictures and a column of labels, from the hub by name or from a local path.
 
     ``config`` is the name of one of several versions of a data set. Labels are named where the
-    data set names them; else each different one in the training split is a class. The data set
-    is opened, and downloaded where it has to be, as the source is made.
+    data set names them; else each different one in the training split is a class.
 
-    Raises ``ValueError`` listing what there is, where a split or a column is missing.
+    Reading raises ``ValueError`` listing what there is, where a split or a column is missing.
     """
-
-    class_names: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -35,34 +35,28 @@ class HubPictures(DecodedPictures):
         test_split: str = "test",
         **decoding: Any,
     ) -> None:
-        self.path, self.image, self.label = path, image, label
-        self._data = load(path, config)
-        require_split(train_split, self._data, path)
-        self._names = {"train": train_split}
-        if test_split in self._data:
-            self._names["test"] = test_split
-        for name in self._names.values():
-            self._check_columns(name)
-        self._targets, self.class_names = self._read_labels()
+        self.path, self.image, self.label, self.config = path, image, label, config
+        self._names = {"train": train_split, "test": test_split}
         super().__init__(**decoding)
 
-    def candidates(self) -> Iterator[tuple[str, Path | bytes]]:
-        """Rows in order."""
-        pictures = self._pictures("train", self._targets["train"])
-        for row, name in enumerate(pictures.names):
-            yield name, pictures.get(row)
-
-    def splits(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
-        """The fingerprints that the data set's own cache goes by."""
+    def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+        """The fingerprints that the data set's own cache goes by, and rows in order."""
+        data = load(self.path, self.config)
+        require_split(self._names["train"], data, self.path)
+        splits = {split: data[name] for split, name in self._names.items() if name in data}
+        for split, rows in splits.items():
+            self._check_columns(rows.features, f"{self.path}, split {self._names[split]!r},")
+        targets, self.class_names = read_labels(splits, self.label, self.path)
         key: dict[str, Any] = {"source": "hub", "image": self.image, "label": self.label}
-        for split, name in self._names.items():
-            key[split] = self._data[name]._fingerprint
-        return key, {split: self._pictures(split, self._targets[split]) for split in self._names}
+        key |= {split: rows._fingerprint for split, rows in splits.items()}
+        return key, {
+            split: self._pictures(rows, split, targets[split]) for split, rows in splits.items()
+        }
 
-    def _pictures(self, split: str, targets: list[int]) -> Pictures:
+    def _pictures(self, rows: Any, split: str, targets: list[int]) -> Pictures:
         from datasets import Image
 
-        data = self._data[self._names[split]].cast_column(self.image, Image(decode=False))
+        data = rows.cast_column(self.image, Image(decode=False))
         names = [f"{self.path}, {split}, row {row + 1}" for row in range(len(data))]
 
         def get(row: int) -> Path | bytes:
@@ -73,23 +67,17 @@ class HubPictures(DecodedPictures):
 
         return Pictures(names, targets, get)
 
-    def _check_columns(self, split: str) -> None:
+    def _check_columns(self, features: Mapping[str, Any], place: str) -> None:
         from datasets import Image
 
-        features = self._data[split].features
         for key, name in (("image", self.image), ("label", self.label)):
-            require_column(key, name, features, f"{self.path}, split {split!r},")
+            require_column(key, name, features, place)
         if not isinstance(features[self.image], Image):
             pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
             raise ValueError(
                 f"{self.path}: column {self.image!r} holds no pictures; "
                 + (f"{', '.join(pictures)} does" if pictures else "use data=hub_table")
             )
-
-    def _read_labels(self) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-        """Each split's targets, and what they are called."""
-        columns = {split: self._data[name] for split, name in self._names.items()}
-        return read_labels(columns, self.label, self.path)
 
 
 class HubTable(ColumnsTable):
@@ -121,7 +109,7 @@ class HubTable(ColumnsTable):
         train = self._cells(data, self.train_split)
         if self.test_split in data:
             return train, self._cells(data, self.test_split)
-        self.notes.append(f"{self.path} has no split {self.test_split!r}: one is set aside.")
+        logger.info("%s has no split %r: one is set aside.", self.path, self.test_split)
         return train, self.test
 
     def _cells(self, data: Any, split: str) -> Cells:
@@ -177,6 +165,9 @@ def load(path: str, config: str | None) -> Any:
     from datasets import load_dataset
 
     local = Path(path).expanduser()
+    if path == "pandas" and not local.exists():
+        # By that name, older versions of datasets unpickle what lies in the working folder.
+        raise UserError("data.path: pandas means pickles, which may run code; give parquet files.")
     try:
         data = load_dataset(str(local.absolute()) if local.exists() else path, config)
     except Exception as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +25,21 @@ class ImageFolder(DecodedPictures):
     Any file below a class's folder counts, but for hidden ones. Classes are in the order of their
     names. A validation split that is there is used as it is.
 
-    Raises ``ValueError`` where the folders cannot be that.
+    Reading raises ``ValueError`` where the folders cannot be that.
     """
-
-    class_names: tuple[str, ...] = ()
 
     def __init__(self, path: str, **decoding: Any) -> None:
         self.path = Path(path).expanduser()
-        if not self.path.is_dir():
-            raise ValueError(f"{self.path} is no folder")
-        names = {folder.name.lower(): folder for folder in _folders(self.path)}
-        found = {
-            split: next((names[n] for n in spellings if n in names), None)
-            for split, spellings in SPLITS.items()
-        }
-        self.given = {split: folder for split, folder in found.items() if folder is not None}
-        if "train" not in self.given:
-            self.given = {"train": self.path}
-        self.class_names = tuple(folder.name for folder in _folders(self.given["train"]))
-        self._check_classes()
         super().__init__(**decoding)
 
-    def candidates(self) -> Iterator[tuple[str, Path | bytes]]:
-        """Files, class by class."""
-        for name in self.class_names:
-            for path in _files(self.given["train"] / name):
-                yield str(path), path
-
-    def splits(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+    def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
         """Every file by its name, size and time of change."""
+        given = self._given()
+        self.class_names = tuple(folder.name for folder in _folders(given["train"]))
+        _check_classes(given, self.class_names)
         key: dict[str, Any] = {"source": "folder", "path": str(self.path.absolute())}
         splits = {}
-        for split, folder in self.given.items():
+        for split, folder in given.items():
             files: list[Path] = []
             targets: list[int] = []
             for position, name in enumerate(self.class_names):
@@ -70,18 +53,31 @@ class ImageFolder(DecodedPictures):
             splits[split] = Pictures([str(path) for path in files], targets, files.__getitem__)
         return key, splits
 
-    def _check_classes(self) -> None:
-        place = self.given["train"]
-        if len(self.class_names) < 2:
-            has = f"has one class, {self.class_names[0]!r}" if self.class_names else "has no folder"
-            raise ValueError(f"{place} {has}; give each class its folder of pictures")
-        for folder in self.given.values():
-            unknown = {f.name for f in _folders(folder)} - set(self.class_names)
-            if unknown:
-                raise ValueError(
-                    f"{folder} has the class {sorted(unknown)[0]!r}, which {place} has not; it "
-                    "cannot be learnt"
-                )
+    def _given(self) -> dict[str, Path]:
+        """The folder of each split that there is."""
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path} is no folder")
+        names = {folder.name.lower(): folder for folder in _folders(self.path)}
+        found = {
+            split: next((names[n] for n in spellings if n in names), None)
+            for split, spellings in SPLITS.items()
+        }
+        given = {split: folder for split, folder in found.items() if folder is not None}
+        return given if "train" in given else {"train": self.path}
+
+
+def _check_classes(given: Mapping[str, Path], class_names: Sequence[str]) -> None:
+    place = given["train"]
+    if len(class_names) < 2:
+        has = f"has one class, {class_names[0]!r}" if class_names else "has no folder"
+        raise ValueError(f"{place} {has}; give each class its folder of pictures")
+    for folder in given.values():
+        unknown = {f.name for f in _folders(folder)} - set(class_names)
+        if unknown:
+            raise ValueError(
+                f"{folder} has the class {sorted(unknown)[0]!r}, which {place} has not; it "
+                "cannot be learnt"
+            )
 
 
 def _folders(place: Path) -> list[Path]:

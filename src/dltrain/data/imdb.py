@@ -21,6 +21,8 @@ class Imdb(HubText):
     ``imdb`` in ``copies`` where there is one, else the hub's. The unlabelled reviews are not used.
     """
 
+    class_names = CLASS_NAMES
+
     def __init__(self, copies: str, path: str | None = None, **common: Any) -> None:
         beside = Path(copies).expanduser() / "imdb"
         found = path or (str(beside) if beside.is_dir() else NAME)

@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
+from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.data.array_reader import ArrayReader
 from dltrain.data.arrays import ArraySource
 from dltrain.data.loaders import Prepare
+from dltrain.data.splits import InMemory, Split
 from dltrain.data.vectors import VectorAugment, prepare_vectors
-from dltrain.types import Batch
 
 
 class Line(ArraySource):
@@ -19,17 +21,25 @@ class Line(ArraySource):
         super().__init__(**common)
         self.augment = augment or VectorAugment()
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """One feature, one output."""
-        return {"input_shape": (1,), "outputs": 1}
+    def outline(self) -> DataSpec:
+        """One feature, one number to predict."""
+        return DataSpec(
+            {
+                "input": Field((1,), "number", "input"),
+                "target": Field((1,), "number", "target"),
+            }
+        )
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Make the points."""
         inputs = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
         points = {"input": inputs, "target": 2 * inputs}
-        return points, dict(points)
+        return {"train": InMemory(points), "test": InMemory(points)}
+
+    def reader(self) -> Reader:
+        """Numbers."""
+        return ArrayReader([1])
 
     def prepare(self, device: torch.device) -> Prepare:
         """Noise for the training points, when asked."""
-        return prepare_vectors(self.augment)
+        return prepare_vectors(self.outline().fields, self.augment)

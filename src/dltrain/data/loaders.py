@@ -1,47 +1,17 @@
-"""Loaders: batches on the device, in an order that depends on ``(seed, epoch)`` alone."""
+"""Streams of batches on the device, in an order that depends on ``(seed, epoch)`` alone."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from dltrain.types import Batch, Loader
-
-
-class Draw:
-    """All that a training batch's augmentation may depend on, besides the batch.
-
-    ``generator`` is seeded for this batch of this epoch; ``seed`` is the run's, ``epoch`` counts
-    from 0, and ``rows`` (batch,) are the batch's examples, as positions in the split.
-    """
-
-    def __init__(self, loader: Loader, device: torch.device, seed: int) -> None:
-        self.seed = seed
-        self.epoch = 0
-        self._loader, self._number = loader, 0
-        self._generator = torch.Generator(device)
-        self._due: int | None = None
-
-    def begin(self, number: int, seed: int) -> None:
-        """Go to batch ``number``, whose generator begins at ``seed``."""
-        self._number, self._due = number, seed
-
-    @property
-    def generator(self) -> torch.Generator:
-        """On the device; seeded when it is first asked for, for that costs a small step dear."""
-        if self._due is not None:
-            self._generator.manual_seed(self._due)
-            self._due = None
-        return self._generator
-
-    @property
-    def rows(self) -> Tensor:
-        """On the device."""
-        return self._loader.indices(self._number).to(self._generator.device)
-
+from dltrain.contracts.data import Batch, Draw, Stream, epoch_seed, position_seed
 
 Prepare = Callable[[Batch, Draw | None], Batch]
 """Turns a gathered batch into what the model reads, on the device, whole batches at a time.
@@ -50,147 +20,236 @@ With a draw it may augment, by that draw alone; without one it must not.
 """
 
 
-class OrderedLoader(Loader):
-    """Batches of ``count`` examples, in an order that ``(seed, epoch)`` decides.
+@dataclass(frozen=True)
+class Limits:
+    """How much is in a batch: at most ``examples``, and at most ``tokens``, padding included.
 
-    ``shuffle`` draws a new order each epoch and lets ``prepare`` augment. The last batch may be
-    smaller. Where a batch's columns come from is the subclass's business.
+    None: as many as there are. ``tokens`` is of ragged examples alone; one that is longer is a
+    batch of its own.
     """
 
-    def __init__(
-        self,
-        count: int,
-        batch_size: int,
-        device: torch.device,
-        prepare: Prepare,
-        seed: int = 0,
-        shuffle: bool = False,
-    ) -> None:
+    examples: int | None = None
+    tokens: int | None = None
+
+    def cut(self, lengths: list[int]) -> list[tuple[int, int]]:
+        """Where each batch begins and ends among examples that are sorted by length."""
+        bounds, first = [], 0
+        for position, length in enumerate(lengths):
+            count = position - first + 1
+            too_many = self.examples is not None and count > self.examples
+            too_long = self.tokens is not None and count * length > self.tokens
+            if position > first and (too_many or too_long):
+                bounds.append((first, position))
+                first = position
+        return [*bounds, (first, len(lengths))]
+
+
+@dataclass(frozen=True)
+class Batching:
+    """How examples become batches.
+
+    ``shuffle`` draws a new order each epoch by ``seed``, and lets ``prepare`` augment.
+    """
+
+    limits: Limits
+    device: torch.device
+    prepare: Prepare
+    seed: int = 0
+    shuffle: bool = False
+
+
+@dataclass(frozen=True)
+class Order:
+    """The batches of an epoch.
+
+    ``rows`` are all examples in order, on the device (None: as they lie). Each batch is
+    ``rows[low:high]`` of one of ``bounds``.
+    """
+
+    rows: Tensor | None
+    bounds: Sequence[tuple[int, int]]
+
+
+O = TypeVar("O", bound=Order)  # noqa: E741
+
+
+class TrainingDraw:
+    """A :class:`~dltrain.contracts.data.Draw` for one batch after another of an epoch."""
+
+    final = False
+
+    def __init__(self, stream: Stream, generator: torch.Generator, seed: int, epoch: int) -> None:
+        self.seed, self.epoch = seed, epoch
+        self._stream, self._generator = stream, generator
+        self._position = 0
+        self._seeded = False
+
+    def begin(self, position: int) -> None:
+        """Go to batch number ``position``."""
+        self._position, self._seeded = position, False
+
+    @property
+    def generator(self) -> torch.Generator:
+        """On the device. Seeded when it is first asked for: a small step would feel it."""
+        if not self._seeded:
+            self._generator.manual_seed(position_seed(self.seed, self.epoch, self._position))
+            self._seeded = True
+        return self._generator
+
+    @property
+    def rows(self) -> Tensor:
+        """On the device."""
+        return self._stream.rows(self.epoch, self._position)
+
+
+class OrderedStream(Stream, Generic[O]):
+    """Batches of examples that are all known, in an order that ``(seed, epoch)`` decides.
+
+    Where a batch's columns come from is the subclass's business. The order of the last epoch that
+    was asked for is kept.
+    """
+
+    def __init__(self, count: int, batching: Batching) -> None:
         self._count = count
-        self._batch_size = min(batch_size, count)
-        self._device = device
-        self._prepare = prepare
-        self._seed = seed
-        self._order: Tensor | None = None
-        self._draw = Draw(self, device, seed) if shuffle else None
-        self._epoch_seed = 0
-        self.set_epoch(0)
+        self._device = batching.device
+        self._prepare = batching.prepare
+        self._seed = batching.seed
+        self._generator = torch.Generator(batching.device) if batching.shuffle else None
+        self._unshuffled = self.lying()
+        self._latest: tuple[int, O] | None = None
 
     @abstractmethod
-    def gather(self, start: int) -> Iterator[Batch]:
+    def lying(self) -> O:
+        """The batches where nothing is shuffled."""
+
+    @abstractmethod
+    def draw(self, epoch: int) -> O:
+        """Shuffled batches, as many and as large in every epoch, by :meth:`shuffling` alone."""
+
+    @abstractmethod
+    def gather(self, order: O, start: int) -> Iterator[Batch]:
         """The columns of each batch from number ``start`` on, on the device."""
 
-    def __len__(self) -> int:
-        return -(-self._count // self._batch_size)
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return len(self._unshuffled.bounds)
 
     @property
     def examples(self) -> int:
         """Examples in the split."""
         return self._count
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw the epoch's order; on the CPU, so that it is the same on every device."""
-        self._epoch_seed = _mix(self._seed, epoch)
-        if self._draw is not None:
-            self._draw.epoch = epoch
-            self.draw(self._epoch_seed)
+    def order(self, epoch: int) -> O:
+        """The batches of an epoch."""
+        if self._generator is None:
+            return self._unshuffled
+        if self._latest is None or self._latest[0] != epoch:
+            self._latest = epoch, self.draw(epoch)
+        return self._latest[1]
 
-    def draw(self, seed: int) -> None:
-        """Shuffle: choose the epoch's order by ``seed`` alone."""
-        # A batch of everything has no order, and needs no gathering.
-        if self._batch_size < self._count:
-            generator = torch.Generator().manual_seed(seed)
-            self._order = torch.randperm(self._count, generator=generator).to(self._device)
+    def shuffling(self, epoch: int) -> torch.Generator:
+        """What shuffles an epoch; on the CPU, so that the order is the same on every device."""
+        return torch.Generator().manual_seed(epoch_seed(self._seed, epoch))
 
-    def batches(self, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Gather and prepare batch after batch."""
-        for number, gathered in enumerate(self.gather(start), start):
-            if self._draw is not None:
-                # Seeded by position, so that a resumed run draws what it would have drawn.
-                self._draw.begin(number, self._epoch_seed + number + 1)
-            yield self._prepare(gathered, self._draw)
+        gathered = self.gather(self.order(epoch), start)
+        if self._generator is None:
+            for batch in gathered:
+                yield self._prepare(batch, None)
+            return
+        draw = TrainingDraw(self, self._generator, self._seed, epoch)
+        for position, batch in enumerate(gathered, start):
+            draw.begin(position)
+            yield self._prepare(batch, draw)
 
     def plain(self) -> Iterator[Batch]:
         """Gather and prepare, but let nothing be drawn."""
-        for gathered in self.gather(0):
-            yield self._prepare(gathered, None)
+        for batch in self.gather(self.order(0), 0):
+            yield self._prepare(batch, None)
 
-    def indices(self, batch: int) -> Tensor:
-        """The examples of batch number ``batch``, as positions among this loader's examples."""
-        everything = torch.arange(self._count) if self._order is None else self._order
-        return everything[batch * self._batch_size : (batch + 1) * self._batch_size]
+    def rows(self, epoch: int, position: int) -> Tensor:
+        """The examples of batch number ``position``, on the device."""
+        order = self.order(epoch)
+        low, high = order.bounds[position]
+        if order.rows is None:
+            return torch.arange(low, high, device=self._device)
+        return order.rows[low:high]
 
 
-class TensorLoader(OrderedLoader):
+class FixedSizeStream(OrderedStream[Order]):
+    """Batches of one size; the last may be smaller."""
+
+    def __init__(self, count: int, batching: Batching) -> None:
+        self._batch_size = min(batching.limits.examples or count, count)
+        super().__init__(count, batching)
+
+    def lying(self) -> Order:
+        """In the order of the examples."""
+        lows = range(0, self._count, self._batch_size)
+        return Order(None, [(low, min(low + self._batch_size, self._count)) for low in lows])
+
+    def draw(self, epoch: int) -> Order:
+        """Any order is as likely as any other."""
+        # A batch of everything has no order, and needs no gathering.
+        if self._batch_size == self._count:
+            return self._unshuffled
+        rows = torch.randperm(self._count, generator=self.shuffling(epoch)).to(self._device)
+        return Order(rows, self._unshuffled.bounds)
+
+
+class TensorStream(FixedSizeStream):
     """A data set that lies on the device as tensors; a batch is one indexing call per column.
 
     ``columns`` share their first dimension, the examples.
     """
 
-    def __init__(
-        self,
-        columns: Mapping[str, Tensor],
-        batch_size: int,
-        device: torch.device,
-        prepare: Prepare,
-        seed: int = 0,
-        shuffle: bool = False,
-    ) -> None:
+    def __init__(self, columns: Mapping[str, Tensor], batching: Batching) -> None:
         lengths = {len(column) for column in columns.values()}
         assert len(lengths) == 1, f"columns of different lengths: {lengths}"
-        super().__init__(lengths.pop(), batch_size, device, prepare, seed, shuffle)
-        self._columns = {name: column.to(device) for name, column in columns.items()}
+        self._columns = {name: column.to(batching.device) for name, column in columns.items()}
+        super().__init__(lengths.pop(), batching)
 
-    def gather(self, start: int) -> Iterator[Batch]:
+    def gather(self, order: Order, start: int) -> Iterator[Batch]:
         """Slices where there is no order, else rows by number; everything is not sliced."""
-        if self._order is None and start == 0 and self._batch_size == self._count:
+        if order.rows is None and start == 0 and self._batch_size == self._count:
             yield dict(self._columns)
             return
-        for low in range(start * self._batch_size, self._count, self._batch_size):
-            high = min(low + self._batch_size, self._count)
-            if self._order is None:
+        for low, high in order.bounds[start:]:
+            if order.rows is None:
                 yield {name: column[low:high] for name, column in self._columns.items()}
             else:
-                chosen = self._order[low:high]
+                chosen = order.rows[low:high]
                 yield {n: c.index_select(0, chosen) for n, c in self._columns.items()}
 
 
-class FirstBatches(Loader):
-    """The first ``count`` batches of another loader's first epoch, the same ones every epoch."""
+class FirstBatches(Stream):
+    """The first ``count`` batches of another stream's first epoch, the same ones every epoch."""
 
-    def __init__(self, loader: Loader, count: int) -> None:
-        loader.set_epoch(0)
-        batches = loader.batches()
-        self._kept = [batch for batch, _ in zip(batches, range(count), strict=False)]
-        self._indices = [loader.indices(number) for number in range(len(self._kept))]
+    def __init__(self, stream: Stream, count: int) -> None:
+        self._stream = stream
+        self._kept = list(islice(stream.batches(0), count))
+        self._rows = [stream.rows(0, position) for position in range(len(self._kept))]
 
-    def __len__(self) -> int:
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches kept."""
         return len(self._kept)
 
     @property
     def examples(self) -> int:
         """Examples in the batches kept."""
-        return sum(len(indices) for indices in self._indices)
+        return sum(len(rows) for rows in self._rows)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Nothing changes from epoch to epoch."""
-
-    def batches(self, start: int = 0) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches kept, in order."""
         return iter(self._kept[start:])
 
-    def indices(self, batch: int) -> Tensor:
+    def plain(self) -> Iterator[Batch]:
+        """The same examples, not augmented."""
+        return islice(self._stream.plain(), len(self._kept))
+
+    def rows(self, epoch: int, position: int) -> Tensor:
         """The examples of a kept batch in the underlying split."""
-        return self._indices[batch]
-
-
-def _mix(seed: int, epoch: int) -> int:
-    """A 62-bit seed, far from that of every other epoch, so that no two draws share a stream."""
-    mixed = 0
-    for number in (seed, epoch):
-        # splitmix64 (Steele, Lea and Flood 2014)
-        mixed = (mixed + number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        mixed ^= mixed >> 31
-    return mixed >> 2
+        return self._rows[position]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dltrain.types import Batch
+from dltrain.contracts.data import Batch
 
 
 class Beta:
@@ -47,17 +49,16 @@ def boxes(x: Tensor, y: Tensor, wide: Tensor, high: Tensor, size: tuple[int, int
     return (within_rows[:, :, None] & within_columns[:, None, :])[:, None].float()
 
 
-def mix(batch: Batch, weights: Tensor, classes: int) -> Batch:
+def mix(batch: Batch, weights: Tensor, images: Sequence[str], target: str, classes: int) -> Batch:
     """Each picture, times its weight, plus its neighbour's rest; and the targets alike.
+
+    ``images`` and ``target`` name the columns.
 
     ``weights`` (batch, 1, h, w) say of each pixel how much is the picture's own; their mean is its
     own share of the target. Classes (batch,) become probabilities (batch, classes). The
     neighbour is the next picture of the batch, whose order is random already.
     """
-    pictures, targets = batch["input"], batch["target"]
     share = weights.mean((1, 2, 3))[:, None]
-    chances = functional.one_hot(targets, classes).to(pictures.dtype)
-    return batch | {
-        "input": torch.lerp(pictures.roll(1, 0), pictures, weights),
-        "target": torch.lerp(chances.roll(1, 0), chances, share),
-    }
+    chances = functional.one_hot(batch[target], classes).to(weights.dtype)
+    mixed = {name: torch.lerp(batch[name].roll(1, 0), batch[name], weights) for name in images}
+    return batch | mixed | {target: torch.lerp(chances.roll(1, 0), chances, share)}

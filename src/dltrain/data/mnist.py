@@ -13,13 +13,15 @@ from dltrain.data.cache import CannotKeepError
 from dltrain.data.download import Remote, fetch
 from dltrain.data.idx import plain, read_idx
 from dltrain.data.pictures import PictureSource
+from dltrain.data.splits import InMemory, Split
 from dltrain.errors import UserError
-from dltrain.types import Batch
 
 ALTERNATIVES = (
     "Give a folder that has the file (plain or .gz) as data.root=DIR; "
     "or use data=digits, which needs no network."
 )
+
+SHAPE = (1, 28, 28)
 
 
 class IdxPictures(PictureSource):
@@ -29,7 +31,7 @@ class IdxPictures(PictureSource):
     ``root/raw``, plain or gzipped, and downloaded to ``root/<folder>/raw`` where missing.
     """
 
-    input_shape = (1, 28, 28)
+    input_shape = SHAPE
     folder_name: str
 
     def __init__(self, root: str, mirrors: Sequence[str], **common: Any) -> None:
@@ -41,19 +43,19 @@ class IdxPictures(PictureSource):
     def remote(self, name: str) -> tuple[str, Remote]:
         """Under which name to keep the file ``name``, and where to get it."""
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Find or fetch the four files."""
-        return self._split_columns("train"), self._split_columns("t10k")
+        return {"train": self._split("train"), "test": self._split("t10k")}
 
-    def _split_columns(self, split: str) -> Batch:
-        pictures = self._array(f"{split}-images-idx3-ubyte", self.input_shape[1:])
+    def _split(self, split: str) -> Split:
+        pictures = self._array(f"{split}-images-idx3-ubyte", SHAPE[1:])
         labels = self._array(f"{split}-labels-idx1-ubyte", ())
         if len(pictures) != len(labels):
             raise UserError(
                 f"data.root: {self.folder} holds {len(pictures):,} pictures but {len(labels):,} "
                 f"labels for the split {split!r}. Delete its files to have them fetched anew."
             )
-        return {"input": pictures[:, None], "target": labels.long()}
+        return InMemory({"input": pictures[:, None], "target": labels.long()})
 
     def _array(self, name: str, item_shape: tuple[int, ...]) -> torch.Tensor:
         own = self.folder / self.folder_name / "raw"

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dltrain.contracts.data import Augment, Batch, DataSpec, Draw, Field, Reader
 from dltrain.data.arrays import ArraySource
-from dltrain.data.loaders import Draw, Prepare
+from dltrain.data.decode import Fit
+from dltrain.data.image_reader import ImageReader
+from dltrain.data.loaders import Prepare
 from dltrain.data.mixing import Beta, boxes, mix
-from dltrain.data.warp import affine, sample, smooth
-from dltrain.types import Batch
+from dltrain.data.normalize import Normalize
+from dltrain.data.warp import affine, places, sample, sample_mask, smooth
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """What red, green and blue give to grey (ITU-R BT.601)."""
@@ -23,7 +25,7 @@ HASH = -7046029254386353131
 """2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
 
-class PictureAugment:
+class PictureAugment(Augment):
     """Random changes, others for every picture, as tensor work on the device.
 
     Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way
@@ -44,7 +46,8 @@ class PictureAugment:
     both, each picture gets one of them. Those two make targets (batch,) into probabilities
     (batch, classes).
 
-    All zero costs nothing.
+    Images and masks of an example move together; a mask's pixels are the nearest, and its ``fill``
+    beyond the border. All zero costs nothing.
     """
 
     def __init__(
@@ -84,9 +87,9 @@ class PictureAugment:
         self.cutout, self.mixup, self.cutmix = cutout, mixup, cutmix
         self._mixup = Beta(mixup) if mixup else None
         self._cutmix = Beta(cutmix) if cutmix else None
-        self._warps = any(
-            (shift, rotate, scale, flip, alternating_flip, crop, shear, elastic_alpha)
-        )
+        moving = ("shift", "rotate", "scale", "flip", "alternating_flip", "crop", "shear")
+        self._moving = [n for n in (*moving, "elastic_alpha") if getattr(self, n)]
+        self._warps = bool(self._moving)
         self._colours = any((brightness, contrast, saturation))
 
     @property
@@ -94,24 +97,55 @@ class PictureAugment:
         """Whether any picture's pixels would move or change colour."""
         return self._warps or self._colours
 
-    def __call__(self, pictures: Tensor, draw: Draw) -> Tensor:
-        """Change place and colour of float pictures (batch, c, h, w) of 0..255."""
-        if self._warps:
-            pictures = self._warp(pictures, draw)
-        return self._recolour(pictures, draw.generator) if self._colours else pictures
+    def check(self, fields: Mapping[str, Field]) -> None:
+        """Raise :class:`ValueError` where a field cannot be changed as is asked."""
+        boxed = [name for name, field in fields.items() if field.kind == "boxes"]
+        if boxed and self._moving:
+            raise ValueError(
+                f"{', '.join(self._moving)} cannot move the boxes of {boxed[0]!r}: set to 0"
+            )
+        for name in _of_kind(fields, "image"):
+            channels = fields[name].shape[0]
+            if self.saturation and channels != 3:
+                raise ValueError(
+                    f"saturation is of red, green and blue; here are {channels} channels"
+                )
+        targets = [field for field in fields.values() if field.role == "target"]
+        if (self.mixup or self.cutmix) and [field.kind for field in targets] != ["class"]:
+            raise ValueError("mixup and cutmix mix classes: they need one target, a class")
 
-    def after(self, batch: Batch, generator: torch.Generator, classes: int) -> Batch:
-        """Cut out of, and mix, a batch of normalised pictures, in which 0 is the mean."""
+    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+        """Change place and colour of images (batch, c, h, w) with values 0..255, made float.
+
+        Masks (batch, h, w) change place with them.
+        """
+        images = {name: batch[name].float() for name in _of_kind(fields, "image")}
+        masks = {name: batch[name] for name in _of_kind(fields, "mask")}
+        if self._warps:
+            grid = self._places(next(iter(images.values())), draw)
+            images = {name: sample(image, grid) for name, image in images.items()}
+            masks = {n: sample_mask(m, grid, fields[n].fill or 0) for n, m in masks.items()}
+        if self._colours:
+            images = {n: self._recolour(image, draw.generator) for n, image in images.items()}
+        return batch | images | masks
+
+    def after(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+        """Cut out of, and mix, a batch of normalised images, in which 0 is the mean."""
+        names = _of_kind(fields, "image")
         if self.cutout:
-            x, y = _uniform(2, batch["input"], generator)
+            first = batch[names[0]]
+            x, y = _uniform(2, first, draw.generator)
             side = torch.full_like(x, self.cutout)
-            square = boxes(x, y, side, side, _size(batch["input"]))
-            batch = batch | {"input": batch["input"] * (1 - square)}
+            kept = 1 - boxes(x, y, side, side, _size(first))
+            batch = batch | {name: batch[name] * kept for name in names}
         if self._mixup or self._cutmix:
-            batch = mix(batch, self._own_shares(batch["input"], generator), classes)
+            weights = self._own_shares(batch[names[0]], draw.generator)
+            (target,) = _of_kind(fields, "class")
+            batch = mix(batch, weights, names, target, fields[target].size or 0)
         return batch
 
-    def _warp(self, pictures: Tensor, draw: Draw) -> Tensor:
+    def _places(self, pictures: Tensor, draw: Draw) -> Tensor:
+        """Where each pixel comes from."""
         generator = draw.generator
         draws = _uniform(8, pictures, generator, low=-1)
         angle, zoom, x, y, mirror, shear, left, up = draws
@@ -125,10 +159,10 @@ class PictureAugment:
             y=y * self.shift + _step(up, whole),
         )
         if not self.elastic_alpha:
-            return sample(pictures, matrix)
+            return places(_size(pictures), matrix)
         noise = torch.empty(len(pictures), 2, *_size(pictures), device=pictures.device)
         noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
-        return sample(pictures, matrix, smooth(noise, self.elastic_sigma))
+        return places(_size(pictures), matrix, smooth(noise, self.elastic_sigma))
 
     def _mirrored(self, chance: Tensor, draw: Draw) -> Tensor:
         """Whether each picture is, given numbers (batch,) in 0..1."""
@@ -177,11 +211,20 @@ def _size(pictures: Tensor) -> tuple[int, int]:
     return pictures.shape[-2], pictures.shape[-1]
 
 
+def _of_kind(fields: Mapping[str, Field], kind: str) -> list[str]:
+    return [name for name, field in fields.items() if field.kind == kind]
+
+
 class PictureSource(ArraySource):
     """Pictures as columns ``input`` (n, c, h, w) uint8 and ``target`` (n,) of classes.
 
     ``mean`` and ``std`` of each channel (or one for all), of pixels in 0..1, normalise them.
     """
+
+    input_shape: tuple[int | None, int | None, int | None]
+    """Channels, height, width; None: not known before the data is read."""
+    class_names: Sequence[str] = ()
+    """What the targets 0, 1, … are called; empty before the data is read, where it tells."""
 
     def __init__(
         self,
@@ -193,61 +236,66 @@ class PictureSource(ArraySource):
         super().__init__(**common)
         if min(std) <= 0:
             raise ValueError(f"a standard deviation is above 0, got {list(std)}")
-        channels = self.input_shape[0]
-        if not {len(mean), len(std)} <= {1, channels}:
-            raise ValueError(
-                f"mean and std have {len(mean)} and {len(std)} numbers; the pictures have "
-                f"{channels} channels"
-            )
-        self.mean, self.std = list(mean), list(std)
+        self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or PictureAugment()
-        if self.augment.saturation and channels != 3:
-            raise ValueError(f"saturation is of red, green and blue; here are {channels} channels")
+        if self.input_shape[0] is not None:
+            self.check_channels()
 
     @property
-    @abstractmethod
-    def input_shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
+    def fit(self) -> Fit:
+        """How a new picture of another shape becomes one of these."""
+        return "crop"
 
-    @property
-    @abstractmethod
-    def class_names(self) -> Sequence[str]:
-        """What the targets 0, 1, … are called."""
+    def check_channels(self) -> None:
+        """Raise :class:`ValueError` where settings are for another number of channels."""
+        channels = self.input_shape[0]
+        if not {len(self.mean), len(self.std)} <= {1, channels}:
+            raise ValueError(
+                f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the pictures "
+                f"have {channels} channels"
+            )
+        self.augment.check(self.outline().fields)
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Shape, classes, and what undoes the normalisation."""
-        return {
-            "input_shape": self.input_shape,
-            "outputs": len(self.class_names),
-            "class_names": list(self.class_names),
-            "mean": self.mean,
-            "std": self.std,
-        }
+    def outline(self) -> DataSpec:
+        """Shape and classes, as far as they are known, and what undoes the normalisation."""
+        names = tuple(self.class_names)
+        return DataSpec(
+            {
+                "input": Field(self.input_shape, "image", "input", mean=self.mean, std=self.std),
+                "target": Field((), "class", "target", size=len(names) or None, names=names),
+            },
+            complete=bool(names) and None not in self.input_shape,
+        )
 
     def prepare(self, device: torch.device) -> Prepare:
         """Normalise, and augment when asked."""
-        return prepare_pictures(self.mean, self.std, self.augment, device, len(self.class_names))
+        return prepare_pictures(self.outline().fields, self.augment, device)
+
+    def reader(self) -> Reader:
+        """Images of any size."""
+        channels, height, width = self.input_shape
+        assert channels and height and width, "read() comes first"
+        return ImageReader(channels, height, width, self.mean, self.std, self.fit)
 
 
 def prepare_pictures(
-    mean: Sequence[float],
-    std: Sequence[float],
-    augment: PictureAugment,
-    device: torch.device,
-    classes: int,
+    fields: Mapping[str, Field], augment: PictureAugment, device: torch.device
 ) -> Prepare:
-    """Scale uint8 pictures to 0..1 and normalise each channel to ``mean`` 0 and ``std`` 1."""
-    deviations = torch.tensor(std, device=device)[:, None, None]
-    scale = 1 / (255 * deviations)
-    offset = torch.tensor(mean, device=device)[:, None, None] / deviations
+    """Normalise uint8 images, and augment them, with all that belongs to them.
+
+    Raises :class:`ValueError` for a field that cannot be augmented so.
+    """
+    augment.check(fields)
+    scales = {
+        name: Normalize(fields[name].mean, fields[name].std, device)
+        for name in _of_kind(fields, "image")
+    }
 
     def prepare(batch: Batch, draw: Draw | None) -> Batch:
-        pictures = batch["input"]
         if draw is not None and augment.active:
-            pictures = augment(pictures.float(), draw)
-        # One pass that also converts: uint8 times float32 is float32.
-        batch["input"] = (pictures * scale).sub_(offset)
-        return batch if draw is None else augment.after(batch, draw.generator, classes)
+            batch = augment(batch, draw, fields)
+        for name, normalize in scales.items():
+            batch[name] = normalize(batch[name])
+        return batch if draw is None else augment.after(batch, draw, fields)
 
     return prepare

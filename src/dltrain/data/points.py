@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from dltrain.data.splits import InMemory, Split
 from dltrain.data.tables import VectorSource
 from dltrain.nearest import did_you_mean
-from dltrain.types import Batch
 
 GATES: dict[str, Callable[[bool, bool], bool]] = {
     "AND": lambda a, b: a and b,
@@ -39,14 +39,14 @@ class Gates(VectorSource):
             )
         self.gate = GATES[gate.upper()]
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Make the points."""
         corners = [(a, b) for a in (False, True) for b in (False, True)]
-        points = {
+        columns = {
             "input": torch.tensor(corners, dtype=torch.float32),
             "target": torch.tensor([int(self.gate(a, b)) for a, b in corners]),
         }
-        return points, dict(points)
+        return {"train": InMemory(columns), "test": InMemory(columns)}
 
 
 class GeneratedPoints(VectorSource):
@@ -80,18 +80,18 @@ class GeneratedPoints(VectorSource):
     def draw(self, examples: int, seed: int) -> tuple[Any, Any]:
         """Points (examples, 2) and their classes (examples,), as arrays."""
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Draw both splits."""
-        return self._points(self.examples, 2 * self.data_seed), self._points(
-            self.test_examples, 2 * self.data_seed + 1
-        )
-
-    def _points(self, examples: int, seed: int) -> Batch:
-        points, classes = self.draw(examples, seed)
         return {
-            "input": torch.from_numpy(points).float(),
-            "target": torch.from_numpy(classes).long(),
+            "train": self._points(self.examples, 2 * self.data_seed),
+            "test": self._points(self.test_examples, 2 * self.data_seed + 1),
         }
+
+    def _points(self, examples: int, seed: int) -> Split:
+        points, classes = self.draw(examples, seed)
+        return InMemory(
+            {"input": torch.from_numpy(points).float(), "target": torch.from_numpy(classes).long()}
+        )
 
 
 class Moons(GeneratedPoints):

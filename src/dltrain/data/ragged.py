@@ -1,108 +1,139 @@
-"""Sequences of different lengths: kept end to end, batched with others of their length."""
+"""Examples of different lengths: kept end to end, batched with others of their length."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from dltrain.data.loaders import OrderedLoader, Prepare
-from dltrain.types import Batch
+from dltrain.contracts.data import Batch, Stream
+from dltrain.data.loaders import Batching, Order, OrderedStream
+from dltrain.data.splits import Split
 
 BUCKET = 16
 """Lengths that round up to the same multiple of it are of a kind, when batches are shuffled."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much is in a batch: at most ``examples``, and at most ``tokens``, padding included.
+class Ragged:
+    """A column whose examples differ in length.
 
-    An example longer than ``tokens`` is a batch of its own.
+    ``values`` (all, …) holds them end to end; ``starts`` and ``lengths`` (examples,) say where
+    each lies. ``fill`` pads the shorter ones of a batch.
     """
 
-    examples: int | None
-    tokens: int | None = None
+    values: Tensor
+    starts: Tensor
+    lengths: Tensor
+    fill: int | float = 0
 
-    def cut(self, lengths: list[int]) -> list[tuple[int, int]]:
-        """Where each batch begins and ends among examples that are sorted by length."""
-        bounds, first = [], 0
-        for position, length in enumerate(lengths):
-            count = position - first + 1
-            too_many = self.examples is not None and count > self.examples
-            too_long = self.tokens is not None and count * length > self.tokens
-            if position > first and (too_many or too_long):
-                bounds.append((first, position))
-                first = position
-        return [*bounds, (first, len(lengths))]
+    @classmethod
+    def joined(cls, values: Tensor, lengths: Tensor, fill: int | float = 0) -> Ragged:
+        """Of values that lie in the order of the examples."""
+        return cls(values, lengths.cumsum(0) - lengths, lengths, fill)
+
+    def only(self, rows: Tensor) -> Ragged:
+        """Those of the rows given; the values are shared."""
+        return replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
+
+    def to(self, device: torch.device) -> Ragged:
+        """The same on ``device``."""
+        values, starts, lengths = (
+            part.to(device) for part in (self.values, self.starts, self.lengths)
+        )
+        return Ragged(values, starts, lengths, self.fill)
+
+    def gather(self, rows: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+        """Examples (rows, longest, …), padded on the right, and their lengths (rows,)."""
+        positions = torch.arange(longest, device=self.values.device)
+        lengths = self.lengths[rows]
+        real = positions < lengths[:, None]
+        # What lies beyond an example's end is another's, or beyond the last one's nothing.
+        places = (self.starts[rows][:, None] + positions) * real
+        found = self.values[places]
+        if found.dim() > 2:
+            real = real.view(*real.shape, *[1] * (found.dim() - 2))
+        return torch.where(real, found, self.fill), lengths
 
 
-class RaggedLoader(OrderedLoader):
-    """Batches of sequences of about one length, padded on the right with 0 to their longest.
+@dataclass(frozen=True)
+class RaggedOrder(Order):
+    """``longest`` has for each batch the length of each ragged column in it."""
 
-    ``ids`` (all tokens,) holds the sequences end to end, on the device; ``starts`` and
-    ``lengths`` (examples,) say where each lies, on the CPU, so that the size of a batch is known
-    without asking the device. ``columns`` share their first dimension with these.
+    longest: Sequence[Sequence[int]]
+
+
+class RaggedStream(OrderedStream[RaggedOrder]):
+    """Batches of examples of about one length, padded on the right to their longest.
+
+    Each of the columns ``ragged`` becomes a column (batch, longest, …), with ``<name>_length``
+    (batch,) beside it. ``columns`` are those of one shape. An example is as long as the longest
+    of its ragged columns.
 
     With ``shuffle`` the examples are sorted by length in steps of ``BUCKET``, those of a step in
-    random order, and cut into batches by ``limits``, which come in random order. Without, they
+    random order, and cut into batches by the limits, which come in random order. Without, they
     are sorted by length. The number and the sizes of the batches are those of every epoch.
     """
 
     def __init__(
         self,
-        ids: Tensor,
-        starts: Tensor,
-        lengths: Tensor,
+        ragged: Mapping[str, Ragged],
         columns: Mapping[str, Tensor],
-        limits: Limits,
-        device: torch.device,
-        prepare: Prepare,
-        seed: int = 0,
-        shuffle: bool = False,
+        batching: Batching,
     ) -> None:
-        self._ids = ids.to(device)
-        self._starts, self._lengths = starts.to(device), lengths.to(device)
-        self._columns = {name: column.to(device) for name, column in columns.items()}
-        self._host_lengths = lengths
+        self._ragged = {name: column.to(batching.device) for name, column in ragged.items()}
+        self._columns = {name: column.to(batching.device) for name, column in columns.items()}
+        # On the CPU, so that the size of a batch is known without asking the device.
+        self._lengths = [column.lengths for column in ragged.values()]
+        lengths = torch.stack(self._lengths).amax(0)
         steps = -(-lengths // BUCKET) * BUCKET
-        self._keys = steps.clamp(max=int(lengths.max())) if shuffle else lengths
+        self._keys = steps.clamp(max=int(lengths.max())) if batching.shuffle else lengths
         keys, self._sorted = self._keys.sort(stable=True)
-        self._bounds = limits.cut(keys.tolist())
-        self._arrange(self._sorted, self._bounds)
-        super().__init__(len(lengths), len(lengths), device, prepare, seed, shuffle)
+        self._bounds = batching.limits.cut(keys.tolist())
+        super().__init__(len(lengths), batching)
 
-    def __len__(self) -> int:
-        return len(self._bounds)
+    def lying(self) -> RaggedOrder:
+        """Sorted by length."""
+        return self._arranged(self._sorted, self._bounds)
 
-    def draw(self, seed: int) -> None:
+    def draw(self, epoch: int) -> RaggedOrder:
         """Mix what is of a kind, then the batches."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = self.shuffling(epoch)
         mixed = torch.randperm(len(self._keys), generator=generator)
         by_length = mixed[self._keys[mixed].sort(stable=True).indices]
         turns = torch.randperm(len(self._bounds), generator=generator).tolist()
-        self._arrange(by_length, [self._bounds[turn] for turn in turns])
+        return self._arranged(by_length, [self._bounds[turn] for turn in turns])
 
-    def indices(self, batch: int) -> Tensor:
-        """The examples of batch number ``batch``, as positions among this loader's examples."""
-        low, high = self._turns[batch]
-        return self._by_length[low:high]
+    def gather(self, order: RaggedOrder, start: int) -> Iterator[Batch]:
+        """One indexing call for all values of a column."""
+        assert order.rows is not None
+        for (low, high), longest in zip(order.bounds[start:], order.longest[start:], strict=True):
+            rows = order.rows[low:high]
+            batch: Batch = {}
+            for (name, column), length in zip(self._ragged.items(), longest, strict=True):
+                batch[name], batch[f"{name}_length"] = column.gather(rows, length)
+            yield batch | {name: column[rows] for name, column in self._columns.items()}
 
-    def gather(self, start: int) -> Iterator[Batch]:
-        """One indexing call for all ids of a batch."""
-        by_length = self._by_length.to(self._device)
-        for (low, high), longest in zip(self._turns[start:], self._longest[start:], strict=True):
-            rows = by_length[low:high]
-            positions = torch.arange(longest, device=self._device)
-            real = positions < self._lengths[rows][:, None]
-            # What lies beyond an example's end is another's, or beyond the last one's nothing.
-            places = (self._starts[rows][:, None] + positions) * real
-            batch = {name: column[rows] for name, column in self._columns.items()}
-            yield {"input": self._ids[places] * real, **batch}
+    def _arranged(self, rows: Tensor, bounds: list[tuple[int, int]]) -> RaggedOrder:
+        """Find how long each batch is."""
+        lengths = [column[rows] for column in self._lengths]
+        longest = [[int(column[low:high].max()) for column in lengths] for low, high in bounds]
+        return RaggedOrder(rows.to(self._device), bounds, longest)
 
-    def _arrange(self, by_length: Tensor, turns: list[tuple[int, int]]) -> None:
-        """Choose an epoch's batches, and find how long each is."""
-        self._by_length, self._turns = by_length, turns
-        lengths = self._host_lengths[by_length]
-        self._longest = [int(lengths[low:high].max()) for low, high in turns]
+
+class RaggedSplit(Split):
+    """Examples with columns of different lengths."""
+
+    def __init__(self, ragged: Mapping[str, Ragged], columns: Mapping[str, Tensor]) -> None:
+        self.ragged, self.columns = ragged, columns
+
+    def only(self, rows: Tensor) -> RaggedSplit:
+        """Those of the rows given; their values are shared."""
+        ragged = {name: column.only(rows) for name, column in self.ragged.items()}
+        return RaggedSplit(ragged, {name: column[rows] for name, column in self.columns.items()})
+
+    def stream(self, batching: Batching) -> Stream:
+        """Batches of about one length."""
+        return RaggedStream(self.ragged, self.columns, batching)

@@ -1,4 +1,4 @@
-"""A loader of data sets that stay in files."""
+"""A stream of data sets that stay in files."""
 
 from __future__ import annotations
 
@@ -10,36 +10,30 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dltrain.data.loaders import OrderedLoader, Prepare
-from dltrain.types import Batch
+from dltrain.contracts.data import Batch, Stream
+from dltrain.data.loaders import Batching, FixedSizeStream, Order
+from dltrain.data.splits import Split
 
 
-class StreamLoader(OrderedLoader):
+class FileStream(FixedSizeStream):
     """A data set that stays in files: ``workers`` processes read the batches to come.
 
     ``files`` are .npy arrays, one a column, that share their first dimension; ``rows`` (None:
-    all) are those that this loader's examples are.
+    all) are those that this stream's examples are.
     """
 
     def __init__(
-        self,
-        files: Mapping[str, Path],
-        rows: Tensor | None,
-        batch_size: int,
-        device: torch.device,
-        prepare: Prepare,
-        seed: int = 0,
-        shuffle: bool = False,
-        workers: int = 2,
+        self, files: Mapping[str, Path], rows: Tensor | None, batching: Batching, workers: int = 2
     ) -> None:
         self._dataset = _StoredRows(dict(files))
         self._rows = torch.arange(len(self._dataset)) if rows is None else rows
         self._workers = workers
-        super().__init__(len(self._rows), batch_size, device, prepare, seed, shuffle)
+        super().__init__(len(self._rows), batching)
 
-    def gather(self, start: int) -> Iterator[Batch]:
+    def gather(self, order: Order, start: int) -> Iterator[Batch]:
         """Read ahead, and move each batch to the device when its turn comes."""
-        batches = [self._rows[self.indices(n).cpu()] for n in range(start, len(self))]
+        chosen = self._rows if order.rows is None else self._rows[order.rows.cpu()]
+        batches = [chosen[low:high] for low, high in order.bounds[start:]]
         on_gpu = self._device.type == "cuda"
         # An item of this data set is a batch already, read in one go.
         loader: DataLoader[Batch] = DataLoader(
@@ -52,6 +46,24 @@ class StreamLoader(OrderedLoader):
             generator=torch.Generator(),
         )
         yield from _copied_ahead(loader, self._device) if on_gpu else loader
+
+
+class InFiles(Split):
+    """Examples in .npy files, one a column; ``rows`` (None: all) of them."""
+
+    def __init__(self, files: Mapping[str, Path], rows: Tensor | None, workers: int) -> None:
+        self._files, self._rows, self._workers = files, rows, workers
+        targets = torch.from_numpy(np.load(files["target"]))
+        self.columns = {"target": targets if rows is None else targets[rows]}
+
+    def only(self, rows: Tensor) -> InFiles:
+        """Those of the rows given."""
+        chosen = rows if self._rows is None else self._rows[rows]
+        return InFiles(self._files, chosen, self._workers)
+
+    def stream(self, batching: Batching) -> Stream:
+        """Read by other processes, a few batches ahead."""
+        return FileStream(self._files, self._rows, batching, self._workers)
 
 
 def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.data.arrays import ArraySource
+from dltrain.data.encoding import Scaling
 from dltrain.data.loaders import Prepare
+from dltrain.data.splits import InMemory, Split, hold_out_test
+from dltrain.data.table_reader import TableReader
 from dltrain.data.vectors import VectorAugment, prepare_vectors
 from dltrain.errors import UserError
-from dltrain.types import Batch
-
-SPLIT_SEED = 0
 
 
 class VectorSource(ArraySource):
@@ -29,19 +30,19 @@ class VectorSource(ArraySource):
         super().__init__(**common)
         self.augment = augment or VectorAugment()
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """One input a feature; one output a class, or one for a number."""
-        facts = {
-            "input_shape": (len(self.feature_names),),
-            "feature_names": list(self.feature_names),
-            "outputs": len(self.class_names) or 1,
-        }
-        return facts | ({"class_names": list(self.class_names)} if self.class_names else {})
+    def outline(self) -> DataSpec:
+        """One input a feature; a class, or one number to predict."""
+        names = tuple(self.feature_names)
+        source = Field((len(names),), "number", "input", names=names)
+        return DataSpec({"input": source, "target": target_field(self.class_names)})
 
     def prepare(self, device: torch.device) -> Prepare:
         """Noise for the training vectors, when asked."""
-        return prepare_vectors(self.augment)
+        return prepare_vectors(self.outline().fields, self.augment)
+
+    def reader(self) -> Reader:
+        """Rows by the features' names."""
+        return TableReader(self.feature_names)
 
 
 class TableSource(VectorSource):
@@ -57,29 +58,50 @@ class TableSource(VectorSource):
         super().__init__(**common)
         self.standardise = standardise
 
-    def learn(self, train: Batch, rows: Tensor | None) -> Callable[[Batch], Batch]:
+    def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
         """Mean and deviation of each feature over the training rows.
 
         Raises :class:`UserError` for a feature that has no value in any of them.
         """
-        inputs = train["input"] if rows is None else train["input"][rows]
+        inputs = splits["train"].columns["input"]
         mean = inputs.nanmean(0)
         empty = [self.feature_names[i] for i in mean.isnan().nonzero()[:, 0]]
         if empty:
             raise UserError(f"data: {empty[0]!r} has no value in any of the training rows.")
-        offset, deviation = torch.zeros_like(mean), torch.ones_like(mean)
+        self.scaling = Scaling(mean.tolist())
         if self.standardise:
+            offset, deviation = torch.zeros_like(mean), torch.ones_like(mean)
             scaled = torch.tensor([i not in self.unscaled for i in range(len(mean))])
             # A feature that never changes says nothing: it becomes 0 instead of 0/0.
             spread = (inputs - mean).nan_to_num(0).square().mean(0).sqrt()
             deviation = torch.where(scaled & (spread > 0), spread, deviation)
             offset = torch.where(scaled, mean, offset)
+            self.scaling = Scaling(mean.tolist(), offset.tolist(), deviation.tolist())
+        return {
+            name: InMemory({**split.columns, "input": self.scaling(split.columns["input"])})
+            for name, split in splits.items()
+        }
 
-        def learned(columns: Batch) -> Batch:
-            filled = columns["input"].where(~columns["input"].isnan(), mean)
-            return columns | {"input": ((filled - offset) / deviation).float()}
+    def spec(self, splits: Mapping[str, Split]) -> DataSpec:
+        """With what the features were standardised by."""
+        fields = dict(super().spec(splits).fields)
+        mean, std = tuple(self.scaling.mean), tuple(self.scaling.std)
+        fields["input"] = replace(fields["input"], mean=mean, std=std)
+        return DataSpec(fields)
 
-        return learned
+    def reader(self) -> Reader:
+        """Rows by the features' names, filled and standardised as the training rows."""
+        scaling = self.scaling
+        return TableReader(
+            self.feature_names, fill=scaling.fill, mean=scaling.mean, std=scaling.std
+        )
+
+
+def target_field(class_names: Sequence[str]) -> Field:
+    """A class by its names or, where there are none, one number."""
+    if not class_names:
+        return Field((1,), "number", "target")
+    return Field((), "class", "target", size=len(class_names), names=tuple(class_names))
 
 
 class BundledTable(TableSource):
@@ -94,7 +116,7 @@ class BundledTable(TableSource):
     def load(self) -> Any:
         """What scikit-learn returns: ``data`` (n, features) and ``target`` (n,)."""
 
-    def read(self) -> tuple[Batch, Batch]:
+    def splits(self) -> dict[str, Split]:
         """Read the bundled file, and split it."""
         bundled = self.load()
         target = torch.from_numpy(bundled.target)
@@ -102,7 +124,9 @@ class BundledTable(TableSource):
             "input": torch.from_numpy(bundled.data),
             "target": target.long() if self.class_names else target.float()[:, None],
         }
-        return split(columns, self.test_share)
+        train, test = hold_out_test(columns["target"], self.test_share)
+        whole = InMemory(columns)
+        return {"train": whole.only(train), "test": whole.only(test)}
 
 
 class Iris(BundledTable):
@@ -167,23 +191,3 @@ class Diabetes(BundledTable):
         from sklearn.datasets import load_diabetes
 
         return load_diabetes(scaled=False)
-
-
-def split(columns: Batch, share: float, seed: int = SPLIT_SEED) -> tuple[Batch, Batch]:
-    """Draw a test split of about ``share`` of the rows; return the training and the test columns.
-
-    Where ``columns["target"]`` holds classes (integers), each gives its share, rounded, but never
-    its last training example.
-    """
-    target = columns["target"]
-    groups = torch.zeros(len(target)) if target.is_floating_point() else target
-    generator = torch.Generator().manual_seed(seed)
-    test = torch.zeros(len(target), dtype=torch.bool)
-    for group in groups.unique():
-        members = (groups == group).nonzero()[:, 0]
-        count = min(round(share * len(members)), len(members) - 1)
-        test[members[torch.randperm(len(members), generator=generator)[:count]]] = True
-    return (
-        {name: column[~test] for name, column in columns.items()},
-        {name: column[test] for name, column in columns.items()},
-    )

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
+from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.data.arrays import ArraySource
 from dltrain.data.cache import CannotKeepError
-from dltrain.data.encoded import Corpus, Encoded, Reading, encode, encoded
-from dltrain.data.loaders import Prepare
-from dltrain.data.ragged import Limits, RaggedLoader
-from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
+from dltrain.data.encoded import Corpus, Encoded, EncodedSplit, Reading, encode, encoded
+from dltrain.data.loaders import Limits, Prepare
+from dltrain.data.ragged import Ragged, RaggedSplit
+from dltrain.data.splits import Split
+from dltrain.data.text_reader import VocabularyReader
+from dltrain.data.vocabulary import PAD_INDEX
 from dltrain.data.words import WordAugment, prepare_words
-from dltrain.types import Batch, Loader
+
+logger = logging.getLogger(__name__)
 
 HOME = "~/.cache/dltrain"
-
-
-class _Columns(dict[str, Tensor]):
-    """A split's examples by number, and the ids of all of them."""
-
-    def __init__(self, ids: Tensor, columns: Mapping[str, Tensor]) -> None:
-        super().__init__(columns)
-        self.ids = ids
 
 
 class TextSource(ArraySource):
@@ -44,8 +39,11 @@ class TextSource(ArraySource):
     be written to; null: nowhere.
     ``test`` is the share set aside as test split where none is given, whatever the seed.
 
-    Raises ``ValueError`` naming the row of what cannot be used.
+    Reading raises ``ValueError`` naming the row of what cannot be used.
     """
+
+    class_names: Sequence[str] = ()
+    """What is known of them before the texts are read."""
 
     def __init__(
         self,
@@ -99,8 +97,7 @@ class TextSource(ArraySource):
             keep,
             test,
         )
-        self._notes: list[str] = []
-        self._encoded = self._open()
+        self._encoded: Encoded | None = None
 
     @abstractmethod
     def key(self) -> dict[str, Any]:
@@ -110,67 +107,55 @@ class TextSource(ArraySource):
     def corpus(self) -> Corpus:
         """Read the texts and their classes."""
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The vocabulary, and how often the training split has each of its words."""
+    def outline(self) -> DataSpec:
+        """Tokens and a class; once they are read, the vocabulary and its counts in training."""
         found = self._encoded
-        return {
-            "outputs": len(found.class_names),
-            "class_names": list(found.class_names),
-            "vocabulary_size": len(found.words),
-            "pad_index": PAD_INDEX,
-            "unknown_index": UNKNOWN_INDEX,
-            "words": list(found.words),
-            "word_frequencies": list(found.word_frequencies),
-        }
+        names = tuple(found.class_names if found else self.class_names)
+        return DataSpec(
+            {
+                "input": Field(
+                    (None,),
+                    "tokens",
+                    "input",
+                    size=len(found.words) if found else None,
+                    names=tuple(found.words) if found else (),
+                    counts=tuple(found.word_counts) if found else (),
+                    fill=PAD_INDEX,
+                ),
+                "target": Field((), "class", "target", size=len(names) or None, names=names),
+            },
+            complete=found is not None,
+        )
 
-    def keep(self, folder: Path) -> None:
-        """Write the vocabulary as ``tokenizer.json``."""
-        (folder / "tokenizer.json").write_text(self._encoded.tokenizer, encoding="utf-8")
-
-    def read(self) -> tuple[Batch, Batch]:
-        """The ids; and, on standard error, what is worth knowing of them."""
-        for note in [*self._notes, *self._encoded.notes]:
-            print(f"data: {note}", file=sys.stderr)
-        return self._columns("train"), self._columns("test")
-
-    def read_validation(self) -> Batch | None:
-        """Where the data brings one."""
-        return self._columns("validation") if "validation" in self._encoded.splits else None
+    def splits(self) -> dict[str, Split]:
+        """Encode the texts, or read what was encoded before."""
+        found = self._encoded = self._encode()
+        for note in found.notes:
+            logger.info(note)
+        for warning in found.warnings:
+            logger.warning(warning)
+        return {name: _split(part) for name, part in found.splits.items()}
 
     def prepare(self, device: torch.device) -> Prepare:
         """Unknown words for the training texts, when asked."""
-        return prepare_words(self.augment)
+        return prepare_words(self.outline().fields, self.augment)
 
-    def loader(
-        self,
-        columns: Batch,
-        rows: Tensor | None,
-        batch_size: int,
-        device: torch.device,
-        seed: int = 0,
-        shuffle: bool = False,
-    ) -> Loader:
-        """Batches of texts of about one length."""
-        assert isinstance(columns, _Columns)
-        chosen = {n: c if rows is None else c[rows] for n, c in columns.items()}
-        limits = Limits(batch_size, self.evaluation_tokens)
-        if shuffle:
-            by_tokens = self.tokens_per_batch is not None
-            limits = Limits(None if by_tokens else batch_size, self.tokens_per_batch)
-        return RaggedLoader(
-            columns.ids,
-            chosen.pop("start"),
-            chosen.pop("length"),
-            chosen,
-            limits,
-            device,
-            self.prepare(device),
-            seed,
-            shuffle,
-        )
+    def training_limits(self) -> Limits:
+        """So many texts, or so many tokens."""
+        if self.tokens_per_batch is not None:
+            return Limits(tokens=self.tokens_per_batch)
+        return super().training_limits()
 
-    def _open(self) -> Encoded:
+    def evaluation_limits(self) -> Limits:
+        """So many texts, and at most so many tokens."""
+        return Limits(self.evaluation_batch_size, self.evaluation_tokens)
+
+    def reader(self) -> Reader:
+        """Texts, by the vocabulary."""
+        assert self._encoded is not None, "read() comes first"
+        return VocabularyReader(self._encoded.tokenizer)
+
+    def _encode(self) -> Encoded:
         if self.root is None:
             return encode(self.corpus, self._reading)
         key = self.key()
@@ -180,13 +165,12 @@ class TextSource(ArraySource):
                 folder = Path(root).expanduser() / "cache"
                 return encoded(folder, key, self.corpus, self._reading)
             except CannotKeepError as error:
-                self._notes.append(str(error))
+                logger.warning(str(error))
         return encode(self.corpus, self._reading)
 
-    def _columns(self, split: str) -> _Columns:
-        found = self._encoded.splits[split]
-        lengths = torch.from_numpy(found.lengths).long()
-        starts = lengths.cumsum(0) - lengths
-        targets = torch.from_numpy(found.targets)
-        columns = {"start": starts, "length": lengths, "target": targets}
-        return _Columns(torch.from_numpy(found.ids), columns)
+
+def _split(part: EncodedSplit) -> Split:
+    ids = Ragged.joined(
+        torch.from_numpy(part.ids), torch.from_numpy(part.lengths).long(), PAD_INDEX
+    )
+    return RaggedSplit({"input": ids}, {"target": torch.from_numpy(part.targets)})

@@ -54,8 +54,8 @@ class TextCsv(TextSource):
 
     def corpus(self) -> Corpus:
         """Read the file, or both."""
-        notes: list[str] = []
-        train = self._cells(self.path, notes)
+        warnings: list[str] = []
+        train = self._cells(self.path, warnings)
         names = sorted_levels(train.columns[self.label])
         if len(names) > max(FEW, len(train.lines) / 2):
             raise ValueError(
@@ -64,15 +64,15 @@ class TextCsv(TextSource):
             )
         parts = {"train": train}
         if self.second is not None:
-            parts["test"] = self._cells(self.second, notes)
+            parts["test"] = self._cells(self.second, warnings)
         splits = {
             split: Texts(cells.columns[self.text], cells.classes(self.label, names))
             for split, cells in parts.items()
         }
-        return Corpus(train.name, names, splits, notes)
+        return Corpus(train.name, names, splits, warnings=warnings)
 
-    def _cells(self, path: Path, notes: list[str]) -> Cells:
-        """The rows that have a class; ``notes`` of the others."""
+    def _cells(self, path: Path, warnings: list[str]) -> Cells:
+        """The rows that have a class; ``warnings`` of the others."""
         is_json = path.suffix.lower() in JSON_LINES
         cells = read_json_lines(path) if is_json else read_csv(path, self.separator)
         cells.require(self.text)
@@ -84,5 +84,5 @@ class TextCsv(TextSource):
                 "have no class. Set data.missing=drop to leave them out."
             )
         if without:
-            notes.append(f"{cells.name}: {len(without):,} rows without a class dropped.")
+            warnings.append(f"{cells.name}: {len(without):,} rows without a class dropped.")
         return cells.without(without)

@@ -38,6 +38,8 @@ class ToyReviews(TextSource):
     ``data_seed``, whatever the run's seed; no review is in both.
     """
 
+    class_names = CLASS_NAMES
+
     def __init__(
         self,
         examples: int = 4000,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
-from dltrain.data.loaders import Draw, Prepare
-from dltrain.types import Batch
+from dltrain.contracts.data import Augment, Batch, Draw, Field
+from dltrain.data.loaders import Prepare
 
 
-class VectorAugment:
+class VectorAugment(Augment):
     """Random changes of feature vectors: Gaussian ``noise`` of that standard deviation."""
 
     def __init__(self, noise: float = 0.0) -> None:
@@ -16,22 +18,25 @@ class VectorAugment:
             raise ValueError(f"noise is a standard deviation, not negative; got {noise}")
         self.noise = noise
 
-    def __call__(self, inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Perturb inputs (batch, features), drawing from ``generator`` alone."""
+    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+        """Perturb the inputs (batch, features) that are numbers."""
         if not self.noise:
-            return inputs
-        return inputs + self.noise * torch.empty_like(inputs).normal_(generator=generator)
+            return batch
+        changed = dict(batch)
+        for name, field in fields.items():
+            if field.role == "input" and field.kind == "number":
+                noise = torch.empty_like(batch[name]).normal_(generator=draw.generator)
+                changed[name] = batch[name] + self.noise * noise
+        return changed
 
 
-def prepare_vectors(augment: VectorAugment) -> Prepare:
-    """Augment the training batches' column ``input``; evaluation sees it as it is."""
+def prepare_vectors(fields: Mapping[str, Field], augment: VectorAugment) -> Prepare:
+    """Augment the training batches; evaluation sees them as they are."""
 
     def as_it_is(batch: Batch, draw: Draw | None) -> Batch:
         return batch
 
     def prepare(batch: Batch, draw: Draw | None) -> Batch:
-        if draw is not None:
-            batch["input"] = augment(batch["input"], draw.generator)
-        return batch
+        return batch if draw is None else augment(batch, draw, fields)
 
     return prepare if augment.noise else as_it_is

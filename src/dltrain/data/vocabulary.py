@@ -62,6 +62,13 @@ class Vocabulary:
 
         return cls(Tokenizer.from_file(str(path)))
 
+    @classmethod
+    def parse(cls, text: str) -> Vocabulary:
+        """Of what :attr:`text` was."""
+        from tokenizers import Tokenizer
+
+        return cls(Tokenizer.from_str(text))
+
     def save(self, path: Path) -> None:
         """Write the tokenizers library's own format."""
         path.write_text(self.text, encoding="utf-8")
@@ -98,8 +105,18 @@ class Vocabulary:
 
         A text that holds nothing becomes one unknown token.
         """
-        rows = [torch.from_numpy(or_unknown(ids)) for ids in self.encode(texts)]
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD_INDEX)
+        return self.padded(self.rows(texts))
+
+    def rows(self, texts: Sequence[str]) -> list[Tensor]:
+        """The int32 ids of each text; of one that holds nothing, one unknown token."""
+        return [torch.from_numpy(or_unknown(ids)) for ids in self.encode(texts)]
+
+    @staticmethod
+    def padded(rows: Sequence[Tensor]) -> Tensor:
+        """Ids (texts, time), padded on the right to the longest."""
+        return torch.nn.utils.rnn.pad_sequence(
+            list(rows), batch_first=True, padding_value=PAD_INDEX
+        )
 
 
 def or_unknown(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

@@ -7,26 +7,44 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def sample(pictures: Tensor, matrix: Tensor, displacement: Tensor | None = None) -> Tensor:
-    """Float pictures (batch, c, h, w), each pixel fetched from where ``matrix`` says.
+def places(size: tuple[int, int], matrix: Tensor, displacement: Tensor | None = None) -> Tensor:
+    """Where each pixel of images of ``size`` (h, w) is fetched from, (batch, h, w, 2).
 
     ``matrix`` (batch, 2, 3) maps a pixel of the result, (x, y, 1) counted from the centre, to a
-    place in the original; ``displacement`` (batch, 2, h, w) is added to that. Both are in pixels.
-    Between pixels it interpolates bilinearly; beyond the border everything is 0.
+    place in the original; ``displacement`` (batch, 2, h, w) is added to that. Both are in pixels;
+    what is returned counts each side from -1 to 1.
     """
-    count, _, height, width = pictures.shape
-    device = pictures.device
+    count, (height, width) = len(matrix), size
+    device = matrix.device
     x = (torch.arange(width, device=device) - (width - 1) / 2).expand(height, width)
     y = (torch.arange(height, device=device) - (height - 1) / 2)[:, None].expand(height, width)
-    places = torch.stack([x.flatten(), y.flatten(), torch.ones(height * width, device=device)])
-    grid = (matrix @ places).view(count, 2, height, width)
+    pixels = torch.stack([x.flatten(), y.flatten(), torch.ones(height * width, device=device)])
+    grid = (matrix @ pixels).view(count, 2, height, width)
     if displacement is not None:
         grid = grid + displacement
     # grid_sample's coordinates run from -1 to 1 over each side.
     grid[:, 0] *= 2 / width
     grid[:, 1] *= 2 / height
     # x and y stay planes: grid_sample reads such a view as fast as pairs, matmul writes it faster.
-    return functional.grid_sample(pictures, grid.permute(0, 2, 3, 1), align_corners=False)
+    return grid.permute(0, 2, 3, 1)
+
+
+def sample(images: Tensor, grid: Tensor) -> Tensor:
+    """Float images (batch, c, h, w), each pixel fetched from its place in ``grid``.
+
+    Between pixels it interpolates bilinearly; beyond the border everything is 0.
+    """
+    return functional.grid_sample(images, grid, align_corners=False)
+
+
+def sample_mask(masks: Tensor, grid: Tensor, fill: float) -> Tensor:
+    """Masks (batch, h, w), each pixel the nearest to its place in ``grid``; ``fill`` beyond.
+
+    Values up to 2^24 are kept exactly.
+    """
+    shifted = masks.float()[:, None] - fill
+    found = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
+    return (found[:, 0] + fill).to(masks.dtype)
 
 
 def affine(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
-from dltrain.data.loaders import Draw, Prepare
-from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
-from dltrain.types import Batch
+from dltrain.contracts.data import Augment, Batch, Draw, Field
+from dltrain.data.loaders import Prepare
+from dltrain.data.vocabulary import UNKNOWN_INDEX
 
 
-class WordAugment:
+class WordAugment(Augment):
     """Random changes of texts: the share ``word_dropout`` of the words is read as unknown.
 
     Of Iyyer et al. 2015 (section 3.2, there the words are left out) and Dai and Le 2015: the
@@ -21,20 +23,24 @@ class WordAugment:
             raise ValueError(f"word_dropout is a share from 0 to below 1, got {word_dropout}")
         self.word_dropout = word_dropout
 
-    def __call__(self, ids: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Change ids (batch, time), never padding, drawing from ``generator`` alone."""
+    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+        """Change the inputs (batch, time) that are tokens, but never their padding."""
         if not self.word_dropout:
-            return ids
-        drawn = torch.rand(ids.shape, generator=generator, device=ids.device)
-        return ids.masked_fill((drawn < self.word_dropout) & (ids != PAD_INDEX), UNKNOWN_INDEX)
+            return batch
+        changed = dict(batch)
+        for name, field in fields.items():
+            if field.role == "input" and field.kind == "tokens":
+                ids = batch[name]
+                drawn = torch.rand(ids.shape, generator=draw.generator, device=ids.device)
+                dropped = (drawn < self.word_dropout) & (ids != field.fill)
+                changed[name] = ids.masked_fill(dropped, UNKNOWN_INDEX)
+        return changed
 
 
-def prepare_words(augment: WordAugment) -> Prepare:
-    """Augment the training batches' column ``input``; evaluation sees it as it is."""
+def prepare_words(fields: Mapping[str, Field], augment: WordAugment) -> Prepare:
+    """Augment the training batches; evaluation sees them as they are."""
 
     def prepare(batch: Batch, draw: Draw | None) -> Batch:
-        if draw is not None:
-            batch["input"] = augment(batch["input"], draw.generator)
-        return batch
+        return batch if draw is None else augment(batch, draw, fields)
 
     return prepare

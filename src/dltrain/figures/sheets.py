@@ -42,11 +42,6 @@ def mosaic(pictures: NDArray[Any], columns: int, gap: int = GAP) -> NDArray[np.u
     return sheet
 
 
-def draw_sheet(pictures: NDArray[Any], columns: int, title: str = "") -> Figure:
-    """Pictures (n, height, width, channels) of 0..1, in rows of ``columns``."""
-    return _framed(mosaic(pictures, columns), title)
-
-
 def draw_rows(rows: Mapping[str, NDArray[Any]], title: str = "") -> Figure:
     """The same pictures in several versions, one below the other, with their names beside them.
 

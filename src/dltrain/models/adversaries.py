@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from dltrain.contracts.data import DataSpec
+from dltrain.models.pictures import picture_shape
+
 SLOPE = 0.2
 """Of the discriminators' leaky ReLU below 0 (Radford et al. 2016, section 3)."""
 NARROW = 0.02
@@ -104,9 +107,14 @@ class Discriminator(nn.Module):
 class Adversaries(nn.Module):
     """A ``generator`` and a ``discriminator`` that are to be trained against each other.
 
-    ``conditional`` ones know of each picture's class; those of ``kinds`` know which of so many
-    kinds it is, as whoever trains them makes them out. Raises ValueError for both at once, for
-    classes where the data has none, and where there is no noise.
+    They make images like the one input of ``spec``. ``conditional`` ones know of each image's
+    class, of which its target tells the number; those of ``kinds`` know which of so many kinds it
+    is, as whoever trains them makes them out::
+
+        GAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
+
+    Raises ValueError for both at once, for classes where the data has none, for inputs that are no
+    images, and where there is no noise.
     """
 
     generator: Generator
@@ -114,9 +122,10 @@ class Adversaries(nn.Module):
 
     def __init__(
         self,
+        name: str,
+        spec: DataSpec,
         noise_size: int,
         conditional: bool,
-        class_names: Sequence[str] | None,
         kinds: int,
     ) -> None:
         super().__init__()
@@ -126,9 +135,13 @@ class Adversaries(nn.Module):
             raise ValueError(f"kinds is a number, not negative; got {kinds}")
         if conditional and kinds:
             raise ValueError("a picture's class is known, so nothing has to be made out: kinds=0")
-        if conditional and class_names is None:
+        classes = [field.size for field in spec.of("target") if field.kind == "class"]
+        if conditional and not classes:
             raise ValueError("conditional pictures are of a class, and this data has no classes")
+        channels, sides = picture_shape(name, spec.facts().get("input_shape", ()))
+        self.shape = (channels, sides[0], sides[1])
+        """Of an image: channels, height, width."""
         self.noise_size = noise_size
         self.conditional, self.kinds = conditional, kinds
-        self.classes = len(class_names or ()) if conditional else kinds
+        self.classes = (classes[0] or 0) if conditional else kinds
         """How many labels both networks know, of classes or kinds; 0 where they know none."""

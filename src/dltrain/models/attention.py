@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.data import DataSpec
 from dltrain.errors import UserError
+from dltrain.models.pooling import Pooling
 from dltrain.models.sequences import SequenceReader
 
 Positions = Literal["rotary", "sinusoidal", "learned"]
@@ -32,6 +34,7 @@ class SelfAttention(SequenceReader):
 
     def __init__(
         self,
+        spec: DataSpec,
         outputs: int,
         layers: int = 2,
         heads: int = 4,
@@ -39,9 +42,18 @@ class SelfAttention(SequenceReader):
         positions: Positions = "rotary",
         max_length: int = 512,
         embedding_size: int = 128,
+        dropout: float = 0.1,
+        pooling: Pooling | None = "attention",
         **settings: Any,
     ) -> None:
-        super().__init__(outputs, embedding_size=embedding_size, **settings)
+        super().__init__(
+            spec,
+            outputs,
+            embedding_size=embedding_size,
+            dropout=dropout,
+            pooling=pooling,
+            **settings,
+        )
         if min(layers, heads, feedforward, max_length) < 1:
             raise ValueError("layers, heads, feedforward and max_length are at least 1")
         if embedding_size % (2 * heads):

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from dltrain.contracts.data import DataSpec
 from dltrain.models.adversaries import (
     NARROW,
     SLOPE,
@@ -16,7 +17,6 @@ from dltrain.models.adversaries import (
     Generator,
     norm_layer,
 )
-from dltrain.models.pictures import picture_shape
 
 STRIDE, PADDING = 2, 1
 SMALLEST = 4
@@ -43,8 +43,7 @@ class DCGAN(Adversaries):
 
     def __init__(
         self,
-        input_shape: Sequence[int],
-        class_names: Sequence[str] | None = None,
+        spec: DataSpec,
         noise_size: int = 100,
         generator_width: int = 64,
         discriminator_width: int = 64,
@@ -54,19 +53,18 @@ class DCGAN(Adversaries):
         dropout: float = 0.0,
         spectral_norm: bool = False,
     ) -> None:
-        super().__init__(noise_size, conditional, class_names, kinds)
+        super().__init__("a DCGAN", spec, noise_size, conditional, kinds)
         if min(generator_width, discriminator_width) < 1:
             raise ValueError(
                 "generator_width and discriminator_width are at least 1, got "
                 f"{generator_width} and {discriminator_width}"
             )
-        planes, (height, width) = picture_shape("a DCGAN", input_shape)
+        _, height, width = self.shape
         sizes = _halved(height, width)
-        picture = (planes, height, width)
-        shapes = [picture, *_widening(generator_width, sizes)]
+        shapes = [self.shape, *_widening(generator_width, sizes)]
         self.generator = Generator(_growing(noise_size, shapes[::-1], self.classes))
         _draw(self.generator.layers)
-        shapes = [picture, *_widening(discriminator_width, sizes)]
+        shapes = [self.shape, *_widening(discriminator_width, sizes)]
         features = _shrinking(shapes, batch_norm, dropout)
         score = nn.Linear(math.prod(shapes[-1]), 1, bias=not batch_norm)
         if batch_norm:

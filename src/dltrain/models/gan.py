@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from dltrain.contracts.data import DataSpec
 from dltrain.models.adversaries import SLOPE, Adversaries, Discriminator, Generator, norm_layer
-from dltrain.models.pictures import picture_shape
 
 
 class GAN(Adversaries):
@@ -24,8 +24,7 @@ class GAN(Adversaries):
 
     def __init__(
         self,
-        input_shape: Sequence[int],
-        class_names: Sequence[str] | None = None,
+        spec: DataSpec,
         noise_size: int = 100,
         generator_hidden: Sequence[int] = (256, 512),
         discriminator_hidden: Sequence[int] = (512, 256),
@@ -34,21 +33,20 @@ class GAN(Adversaries):
         dropout: float = 0.0,
         spectral_norm: bool = False,
     ) -> None:
-        super().__init__(noise_size, conditional, class_names, kinds)
+        super().__init__("a GAN", spec, noise_size, conditional, kinds)
         if min((*generator_hidden, *discriminator_hidden), default=1) < 1:
             raise ValueError(
                 f"layers need at least one unit each, got {list(generator_hidden)} and "
                 f"{list(discriminator_hidden)}"
             )
-        picture_shape("a GAN", input_shape)
-        pixels = math.prod(input_shape)
+        pixels = math.prod(self.shape)
         layers: list[nn.Module] = []
         widths = [noise_size, *generator_hidden]
         for before, after in pairwise(widths):
             norm = norm_layer([after], self.classes)
             # Batch norm has a shift of its own, so a bias before it would do nothing.
             layers += [nn.Linear(before, after, bias=False), norm, nn.ReLU()]
-        layers += [nn.Linear(widths[-1], pixels), nn.Unflatten(1, tuple(input_shape))]
+        layers += [nn.Linear(widths[-1], pixels), nn.Unflatten(1, self.shape)]
         self.generator = Generator(nn.Sequential(*layers))
 
         layers = [nn.Flatten()]

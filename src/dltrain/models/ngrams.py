@@ -11,6 +11,8 @@ from torch import Tensor, nn
 WEIGHTS = 2**21
 """Of all longer n-grams together, unless their number of rows is given."""
 PRIME = 1_000_003
+UNKNOWN = 1
+"""The id of the unknown word in the project's vocabularies."""
 GAIN = 8.0
 """What a weight counts for. Adam moves each by about its rate, whatever the gradient, and as most
 n-grams are rare, these must go further in a step than those of a network at the same rate."""
@@ -22,18 +24,20 @@ class NgramBag(nn.Module):
     Ids (batch, time), padded with ``pad_index``, to logits (batch, outputs); the sum is divided by
     the root of the number of words. Words have vectors of their own; longer n-grams share
     ``buckets`` by a hash (Joulin et al. 2017, section 2.2), None: as many as make two million
-    weights. What holds an unknown word is left out: it would say nothing. That two neighbours
+    weights. What holds the word ``unknown`` is left out: it would say nothing. That two neighbours
     tell sentiment much better than single words was shown by Wang and Manning (2012).
+
+    Raises ValueError for a ``length`` or ``buckets`` below 1.
     """
 
     def __init__(
         self,
         outputs: int,
         vocabulary_size: int,
-        pad_index: int = 0,
-        unknown_index: int = 1,
+        pad_index: int,
         length: int = 2,
         buckets: int | None = None,
+        unknown: int = UNKNOWN,
     ) -> None:
         super().__init__()
         if length < 1:
@@ -41,7 +45,7 @@ class NgramBag(nn.Module):
         if buckets is not None and buckets < 1:
             raise ValueError(f"buckets is at least 1, got {buckets}")
         self.length = length
-        self.pad_index, self.unknown_index = pad_index, unknown_index
+        self.pad_index, self.unknown = pad_index, unknown
         self.buckets = buckets or max(1, WEIGHTS // outputs)
         self.words = nn.Embedding(vocabulary_size, outputs)
         self.others = nn.Embedding(self.buckets, outputs) if length > 1 else None
@@ -51,7 +55,7 @@ class NgramBag(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         """Add up what is in the bag."""
-        known = (ids != self.pad_index) & (ids != self.unknown_index)
+        known = (ids != self.pad_index) & (ids != self.unknown)
         total = _added(self.words, ids, known)
         codes, complete = ids.long(), known
         for place in range(1, min(self.length, ids.shape[1])):
@@ -90,13 +94,11 @@ class NgramMixture(NgramBag):
 class Ngrams(NgramBag):
     """Logits (batch, outputs) from a bag of n-grams and a bias: fastText's linear cousin.
 
-    See :class:`NgramBag`. Raises ValueError where the data has no words.
+    See :class:`NgramBag`.
     """
 
-    def __init__(self, outputs: int, vocabulary_size: int | None = None, **settings: Any) -> None:
-        if vocabulary_size is None:
-            raise ValueError("this model reads words, and the data has none")
-        super().__init__(outputs, vocabulary_size, **settings)
+    def __init__(self, outputs: int, vocabulary_size: int, pad_index: int, **settings: Any) -> None:
+        super().__init__(outputs, vocabulary_size, pad_index, **settings)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, ids: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from dltrain.models.sequences import SequenceReader
+from dltrain.contracts.data import DataSpec
+from dltrain.models.sequences import SequenceReader, sequence_shape
 
 Embedding = Literal["learned", "onehot"]
 RecurrentInit = Literal["default", "orthogonal"]
@@ -39,6 +40,7 @@ class Recurrent(SequenceReader):
 
     def __init__(
         self,
+        spec: DataSpec,
         outputs: int,
         hidden_size: int = 128,
         layers: int = 1,
@@ -46,10 +48,11 @@ class Recurrent(SequenceReader):
         embedding: Embedding = "learned",
         normalise_embedding: bool = False,
         embedding_dropout: float = 0.0,
-        recurrent_init: RecurrentInit = "default",
+        recurrent_init: RecurrentInit = "orthogonal",
         **settings: Any,
     ) -> None:
         super().__init__(
+            spec,
             outputs,
             normalise_embedding=normalise_embedding,
             embedding_dropout=embedding_dropout,
@@ -154,9 +157,13 @@ class RNN(Recurrent):
     """The simple recurrent network (Elman 1990): ``h' = f(W x + b + U h + c)``, f tanh or relu."""
 
     def __init__(
-        self, outputs: int, nonlinearity: Literal["tanh", "relu"] = "tanh", **settings: Any
+        self,
+        spec: DataSpec,
+        outputs: int,
+        nonlinearity: Literal["tanh", "relu"] = "tanh",
+        **settings: Any,
     ) -> None:
-        super().__init__(outputs, **settings)
+        super().__init__(spec, outputs, **settings)
         self.build(partial(nn.RNN, nonlinearity=nonlinearity, batch_first=True))
 
 
@@ -166,8 +173,8 @@ class GRU(Recurrent):
     There the reset gate acts on ``U h + c``, not on ``h``.
     """
 
-    def __init__(self, outputs: int, **settings: Any) -> None:
-        super().__init__(outputs, **settings)
+    def __init__(self, spec: DataSpec, outputs: int, **settings: Any) -> None:
+        super().__init__(spec, outputs, **settings)
         self.build(partial(nn.GRU, batch_first=True))
 
 
@@ -186,11 +193,12 @@ class LSTM(Recurrent):
 
     def __init__(
         self,
+        spec: DataSpec,
         outputs: int,
         forget_bias: float | Literal["default", "chrono"] | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(outputs, **settings)
+        super().__init__(spec, outputs, **settings)
         self.build(partial(nn.LSTM, batch_first=True))
         reads_words = self.embedding is not None
         if forget_bias is None:
@@ -201,7 +209,7 @@ class LSTM(Recurrent):
                     "forget_bias=chrono needs sequences of one length, which texts are not; "
                     "give a number, such as 1.0"
                 )
-            self._spread_memories(settings["input_shape"][0])
+            self._spread_memories(sequence_shape(spec.input)[0])
         elif forget_bias != "default":
             self._open_forget_gates(float(forget_bias))
 

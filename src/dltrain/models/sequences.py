@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.data import DataSpec, Field
 from dltrain.models.embedding import WordEmbedding
 from dltrain.models.ngrams import NgramMixture
 from dltrain.models.pooling import POOLS, Pooling
@@ -16,13 +16,20 @@ from dltrain.models.pooling import POOLS, Pooling
 class SequenceReader(nn.Module, ABC):
     """Words (batch, time), or numbers (batch, time, features), to logits (batch, outputs).
 
-    Words are ids, padded on the right with ``pad_index``; each review has at least one word.
-    What a reader says of a review depends neither on how far it is padded nor on what it is
-    batched with. Where the data have a vocabulary it reads words, else ``input_shape``
-    (time, features), and the settings that concern words do nothing.
+    Which of the two, the one input of ``spec`` says; nothing else of the spec is asked::
+
+        words = DataSpec({"text": Field((None,), "tokens", "input", size=20_000, fill=0)})
+        numbers = DataSpec({"series": Field((200, 2), "number", "input")})
+        LSTM(words, outputs=2, hidden_size=256), LSTM(numbers, outputs=1)
+
+    Words are ids below the field's ``size``, padded on the right with its ``fill``; each text has
+    at least one word. What a reader says of a text depends neither on how far it is padded nor on
+    what it is batched with. Numbers are of the shape (time, features), and for them the settings
+    that concern words do nothing.
 
     - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
-    - ``normalise_embedding``: see :class:`~dltrain.models.embedding.WordEmbedding`.
+    - ``normalise_embedding``: see :class:`~dltrain.models.embedding.WordEmbedding`; it needs the
+      field's ``counts``.
     - ``dropout`` acts between the layers and before the output.
     - ``pooling``: see :mod:`dltrain.models.pooling`. None is ``max`` over words, and ``last`` where
       numbers are read: there a maximum of each step would do without any memory.
@@ -34,18 +41,14 @@ class SequenceReader(nn.Module, ABC):
 
     def __init__(
         self,
+        spec: DataSpec,
         outputs: int,
-        vocabulary_size: int | None = None,
-        pad_index: int = 0,
-        word_frequencies: Sequence[float] | None = None,
-        input_shape: Sequence[int] | None = None,
         embedding_size: int = 100,
         normalise_embedding: bool = False,
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
         pooling: Pooling | None = None,
         ngrams: int = 0,
-        unknown_index: int = 1,
     ) -> None:
         super().__init__()
         if embedding_size < 1:
@@ -53,33 +56,25 @@ class SequenceReader(nn.Module, ABC):
         for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} is a share from 0 to below 1, got {share}")
+        source = spec.input
+        reads_words = source.kind == "tokens"
         self.outputs = outputs
-        self.pad_index = pad_index
-        self.pooling_name = pooling or ("last" if vocabulary_size is None else "max")
+        self.pooling_name = pooling or ("max" if reads_words else "last")
         self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
         self.dropout = nn.Dropout(dropout)
         self.embedding: nn.Embedding | None = None
         self.bag: NgramMixture | None = None
-        if vocabulary_size is not None:
-            if normalise_embedding and word_frequencies is None:
+        if reads_words:
+            size, self.pad_index = _vocabulary(source)
+            if normalise_embedding and not source.counts:
                 raise ValueError("normalise_embedding: the data do not tell the words' frequencies")
-            self.embedding = WordEmbedding(
-                vocabulary_size,
-                embedding_size,
-                pad_index,
-                word_frequencies if normalise_embedding else None,
-            )
+            frequencies = source.frequencies if normalise_embedding else None
+            self.embedding = WordEmbedding(size, embedding_size, self.pad_index, frequencies)
             self.features = embedding_size
             if ngrams:
-                self.bag = NgramMixture(outputs, vocabulary_size, pad_index, unknown_index, ngrams)
-        elif input_shape is not None and len(input_shape) == 2:
-            self.features = input_shape[1]
+                self.bag = NgramMixture(outputs, size, self.pad_index, ngrams)
         else:
-            shape = "x".join(map(str, input_shape or ())) or "unknown"
-            raise ValueError(
-                "this model reads words or sequences of numbers (time, features); "
-                f"the data's inputs are {shape}"
-            )
+            _, self.features = sequence_shape(source)
 
     def finish(self, width: int, backward: int = 0) -> None:
         """Add what follows the states, of which the last ``backward`` were read from the right."""
@@ -130,3 +125,25 @@ class SequenceReader(nn.Module, ABC):
         if ids is None:
             return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
         return ids != self.pad_index
+
+
+def sequence_shape(source: Field) -> tuple[int, int]:
+    """Time and features of the sequences of numbers in ``source``.
+
+    Raises ValueError where it holds anything else.
+    """
+    shape = source.shape
+    if len(shape) != 2 or shape[0] is None or shape[1] is None:
+        sides = "x".join("?" if side is None else str(side) for side in shape) or "single numbers"
+        raise ValueError(
+            "this model reads words or sequences of numbers (time, features); "
+            f"the data's inputs are {sides}"
+        )
+    return shape[0], shape[1]
+
+
+def _vocabulary(source: Field) -> tuple[int, int]:
+    """How many words there are, and which of them is the padding."""
+    if source.size is None or source.fill is None:
+        raise ValueError("the data do not tell the size of their vocabulary and its padding")
+    return source.size, int(source.fill)

@@ -112,32 +112,16 @@ class EMA(Modifier):
             with torch.no_grad():
                 torch._foreach_copy_(values, kept)
 
-    def finish(self, task: Task) -> None:
-        """Leave the averages in ``task``."""
-        values = _named(task)
-        with torch.no_grad():
-            for averages in self._averages.values():
-                for name, average in averages.items():
-                    values[name].copy_(average)
-
     def state_dict(self) -> dict[str, Any]:
         """The averages by group and by name in the task, and the number of steps of each group."""
         return {"averages": self._averages, "counts": self._counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned; without training it need not have started."""
-        for group, averages in state["averages"].items():
-            _restore(self._averages.setdefault(group, {}), averages)
-        _restore(self._counts, state["counts"])
-
-
-def _restore(own: dict[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """In place: what a CUDA graph has recorded stays where it is."""
-    for name, value in saved.items():
-        if name in own:
-            own[name].copy_(value)
-        else:
-            own[name] = value
+        """Restore what :meth:`state_dict` returned, in place: a CUDA graph knows the tensors."""
+        for group, count in self._counts.items():
+            count.copy_(state["counts"][group])
+            for name, average in self._averages[group].items():
+                average.copy_(state["averages"][group][name])
 
 
 def _named(task: nn.Module) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class Muon(torch.optim.Optimizer):
         betas: Sequence[float] = (0.9, 0.999),
         eps: float = 1e-8,
         iterations: int = 5,
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.01,
     ) -> None:
         if min(lr, eps, weight_decay) < 0:
             raise ValueError(

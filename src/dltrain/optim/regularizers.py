@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dltrain.types import Regularizer
+from dltrain.contracts.run import Regularizer
 
 
 class L2(Regularizer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from dltrain.types import Schedule
+from dltrain.contracts.run import Schedule
 
 
 class Constant(Schedule):

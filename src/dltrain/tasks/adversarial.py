@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Monitor, Optimize, Predictions
+from dltrain.contracts.task import Monitor, Optimize, Predictions, Task
 from dltrain.eval_mode import eval_mode
 from dltrain.evaluate import EVALUATION_SEED
-from dltrain.metrics_generative import AdversarialScores, SampleDistance
+from dltrain.metrics.generative import AdversarialScores, SampleDistance
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 from dltrain.tasks.kinds import Kinds
 from dltrain.tasks.latent import AT_ONCE, between
 from dltrain.tasks.pixels import Pixels
-from dltrain.types import Task
 
 SUMMARY = ("loss_discriminator", "loss_generator", "accuracy_real", "accuracy_fake")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dltrain.metrics_generative import Decode
+from dltrain.metrics.generative import Decode
 
 AT_ONCE = 500
 """Codes that are decoded in one go."""

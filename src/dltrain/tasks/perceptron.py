@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.data import Batch, DataSpec
+from dltrain.contracts.task import Metrics, Optimize
 from dltrain.errors import UserError
 from dltrain.tasks.classification import Classification
-from dltrain.tasks.judged import Examples
-from dltrain.types import Batch, Evaluation, Metrics, Optimize
 
 
 class Perceptron(Classification):
@@ -21,20 +17,14 @@ class Perceptron(Classification):
     Gradient descent on it at a learning rate of 1 is the rule: for each misclassified example,
     add it to the weights of its own class and subtract it from those of the class that was
     guessed. Where two classes share one score ``s = w·x + b``, that is ``w += t x, b += t`` with
-    ``t`` = -1 for the first class and +1 for the second. All examples of a batch are judged by
-    the same weights; ``data.batch_size=1`` is Rosenblatt's one example at a time.
+    ``t`` = -1 for the first class and +1 for the second. All examples of a batch are classified
+    with the same weights; ``data.batch_size=1`` is Rosenblatt's one example at a time.
     """
 
     probabilistic = False
 
-    def __init__(
-        self,
-        model: nn.Module,
-        class_names: Sequence[str],
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(model, class_names, mean=mean, std=std)
+    def __init__(self, model: nn.Module, spec: DataSpec) -> None:
+        super().__init__(model, spec)
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Correct every mistake in the batch; its loss is reported as a mean all the same."""
@@ -51,18 +41,9 @@ class Perceptron(Classification):
             "accuracy": hits.mean(dtype=torch.float32),
         }
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """The mean criterion, and all else that :class:`Classification` tells of a split."""
-        criteria: list[Tensor] = []
-        counts: list[int] = []
-
-        def look(examples: Examples) -> None:
-            criteria.append(perceptron_criterion(examples.logits, examples.targets))
-            counts.append(len(examples.targets))
-
-        evaluation = self.judge(batches, look)
-        loss = math.fsum(torch.stack(criteria).tolist()) / sum(counts)
-        return replace(evaluation, scalars={**evaluation.scalars, "loss": loss})
+    def evaluation_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The criterion."""
+        return perceptron_criterion(logits, targets)
 
 
 def perceptron_criterion(scores: Tensor, targets: Tensor) -> Tensor:

@@ -11,11 +11,10 @@ from torch.nn import functional
 
 from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Metrics, Optimize, Predictions
-from dltrain.metrics_generative import LatentSpace, PixelErrors, Reconstructions
+from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
+from dltrain.metrics.generative import LatentSpace, PixelErrors, Reconstructions
 from dltrain.tasks.latent import decoded
 from dltrain.tasks.pixels import Pixels
-from dltrain.types import Task
 
 
 @runtime_checkable

@@ -2,52 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
+from dltrain.contracts.data import Batch, DataSpec, Draw
+from dltrain.contracts.metric import Metric, Outputs
+from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
-from dltrain.types import Batch, Evaluation, Metrics, Optimize, Task
 
 
 class Supervised(Task):
-    """Classification where the data names classes, regression where it does not.
+    """Classification where the target is a class, regression where it is a number.
 
     For data whose kind is only known when it is looked at, such as anyone's own table.
+
+    Raises ValueError for ``label_smoothing`` of what is no class.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        class_names: Sequence[str] | None = None,
-        label_smoothing: float = 0.0,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        feature_names: Sequence[str] | None = None,
-        target_mean: float = 0.0,
-        target_std: float = 1.0,
-    ) -> None:
+    def __init__(self, model: nn.Module, spec: DataSpec, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.task: Task
-        if class_names is not None:
-            self.task = Classification(
-                model, class_names, label_smoothing, mean, std, feature_names
-            )
+        self.task: Classification | Regression
+        if spec.target.kind == "class":
+            self.task = Classification(model, spec, label_smoothing)
         elif label_smoothing:
             raise ValueError("label_smoothing needs classes, and this data has a number as target")
         else:
-            self.task = Regression(model, None, feature_names, target_mean, target_std)
-        self.monitor, self.recordable = self.task.monitor, self.task.recordable
+            self.task = Regression(model, spec)
+        self.monitor, self.replayable = self.task.monitor, self.task.replayable
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """Those of the task that fits the data, as all else."""
+        return self.task.parameter_groups()
+
+    def enter(self, phase: Phase) -> None:
+        """Tell it of the phase."""
+        self.task.enter(phase)
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
-        """As the task that fits the data."""
+        """Make its step."""
         return self.task.train_step(batch, optimize)
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """As the task that fits the data."""
-        return self.task.evaluate(batches)
+    def forward(self, batch: Batch) -> Outputs:
+        """Its outputs."""
+        return self.task.forward(batch)
 
-    def predict(self, batch: Batch) -> Tensor:
-        """As the task that fits the data."""
+    def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
+        """What its metrics need."""
+        return self.task.eval_step(batch, draw)
+
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        """Its metrics."""
+        return self.task.metrics(final)
+
+    def predict(self, batch: Batch) -> Predictions:
+        """Its predictions."""
         return self.task.predict(batch)
+
+    def training_state(self) -> dict[str, Any]:
+        """Its training state."""
+        return self.task.training_state()
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        """Hand it over."""
+        self.task.load_training_state(state)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.data import Batch, DataSpec
+from dltrain.contracts.metric import Metric
+from dltrain.contracts.task import Metrics, Optimize
+from dltrain.metrics.mean import Mean
+from dltrain.metrics.text import Reviews, Words
 from dltrain.tasks.classification import Classification
-from dltrain.tasks.judged import Examples
-from dltrain.tasks.reviews import Reviews, Words, draw_attention
-from dltrain.types import Batch, Evaluation, Metrics, Optimize
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FEW = 6
-"""Texts whose words are drawn."""
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -44,27 +39,34 @@ class Attentive(Protocol):
 
 
 class TextClassification(Classification):
-    """Cross-entropy over logits (batch, classes) for ids (batch, time) filled up by ``pad_index``.
+    """Cross-entropy over logits (batch, classes) for token ids (batch, time).
 
-    ``words`` are the tokens of all ids. With ``adversarial`` above 0, each step also
-    minimises the loss on embeddings that were moved so far, in the direction in which that
-    text's loss rises most (Miyato, Dai and Goodfellow 2016, equations 1 and 5). That asks for
-    a network with ``embed`` and ``read``; dropped words and values of the embedding are the
-    same in both passes. The loss that is reported is that of the text as it is.
+    The data's spec names the tokens of all ids and the id that pads. With ``adversarial`` above 0,
+    each step also minimizes the loss on embeddings that were moved so far, in the direction in
+    which that text's loss rises most (Miyato, Dai and Goodfellow 2016, equations 1 and 5). That
+    asks for a network with ``embed`` and ``read``; dropped words and values of the embedding are
+    the same in both passes. The loss that is reported is that of the text as it is.
+
+    Raises ValueError for inputs that are no tokens, for a negative length, and for a network that
+    cannot be trained so.
     """
 
-    recordable = False  # batches are of many lengths
+    replayable = False  # batches are of many lengths
 
     def __init__(
         self,
         model: nn.Module,
-        class_names: Sequence[str],
-        words: Sequence[str],
-        pad_index: int = 0,
+        spec: DataSpec,
         label_smoothing: float = 0.0,
         adversarial: float = 0.0,
     ) -> None:
-        super().__init__(model, class_names, label_smoothing)
+        super().__init__(model, spec, label_smoothing)
+        pad_index = spec.input.fill
+        if spec.input.kind != "tokens" or not isinstance(pad_index, int):
+            raise ValueError(
+                "text classification needs token ids with an id that pads, and this data's input "
+                f"is of kind {spec.input.kind}"
+            )
         if adversarial < 0:
             raise ValueError(f"adversarial is a length, not negative; got {adversarial}")
         if adversarial and not isinstance(model, Embedding):
@@ -72,12 +74,12 @@ class TextClassification(Classification):
                 f"adversarial needs a model that embeds words, which {type(model).__name__} "
                 "does not; set it to 0"
             )
-        self.words = Words(words, pad_index)
         self.pad_index = pad_index
+        self.words = Words(spec.input.names, pad_index)
         self.adversarial = adversarial
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
-        """Minimise the mean cross-entropy of the batch; count its tokens, padding left out."""
+        """Minimize the mean cross-entropy of the batch; count its tokens, padding left out."""
         if self.adversarial:
             metrics = self._adversarial_step(batch, optimize)
         else:
@@ -102,29 +104,19 @@ class TextClassification(Classification):
         optimize(self.loss(moved, targets) + known + (loss - known).detach())
         return self.training_metrics(loss, logits, targets)
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        """All that :class:`Classification` tells, tokens per example, and reviews to read."""
-        reviews = Reviews(self.words, self.class_names)
-        evaluation = self.judge(batches, reviews.add)
-        shown = {"reviews": reviews.shown(), "mistakes": reviews.shown_mistakes()}
-        return replace(
-            evaluation,
-            scalars={**evaluation.scalars, "tokens": reviews.tokens()},
-            texts={**evaluation.texts, **shown},
-            figures={**evaluation.figures, **self._attention(reviews.some())},
-        )
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        """Those of any classification, tokens per text, and reviews to read."""
+        return [
+            *super().metrics(final),
+            Mean("tokens", lambda outputs, batch: (batch["input"] != self.pad_index).sum()),
+            Reviews(self.words, self.class_names, self._attend),
+        ]
 
-    def _attention(self, examples: Examples) -> dict[str, Callable[[], Figure]]:
-        """Ask for the weights of a few texts' words, now, and draw them later."""
+    def _attend(self, ids: Tensor) -> Tensor | None:
+        """What the network says of the weight of each word; None where it weighs none."""
         if not isinstance(self.model, Attentive):
-            return {}
-        few = Examples(*(column[:FEW] for column in examples))
-        device = next(self.model.parameters()).device
-        weights = self.model.attention_weights(few.inputs.to(device))
-        if weights is None:
-            return {}
-        shown = (self.words, self.class_names, few, weights.float().cpu())
-        return {"attention": partial(draw_attention, *shown)}
+            return None
+        return self.model.attention_weights(ids.to(next(self.model.parameters()).device))
 
 
 def linear(slopes: Sequence[Tensor | None], variables: Sequence[Tensor]) -> Tensor:

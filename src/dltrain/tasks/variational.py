@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Metrics, Optimize, Predictions
+from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.eval_mode import eval_mode
-from dltrain.metrics_generative import (
+from dltrain.metrics.generative import (
     EvidenceLowerBound,
     LatentSpace,
     NegativeLogLikelihood,
@@ -21,7 +21,6 @@ from dltrain.metrics_generative import (
 from dltrain.tasks.evidence import Variation, divergence, drawn, importance_weighted
 from dltrain.tasks.latent import between, decoded
 from dltrain.tasks.pixels import Pixels
-from dltrain.types import Task
 
 DEVIATIONS = (1.0, 2.0, 3.0)
 """Standard deviations of the prior at which circles are drawn."""

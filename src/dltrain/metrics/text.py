@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dltrain.tasks.judged import Examples, Foremost, Mistakes
+from dltrain.contracts.data import Batch
+from dltrain.contracts.metric import Evaluation, Outputs
+from dltrain.metrics.classification import SAMPLES, Examples, Mistakes
+from dltrain.metrics.keeping import Foremost, KeepingMetric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAMPLES = 16
 FIRST, LAST = 40, 20
 """Words of a long text that are shown; what it comes to often stands at its end."""
+FEW = 6
+"""Texts whose words are drawn."""
 GOES_ON = "##"
 """What a piece of a word begins with that is not its first."""
 SHUFFLE, PRIME = 7919, 65_521
@@ -34,45 +39,46 @@ class Words:
         return [self._words[number] for number in ids[ids != self.pad_index].tolist()]
 
 
-class Reviews:
-    """Some texts of a split, the same at each evaluation, and the most confident mistakes."""
+class Reviews(KeepingMetric):
+    """Some texts of a split, the same at each evaluation, and the most confident mistakes.
 
-    def __init__(self, words: Words, class_names: Sequence[str]) -> None:
-        self._words, self._class_names = words, class_names
+    It reads what the metrics of :mod:`dltrain.metrics.classification` read; ``input`` are ids
+    (batch, time). ``attend`` gives the weight of each word, (n, time), of ids (n, time), or None
+    where there are no weights; it is asked once, in :meth:`compute`.
+    """
+
+    def __init__(
+        self,
+        words: Words,
+        class_names: Sequence[str],
+        attend: Callable[[Tensor], Tensor | None],
+    ) -> None:
+        self._words, self._class_names, self._attend = words, class_names, attend
         self._some = Foremost(SAMPLES, words.pad_index)
         self._mistakes = Mistakes(SAMPLES, words.pad_index)
-        self._tokens: list[Tensor] = []
-        self._hits: list[Tensor] = []
-        self._count = 0
+        super().__init__(some=self._some, mistakes=self._mistakes)
 
-    def add(self, examples: Examples) -> None:
-        """Look through a batch of ids (n, time)."""
-        real = examples.inputs != self._words.pad_index
-        self._tokens.append(real.sum())
-        self._hits.append((examples.logits.argmax(1) == examples.targets).sum())
-        self._count += len(real)
-        self._some.add(_lots(examples.inputs.where(real, 0)), examples)
-        self._mistakes.add(examples)
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Look through the batch."""
+        ids, targets = batch["input"], batch["target"]
+        real = ids != self._words.pad_index
+        self._some.add(_lots(ids.where(real, 0)), ids, outputs["logits"], targets)
+        self._mistakes.add(outputs, batch)
 
-    def some(self) -> Examples:
-        """Some texts, on the CPU."""
-        return self._some.found()
-
-    def tokens(self) -> float:
-        """The mean number of tokens of a text, padding left out."""
-        return sum(torch.stack(self._tokens).tolist()) / self._count
-
-    def shown(self) -> str:
-        """A Markdown table of some texts."""
-        some = self.some()
-        return f"{len(some.targets)} of {self._count:,}\n\n{self._table(some)}"
-
-    def shown_mistakes(self) -> str:
-        """A Markdown table of the most confident mistakes."""
-        wrong = self._count - sum(torch.stack(self._hits).tolist())
-        worst = self._mistakes.worst()
-        most = f": the {len(worst.targets)} most confident" if wrong > len(worst.targets) else ""
-        return f"{wrong:,} of {self._count:,} wrong{most}\n\n{self._table(worst)}"
+    def compute(self) -> Evaluation:
+        """Markdown tables of both, and a figure of the attention to a few where there is some."""
+        some = Examples(*self._some.found())
+        wrong, worst = self._mistakes.found()
+        texts = {
+            "reviews": f"{len(some.targets)} of {self._mistakes.examples:,}\n\n{self._table(some)}",
+            "mistakes": f"{wrong}\n\n{self._table(worst)}",
+        }
+        few = Examples(*(column[:FEW] for column in some))
+        weights = self._attend(few.inputs)
+        if weights is None:
+            return Evaluation(texts=texts)
+        shown = self._words, self._class_names, few, weights.float().cpu()
+        return Evaluation(texts=texts, figures={"attention": partial(_draw_attention, *shown)})
 
     def _table(self, examples: Examples) -> str:
         rows = ["| truth | prediction | confidence | text |", "| --- | --- | --- | --- |"]
@@ -86,7 +92,7 @@ class Reviews:
         return "\n".join(rows)
 
 
-def draw_attention(
+def _draw_attention(
     words: Words, class_names: Sequence[str], examples: Examples, weights: Tensor
 ) -> Figure:
     """``examples`` word by word, as dark as ``weights`` (n, time), on the CPU."""

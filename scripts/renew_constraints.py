@@ -1,0 +1,54 @@
+"""Renew scripts/constraints.txt: exact versions of every package, for every Python that we support.
+
+    python scripts/renew_constraints.py                         # the newest of each
+    python scripts/renew_constraints.py 'torch==2.14.1' …       # with some of them held
+
+Then ``python scripts/check_versions.py --versions locked`` sees whether they work.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
+OLDEST_PYTHON = "3.10"
+
+
+def main() -> None:
+    held = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        holding = Path(folder) / "held.txt"
+        holding.write_text("\n".join(held))
+        made = Path(folder) / "constraints.txt"
+        command = [
+            *(uv(Path(folder)), "pip", "compile", "-q", "--universal", "--all-extras"),
+            *("--python-version", OLDEST_PYTHON, "--no-annotate", "--no-emit-index-url"),
+            *("--custom-compile-command", shlex.join(["python", *sys.argv])),
+            *("-c", str(holding), "-o", str(made), "pyproject.toml"),
+        ]
+        subprocess.run(command, cwd=ROOT, check=True)
+        shutil.copyfile(made, CONSTRAINTS)
+    print(f"{CONSTRAINTS.relative_to(ROOT)}: {len(CONSTRAINTS.read_text().splitlines())} lines")
+
+
+def uv(folder: Path) -> str:
+    """The resolver: it alone solves for several Pythons at once, and for the oldest versions."""
+    found = shutil.which("uv")
+    if found:
+        return found
+    venv.create(folder / "uv", with_pip=True)
+    programs = folder / "uv" / ("Scripts" if os.name == "nt" else "bin")
+    subprocess.run([programs / "python", "-m", "pip", "install", "-q", "uv"], check=True)
+    return str(programs / "uv")
+
+
+if __name__ == "__main__":
+    main()

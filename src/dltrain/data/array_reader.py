@@ -1,0 +1,41 @@
+"""New examples that are arrays already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dltrain.contracts.data import Batch, Reader
+
+
+class ArrayReader(Reader):
+    """Reads arrays of numbers of one ``shape``, such as a sequence (time, features).
+
+    An example is whatever numpy makes an array of. A number alone is one of shape (1,).
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+
+    def read(self, examples: Sequence[Any]) -> Batch:
+        """The examples, float32 (batch, *shape)."""
+        return {"input": torch.stack([self._one(n, e) for n, e in enumerate(examples)])}
+
+    def node(self, folder: Path) -> dict[str, Any]:
+        """The shape."""
+        return {"_target_": f"{__name__}.ArrayReader", "shape": list(self.shape)}
+
+    def _one(self, position: int, example: Any) -> torch.Tensor:
+        try:
+            array = np.atleast_1d(np.asarray(example, np.float32))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"example {position} is no array of numbers: {error}") from error
+        if array.shape != self.shape:
+            raise ValueError(f"example {position} is of shape {array.shape}, not {self.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError(f"example {position} has a number that is not finite")
+        return torch.from_numpy(array)

@@ -1,0 +1,1 @@
+"""How a split is evaluated: what each metric keeps of it, and what it computes from that."""

@@ -1,0 +1,283 @@
+"""What metrics keep of a split: sums, every example, or the foremost of them.
+
+All of it stays where the batches are, and nothing waits for the device, until it is asked for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dltrain.contracts.metric import Metric
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Keeper(ABC):
+    """Gathers something batch by batch, as a metric does."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Take in what ``other`` has gathered on other batches."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """What was gathered: tensors, and primitives and lists of them."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the place of one that gathered ``state``."""
+
+
+class KeepingMetric(Metric):
+    """A metric that keeps all it gathers in named keepers."""
+
+    def __init__(self, **keepers: Keeper) -> None:
+        self._keepers = keepers
+
+    def merge(self, other: Self) -> None:
+        """Merge each keeper with its counterpart."""
+        for name, keeper in self._keepers.items():
+            keeper.merge(other._keepers[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of each keeper."""
+        return {name: keeper.state_dict() for name, keeper in self._keepers.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hand each keeper its own."""
+        for name, keeper in self._keepers.items():
+            keeper.load_state_dict(state[name])
+
+
+class Sum(Keeper):
+    """A running sum of tensors of one shape, and how many examples it is over."""
+
+    def __init__(self) -> None:
+        self._value: Tensor | None = None
+        self.examples = 0
+
+    @property
+    def value(self) -> Tensor:
+        """The sum so far, of at least one tensor."""
+        assert self._value is not None, "an empty split"
+        return self._value
+
+    def add(self, value: Tensor, examples: int) -> None:
+        """Add ``value``, which is over so many examples."""
+        self._value = value if self._value is None else self._value + value
+        self.examples += examples
+
+    def merge(self, other: Self) -> None:
+        """Add the other sum."""
+        if other._value is not None:
+            self.add(other._value, other.examples)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sum, None where nothing was added, and its examples."""
+        return {"value": self._value, "examples": self.examples}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from that sum."""
+        self._value, self.examples = state["value"], state["examples"]
+
+
+class Moments(Keeper):
+    """The mean and the sum of squared deviations from it, by column, in float64.
+
+    Parts are joined by the formula of Chan, Golub and LeVeque 1983, which stays exact where the
+    mean is large beside the deviations.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: Tensor | None = None
+        self._deviations: Tensor | None = None
+
+    @property
+    def deviations(self) -> Tensor:
+        """(columns,): the sum of squared deviations from the mean, of at least one row."""
+        assert self._deviations is not None, "an empty split"
+        return self._deviations
+
+    def add(self, rows: Tensor) -> None:
+        """Take in ``rows`` (n, columns)."""
+        rows = double(rows)
+        mean = rows.mean(0)
+        self._join(len(rows), mean, (rows - mean).square().sum(0))
+
+    def merge(self, other: Self) -> None:
+        """Join the other's moments."""
+        if other._mean is not None and other._deviations is not None:
+            self._join(other.count, other._mean, other._deviations)
+
+    def _join(self, count: int, mean: Tensor, deviations: Tensor) -> None:
+        if self._mean is None or self._deviations is None:
+            self.count, self._mean, self._deviations = count, mean, deviations
+            return
+        total = self.count + count
+        apart = mean - self._mean
+        self._deviations = (
+            self._deviations + deviations + apart.square() * (self.count * count / total)
+        )
+        self._mean = self._mean + apart * (count / total)
+        self.count = total
+
+    def state_dict(self) -> dict[str, Any]:
+        """Count, mean and deviations; None where no row was added."""
+        return {"count": self.count, "mean": self._mean, "deviations": self._deviations}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from those moments."""
+        self.count = state["count"]
+        self._mean, self._deviations = state["mean"], state["deviations"]
+
+
+class Everything(Keeper):
+    """Some columns of every example, whatever the order in which they come."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._columns: list[list[Tensor]] = []
+
+    def add(self, rows: Tensor, *columns: Tensor) -> None:
+        """Keep a batch: ``columns`` (n, ...) of the examples ``rows`` (n,)."""
+        self._rows.append(rows)
+        self._columns.append(list(columns))
+
+    def found(self) -> list[Tensor]:
+        """The columns (examples, ...), in the split's order."""
+        assert self._rows, "an empty split"
+        columns = [torch.cat(parts) for parts in zip(*self._columns, strict=True)]
+        rows = torch.cat([part.cpu() for part in self._rows])
+        if bool((rows.diff() > 0).all()):  # they came in order, and need not be copied
+            return columns
+        order = rows.argsort()
+        return [column.index_select(0, order.to(column.device)) for column in columns]
+
+    def merge(self, other: Self) -> None:
+        """Keep the other's batches too."""
+        self._rows += other._rows
+        self._columns += other._columns
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and columns, batch by batch."""
+        return {"rows": list(self._rows), "columns": [list(part) for part in self._columns]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from those batches."""
+        self._rows = list(state["rows"])
+        self._columns = [list(part) for part in state["columns"]]
+
+
+class Foremost(Keeper):
+    """The ``most`` examples of a split that score highest.
+
+    Nothing but those is kept. Columns of sequences (n, time, ...) of different lengths are padded
+    on the right with ``fill``. Between equal scores it is open which example is kept.
+    """
+
+    def __init__(self, most: int, fill: float = 0) -> None:
+        self._most, self._fill = most, fill
+        self._kept: list[Tensor] = []
+
+    def add(self, scores: Tensor, *columns: Tensor) -> None:
+        """Look through a batch of ``columns`` (n, ...); ``scores`` are (n,), -inf for never."""
+        self._keep([scores, *columns])
+
+    def found(self) -> list[Tensor]:
+        """The columns of those found, the highest score first, on the CPU."""
+        scores, *columns = (column.cpu() for column in self._kept)
+        return [column[scores > float("-inf")] for column in columns]
+
+    def _keep(self, columns: list[Tensor]) -> None:
+        chosen = _highest(columns, self._most)
+        if self._kept:
+            pairs = zip(self._kept, chosen, strict=True)
+            joined = [_joined(one, other, self._fill) for one, other in pairs]
+            chosen = _highest(joined, self._most)
+        self._kept = chosen
+
+    def merge(self, other: Self) -> None:
+        """Look through the other's."""
+        if other._kept:
+            self._keep(other._kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scores and columns."""
+        return {"kept": list(self._kept)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from those."""
+        self._kept = list(state["kept"])
+
+
+class First(Keeper):
+    """The ``most`` examples that come first in the split, whatever the order in which they come."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rows = torch.empty(0, dtype=torch.int64)
+        self._columns: list[Tensor] = []
+
+    def add(self, rows: Tensor, *columns: Tensor) -> None:
+        """Look through a batch: ``columns`` (n, ...) of the examples ``rows`` (n,)."""
+        rows = rows.cpu()
+        if len(self._rows) == self._most and bool(rows.min() > self._rows[-1]):
+            return
+        joined = torch.cat((self._rows, rows))
+        order = joined.argsort()[: self._most]
+        before = self._columns or [column[:0] for column in columns]
+        pairs = zip(before, columns, strict=True)
+        self._columns = [
+            torch.cat(pair).index_select(0, order.to(pair[0].device)) for pair in pairs
+        ]
+        self._rows = joined[order]
+
+    def found(self) -> list[Tensor]:
+        """The columns of those found, in the split's order, on the CPU."""
+        return [column.cpu() for column in self._columns]
+
+    def merge(self, other: Self) -> None:
+        """Look through the other's."""
+        if other._columns:
+            self.add(other._rows, *other._columns)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and columns."""
+        return {"rows": self._rows, "columns": list(self._columns)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from those."""
+        self._rows, self._columns = state["rows"].cpu(), list(state["columns"])
+
+
+def double(values: Tensor) -> Tensor:
+    """``values`` in float64; on the CPU where their device has no such numbers."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def _highest(columns: list[Tensor], most: int) -> list[Tensor]:
+    """The rows of ``columns`` in which the first is greatest, in that order."""
+    chosen = columns[0].topk(min(most, len(columns[0]))).indices
+    return [column.index_select(0, chosen) for column in columns]
+
+
+def _joined(one: Tensor, other: Tensor, fill: float) -> Tensor:
+    """Both, one below the other, padded to the longer of the two."""
+    longest = max(one.shape[1:2] + other.shape[1:2], default=0)
+    return torch.cat((_padded(one, longest, fill), _padded(other, longest, fill)))
+
+
+def _padded(column: Tensor, length: int, fill: float) -> Tensor:
+    if column.ndim == 1 or column.shape[1] == length:
+        return column
+    return functional.pad(
+        column, (0, 0) * (column.ndim - 2) + (0, length - column.shape[1]), value=fill
+    )

@@ -1,0 +1,147 @@
+"""What predicted numbers are evaluated by: errors, and how they lie beside the true ones.
+
+The metrics read ``output`` (batch, ...) of the outputs, and ``input`` (batch, ...) and ``target``,
+of the same shape as ``output``, of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dltrain.contracts.data import Batch
+from dltrain.contracts.metric import Evaluation, Outputs, Table
+from dltrain.metrics.keeping import Everything, First, KeepingMetric, Moments, Sum, double
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SAMPLES = 16
+"""Examples that are shown."""
+PLACES = 200
+"""How finely the range of a single feature is looked at."""
+
+
+def r_squared(residual: Tensor, total: Tensor) -> float:
+    """The coefficient of determination, 1 - residual / total, averaged over the outputs.
+
+    ``residual`` (outputs,) is the sum of squared errors, ``total`` (outputs,) that of the targets'
+    squared deviations from their mean. Where the targets do not vary it is 1 for a perfect
+    prediction and 0 otherwise.
+    """
+    perfect = (residual == 0).double()
+    return float(torch.where(total > 0, 1 - residual / total.clamp_min(1e-300), perfect).mean())
+
+
+class Errors(KeepingMetric):
+    """The mean squared error, also as ``loss``, the mean absolute error and R², from sums."""
+
+    names = ("loss", "mse", "mae", "r2")
+
+    def __init__(self) -> None:
+        self._sums, self._residual, self._targets = Sum(), Sum(), Moments()
+        super().__init__(sums=self._sums, residual=self._residual, targets=self._targets)
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Sum the batch up."""
+        predictions, targets = outputs["output"].flatten(1), batch["target"].flatten(1)
+        errors = double(predictions - targets)
+        self._sums.add(torch.stack((errors.square().sum(), errors.abs().sum())), errors.numel())
+        residual = (double(targets) - double(predictions)).square().sum(0)
+        self._residual.add(residual, len(rows))
+        self._targets.add(targets)
+
+    def compute(self) -> Evaluation:
+        """The means."""
+        mse, mae = (self._sums.value / self._sums.examples).tolist()
+        r2 = r_squared(self._residual.value, self._targets.deviations)
+        return Evaluation(scalars={"loss": mse, "mse": mse, "mae": mae, "r2": r2})
+
+
+class FirstPredictions(KeepingMetric):
+    """A table of the first examples' targets and predictions."""
+
+    def __init__(self) -> None:
+        self._first = First(SAMPLES)
+        super().__init__(first=self._first)
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Look through the batch."""
+        self._first.add(rows, batch["target"], outputs["output"])
+
+    def compute(self) -> Evaluation:
+        """The table."""
+        pairs = zip(*(column.flatten(1).tolist() for column in self._first.found()), strict=True)
+        rows = [tuple(", ".join(f"{x:.6g}" for x in side) for side in pair) for pair in pairs]
+        return Evaluation(tables={"predictions": Table(("target", "prediction"), rows)})
+
+
+class Scatter(KeepingMetric):
+    """Predictions against targets, and what they leave over. It keeps all of both."""
+
+    def __init__(self) -> None:
+        self._all = Everything()
+        super().__init__(all=self._all)
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Keep the batch's."""
+        self._all.add(rows, outputs["output"], batch["target"])
+
+    def compute(self) -> Evaluation:
+        """A figure of each."""
+        predictions, targets = (column.cpu() for column in self._all.found())
+        return Evaluation(
+            figures={
+                "predicted_against_true": partial(_draw_predicted, predictions, targets),
+                "residuals": partial(_draw_residuals, predictions, targets),
+            }
+        )
+
+
+class Fit(KeepingMetric):
+    """The curve from a single feature to a single number, and the examples beside it.
+
+    ``ask`` gives outputs (n, 1) for inputs (n, ...); it is asked once, in :meth:`compute`.
+    """
+
+    def __init__(self, feature_name: str, ask: Callable[[Tensor], Tensor]) -> None:
+        self._name, self._ask = feature_name, ask
+        self._all = Everything()
+        super().__init__(all=self._all)
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Keep the batch's features and targets."""
+        self._all.add(rows, batch["input"], batch["target"])
+
+    def compute(self) -> Evaluation:
+        """A figure of the curve over the range of the examples."""
+        inputs, targets = self._all.found()
+        low, high = inputs.aminmax()
+        fractions = torch.linspace(0, 1, PLACES, device=inputs.device)
+        places = (low + fractions.view(-1, *inputs[:1].shape[1:]) * (high - low)).to(inputs)
+        columns = [inputs, targets, places, self._ask(places).float()]
+        columns = [column.flatten().cpu() for column in columns]
+        return Evaluation(figures={"fit": partial(_draw_fit, columns, self._name)})
+
+
+def _draw_predicted(predictions: Tensor, targets: Tensor) -> Figure:
+    from dltrain.figures.numbers import draw_predicted_against_true
+
+    return draw_predicted_against_true(predictions.numpy(), targets.numpy())
+
+
+def _draw_residuals(predictions: Tensor, targets: Tensor) -> Figure:
+    from dltrain.figures.numbers import draw_residuals
+
+    return draw_residuals(predictions.numpy(), targets.numpy())
+
+
+def _draw_fit(columns: Sequence[Tensor], name: str) -> Figure:
+    from dltrain.figures.numbers import draw_fit
+
+    inputs, targets, places, fitted = (column.numpy() for column in columns)
+    return draw_fit(inputs, targets, places, fitted, name)
