@@ -317,7 +317,7 @@ def test_weights_are_what_is_neither_bias_nor_norm_nor_scale() -> None:
     found = groups_of(task)
 
     named = {parameter: name for name, parameter in task.named_parameters()}
-    assert {group: [named[p] for p in parameters] for group, parameters in found.items()} == {
+    assert {name: [named[p] for p in group.weights] for name, group in found.items()} == {
         "first": ["first.weight"],
         "second": ["second.weight"],
         "rest": ["rest.convolution.weight", "rest.embedding.weight"],
@@ -352,7 +352,7 @@ def test_l2_rides_in_an_optimizer_only_where_that_is_the_same(
         given = {"weight_decay": weight_decay} if takes_decay else {}
         made = optimizer([weight], lr=0.1, **settings, **given)
         left = {"model": list(penalties)}
-        optimize = Optimize({"model": made}, {"model": [weight]}, left, "cpu")
+        optimize = Optimize({"model": made}, {"model": Group([weight], [weight])}, left, "cpu")
         optimize((weight * torch.tensor([[1.0, 2.0], [3.0, -4.0]])).sum())
         return weight.detach()
 
