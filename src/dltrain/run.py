@@ -205,7 +205,8 @@ class Assembly(AbstractContextManager["Assembly"]):
             try:
                 modifier.attach(self._task)
             except ValueError as error:
-                raise ConfigError([Fault(f"modifiers.{name}", str(error))]) from error
+                self._faults.append(Fault(f"modifiers.{name}", str(error)))
+        self._raise_faults()
         task: Any = self._task  # torch's types know of no memory_format here
         task.to(settings.device, memory_format=settings.memory_format)
         callbacks = [Record(), *callbacks]

@@ -117,11 +117,16 @@ class EMA(Modifier):
         return {"averages": self._averages, "counts": self._counts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned, in place: a CUDA graph knows the tensors."""
-        for group, count in self._counts.items():
-            count.copy_(state["counts"][group])
-            for name, average in self._averages[group].items():
-                average.copy_(state["averages"][group][name])
+        """Restore what :meth:`state_dict` returned."""
+        for group, averages in self._averages.items():
+            _restore(averages, state["averages"][group])
+        _restore(self._counts, state["counts"])
+
+
+def _restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """In place: what a CUDA graph has recorded stays where it is."""
+    for name, value in own.items():
+        value.copy_(saved[name])
 
 
 def _named(task: nn.Module) -> dict[str, Tensor]:
