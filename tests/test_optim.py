@@ -19,6 +19,7 @@ from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet
 from tests.conftest import REPOSITORY, Compose, Train
+from tests.streams import opened
 
 LR = 0.01
 STEPS = 4
@@ -112,9 +113,7 @@ DECOUPLED = {"adamw", "muon"}
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
     """The untrained task and the first epoch's batches of the run that ``overrides`` describe."""
     parts = run.Assembly(compose("callbacks=none", "device=cpu", *SMALL, *overrides)).read()
-    loaders = parts.source.loaders(parts.device, seed=0)
-    loaders.train.set_epoch(0)
-    return parts.task, list(loaders.train)
+    return parts.task, list(opened(parts.source)["train"].batches(0))
 
 
 def loss_of(task: Task, batch: Batch) -> Tensor:

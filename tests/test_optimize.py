@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.contracts.task import Metrics, Task
 from dltrain.contracts.task import Optimize as OptimizeContract
 from dltrain.load import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.regularizers import L1, L2
-from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
+from dltrain.optimize import Optimize, groups_of, with_decay_where_exact
 from tests.conftest import Train
 
 SMALL = (
@@ -107,11 +107,11 @@ class Two(Task):
             optimize(self.loss(), name)
         return {}
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        return Evaluation({})
+    def forward(self, batch: Batch) -> Outputs:
+        return {"output": self.second(self.first(batch["input"]))}
 
-    def predict(self, batch: Batch) -> Tensor:
-        return self.second(self.first(batch["input"]))
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        return ()
 
 
 def optimizing(task: Task, regularizers: Iterable[Regularizer] = (), **settings: Any) -> Optimize:
@@ -120,7 +120,7 @@ def optimizing(task: Task, regularizers: Iterable[Regularizer] = (), **settings:
         for name, parameters in task.parameter_groups().items()
     }
     penalties = {name: list(regularizers) for name in optimizers}
-    return Optimize(optimizers, weights_of(task), penalties, "cpu", **settings)
+    return Optimize(optimizers, groups_of(task), penalties, "cpu", **settings)
 
 
 def snapshot(module: nn.Module) -> Tensor:
@@ -133,50 +133,58 @@ def test_what_holds_one_group_back_leaves_the_others_alone() -> None:
         name: torch.optim.SGD(parameters, lr=0.01)
         for name, parameters in task.parameter_groups().items()
     }
-    weights = weights_of(task)
-    penalties = {"second": [L1(0.5)]}
-    plain = optimizing(twin := Two())
-    optimize = Optimize(optimizers, weights, penalties, "cpu")
+    optimize = Optimize(optimizers, groups_of(task), {"second": [L1(0.5)]}, "cpu")
+    twin = Two()
 
     task.train_step({}, optimize)
-    twin.train_step({}, plain)
+    twin.train_step({}, optimizing(twin))
 
     assert torch.equal(snapshot(task.first), snapshot(twin.first))
     assert not torch.equal(snapshot(task.second), snapshot(twin.second))
 
 
-def test_a_modifier_acts_on_a_group_after_each_of_its_steps_in_order() -> None:
-    task = Two()
-    seen: list[tuple[str, str, bool, Tensor]] = []
+class Watch(Modifier):
+    """Notes when it is called, and the weights then."""
 
-    class Watch(Modifier):
-        def __init__(self, name: str) -> None:
-            self.name = name
+    def __init__(self, name: str, task: Task, seen: list[tuple[str, str, Tensor]]) -> None:
+        self._name, self._task, self._seen = name, task, seen
 
-        def after_update(self, name: str) -> None:
-            seen.append((self.name, name, torch.is_grad_enabled(), snapshot(task)))
+    def after_update(self, name: str) -> None:
+        assert not torch.is_grad_enabled()
+        self._seen.append((self._name, name, snapshot(self._task)))
 
-    limit = MaxNorm(0.1)
-    weights = weights_of(task)
-    limit.start(
-        {n: Group(parameters, weights[n]) for n, parameters in task.parameter_groups().items()}
-    )
-    optimize = optimizing(task, accumulate=2, modifiers=[Watch("before"), limit, Watch("after")])
 
+def test_modifiers_act_on_a_group_after_each_of_its_steps_in_their_order() -> None:
+    task, seen = Two(), []
     begun = snapshot(task)
+    limit = MaxNorm(0.1)
+    limit.start(groups_of(task))
+    modifiers = [Watch("before", task, seen), limit, Watch("after", task, seen)]
+    optimize = optimizing(task, accumulate=2, modifiers=modifiers)
+
     task.train_step({}, optimize)
     assert not seen
-    assert torch.equal(snapshot(task), begun)
     task.train_step({}, optimize)
 
-    assert [(who, name) for who, name, *_ in seen] == [
+    assert [(who, name) for who, name, _ in seen] == [
         (who, name) for name in ("first", "second") for who in ("before", "after")
     ]
-    assert not any(gradients for _, _, gradients, _ in seen)
-    assert not torch.equal(begun, seen[0][3]), "the optimizer has stepped"
-    assert not torch.equal(seen[0][3], seen[1][3]), "the limit lies between the two"
+    stepped, limited, *_ = (weights for _, _, weights in seen)
+    assert not torch.equal(begun, stepped)
+    assert not torch.equal(stepped, limited)
     for network in (task.first, task.second):
         assert network.weight.norm(dim=1).max() <= 0.1001
+
+
+def test_a_limit_leaves_groups_that_did_not_step_alone() -> None:
+    task, limit = Two(), MaxNorm(0.1)
+    limit.start(groups_of(task))
+    optimize = optimizing(task, modifiers=[limit])
+
+    optimize(task.loss(), "second")
+
+    assert task.first.weight.norm(dim=1).max() > 0.2
+    assert task.second.weight.norm(dim=1).max() <= 0.1001
 
 
 def test_a_second_loss_of_a_step_in_bfloat16_sees_the_weights_that_the_first_has_left() -> None:
@@ -252,7 +260,7 @@ def test_a_group_of_biases_alone_has_nothing_to_regularize(regularizer: Regulari
     _, penalties = with_decay_where_exact({}, torch.optim.AdamW, [regularizer])
     optimizers = {name: torch.optim.SGD(group, lr=0.01) for name, group in biases.items()}
     left = dict.fromkeys(biases, penalties)
-    optimize = Optimize(optimizers, {"first": [], "second": []}, left, "cpu")
+    optimize = Optimize(optimizers, {n: Group(b, []) for n, b in biases.items()}, left, "cpu")
     begun = task.first.bias.detach().clone()
 
     optimize(task.loss(), "first")
@@ -306,10 +314,10 @@ def test_weights_are_what_is_neither_bias_nor_norm_nor_scale() -> None:
             return {**super().parameter_groups(), "rest": list(self.rest.parameters())}
 
     task = Everything()
-    found = weights_of(task)
+    found = groups_of(task)
 
     named = {parameter: name for name, parameter in task.named_parameters()}
-    assert {group: [named[p] for p in parameters] for group, parameters in found.items()} == {
+    assert {name: [named[p] for p in group.weights] for name, group in found.items()} == {
         "first": ["first.weight"],
         "second": ["second.weight"],
         "rest": ["rest.convolution.weight", "rest.embedding.weight"],
@@ -344,7 +352,7 @@ def test_l2_rides_in_an_optimizer_only_where_that_is_the_same(
         given = {"weight_decay": weight_decay} if takes_decay else {}
         made = optimizer([weight], lr=0.1, **settings, **given)
         left = {"model": list(penalties)}
-        optimize = Optimize({"model": made}, {"model": [weight]}, left, "cpu")
+        optimize = Optimize({"model": made}, {"model": Group([weight], [weight])}, left, "cpu")
         optimize((weight * torch.tensor([[1.0, 2.0], [3.0, -4.0]])).sum())
         return weight.detach()
 
