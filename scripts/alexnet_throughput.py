@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from dltrain.folder import latest
+
 CLASSES, SIDE = 1000, 224
 
 
@@ -60,7 +62,7 @@ def samples_per_second(folder: Path, model: str, precision: str, batch: int, ste
         *("trainer.checkpoint_seconds=3600", "callbacks=none", f"output_dir={folder / 'runs'}"),
     ]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    summary = json.loads((folder / "runs" / "latest" / "summary.json").read_text())
+    summary = json.loads((latest(folder / "runs") / "summary.json").read_text())
     return summary["samples_per_second"]
 
 

@@ -366,6 +366,7 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
 def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
+    from dltrain.folder import latest
 
     steps = watch.left
     with tempfile.TemporaryDirectory() as folder:
@@ -394,7 +395,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         if watch.look_every:
             for line in (Path(folder) / "looks").read_text().splitlines():
                 watch.note(*map(float, line.split()))
-        summary = json.loads((Path(folder) / "latest" / "summary.json").read_text())
+        summary = json.loads((latest(Path(folder)) / "summary.json").read_text())
     watch.step_time = summary["seconds"]["train"] / summary["steps"]
 
 

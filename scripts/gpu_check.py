@@ -20,6 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from dltrain.folder import latest
+
 ROOT = Path(__file__).resolve().parents[1]
 WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "vae", "dcgan")
 WAYS: dict[str, list[str]] = {
@@ -78,7 +80,7 @@ def trained(*overrides: str) -> tuple[dict[str, Any], str]:
         command = [sys.executable, "-m", "dltrain", *overrides, f"output_dir={folder}"]
         command.append("trainer.evaluate_every=1000000")
         said = subprocess.check_output(command, text=True)
-        summary = json.loads((Path(folder) / "latest" / "summary.json").read_text())
+        summary = json.loads((latest(Path(folder)) / "summary.json").read_text())
     lines = [line for line in said.splitlines() if line.startswith("trainer.")]
     return summary, " ".join(lines)
 

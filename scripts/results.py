@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from dltrain.folder import latest
 from result_rows import ROWS, Figure, Row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,7 @@ def judge(folder: Path) -> None:
     """Train the classifier that judges made pictures, unless one is named already."""
     if "JUDGE" not in os.environ:
         command("experiment=lenet5_mnist", 0, str(folder), os.cpu_count() or 1)
-        os.environ["JUDGE"] = str((folder / "latest").resolve())
+        os.environ["JUDGE"] = str(latest(folder))
 
 
 def measured(names: list[str], seeds: list[int], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -85,7 +86,7 @@ def run(row: Row, seed: int, threads: int) -> tuple[list[float], float]:
     """The row's figures for one seed, and the seconds that its command took."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = command(row.arguments, seed, folder, threads)
-        values = [figure.measure(Path(folder) / "latest") for figure in row.figures]
+        values = [figure.measure(latest(Path(folder))) for figure in row.figures]
     shown = ", ".join(f"{v:.6g}" for v in values)
     print(f"dltrain {row.arguments} seed={seed}: {shown} in {seconds:.1f} s", flush=True)
     return values, seconds

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dltrain import composition
+from dltrain.folder import latest
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ def train(compose: Compose, tmp_path: Path) -> Train:
         output_dir = tmp_path / "outputs"
         config = compose("callbacks=none", "device=cpu", *overrides)
         summary = run.train({**config, "output_dir": str(output_dir)}, overrides)
-        return Trained(summary, (output_dir / "latest").resolve())
+        return Trained(summary, latest(output_dir))
 
     return trained
 

@@ -15,6 +15,7 @@ from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.data.digits import Digits
 from dltrain.evaluate import evaluate
+from dltrain.folder import latest
 
 PACKAGE = "tests"
 
@@ -162,4 +163,4 @@ def trained(output_dir: Path, *overrides: str, **maker: Any) -> Path:
     config["model"] = {"_target_": "torch.nn.Identity"}
     config["task"] = {"_target_": f"{PACKAGE}.making.Maker", **maker}
     run.train({**config, "output_dir": str(output_dir)}, overrides)
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)

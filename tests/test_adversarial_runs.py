@@ -14,7 +14,9 @@ import yaml
 
 from dltrain import run
 from dltrain.errors import ConfigError, UserError
+from dltrain.folder import latest
 from dltrain.load import load
+from dltrain.optimize import Optimize
 from dltrain.tasks.adversarial import AdversarialGame
 from tests.conftest import Cli, Compose, Train
 from tests.test_resume import assert_same
@@ -36,7 +38,7 @@ STATEFUL = (
     "model.spectral_norm=true",
     "task.gradient_penalty=1",
     "task.n_critic=2",
-    "task.average=0.99",
+    "modifiers.ema.decay=0.99",
     "trainer.epochs=3",
     "trainer.evaluate_every=1",
     "trainer.log_every=4",
@@ -51,7 +53,7 @@ STEPS = 18
 
 def trained(labels: str, compose: Compose, output_dir: Path) -> Path:
     run.train(compose(*STATEFUL, labels, f"output_dir={output_dir}"))
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -66,20 +68,20 @@ def test_an_interruption_and_a_resume_leave_no_trace(
     whole = trained(labels, compose, tmp_path / "whole")
     one = state_of(whole)
     assert one["training"] == {"batches": STEPS}
-    assert any(name.startswith("_average.") for name in one["task"])
+    assert one["modifiers"][0]["counts"] == {"generator": 5}
     assert any(name.endswith("._u") for name in one["task"])
     # Before the generator's first turn, amid an accumulation, and wherever chance will have it.
     for step in (1, 4, random.Random().randint(5, STEPS)):
         with monkeypatch.context() as patch:
             interrupt_after(patch, step)
             cut = trained(labels, compose, tmp_path / f"cut after {step}")
-        assert state_of(cut)["step"] == step
+        assert state_of(cut)["loop"]["step"] == step
 
         assert run.resume(str(cut), tmp_path)["status"] == "finished"
 
         other = state_of(cut)
-        for part in ("task", "training", "optimize", "random", "history", "results", "callbacks"):
-            assert_same(one[part], other[part], f"{part} after {step}")
+        one["loop"]["seconds"] = other["loop"]["seconds"]
+        assert_same(one, other, f"after {step}")
         assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
 
 
@@ -99,11 +101,12 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def optimizers(overrides: tuple[str, ...], compose: Compose) -> dict[str, torch.optim.Optimizer]:
     """By group, as a run would have them."""
-    config = compose(*SMALL, *overrides)
-    parts = run.Assembly(config).read()
-    loaders = parts.source.loaders(parts.device, seed=0)
-    optimize, _ = run._optimization(config, parts, loaders)
-    return optimize.optimizers
+    return optimize_of(compose(*SMALL, *overrides)).optimizers
+
+
+def optimize_of(config: dict[str, Any]) -> Optimize:
+    shown: Any = None  # nothing is told before a run begins
+    return run._Run(config, run.Assembly(config).read(), shown, 0.0).optimize
 
 
 def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Compose) -> None:
@@ -158,10 +161,8 @@ def test_another_optimizer_is_for_both_or_for_one(compose: Compose) -> None:
 
 def test_a_task_of_one_network_may_have_settings_by_its_name_too(compose: Compose) -> None:
     config = compose("model=mlp", "data=digits", "+optimizer.model.lr=0.7", "device=cpu")
-    parts = run.Assembly(config).read()
-    optimize, _ = run._optimization(config, parts, parts.source.loaders(parts.device, seed=0))
 
-    assert optimize.learning_rates() == {"model": 0.7}
+    assert optimize_of(config).learning_rates() == {"model": 0.7}
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,9 @@ class Info(ctypes.Structure):
 
 mallinfo.restype = Info
 
-def from_kernel():
+def from_kernel(count=8):
     before = mallinfo().field_3  # pieces that came from the kernel each by itself
-    pieces = [torch.ones(30 << 18) for _ in range(8)]  # of 30 MiB
+    pieces = [torch.ones(30 << 18) for _ in range(count)]  # of 30 MiB
     return mallinfo().field_3 - before
 
 def resident():
@@ -36,7 +36,8 @@ without = from_kernel()
 with memory_kept():
     within = from_kernel()
     held = resident()
-print(without, within, held - resident())
+returned = held - resident()
+print(without, within, from_kernel(16), returned)
 """
 
 
@@ -44,7 +45,7 @@ def is_glibc() -> bool:
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo2")
 
 
-def measured(**environment: str) -> tuple[int, int, int]:
+def measured(**environment: str) -> tuple[int, int, int, int]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -53,20 +54,21 @@ def measured(**environment: str) -> tuple[int, int, int]:
         text=True,
         check=True,
     )
-    without, within, returned = map(int, done.stdout.split())
-    return without, within, returned
+    without, within, after, returned = map(int, done.stdout.split())
+    return without, within, after, returned
 
 
 @pytest.mark.skipif(not is_glibc(), reason="no mallinfo2: not glibc, or an old one")
 def test_what_a_step_frees_the_next_one_takes_without_asking_the_kernel() -> None:
-    without, within, returned = measured()
+    without, within, after, returned = measured()
     if without != 8:
         pytest.skip("slow, perhaps: torch's memory does not come from malloc here")
     expect_speed(within == 0, f"{within} of 8 freed pieces come from the kernel again")
+    assert after >= 8, "what does not fit into the heap comes from the kernel again"
     expect_speed(returned >= 8 * 30, f"{returned} MiB of 240 are given back")
 
 
 @pytest.mark.skipif(not is_glibc(), reason="no mallinfo2: not glibc, or an old one")
 def test_what_the_user_has_told_the_allocator_stands() -> None:
-    without, within, _ = measured(MALLOC_MMAP_THRESHOLD_="1000000")
-    assert within == without
+    without, within, after, _ = measured(MALLOC_MMAP_THRESHOLD_="1000000")
+    assert (within, after) == (without, 2 * without)

@@ -9,25 +9,35 @@ import pytest
 import torch
 from torch import Tensor
 
+from dltrain.contracts.data import Batch, Field, Stream
 from dltrain.data.digits import Digits
 from dltrain.data.line import Line
-from dltrain.data.loaders import Draw, TensorLoader
+from dltrain.data.loaders import Batching, Limits, TensorStream, TrainingDraw
 from dltrain.data.mixing import Beta
 from dltrain.data.pictures import PictureAugment, prepare_pictures
 from dltrain.data.vectors import VectorAugment
 from dltrain.data.warp import smooth
-from dltrain.types import Batch, Loader
 from tests.conftest import Train
+from tests.streams import CPU, first, opened, same
 
-CPU = torch.device("cpu")
 SIDE = 24
 
 
 def augmented(pictures: Tensor, seed: int = 0, **settings: Any) -> Tensor:
-    loader = TensorLoader({"input": pictures}, 1, CPU, lambda batch, draw: batch)
-    draw = Draw(loader, CPU, seed)
-    draw.begin(0, seed)
-    return PictureAugment(**settings)(pictures, draw)
+    fields = {"input": image_field(pictures)}
+    augment = PictureAugment(**settings)
+    return augment({"input": pictures}, drawing_from(seed, len(pictures)), fields)["input"]
+
+
+def image_field(pictures: Tensor) -> Field:
+    return Field(tuple(pictures.shape[1:]), "image", "input", mean=(0.0,), std=(1.0,))
+
+
+def drawing_from(seed: int, count: int) -> TrainingDraw:
+    """A draw for a batch of so many examples."""
+    columns = {"input": torch.zeros(count)}
+    stream = TensorStream(columns, Batching(Limits(), CPU, lambda batch, draw: batch))
+    return TrainingDraw(stream, torch.Generator(), seed, 0)
 
 
 def coordinates(count: int) -> Tensor:
@@ -155,12 +165,11 @@ def test_impossible_augmentations_are_refused(settings: dict[str, float]) -> Non
 
 def digits(**settings: Any) -> Any:
     augment = PictureAugment(**settings)
-    return Digits(batch_size=100, validation=100, augment=augment).loaders(CPU, seed=0)
+    return opened(Digits(batch_size=100, validation=100, augment=augment), 0)
 
 
-def epoch(loader: Loader, number: int, start: int = 0) -> list[Batch]:
-    loader.set_epoch(number)
-    return list(loader.batches(start))
+def epoch(stream: Stream, number: int, start: int = 0) -> list[Batch]:
+    return list(stream.batches(number, start))
 
 
 def test_an_alternating_flip_shows_every_picture_both_ways_in_two_epochs() -> None:
@@ -171,14 +180,9 @@ def test_an_alternating_flip_shows_every_picture_both_ways_in_two_epochs() -> No
     augment = PictureAugment(alternating_flip=True)
     mirrored = []
     for seed in (0, 1):
-        loader = TensorLoader(
-            {"input": arrows, "target": names},
-            64,
-            CPU,
-            prepare_pictures([0.0], [1.0], augment, CPU, count),
-            seed,
-            shuffle=True,
-        )
+        prepare = prepare_pictures({"input": image_field(arrows)}, augment, CPU)
+        batching = Batching(Limits(64), CPU, prepare, seed, shuffle=True)
+        loader = TensorStream({"input": arrows, "target": names}, batching)
         for number in range(3):
             found = torch.zeros(count, dtype=torch.bool)
             for batch in epoch(loader, number):
@@ -194,9 +198,9 @@ def test_an_alternating_flip_shows_every_picture_both_ways_in_two_epochs() -> No
 
 def test_augmentation_depends_on_a_batchs_place_alone() -> None:
     settings = {"shift": 1.0, "rotate": 10.0, "flip": 0.5}
-    whole = [batch["input"] for batch in epoch(digits(**settings).train, 2)]
+    whole = [batch["input"] for batch in epoch(digits(**settings)["train"], 2)]
     torch.manual_seed(99)
-    resumed = [batch["input"] for batch in epoch(digits(**settings).train, 2, start=5)]
+    resumed = [batch["input"] for batch in epoch(digits(**settings)["train"], 2, start=5)]
 
     assert len(resumed) == len(whole) - 5
     assert all(torch.equal(a, b) for a, b in zip(resumed, whole[5:], strict=True))
@@ -206,20 +210,19 @@ def test_augmentation_changes_training_pictures_alone() -> None:
     plain, changed = digits(), digits(shift=2.0)
 
     for split in ("validation", "test"):
-        pairs = zip(getattr(plain, split), getattr(changed, split), strict=True)
-        assert all(torch.equal(a["input"], b["input"]) for a, b in pairs)
-    first, second = (next(iter(loaders.train)) for loaders in (plain, changed))
-    assert torch.equal(first["target"], second["target"])
-    assert not torch.equal(first["input"], second["input"])
+        assert same(epoch(plain[split], 0), epoch(changed[split], 0))
+    one, other = (first(loaders["train"]) for loaders in (plain, changed))
+    assert torch.equal(one["target"], other["target"])
+    assert not torch.equal(one["input"], other["input"])
 
 
 def test_another_epoch_changes_a_picture_in_another_way() -> None:
-    plain, changed = digits().train, digits(shift=1.0).train
+    plain, changed = digits()["train"], digits(shift=1.0)["train"]
 
     def moved(number: int) -> Tensor:
         """By how much each example, in the order of the split, differs from itself."""
         pairs = zip(epoch(plain, number), epoch(changed, number), strict=True)
-        order = torch.cat([plain.indices(batch) for batch in range(len(plain))])
+        order = torch.cat([plain.rows(number, n) for n in range(plain.steps_per_epoch or 0)])
         return torch.cat([b["input"] - a["input"] for a, b in pairs])[order.argsort()]
 
     assert not torch.allclose(moved(0), moved(1))
@@ -227,7 +230,7 @@ def test_another_epoch_changes_a_picture_in_another_way() -> None:
 
 def test_background_comes_in_from_beyond_the_border(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing(monkeypatch, 1.0)
-    batch = next(iter(digits(shift=3.0).train))
+    batch = first(digits(shift=3.0)["train"])
 
     # Normalised, a pixel of value 0 is -mean/std.
     background = torch.full_like(batch["input"][..., -3:, :], -0.305 / 0.376)
@@ -236,18 +239,22 @@ def test_background_comes_in_from_beyond_the_border(monkeypatch: pytest.MonkeyPa
 
 def test_noise_on_vectors_has_its_deviation_and_spares_evaluation() -> None:
     inputs = torch.zeros(1000, 2)
-    noisy = VectorAugment(0.5)(inputs, torch.Generator().manual_seed(0))
+    fields = {"input": Field((2,), "number", "input"), "target": Field((2,), "number", "target")}
+    batch, draw = {"input": inputs, "target": inputs}, drawing_from(0, 1000)
+    changed = VectorAugment(0.5)(batch, draw, fields)
+    noisy = changed["input"]
+    assert changed["target"] is inputs
     assert float(noisy.std()) == pytest.approx(0.5, rel=0.1)
-    assert VectorAugment()(inputs, torch.Generator()) is inputs
+    assert VectorAugment()(batch, draw, fields)["input"] is inputs
     with pytest.raises(ValueError, match="noise"):
         VectorAugment(-1.0)
 
-    loaders = Line(validation=0, augment=VectorAugment(0.5)).loaders(CPU, 0)
-    assert sorted(next(iter(loaders.test))["input"].flatten().tolist()) == [1, 2, 3, 4]
-    first, again, other = (epoch(loaders.train, number)[0]["input"] for number in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert sorted(first.flatten().tolist()) != [1, 2, 3, 4]
-    assert not torch.equal(first.sort(0).values, other.sort(0).values)
+    loaders = opened(Line(validation=0, augment=VectorAugment(0.5)), 0)
+    assert sorted(next(loaders["test"].batches(0))["input"].flatten().tolist()) == [1, 2, 3, 4]
+    once, again, other = (epoch(loaders["train"], number)[0]["input"] for number in (0, 0, 1))
+    assert torch.equal(once, again)
+    assert sorted(once.flatten().tolist()) != [1, 2, 3, 4]
+    assert not torch.equal(once.sort(0).values, other.sort(0).values)
 
 
 def test_a_crop_moves_by_whole_pixels_each_way() -> None:
@@ -335,13 +342,16 @@ def test_saturation_leaves_grey_grey_and_luminance_as_it_is() -> None:
         Digits(augment=PictureAugment(saturation=0.1))
 
 
-def finished(count: int, seed: int = 0, **settings: float) -> Batch:
+def finished(count: int, seed: int = 1, **settings: float) -> Batch:
     """What follows normalisation, on pictures of ones whose classes are their own numbers."""
     numbers = torch.arange(count)
     pictures = (1.0 + numbers)[:, None, None, None].expand(-1, 1, 12, 12)
     batch = {"input": pictures.clone(), "target": numbers}
-    generator = torch.Generator().manual_seed(seed)
-    return PictureAugment(**settings).after(batch, generator, count)
+    fields = {
+        "input": image_field(batch["input"]),
+        "target": Field((), "class", "target", size=count),
+    }
+    return PictureAugment(**settings).after(batch, drawing_from(seed, count), fields)
 
 
 def test_cutout_takes_one_square_somewhere_and_leaves_targets() -> None:
@@ -392,11 +402,10 @@ def test_shares_are_distributed_as_beta(strength: float) -> None:
 
 def test_mixing_is_decided_by_place_and_learnt_from(train: Train) -> None:
     settings = {"mixup": 0.4, "cutmix": 1.0, "cutout": 3, "elastic_alpha": 3.0, "crop": 1}
-    whole = epoch(digits(**settings).train, 2)
+    whole = epoch(digits(**settings)["train"], 2)
     torch.manual_seed(99)
-    resumed = epoch(digits(**settings).train, 2, start=5)
-    for first, second in zip(whole[5:], resumed, strict=True):
-        assert all(torch.equal(first[name], second[name]) for name in first)
+    resumed = epoch(digits(**settings)["train"], 2, start=5)
+    assert same(whole[5:], resumed)
 
     options = [f"data.augment.{name}=0.2" for name in ("mixup", "cutmix")]
     options += ["regularizer=label_smoothing", "trainer.epochs=15"]
@@ -419,3 +428,70 @@ def test_other_impossible_augmentations_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         PictureAugment(**settings)
+
+
+def with_masks(count: int = 16) -> tuple[Batch, dict[str, Field]]:
+    """Images of blocks of 4 pixels a side, and masks that say of each pixel its block's value."""
+    generator = torch.Generator().manual_seed(2)
+    blocks = torch.randint(1, 6, (count, 6, 6), generator=generator)
+    masks = blocks.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    fields = {
+        "input": image_field(masks[:, None]),
+        "target": Field((SIDE, SIDE), "mask", "target", size=6, fill=0),
+    }
+    return {"input": masks[:, None] * 10.0, "target": masks}, fields
+
+
+MOVES: list[dict[str, Any]] = [
+    {"crop": 3},
+    {"flip": 0.5},
+    {"rotate": 20, "scale": 0.2, "shear": 10, "shift": 3},
+    {"elastic_alpha": 20},
+]
+
+
+@pytest.mark.parametrize("settings", MOVES)
+def test_masks_move_with_their_images_and_stay_classes(settings: dict[str, Any]) -> None:
+    batch, fields = with_masks()
+    moved = PictureAugment(**settings)(batch, drawing_from(1, 16), fields)
+
+    assert moved["target"].dtype == batch["target"].dtype
+    assert set(moved["target"].unique().tolist()) <= set(range(6))
+    assert not torch.equal(moved["target"], batch["target"])
+    # Inside a block interpolation changes nothing, so that image and mask agree there.
+    image = moved["input"][:, 0] / 10
+    inside = (image - image.round()).abs() < 1e-4
+    assert float(inside.float().mean()) > 0.2
+    agree = (image.round() == moved["target"])[inside]
+    assert float(agree.float().mean()) > 0.98
+
+
+def test_beyond_the_border_a_mask_is_its_fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, fields = with_masks()
+    fields["target"] = Field((SIDE, SIDE), "mask", "target", size=256, fill=255)
+    drawing(monkeypatch, 1.0)
+    moved = PictureAugment(shift=4)(batch, drawing_from(0, 16), fields)["target"]
+
+    assert bool((moved[:, -4:] == 255).all())
+    assert torch.equal(moved[:, :-4, :-4], batch["target"][:, 4:, 4:])
+
+
+def test_colours_leave_masks_and_images_are_what_they_are_alone() -> None:
+    batch, fields = with_masks()
+    settings = {"brightness": 0.3, "contrast": 0.3}
+    found = PictureAugment(**settings)(batch, drawing_from(1, 16), fields)
+    assert torch.equal(found["target"], batch["target"])
+    assert torch.equal(found["input"], augmented(batch["input"], 1, **settings))
+
+    moved = PictureAugment(rotate=20)(batch, drawing_from(1, 16), fields)["input"]
+    assert torch.equal(moved, augmented(batch["input"], 1, rotate=20))
+
+
+def test_what_cannot_be_moved_or_mixed_is_refused() -> None:
+    _, fields = with_masks()
+    boxed = {**fields, "where": Field((None, 4), "boxes", "target")}
+    with pytest.raises(ValueError, match=r"rotate, crop cannot move the boxes of 'where'"):
+        prepare_pictures(boxed, PictureAugment(rotate=5, crop=1), CPU)
+    prepare_pictures(boxed, PictureAugment(brightness=0.1), CPU)
+    with pytest.raises(ValueError, match="mixup and cutmix mix classes"):
+        prepare_pictures(fields, PictureAugment(mixup=0.2), CPU)

@@ -18,6 +18,7 @@ from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
+from dltrain.folder import latest
 from dltrain.load import load
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupt_probe_at
@@ -122,7 +123,7 @@ def test_a_resumed_run_ends_with_the_same_picture(
         interrupt_probe_at(12, DecisionBoundary, patch)
         summary = run.train({**config, "output_dir": str(tmp_path / "cut")})
     assert summary["status"] == "interrupted"
-    cut = (tmp_path / "cut" / "latest").resolve()
+    cut = latest(tmp_path / "cut")
     assert (cut / GIF).read_bytes() != (whole / GIF).read_bytes()
     run.resume("latest", tmp_path / "cut")
 

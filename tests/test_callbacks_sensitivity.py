@@ -21,6 +21,7 @@ from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
+from dltrain.folder import latest
 from dltrain.load import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers
@@ -158,7 +159,7 @@ def test_a_resumed_run_ends_with_the_same_curves(
     with monkeypatch.context() as patch:
         interrupt_probe_at(8, Sensitivity, patch)
         run.train({**config, "output_dir": str(tmp_path / "cut")})
-    cut = (tmp_path / "cut" / "latest").resolve()
+    cut = latest(tmp_path / "cut")
     table = Path("tables") / "gradient_by_time.csv"
     assert len((cut / table).read_text().splitlines()) == 1 + 3 * 7
     run.resume("latest", tmp_path / "cut")

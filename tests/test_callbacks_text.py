@@ -18,7 +18,7 @@ from dltrain import run
 from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError
-from dltrain.folder import RunFolder
+from dltrain.folder import RunFolder, latest
 from dltrain.load import load, spec_of_run
 from dltrain.models.recurrent import RNN
 from dltrain.tasks.text import TextClassification
@@ -103,7 +103,7 @@ def test_a_resumed_run_counts_on(
         interrupt_callback_at(4, Throughput, patch)
         run.train({**config, "output_dir": str(tmp_path)})
     run.resume("latest", tmp_path)
-    folder = (tmp_path / "latest").resolve()
+    folder = latest(tmp_path)
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
     (counted,) = (state for state in state["callbacks"] if "totals" in state)
     tokens = metric(folder, "train", "tokens")

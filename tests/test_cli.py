@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from dltrain.cli import main
+from dltrain.commands import COMMANDS
+from dltrain.folder import latest
 from tests.conftest import Cli
 
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "rich"}
@@ -26,7 +29,7 @@ def test_the_run_folder_is_printed_first_and_last(cli: Cli, tmp_path: Path) -> N
     done = cli(*QUICK)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    folder = (tmp_path / "outputs" / "latest").resolve().relative_to(tmp_path)
+    folder = latest(tmp_path / "outputs").relative_to(tmp_path)
     assert lines[0] == lines[-1] == f"Run {folder}"
     assert "61,706" in done.stdout
     assert "\x1b" not in done.stdout, "no escape codes in a pipe"
@@ -80,7 +83,7 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     process.send_signal(number)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == code
-    folder = (tmp_path / "outputs" / "latest").resolve().relative_to(tmp_path)
+    folder = latest(tmp_path / "outputs").relative_to(tmp_path)
     assert f"Go on with: dltrain resume {folder}" in out
     assert json.loads((tmp_path / folder / "summary.json").read_text())["status"] == "interrupted"
     assert (tmp_path / folder / "checkpoints" / "last.pt").is_file()
@@ -143,6 +146,65 @@ def test_help_lists_every_config_file_in_80_columns(cli: Cli) -> None:
     assert "texts" not in {line.split(" ")[0] for line in page.replace("\n  ", "\n").split("\n")}
 
 
+def test_help_lists_every_command_and_each_has_its_own(cli: Cli) -> None:
+    page = cli("help").stdout
+    for name, command in COMMANDS.items():
+        assert f"  dltrain {name} {command.arguments}" in page
+        assert command.summary in page
+    for name in ("resume", "sample"):
+        own = cli(name, "--help")
+        assert (own.returncode, own.stderr) == (0, "")
+        assert f"usage: dltrain {name} RUN" in own.stdout
+        assert "--output-dir DIR" in own.stdout
+        assert own.stdout == cli("help", name).stdout
+    assert cli("train", "--help").stdout == page == cli("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("dltrain.run._load", "Interrupted before the run began."),
+        ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
+    ],
+)
+def test_an_interruption_says_whether_the_run_had_begun(
+    place: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr(sys, "argv", ["dltrain", *QUICK])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    message = capsys.readouterr().err
+    assert message.startswith(said)
+    began = (tmp_path / "outputs").exists()
+    assert began == ("resume" in message)
+    if began:
+        folder = message.split()[-1]
+        assert (tmp_path / folder / "summary.json").is_file()
+
+
+def test_an_interruption_of_another_command_claims_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dltrain.sample.RunFolder.find", interrupted)
+    monkeypatch.setattr(sys, "argv", ["dltrain", "sample", "latest"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (130, "Interrupted.\n")
+
+
 def test_completion_knows_groups_choices_and_keys(cli: Cli) -> None:
     def complete(line: str) -> set[str]:
         point = {"COMP_LINE": line, "COMP_POINT": str(len(line))}
@@ -199,11 +261,11 @@ def test_nothing_half_written_is_read_while_a_run_goes_on(tmp_path: Path) -> Non
     )
     import torch
 
-    folder = tmp_path / "outputs" / "latest"
     try:
-        while not (folder / "checkpoints" / "last.pt").exists():
+        while not list(tmp_path.glob("outputs/*/*/checkpoints/last.pt")):
             assert process.poll() is None
             time.sleep(0.01)
+        folder = latest(tmp_path / "outputs")
         for _ in range(50):
             assert json.loads((folder / "summary.json").read_text())["status"] == "running"
             torch.load(folder / "checkpoints" / "last.pt", weights_only=True)

@@ -44,6 +44,7 @@ COUNTS = {
     "model": 24,
     "optimizer": 11,
     "regularizer": 9,
+    "modifier": 3,
     "schedule": 6,
     "task": 9,
     "trainer": 1,
@@ -65,6 +66,7 @@ COMPANY = {
     "model/rnn": ["data=adding"],
     "regularizer/word_dropout": ["data=toy_reviews", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
+    "modifier/ema_generator": ["model=gan"],
     "task/adversarial": ["model=gan"],
     "task/reconstruction": ["model=autoencoder"],
     "task/regression": ["data=line", "model=mlp"],
@@ -237,7 +239,8 @@ def test_a_regularizer_sets_the_models_value_unless_one_is_typed(compose: Compos
 def test_regularizers_and_callbacks_compose_as_lists(compose: Compose) -> None:
     config = compose("regularizer=[l1,l2,max_norm]", "callbacks=[default,early_stopping]")
 
-    assert set(config["regularizer"]) == {"l1", "l2", "max_norm"}
+    assert set(config["regularizer"]) == {"l1", "l2"}
+    assert set(config["modifiers"]) == {"max_norm"}
     assert set(config["callbacks"]) == {"tensorboard", "figures", "early_stopping"}
     assert compose("regularizer=none", "callbacks=none")["regularizer"] == {}
 
@@ -391,6 +394,7 @@ MEANT = [
         "channels kernels stride padding groups dense response_norm batch_norm init unit_biases",
         "a third network of that class",
     ),
+    ("modifier/ema_generator", "groups", "of a GAN, the generator alone is used"),
     ("model/wgan_gp", "batch_norm", "a critic with a gradient penalty has none; a DCGAN's has"),
 ]
 

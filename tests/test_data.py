@@ -7,38 +7,31 @@ from typing import Any
 import pytest
 import torch
 
+from dltrain.contracts.data import Batch, Draw, Placement, Stream, Streams
 from dltrain.data.digits import Digits
 from dltrain.data.line import Line
-from dltrain.data.loaders import Draw, FirstBatches, TensorLoader
+from dltrain.data.loaders import Batching, FirstBatches, Limits, TensorStream
 from dltrain.data.mnist import Mnist
 from dltrain.errors import UserError
-from dltrain.types import Batch, Loader, Loaders, Source
+from tests.streams import CPU, first, opened, same, whole
 
-CPU = torch.device("cpu")
 DIGITS = 1797
 TEST = 360
 TRAIN = DIGITS - TEST
 
 
-def whole(loader: Loader) -> Batch:
-    """An epoch in one piece."""
-    batches = list(loader)
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def pictures(loader: Loader | None) -> set[bytes]:
+def pictures(loader: Stream) -> set[bytes]:
     """The pictures of a split, to be compared as sets; digits has no two alike."""
-    assert loader is not None
     return {picture.numpy().tobytes() for picture in whole(loader)["input"]}
 
 
-def digits(seed: int = 0, **settings: Any) -> Loaders:
-    return Digits(**settings).loaders(CPU, seed)
+def digits(seed: int = 0, **settings: Any) -> Streams:
+    return opened(Digits(**settings), seed)
 
 
 def loader(
     seed: int = 0, count: int = 10, batch_size: int = 4, shuffle: bool = True
-) -> TensorLoader:
+) -> TensorStream:
     """Examples that are their own numbers; what is random in preparing them shows in ``noise``."""
 
     def prepare(batch: Batch, draw: Draw | None) -> Batch:
@@ -46,62 +39,56 @@ def loader(
             batch["noise"] = torch.rand(len(batch["input"]), generator=draw.generator)
         return batch
 
-    return TensorLoader({"input": torch.arange(count)}, batch_size, CPU, prepare, seed, shuffle)
+    batching = Batching(Limits(batch_size), CPU, prepare, seed, shuffle)
+    return TensorStream({"input": torch.arange(count)}, batching)
 
 
-def epoch_of(loader: Loader, epoch: int, start: int = 0) -> list[Batch]:
-    loader.set_epoch(epoch)
-    return list(loader.batches(start))
-
-
-def same(first: list[Batch], second: list[Batch]) -> bool:
-    return len(first) == len(second) and all(
-        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-        for a, b in zip(first, second, strict=True)
-    )
+def epoch_of(stream: Stream, epoch: int, start: int = 0) -> list[Batch]:
+    return list(stream.batches(epoch, start))
 
 
 def test_the_line_is_four_points_and_its_own_test() -> None:
-    loaders = Line(batch_size="full", validation=0).loaders(CPU, 0)
+    loaders = opened(Line(batch_size="full", validation=0), 0)
 
-    for split in (loaders.train, loaders.test):
+    for split in (loaders["train"], loaders["test"]):
         points = whole(split)
         assert sorted(points["input"].flatten().tolist()) == [1, 2, 3, 4]
         assert torch.equal(points["target"], 2 * points["input"])
-    assert len(loaders.train) == 1
-    assert loaders.validation is None
+    assert loaders["train"].steps_per_epoch == 1
+    assert "validation" not in loaders
 
 
 def test_digits_has_every_picture_once_in_one_split() -> None:
     loaders = digits(validation=0.1)
-    train, validation, test = map(pictures, (loaders.train, loaders.validation, loaders.test))
+    splits = ("train", "validation", "test")
+    train, validation, test = (pictures(loaders[split]) for split in splits)
 
     assert (len(train), len(validation), len(test)) == (TRAIN - 144, 144, TEST)
     assert len(train | validation | test) == DIGITS
-    targets = whole(loaders.test)["target"]
+    targets = whole(loaders["test"])["target"]
     assert targets.dtype == torch.int64
     assert targets.bincount(minlength=10).min() > 20
 
 
 def test_the_validation_split_is_the_seeds_and_nothing_elses() -> None:
     kept = [
-        pictures(digits(seed, batch_size=size).validation) for seed in (0, 0, 1) for size in (8,)
+        pictures(digits(seed, batch_size=size)["validation"]) for seed in (0, 0, 1) for size in (8,)
     ]
-    other = pictures(digits(0, batch_size=50, evaluation_batch_size=7).validation)
+    other = pictures(digits(0, batch_size=50, evaluation_batch_size=7)["validation"])
 
     assert kept[0] == kept[1] == other
     assert kept[0] != kept[2]
 
 
 def test_neither_seed_nor_limit_nor_validation_touches_the_test_split() -> None:
-    expected = whole(digits(0).test)
+    expected = whole(digits(0)["test"])
     for loaders in (
         digits(5),
         digits(0, limit=100),
         digits(0, validation=0),
         digits(0, validation=700),
     ):
-        found = whole(loaders.test)
+        found = whole(loaders["test"])
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
@@ -123,13 +110,13 @@ def test_validation_and_limit_count_what_they_say(
 ) -> None:
     loaders = digits(**settings)
 
-    assert loaders.train.examples == train
-    assert (loaders.validation.examples if loaders.validation else 0) == validation
-    together = pictures(loaders.train)
-    if loaders.validation:
-        together |= pictures(loaders.validation)
+    assert loaders["train"].examples == train
+    assert (loaders["validation"].examples if "validation" in loaders else 0) == validation
+    together = pictures(loaders["train"])
+    if "validation" in loaders:
+        together |= pictures(loaders["validation"])
     assert len(together) == train + validation
-    assert not together & pictures(loaders.test)
+    assert not together & pictures(loaders["test"])
 
 
 @pytest.mark.parametrize(
@@ -163,12 +150,12 @@ def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
 def test_a_full_batch_is_the_whole_training_split() -> None:
     loaders = digits(batch_size="full", validation=37)
 
-    assert len(loaders.train) == 1
-    assert len(next(iter(loaders.train))["input"]) == TRAIN - 37
+    assert loaders["train"].steps_per_epoch == 1
+    assert len(first(loaders["train"])["input"]) == TRAIN - 37
 
 
 def test_a_batch_larger_than_the_split_is_the_split() -> None:
-    assert [len(batch["input"]) for batch in loader(count=3, batch_size=8)] == [3]
+    assert [len(batch["input"]) for batch in epoch_of(loader(count=3, batch_size=8), 0)] == [3]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -178,9 +165,9 @@ def test_the_last_batch_may_be_smaller_and_none_is_lost(
 ) -> None:
     made = loader(count=count, shuffle=shuffle)
 
-    batches = list(made)
+    batches = epoch_of(made, 0)
     assert [len(batch["input"]) for batch in batches] == sizes
-    assert len(made) == len(sizes)
+    assert made.steps_per_epoch == len(sizes)
     assert made.examples == count
     assert sorted(whole(made)["input"].tolist()) == list(range(count))
 
@@ -221,10 +208,9 @@ def test_starting_at_a_batch_is_skipping_those_before_it(start: int) -> None:
 
 def test_breaking_off_and_starting_again_repeats_what_was_drawn() -> None:
     made = loader()
-    made.set_epoch(1)
-    first = next(made.batches(1))
+    second = next(made.batches(1, 1))
 
-    assert same([next(made.batches(1))], [first])
+    assert same([next(made.batches(1, 1))], [second])
 
 
 def test_no_two_batches_of_a_run_draw_alike() -> None:
@@ -243,23 +229,24 @@ def test_a_batch_can_be_traced_to_its_examples(shuffle: bool) -> None:
     made = loader(shuffle=shuffle)
     for epoch in (0, 2):
         for number, batch in enumerate(epoch_of(made, epoch)):
-            assert made.indices(number).tolist() == batch["input"].tolist()
+            assert made.rows(epoch, number).tolist() == batch["input"].tolist()
 
 
 def test_the_first_batches_are_the_same_every_epoch() -> None:
-    first = epoch_of(loader(), 0)[:2]
+    two = epoch_of(loader(), 0)[:2]
     kept = FirstBatches(loader(), 2)
 
-    assert (len(kept), kept.examples) == (2, 8)
-    assert same(epoch_of(kept, 0), first)
-    assert same(epoch_of(kept, 7), first)
-    assert same(epoch_of(kept, 7, start=1), first[1:])
-    assert kept.indices(1).tolist() == first[1]["input"].tolist()
-    assert len(FirstBatches(loader(), 99)) == 3
+    assert (kept.steps_per_epoch, kept.examples) == (2, 8)
+    assert same(epoch_of(kept, 0), two)
+    assert same(epoch_of(kept, 7), two)
+    assert same(epoch_of(kept, 7, start=1), two[1:])
+    assert kept.rows(0, 1).tolist() == two[1]["input"].tolist()
+    assert same(list(kept.plain()), list(loader().plain())[:2])
+    assert FirstBatches(loader(), 99).steps_per_epoch == 3
 
 
-def assert_normalised(loaders: Loaders, tolerance: float) -> None:
-    inputs = whole(loaders.train)["input"].double()
+def assert_normalised(loaders: Streams, tolerance: float) -> None:
+    inputs = whole(loaders["train"])["input"].double()
     assert inputs.mean().item() == pytest.approx(0, abs=tolerance)
     assert inputs.std().item() == pytest.approx(1, abs=tolerance)
 
@@ -269,8 +256,8 @@ def test_digits_are_normalised() -> None:
 
 
 def test_any_mean_and_deviation_may_be_given() -> None:
-    plain = whole(digits(mean=[0.0], std=[1.0]).test)["input"]
-    shifted = whole(digits(mean=[0.5], std=[0.25]).test)["input"]
+    plain = whole(digits(mean=[0.0], std=[1.0])["test"])["input"]
+    shifted = whole(digits(mean=[0.5], std=[0.25])["test"])["input"]
 
     assert (plain.min().item(), plain.max().item()) == (0.0, pytest.approx(1.0))
     torch.testing.assert_close(shifted, (plain - 0.5) / 0.25)
@@ -279,32 +266,56 @@ def test_any_mean_and_deviation_may_be_given() -> None:
 
 
 def test_mnist_reads_the_real_files(mnist_root: str) -> None:
-    def counts(loader: Loader) -> list[int]:
-        return sum(batch["target"].bincount(minlength=10) for batch in loader).tolist()
+    def counts(stream: Stream) -> list[int]:
+        return whole(stream)["target"].bincount(minlength=10).tolist()
 
-    loaders = Mnist(root=mnist_root, validation=0, batch_size=5000).loaders(CPU, 0)
+    loaders = opened(Mnist(root=mnist_root, validation=0, batch_size=5000), 0)
 
     # The class counts and the first labels that every description of MNIST gives.
     train = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert counts(loaders.train) == train
-    assert counts(loaders.test) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-    first = next(iter(loaders.test))
-    assert first["target"][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
-    assert first["input"].shape[1:] == (1, 28, 28)
+    assert counts(loaders["train"]) == train
+    assert counts(loaders["test"]) == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    batch = first(loaders["test"])
+    assert batch["target"][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert batch["input"].shape[1:] == (1, 28, 28)
 
 
 def test_mnist_is_normalised(mnist_root: str) -> None:
-    assert_normalised(Mnist(root=mnist_root, validation=0, limit=6000).loaders(CPU, 0), 0.01)
+    assert_normalised(opened(Mnist(root=mnist_root, validation=0, limit=6000), 0), 0.01)
 
 
-@pytest.mark.parametrize("source", [Line(), Digits()])
-def test_facts_say_what_the_batches_are(source: Source) -> None:
-    batch = next(iter(source.loaders(CPU, 0).train))
+def test_an_order_asked_for_is_the_same_whatever_was_asked_before() -> None:
+    made = loader(seed=3)
+    expected = {
+        epoch: torch.cat([b["input"] for b in epoch_of(made, epoch)]) for epoch in (0, 1, 2)
+    }
+    walking = made.batches(1)
+    found = [next(walking)["input"]]
+    assert made.rows(2, 0).tolist() == expected[2][:4].tolist()
+    assert torch.cat([b["input"] for b in made.plain()]).tolist() == expected[0].tolist()
+    found += [batch["input"] for batch in walking]
+    assert torch.cat(found).tolist() == expected[1].tolist()
 
-    assert tuple(batch["input"].shape[1:]) == source.facts["input_shape"]
-    assert batch["input"].dtype == torch.float32
-    if "class_names" in source.facts:
-        assert len(source.facts["class_names"]) == source.facts["outputs"]
-        assert batch["target"].max() < source.facts["outputs"]
-    else:
-        assert tuple(batch["target"].shape[1:]) == (source.facts["outputs"],)
+
+def test_two_walks_at_once_draw_what_each_draws_alone() -> None:
+    made = loader(seed=3)
+    alone = [epoch_of(loader(seed=3), epoch) for epoch in (0, 1)]
+    together = list(zip(made.batches(0), made.batches(1), strict=True))
+    assert all(same([pair[epoch] for pair in together], alone[epoch]) for epoch in (0, 1))
+
+
+def test_opening_twice_gives_the_same_batches() -> None:
+    source = Digits(batch_size=100)
+    source.read(1)
+    streams = [source.open(Placement(CPU, 1)) for _ in range(2)]
+    assert same(*(epoch_of(found["train"], 2) for found in streams))
+
+
+def test_a_spec_counts_the_classes_of_the_rows_that_are_trained_on() -> None:
+    source = Digits(limit=100, validation=20)
+    spec = source.read(3)
+    targets = whole(opened(source, 3)["train"])["target"]
+    assert spec.target.counts == tuple(targets.bincount(minlength=10).tolist())
+    assert sum(spec.target.counts) == 80
+    assert source.outline().target.counts == ()
+    assert (spec.input.mean, spec.input.std) == ((0.305,), (0.376,))

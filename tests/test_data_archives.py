@@ -16,28 +16,22 @@ import numpy as np
 import pytest
 import torch
 
+from dltrain.contracts.data import Batch, Source
 from dltrain.data import cifar, mnist
 from dltrain.data.cifar import Cifar10
 from dltrain.data.idx import read_idx
 from dltrain.data.mnist import FashionMnist
 from dltrain.errors import UserError
-from dltrain.types import Batch, Loader, Source
+from tests.streams import opened, whole
 
-CPU = torch.device("cpu")
 EACH = 4
 PLAIN: dict[str, Any] = {"mean": [0.0], "std": [1.0], "validation": 0}
 
 
-def whole(loader: Loader) -> Batch:
-    batches = list(loader)
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-
-
 def splits(source: Source) -> tuple[Batch, Batch]:
-    loaders = source.loaders(CPU, 0)
-    loaders.train.set_epoch(0)
-    order = loaders.train.indices(0).argsort()
-    return {n: c[order] for n, c in whole(loaders.train).items()}, whole(loaders.test)
+    loaders = opened(source, 0)
+    order = loaders["train"].rows(0, 0).argsort()
+    return {n: c[order] for n, c in whole(loaders["train"]).items()}, whole(loaders["test"])
 
 
 def idx(array: np.ndarray[Any, Any]) -> bytes:
@@ -71,7 +65,7 @@ def test_fashion_mnist_is_read_plain_and_packed(packed: bool, tmp_path: Path) ->
         pictures = torch.from_numpy(files[f"{name}-images-idx3-ubyte"])[:, None] / 255
         torch.testing.assert_close(split["input"], pictures)
         assert split["target"].tolist() == files[f"{name}-labels-idx1-ubyte"].tolist()
-    assert source.facts["class_names"][9] == "ankle boot"
+    assert source.outline().class_names[9] == "ankle boot"
 
 
 def packed_fashion(root: Path) -> FashionMnist:

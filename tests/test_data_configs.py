@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,9 +10,10 @@ from PIL import Image
 
 from dltrain import run
 from dltrain.build import build
-from dltrain.types import Source
+from dltrain.contracts.data import Source
 from tests.asking import answers
 from tests.conftest import REPOSITORY, Compose, two_inputs
+from tests.streams import first, opened
 
 FOLDER = REPOSITORY / "configs" / "data"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -22,7 +22,9 @@ BUNDLED = [
     *("adding", "breast_cancer", "circles", "diabetes", "digits", "gates", "iris", "line"),
     "moons",
 ]
+IMAGES = {"cifar10", "digits", "fashion_mnist", "hub", "image_folder", "mnist"}
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
+KINDS = dict.fromkeys(TEXTS, "tokens") | dict.fromkeys(IMAGES, "image")
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
 
@@ -78,28 +80,46 @@ def test_a_data_set_has_the_common_keys_and_makes_a_network(
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_facts_are_what_the_batches_are(name: str, compose: Compose) -> None:
+def test_a_spec_says_what_the_batches_are(name: str, compose: Compose) -> None:
     config = compose(f"data={name}")
-    source = build(config["data"], Source, "data")
-    batch: dict[str, Any] = next(iter(source.loaders(torch.device("cpu"), 0).train))
-    facts = source.facts
+    source: Source = build(config["data"], Source, "data")
+    outline = source.outline()
+    streams = opened(source)
+    batch = first(streams["train"])
+    spec = source.read(0)
 
-    assert tuple(batch["input"].shape[1:]) == tuple(facts["input_shape"])
-    if "class_names" in facts:
-        assert len(facts["class_names"]) == facts["outputs"]
-        assert int(batch["target"].max()) < facts["outputs"]
+    assert outline.known and outline.facts() == spec.facts()
+    assert tuple(batch["input"].shape[1:]) == spec.input.shape
+    assert batch["input"].dtype == torch.float32
+    if spec.class_names:
+        assert len(spec.class_names) == len(spec.target.counts) == spec.target.size
+        assert sum(spec.target.counts) == streams["train"].examples
+        assert int(batch["target"].max()) < len(spec.class_names)
     else:
-        assert tuple(batch["target"].shape[1:]) == (facts["outputs"],)
+        assert tuple(batch["target"].shape[1:]) == spec.target.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_making_a_source_and_its_outline_read_nothing(
+    name: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose(f"data={name}", *overrides(name, tmp_path))
+    data = {**config["data"], "root": str(tmp_path / "nowhere")}
+    for key in ("path", "copies"):
+        data |= {key: str(tmp_path / "nowhere")} if key in data else {}
+    monkeypatch.setattr(Path, "open", None)
+    monkeypatch.setattr("datasets.load_dataset", None)
+    source: Source = build(data, Source, "data")
+    spec = source.outline()
+    assert (spec.input.role, spec.input.kind) == ("input", KINDS.get(name, "number"))
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_imagenet_recipe_reads_a_folder_and_trains(compose: Compose, tmp_path: Path) -> None:
     # Its own size of 224 and batch of 256 would take minutes; the network must fit the smaller one.
     config = compose(
-        *("experiment=alexnet_imagenet", "data.size=64", "data.test=0.5", "device=cpu"),
+        *("experiment=alexnet_imagenet", "data.size=64", "device=cpu"),
         *("callbacks=none", "trainer.epochs=1", f"output_dir={tmp_path / 'outputs'}"),
-        f"data.root={tmp_path}",
         *overrides("image_folder", tmp_path),
     )
-    Image.new("L", (16, 16)).save(tmp_path / "pictures" / "u" / "b.png")
-    Image.new("L", (16, 16)).save(tmp_path / "pictures" / "v" / "b.png")
     assert run.train(config)["status"] == "finished"

@@ -11,12 +11,12 @@ import torch
 from sklearn.datasets import load_iris
 
 import dltrain
+from dltrain.contracts.data import Batch, Field
 from dltrain.data.csv_file import CsvTable
 from dltrain.data.tables import Iris
-from dltrain.types import Batch, Loader
 from tests.conftest import Cli, Compose, Train
+from tests.streams import opened, whole
 
-CPU = torch.device("cpu")
 Write = Callable[..., str]
 ROWS = "size,colour,weight\n" + "".join(
     f"{i},{'red' if i % 2 else 'blue'},{2 * i + 1}\n" for i in range(20)
@@ -33,30 +33,24 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def whole(loader: Loader) -> Batch:
-    batches = list(loader)
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-
-
 def splits(*arguments: Any, **settings: Any) -> tuple[Batch, Batch]:
     settings = {"validation": 0, "batch_size": "full"} | settings
-    loaders = CsvTable(*arguments, **settings).loaders(CPU, 0)
-    loaders.train.set_epoch(0)
-    order = loaders.train.indices(0).argsort()
-    return {n: c[order] for n, c in whole(loaders.train).items()}, whole(loaders.test)
+    loaders = opened(CsvTable(*arguments, **settings), 0)
+    order = loaders["train"].rows(0, 0).argsort()
+    return {n: c[order] for n, c in whole(loaders["train"]).items()}, whole(loaders["test"])
 
 
 def test_numbers_and_texts_become_features_and_a_number_a_target(write: Write) -> None:
     path = write(ROWS)
     source = CsvTable(path, target="weight")
 
-    assert source.facts == {
-        "input_shape": (3,),
-        "feature_names": ["size", "colour=blue", "colour=red"],
-        "outputs": 1,
-        "target_mean": pytest.approx(19.625),
-        "target_std": pytest.approx(11.678, abs=1e-3),
-    }
+    assert source.outline().fields == {"input": Field((None,), "number", "input")}
+    spec = source.read(0)
+    assert spec.known and (spec.input.shape, spec.target.shape) == ((3,), (1,))
+    assert spec.input.names == ("size", "colour=blue", "colour=red")
+    assert (spec.input.mean[1:], spec.input.std[1:]) == ((0, 0), (1, 1))
+    assert spec.target.mean == pytest.approx([19.625])
+    assert spec.target.std == pytest.approx([11.678], abs=1e-3)
     train, test = splits(path, target="weight", standardise=False)
     assert (len(train["input"]), len(test["input"])) == (16, 4)
     for split in (train, test):
@@ -79,10 +73,11 @@ def test_standardising_spares_categories_and_knows_training_rows_alone(
 
 
 def test_a_target_of_texts_is_a_class_and_one_of_numbers_when_asked(write: Write) -> None:
-    assert CsvTable(write(ROWS), target="colour").facts["class_names"] == ["blue", "red"]
+    spec = CsvTable(write(ROWS), target="colour", validation=0).read(0)
+    assert (spec.class_names, spec.target.counts) == (("blue", "red"), (8, 8))
     path = write("a,y\n1,10\n2,9\n3,10\n4,9\n", "numbered.csv")
     numbered = CsvTable(path, target="y", kind="classification", test=0.5)
-    assert numbered.facts["class_names"] == ["9", "10"]
+    assert numbered.read(0).class_names == ("9", "10")
     _, test = splits(write(ROWS), target="colour", features=["size"], standardise=False)
     assert torch.equal(test["target"], (test["input"][:, 0] % 2).long())
 
@@ -94,28 +89,29 @@ def test_iris_as_a_file_is_iris(write: Write) -> None:
         for row, target in zip(iris.data, iris.target, strict=True)
     ]
     path = write("a,b,c,d,species\n" + "\n".join(lines))
-    csv = CsvTable(path, target="species", batch_size=32).loaders(CPU, 3)
-    bundled = Iris(batch_size=32).loaders(CPU, 3)
+    csv = opened(CsvTable(path, target="species", batch_size=32), 3)
+    bundled = opened(Iris(batch_size=32), 3)
 
     for name in ("train", "validation", "test"):
-        found, expected = (whole(getattr(loaders, name)) for loaders in (csv, bundled))
+        found, expected = (whole(loaders[name]) for loaders in (csv, bundled))
         assert all(torch.equal(found[column], expected[column]) for column in expected)
 
 
-def test_a_second_file_is_the_test_split(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_file_is_the_test_split(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     second = write("weight\tsize\tcolour\n5\t100\tgreen\n", "second.tsv")
     train, test = splits(write(ROWS), target="weight", test=second, standardise=False)
 
     assert len(train["input"]) == 20
     assert test["input"].tolist() == [[100, 0, 0]]
-    assert "1 cells of 'colour' hold a level that no training row has" in capsys.readouterr().err
+    assert "1 cells of 'colour' hold a level that no training row has" in caplog.text
 
 
 def test_quotes_byte_order_marks_and_empty_lines_are_read(write: Write) -> None:
     text = '\ufeff"a, b",y\r\n"1",two\r\n\r\n" 3 ","four\nfive"\r\n5,two\r\n7,"four\nfive"\r\n'
     source = CsvTable(write(text), target="y", test=0.5)
-    assert source.facts["class_names"] == ["four\nfive", "two"]
-    assert source.facts["feature_names"] == ["a, b"]
+    spec = source.read(0)
+    assert spec.class_names == ("four\nfive", "two")
+    assert spec.input.names == ("a, b",)
 
 
 HOLES = "a,b,y\n1,u,1\n2,,2\n,v,3\n4,u,4\n5,u,5\nNA,v,6\n7,v,7\n8,u,8\n9,u,9\n10,u,10\n"
@@ -123,25 +119,25 @@ HOLES = "a,b,y\n1,u,1\n2,,2\n,v,3\n4,u,4\n5,u,5\nNA,v,6\n7,v,7\n8,u,8\n9,u,9\n10
 
 def test_missing_cells_are_refused_unless_told_otherwise(write: Write) -> None:
     with pytest.raises(ValueError, match=r"table.csv, line 3, column 'b' is empty, and 3 rows"):
-        CsvTable(write(HOLES), target="y")
+        CsvTable(write(HOLES), target="y").read(0)
 
 
 def test_rows_with_missing_cells_are_dropped_and_counted(
-    write: Write, capsys: pytest.CaptureFixture[str]
+    write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     train, test = splits(write(HOLES), target="y", missing="drop")
     assert len(train["input"]) + len(test["input"]) == 7
-    assert "3 rows with missing values dropped" in capsys.readouterr().err
+    assert "3 rows with missing values dropped" in caplog.text
 
 
 def test_missing_cells_get_the_training_rows_mean(
-    write: Write, capsys: pytest.CaptureFixture[str]
+    write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     second = write("a,b,y\n,,1\n", "second.csv")
     path = write(HOLES)
     train, test = splits(path, target="y", missing="mean", test=second, standardise=False)
 
-    assert "2 in 'a', 1 in 'b'" in capsys.readouterr().err
+    assert "2 in 'a', 1 in 'b'" in caplog.text
     # Of the numbers 1 2 4 5 7 8 9 10; and of six u and three v.
     torch.testing.assert_close(test["input"], torch.tensor([[5.75, 6 / 9, 3 / 9]]))
     torch.testing.assert_close(train["input"][2], torch.tensor([5.75, 0.0, 1.0]))
@@ -190,7 +186,7 @@ def test_each_fault_is_one_message_with_its_place(
     text: str | bytes, settings: dict[str, Any], message: str, write: Write
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        CsvTable(**{"path": write(text), "target": "y", "test": 0.5} | settings)
+        CsvTable(**{"path": write(text), "target": "y", "test": 0.5} | settings).read(0)
 
 
 @pytest.mark.parametrize(
@@ -204,12 +200,12 @@ def test_each_fault_is_one_message_with_its_place(
 def test_a_second_file_must_fit_the_first(second: str, message: str, write: Write) -> None:
     path = write("a,y\n1,red\n2,blue\n")
     with pytest.raises(ValueError, match=message):
-        CsvTable(path, target="y", test=write(second, "second.csv"))
+        CsvTable(path, target="y", test=write(second, "second.csv")).read(0)
 
 
 def test_no_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none\.csv cannot be read: No such file"):
-        CsvTable("none.csv", target="y", root=str(tmp_path))
+        CsvTable("none.csv", target="y", root=str(tmp_path)).read(0)
 
 
 def test_the_command_line_trains_on_a_table_of_either_kind(write: Write, train: Train) -> None:

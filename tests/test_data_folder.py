@@ -11,23 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
+from dltrain.contracts.data import Stream, Streams
 from dltrain.data.decode import Shape, UnreadableError, decode, shape_like
 from dltrain.data.digits import Digits
 from dltrain.data.image_folder import ImageFolder
-from dltrain.data.streams import StreamLoader
+from dltrain.data.streams import FileStream
 from dltrain.errors import UserError
-from dltrain.types import Batch, Loader, Loaders
 from tests.conftest import Train
+from tests.streams import opened, whole
 
-CPU = torch.device("cpu")
 Pixels = np.ndarray[Any, Any]
 PLAIN: dict[str, Any] = {"mean": [0.0], "std": [1.0], "batch_size": 8}
-
-
-def whole(loader: Loader | None) -> Batch:
-    assert loader is not None
-    batches = list(loader)
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def bytes_of(picture: Image.Image, path: Path, **options: Any) -> Path:
@@ -125,32 +119,37 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def folder(path: Path, seed: int = 0, **settings: Any) -> Loaders:
+def folder(path: Path, seed: int = 0, **settings: Any) -> Streams:
     settings = PLAIN | {"root": str(path.parent / "own")} | settings
-    return ImageFolder(path=str(path), **settings).loaders(CPU, seed)
+    return opened(ImageFolder(path=str(path), **settings), seed)
 
 
-def values(loader: Loader | None) -> list[int]:
+def values(loader: Stream) -> list[int]:
     """The pictures' own values, in order."""
     return [round(255 * value) for value in whole(loader)["input"][:, 0, 0, 0].tolist()]
 
 
 def test_folders_are_classes_and_a_test_split_is_made_and_said(
-    write: Write, capsys: pytest.CaptureFixture[str]
+    write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     write("cat", 20)
     path = write("ant", 10, first=100)
     (path / "cat" / ".DS_Store").write_text("hidden")
     loaders = folder(path, validation=0)
 
-    assert ImageFolder(path=str(path), root="none").facts["class_names"] == ["ant", "cat"]
-    assert "6 of 30 pictures are set aside" in capsys.readouterr().err
-    train, test = values(loaders.train), values(loaders.test)
+    assert "6 of 30 images are set aside" in caplog.text
+    source = ImageFolder(path=str(path), root=str(path.parent / "own"), validation=0)
+    outline, spec = source.outline(), source.read(0)
+    assert not outline.known and outline.input.shape == (None, None, None)
+    assert (spec.class_names, spec.target.counts) == (("ant", "cat"), (8, 16))
+    assert spec.known and spec.input.shape == (1, 4, 4)
+    train, test = values(loaders["train"]), values(loaders["test"])
     assert sorted(train + test) == [*range(20), *range(100, 110)]
     assert sum(value >= 100 for value in test) == 2
-    targets = whole(loaders.test)["target"].tolist()
+    targets = whole(loaders["test"])["target"].tolist()
     assert targets == [0 if value >= 100 else 1 for value in test]
-    assert values(folder(path, seed=5).test) == test
+    assert values(folder(path, seed=5)["test"]) == test
 
 
 def test_given_splits_are_used_as_they_are(write: Write) -> None:
@@ -159,9 +158,9 @@ def test_given_splits_are_used_as_they_are(write: Write) -> None:
         path = write(f"{name}/b", 2, first=100 + 10 * number)
     loaders = folder(path, validation=0.4)
 
-    assert sorted(values(loaders.train)) == [0, 1, 2, 100, 101]
-    assert values(loaders.validation) == [10, 11, 12, 110, 111]
-    assert values(loaders.test) == [20, 21, 22, 120, 121]
+    assert sorted(values(loaders["train"])) == [0, 1, 2, 100, 101]
+    assert values(loaders["validation"]) == [10, 11, 12, 110, 111]
+    assert values(loaders["test"]) == [20, 21, 22, 120, 121]
 
 
 def test_pictures_are_decoded_once_until_something_changes(
@@ -176,14 +175,14 @@ def test_pictures_are_decoded_once_until_something_changes(
     monkeypatch.setattr("dltrain.data.cache.decode", counting)
     write("a", 5)
     path = write("b", 5, first=50)
-    first = values(folder(path).test)
+    first = values(folder(path)["test"])
     assert len(decoded) == 10
-    assert values(folder(path).test) == first
+    assert values(folder(path)["test"]) == first
     assert len(decoded) == 10
     folder(path, size=2)
     assert len(decoded) == 20
     write("b", 6, first=60)
-    assert len(set(values(folder(path, validation=0).train))) == 8 + 1 - 0
+    assert len(set(values(folder(path, validation=0)["train"]))) == 8 + 1 - 0
     assert len(decoded) == 31
     assert not list((path.parent / "own" / "cache").glob("*.partial"))
 
@@ -204,7 +203,7 @@ def test_what_is_no_picture_is_named_and_nothing_is_kept(write: Write) -> None:
 
 
 def test_what_is_no_picture_is_left_out_when_asked_and_listed(
-    write: Write, capsys: pytest.CaptureFixture[str]
+    write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     for split in ("train", "test"):
         write(f"{split}/a", 5)
@@ -212,10 +211,11 @@ def test_what_is_no_picture_is_left_out_when_asked_and_listed(
     (path / "train" / "a" / "00.png").write_text("no picture")
     for _ in range(2):  # decoded, and then from the cache
         loaders = folder(path, validation=0, skip_unreadable=True)
-        error = capsys.readouterr().err
+        error = caplog.text
+        caplog.clear()
         assert "1 files of train skipped" in error and "00.png is no picture" in error
-        assert sorted(values(loaders.train)) == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
-        train = whole(loaders.train)
+        assert sorted(values(loaders["train"])) == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
+        train = whole(loaders["train"])
         assert torch.equal(train["target"], (train["input"][:, 0, 0, 0] > 0.1).long())
 
 
@@ -224,8 +224,8 @@ def test_pictures_of_many_sizes_need_one(write: Write) -> None:
     path = write("b", 3, size=6)
     with pytest.raises(UserError, match=r"b/000\.png is 6x6 where others are 4x4; give data\.size"):
         folder(path)
-    assert whole(folder(path, size=[3, 5]).test)["input"].shape[1:] == (1, 3, 5)
-    assert whole(folder(path, size=3, channels=3).test)["input"].shape[1:] == (3, 3, 3)
+    assert whole(folder(path, size=[3, 5])["test"])["input"].shape[1:] == (1, 3, 5)
+    assert whole(folder(path, size=3, channels=3)["test"])["input"].shape[1:] == (3, 3, 3)
 
 
 def test_folders_that_cannot_be_classes_are_refused(write: Write, tmp_path: Path) -> None:
@@ -274,38 +274,37 @@ def test_streaming_gives_what_memory_gives(write: Write) -> None:
     path = write("b", 30, first=100)
     memory, stream = (folder(path, memory_limit=limit, workers=1) for limit in (1.0, 0.0))
 
-    assert isinstance(stream.train, StreamLoader) and not isinstance(memory.train, StreamLoader)
+    assert isinstance(stream["train"], FileStream) and not isinstance(memory["train"], FileStream)
     torch.manual_seed(7)
     state = torch.get_rng_state()
     for name in ("train", "validation", "test"):
-        for loader in (one := getattr(memory, name), two := getattr(stream, name)):
-            loader.set_epoch(3)
-        assert (len(one), one.examples) == (len(two), two.examples)
+        one, two = memory[name], stream[name]
+        assert (one.steps_per_epoch, one.examples) == (two.steps_per_epoch, two.examples)
         for start in (0, 1):
-            pairs = zip(one.batches(start), two.batches(start), strict=True)
+            pairs = zip(one.batches(3, start), two.batches(3, start), strict=True)
             assert all(torch.equal(a[key], b[key]) for a, b in pairs for key in a)
-        assert torch.equal(one.indices(0), two.indices(0))
+        assert torch.equal(one.rows(3, 0), two.rows(3, 0))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_digits_as_files_are_digits(tmp_path: Path) -> None:
-    train, test = Digits().read()
-    for split, columns in (("train", train), ("test", test)):
+    for split, examples in Digits().splits().items():
+        columns = examples.columns
         for row, target in enumerate(columns["target"].tolist()):
             place = tmp_path / "digits" / split / str(target)
             place.mkdir(parents=True, exist_ok=True)
             Image.fromarray(columns["input"][row, 0].numpy()).save(place / f"{row:04}.png")
     settings: dict[str, Any] = {"mean": [0.305], "std": [0.376], "batch_size": 32, "validation": 0}
     files = folder(tmp_path / "digits", **settings)
-    bundled = Digits(batch_size=32, validation=0).loaders(CPU, 0)
+    bundled = opened(Digits(batch_size=32, validation=0), 0)
 
-    def pictures(loader: Loader) -> list[tuple[int, bytes]]:
+    def pictures(loader: Stream) -> list[tuple[int, bytes]]:
         split = whole(loader)
         pairs = zip(split["target"].tolist(), split["input"], strict=True)
         return sorted((target, picture.numpy().tobytes()) for target, picture in pairs)
 
-    assert pictures(files.train) == pictures(bundled.train)
-    assert pictures(files.test) == pictures(bundled.test)
+    assert pictures(files["train"]) == pictures(bundled["train"])
+    assert pictures(files["test"]) == pictures(bundled["test"])
 
 
 def test_a_run_on_a_folder_from_memory_and_streamed_is_the_same(write: Write, train: Train) -> None:

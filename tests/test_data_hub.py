@@ -9,14 +9,13 @@ from typing import Any
 
 import datasets
 import pytest
-import torch
 from PIL import Image
 
+from dltrain.contracts.data import Stream, Streams
 from dltrain.data.hub import HubPictures, HubTable
 from dltrain.errors import UserError
-from dltrain.types import Batch, Loader, Loaders
+from tests.streams import opened, whole
 
-CPU = torch.device("cpu")
 NAMED = datasets.ClassLabel(names=["cat", "dog"])
 
 
@@ -24,11 +23,6 @@ NAMED = datasets.ClassLabel(names=["cat", "dog"])
 def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What ``datasets`` converts goes with the test."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
-
-
-def whole(loader: Loader) -> Batch:
-    batches = list(loader)
-    return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def png(value: int) -> dict[str, bytes]:
@@ -49,8 +43,8 @@ def write(
     return place
 
 
-def pictures(path: Path, **settings: Any) -> Loaders:
-    return source(path, **settings).loaders(CPU, 0)
+def pictures(path: Path, **settings: Any) -> Streams:
+    return opened(source(path, **settings), 0)
 
 
 def source(path: Path, **settings: Any) -> HubPictures:
@@ -59,7 +53,7 @@ def source(path: Path, **settings: Any) -> HubPictures:
     return HubPictures(path=str(path), **given | settings)
 
 
-def pairs(loader: Loader) -> list[tuple[int, int]]:
+def pairs(loader: Stream) -> list[tuple[int, int]]:
     split = whole(loader)
     values = (255 * split["input"][:, 0, 0, 0]).round().int().tolist()
     return sorted(zip(values, split["target"].tolist(), strict=True))
@@ -68,28 +62,32 @@ def pairs(loader: Loader) -> list[tuple[int, int]]:
 def test_pictures_labels_and_names_come_as_the_files_have_them(tmp_path: Path) -> None:
     write(tmp_path / "pets", "train", [1, 2, 3], [0, 1, 1])
     path = write(tmp_path / "pets", "test", [4, 5], [1, 0])
-    assert source(path).facts["class_names"] == ["cat", "dog"]
-    assert source(path).facts["input_shape"] == (1, 4, 4)
+    spec = source(path).read(0)
+    assert spec.class_names == ("cat", "dog")
+    assert spec.input.shape == (1, 4, 4)
     loaders = pictures(path)
-    assert pairs(loaders.train) == [(1, 0), (2, 1), (3, 1)]
-    assert pairs(loaders.test) == [(4, 1), (5, 0)]
-    assert whole(pictures(path, size=2, channels=3).test)["input"].shape[1:] == (3, 2, 2)
+    assert pairs(loaders["train"]) == [(1, 0), (2, 1), (3, 1)]
+    assert pairs(loaders["test"]) == [(4, 1), (5, 0)]
+    assert whole(pictures(path, size=2, channels=3)["test"])["input"].shape[1:] == (3, 2, 2)
 
 
 def test_a_test_split_is_made_where_there_is_none_and_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     path = write(tmp_path / "pets", "train", range(20), [0, 1] * 10)
     loaders = pictures(path)
-    assert "4 of 20 pictures are set aside" in capsys.readouterr().err
-    assert sorted(pairs(loaders.train) + pairs(loaders.test)) == [(i, i % 2) for i in range(20)]
+    assert "4 of 20 images are set aside" in caplog.text
+    assert sorted(pairs(loaders["train"]) + pairs(loaders["test"])) == [
+        (i, i % 2) for i in range(20)
+    ]
 
 
 def test_what_was_decoded_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "pets", "train", range(10), [0, 1] * 5)
-    expected = pairs(pictures(path).train)
+    expected = pairs(pictures(path)["train"])
     monkeypatch.delattr("dltrain.data.cache.decode")
-    assert pairs(pictures(path).train) == expected
+    assert pairs(pictures(path)["train"]) == expected
 
 
 @pytest.mark.parametrize("labels", [["b", "a", "b", "c"], [10, 2, 10, 30]])
@@ -97,33 +95,33 @@ def test_labels_without_names_are_classes_in_order(labels: list[Any], tmp_path: 
     kind = datasets.Value("string" if isinstance(labels[0], str) else "int64")
     path = write(tmp_path / "pets", "train", [1, 2, 3, 4], labels, kind)
     write(path, "test", [5], labels[:1], kind)
-    expected = [str(label) for label in sorted(set(labels))]
-    assert source(path).facts["class_names"] == expected
-    assert pairs(pictures(path).train) == [(1, 1), (2, 0), (3, 1), (4, 2)]
+    expected = tuple(str(label) for label in sorted(set(labels)))
+    assert source(path).read(0).class_names == expected
+    assert pairs(pictures(path)["train"]) == [(1, 1), (2, 0), (3, 1), (4, 2)]
 
 
 def test_missing_columns_and_splits_list_those_there_are(tmp_path: Path) -> None:
     path = write(tmp_path / "pets", "train", [1, 2], [0, 1])
     with pytest.raises(ValueError, match=r"no column 'image'.*It has img \(Image\), label \(Cl"):
-        source(path, image="image")
+        source(path, image="image").read(0)
     with pytest.raises(ValueError, match=r"no column 'labels'.*Did you mean 'label'\?"):
-        source(path, label="labels")
+        source(path, label="labels").read(0)
     with pytest.raises(ValueError, match=r"'label' holds no pictures; img does"):
-        source(path, image="label")
+        source(path, image="label").read(0)
     with pytest.raises(ValueError, match=r"no split 'training'.*It has train\."):
-        source(path, train_split="training")
+        source(path, train_split="training").read(0)
     with pytest.raises(UserError, match=r"data\.path: .*none cannot be read: "):
-        source(tmp_path / "none")
+        source(tmp_path / "none").read(0)
 
 
 def test_labels_that_cannot_be_learnt_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "one", "train", [1, 2], [1, 1])
     with pytest.raises(ValueError, match="'label' has one value"):
-        source(path)
+        source(path).read(0)
     path = write(tmp_path / "other", "train", [1, 2], [1, 2], datasets.Value("int64"))
     write(path, "test", [1, 2], [1, 3], datasets.Value("int64"))
     with pytest.raises(ValueError, match=r"test, row 2: the label 3 is none of the 2 classes"):
-        source(path)
+        source(path).read(0)
 
 
 def test_a_row_that_is_no_picture_is_named(tmp_path: Path) -> None:
@@ -135,7 +133,7 @@ def test_a_row_that_is_no_picture_is_named(tmp_path: Path) -> None:
     write(place, "test", [4], [1])
     with pytest.raises(UserError, match=r"train, row 2 is no picture[\s\S]*row 3 is no picture"):
         pictures(place)
-    assert pairs(pictures(place, skip_unreadable=True).train) == [(1, 0)]
+    assert pairs(pictures(place, skip_unreadable=True)["train"]) == [(1, 0)]
 
 
 def test_a_table_is_read_as_a_file_would_be(tmp_path: Path) -> None:
@@ -144,13 +142,13 @@ def test_a_table_is_read_as_a_file_would_be(tmp_path: Path) -> None:
     (place / "train.csv").write_text("a,b,y\n1,u,0.5\n2,v,1\n3,u,1.5\n,v,9\n")
     (place / "test.csv").write_text("a,b,y\n4,v,2\n")
     table = HubTable(str(place), target="y", missing="drop", validation=0, standardise=False)
-    assert table.facts["feature_names"] == ["a", "b=u", "b=v"]
-    loaders = table.loaders(CPU, 0)
-    assert loaders.train.examples == 3
-    assert whole(loaders.test)["input"].tolist() == [[4, 0, 1]]
-    assert whole(loaders.test)["target"].tolist() == [[2]]
+    assert table.read(0).input.names == ("a", "b=u", "b=v")
+    loaders = opened(table, 0)
+    assert loaders["train"].examples == 3
+    assert whole(loaders["test"])["input"].tolist() == [[4, 0, 1]]
+    assert whole(loaders["test"])["target"].tolist() == [[2]]
     with pytest.raises(ValueError, match=r"table \(train\) has no column 'z'. It has a, b, y\."):
-        HubTable(str(place), target="z")
+        HubTable(str(place), target="z").read(0)
 
 
 def test_the_labels_of_a_table_keep_their_names(tmp_path: Path) -> None:
@@ -160,8 +158,8 @@ def test_the_labels_of_a_table_keep_their_names(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"a": [1.0, 2.0, 3.0, 4.0], "y": [0, 1, 0, 1]}, features)
     rows.to_parquet(place / "train-00000-of-00001.parquet")
     table = HubTable(str(place), target="y", test=0.5)
-    assert table.facts["class_names"] == ["cat", "dog"]
-    assert table.loaders(CPU, 0).test.examples == 2
+    assert table.read(0).class_names == ("cat", "dog")
+    assert opened(table, 0)["test"].examples == 2
 
 
 def test_pickles_in_the_working_folder_are_not_read(
@@ -170,4 +168,4 @@ def test_pickles_in_the_working_folder_are_not_read(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.pkl").write_bytes(b"no pickle")
     with pytest.raises(UserError, match="pandas means pickles"):
-        HubPictures(path="pandas", image="img", label="label")
+        HubPictures(path="pandas", image="img", label="label", root=str(tmp_path)).read(0)

@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
+from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.data.text_csv import TextCsv
 from dltrain.data.vocabulary import Vocabulary
 from dltrain.errors import ConfigError, UserError
-from dltrain.types import Batch, Loader
 from tests.conftest import Compose, Train
+from tests.streams import opened
 
-CPU = torch.device("cpu")
 Write = Callable[..., str]
 Open = Callable[..., TextCsv]
 WORDS = ("awful", "good")
@@ -51,54 +51,60 @@ def texts(tmp_path: Path) -> Open:
     return opened
 
 
-def rows(loader: Loader) -> list[tuple[list[int], int]]:
+def rows(stream: Stream) -> list[tuple[list[int], int]]:
     """Every example's real ids and target, in the split's order."""
     found: dict[int, tuple[list[int], int]] = {}
-    for number, batch in enumerate(loader):
+    for number, batch in enumerate(stream.plain()):
         both = zip(batch["input"].tolist(), batch["target"].tolist(), strict=True)
-        for index, (ids, target) in zip(loader.indices(number).tolist(), both, strict=True):
+        for index, (ids, target) in zip(stream.rows(0, number).tolist(), both, strict=True):
             found[index] = ([i for i in ids if i], target)
-    return [found[index] for index in range(loader.examples)]
+    return [found[index] for index in range(len(found))]
 
 
-def spelt(source: TextCsv, loader: Loader) -> list[tuple[str, str]]:
+def spelt(source: TextCsv, stream: Stream) -> list[tuple[str, str]]:
     """Every text and class, in words."""
-    words, classes = source.facts["words"], source.facts["class_names"]
-    return [(" ".join(words[i] for i in ids), classes[target]) for ids, target in rows(loader)]
+    spec = source.outline()
+    words, classes = spec.input.names, spec.class_names
+    return [(" ".join(words[i] for i in ids), classes[target]) for ids, target in rows(stream)]
 
 
 def test_texts_and_classes_come_as_the_file_has_them(write: Write, texts: Open) -> None:
     source = texts(write(ROWS))
-    loaders = source.loaders(CPU, 0)
-    assert (loaders.train.examples, loaders.test.examples) == (16, 4)
-    assert loaders.validation is None
-    for loader in (loaders.train, loaders.test):
+    loaders = opened(source, 0)
+    assert (loaders["train"].examples, loaders["test"].examples) == (16, 4)
+    assert "validation" not in loaders
+    for loader in (loaders["train"], loaders["test"]):
         for text, label in spelt(source, loader):
             assert ("good" in text, "awful" in text) == (label == "five", label == "one")
             assert text.replace(" indeed", "") in ("a good film", "a awful film")
 
 
-def test_the_facts_are_those_of_the_training_split(write: Write, texts: Open) -> None:
+def test_the_spec_is_that_of_the_training_split(write: Write, texts: Open) -> None:
     second = write("review,stars\nan unheard film,one\n", "second.csv")
     source = texts(write(ROWS), test=second)
-    facts = source.facts
-    assert json.loads(json.dumps(facts)) == facts
-    assert (facts["outputs"], facts["class_names"]) == (2, ["five", "one"])
-    assert (facts["pad_index"], facts["unknown_index"]) == (0, 1)
-    assert facts["vocabulary_size"] == len(facts["words"]) == len(facts["word_frequencies"])
-    assert facts["words"] == ["<pad>", "<unk>", "indeed", "a", "film", "awful", "good"]
+    assert source.outline().fields == {
+        "input": Field((None,), "tokens", "input", fill=0),
+        "target": Field((), "class", "target"),
+    }
+    spec = source.read(0)
+    assert DataSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    assert spec.target == Field((), "class", "target", 2, ("five", "one"), (10, 10))
+    assert spec.input.size == 7
+    assert spec.input.names == ("<pad>", "<unk>", "indeed", "a", "film", "awful", "good")
     # 20 rows of three words, and 40 more.
-    expected = [0, 0, 0.4, 0.2, 0.2, 0.1, 0.1]
-    assert facts["word_frequencies"] == pytest.approx(expected)
-    assert spelt(source, source.loaders(CPU, 0).test) == [("<unk> <unk> film", "one")]
+    assert spec.input.counts == (0, 0, 40, 20, 20, 10, 10)
+    assert spec.input.frequencies == (np.array(spec.input.counts) / 100).tolist()
+    assert spelt(source, opened(source, 0)["test"]) == [("<unk> <unk> film", "one")]
 
 
 def test_a_share_set_aside_for_the_test_is_not_in_the_vocabulary(write: Write, texts: Open) -> None:
     lines = "".join(f"word{i},{i % 2}\n" for i in range(20))
     source = texts(write("review,stars\n" + lines), test=0.3)
-    loaders = source.loaders(CPU, 0)
-    assert sorted(source.facts["words"][2:]) == sorted(t for t, _ in spelt(source, loaders.train))
-    assert {text for text, _ in spelt(source, loaders.test)} == {"<unk>"}
+    loaders = opened(source, 0)
+    assert sorted(source.outline().input.names[2:]) == sorted(
+        t for t, _ in spelt(source, loaders["train"])
+    )
+    assert {text for text, _ in spelt(source, loaders["test"])} == {"<unk>"}
 
 
 def test_json_lines_and_tabs_hold_the_same_texts(write: Write, texts: Open) -> None:
@@ -109,36 +115,35 @@ def test_json_lines_and_tabs_hold_the_same_texts(write: Write, texts: Open) -> N
     expected = texts(write(ROWS))
     for path in (tabs, lines):
         source = texts(path)
-        assert source.facts == expected.facts
+        assert source.read(0) == expected.read(0)
         for split in ("train", "test"):
-            loaders = [getattr(s.loaders(CPU, 0), split) for s in (source, expected)]
+            loaders = [opened(s)[split] for s in (source, expected)]
             assert rows(loaders[0]) == rows(loaders[1])
 
 
 def test_labels_that_are_numbers_are_classes_in_order(write: Write, texts: Open) -> None:
     objects = [{"review": "a", "stars": stars} for stars in (10, 9, 2.5, 10, 9, 2.5)]
     path = write("\n".join(map(json.dumps, objects)), "reviews.jsonl")
-    assert texts(path, test=0.5).facts["class_names"] == ["2.5", "9", "10"]
+    assert texts(path, test=0.5).read(0).class_names == ("2.5", "9", "10")
 
 
 def test_validation_and_limit_are_drawn_by_the_seed(write: Write, texts: Open) -> None:
     source = texts(write(ROWS), validation=4, limit=10)
-    loaders = source.loaders(CPU, 0)
-    assert loaders.validation is not None
-    assert (loaders.train.examples, loaders.validation.examples) == (6, 4)
-    again = source.loaders(CPU, 1).validation
-    assert again is not None
-    assert rows(again) != rows(loaders.validation)
+    loaders = opened(source, 0)
+    assert (loaders["train"].examples, loaders["validation"].examples) == (6, 4)
+    again = opened(source, 1)["validation"]
+    assert rows(again) != rows(loaders["validation"])
 
 
 @pytest.mark.parametrize(("keep", "expected"), [("first", "a good"), ("last", "film indeed")])
 def test_long_texts_are_cut_and_counted(
-    keep: str, expected: str, write: Write, texts: Open, capsys: pytest.CaptureFixture[str]
+    keep: str, expected: str, write: Write, texts: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     path = write("review,stars\na good film indeed,1\nfilm,0\n")
     source = texts(path, test=path, max_length=2, keep=keep)
-    assert spelt(source, source.loaders(CPU, 0).test)[0][0] == expected
-    assert f"test: 1 of 2 texts are longer than 2 tokens: the {keep} are" in capsys.readouterr().err
+    assert spelt(source, opened(source, 0)["test"])[0][0] == expected
+    assert f"test: 1 of 2 texts are longer than 2 tokens: the {keep} are" in caplog.text
 
 
 @pytest.mark.parametrize(("limit", "tokens"), [(None, 50_000), (400, 400)])
@@ -147,31 +152,31 @@ def test_a_text_of_fifty_thousand_tokens_works(
 ) -> None:
     path = write(f'review,stars\n"{"such a film, " * 12_500}",1\ngood,0\n')
     source = texts(path, test=path, max_length=limit, tokens_per_batch=500)
-    shapes = [tuple(batch["input"].shape) for batch in source.loaders(CPU, 0).train]
+    shapes = [tuple(batch["input"].shape) for batch in opened(source)["train"].batches(0)]
     assert sorted(shapes) == [(1, 1), (1, tokens)]
 
 
 def test_empty_and_unknown_texts_are_one_unknown_token_each_and_counted(
-    write: Write, texts: Open, capsys: pytest.CaptureFixture[str]
+    write: Write, texts: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write("review,stars\ngood film,1\ngood film,0\n,1\n<br />,0\n")
     second = write("review,stars\nnothing known,1\ngood,0\n", "second.csv")
     source = texts(path, test=second, vocabulary_size=4)
-    loaders = source.loaders(CPU, 0)
-    assert [text for text, _ in spelt(source, loaders.train)[2:]] == ["<unk>", "<unk>"]
-    assert spelt(source, loaders.test) == [("<unk> <unk>", "1"), ("good", "0")]
-    said = capsys.readouterr().err
+    loaders = opened(source, 0)
+    assert [text for text, _ in spelt(source, loaders["train"])[2:]] == ["<unk>", "<unk>"]
+    assert spelt(source, loaders["test"]) == [("<unk> <unk>", "1"), ("good", "0")]
+    said = caplog.text
     assert "train: 2 of 4 texts are empty: each is one unknown token" in said
     assert "test: 1 of 2 texts have no token that the vocabulary knows" in said
 
 
 def test_rows_without_a_class_are_left_out_when_asked_and_counted(
-    write: Write, texts: Open, capsys: pytest.CaptureFixture[str]
+    write: Write, texts: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write(ROWS + "a film,,20\nanother, ,21\n")
-    loaders = texts(path, missing="drop").loaders(CPU, 0)
-    assert loaders.train.examples + loaders.test.examples == 20
-    assert "2 rows without a class dropped" in capsys.readouterr().err
+    loaders = opened(texts(path, missing="drop"), 0)
+    assert loaders["train"].examples + loaders["test"].examples == 20
+    assert "2 rows without a class dropped" in caplog.text
 
 
 FAULTS: list[tuple[str | bytes, dict[str, Any], str]] = [
@@ -201,7 +206,7 @@ def test_each_fault_is_one_message_with_its_place(
     text: str | bytes, settings: dict[str, Any], message: str, write: Write, texts: Open
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        texts(write(text), **{"test": 0.5} | settings)
+        texts(write(text), **{"test": 0.5} | settings).read(0)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +232,7 @@ def test_each_fault_of_json_lines_too(
     text: str | bytes, message: str, write: Write, texts: Open
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        texts(write(text, "reviews.jsonl"), test=0.5)
+        texts(write(text, "reviews.jsonl"), test=0.5).read(0)
 
 
 @pytest.mark.parametrize(
@@ -242,16 +247,16 @@ def test_a_second_file_must_fit_the_first(
     second: str, message: str, write: Write, texts: Open
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        texts(write(ROWS), test=write(second, "second.csv"))
+        texts(write(ROWS), test=write(second, "second.csv")).read(0)
 
 
 def test_no_file_is_said(texts: Open) -> None:
     with pytest.raises(ValueError, match=r"none\.csv cannot be read: No such file"):
-        texts("none.csv")
+        texts("none.csv").read(0)
 
 
 def counted(texts: Open, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """How often opening a source reads the file."""
+    """How often reading a source reads the file."""
     reads: list[Path] = []
     original = TextCsv.corpus
 
@@ -261,12 +266,12 @@ def counted(texts: Open, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
     monkeypatch.setattr(TextCsv, "corpus", corpus)
 
-    def opened(path: str, **settings: Any) -> int:
+    def read(path: str, **settings: Any) -> int:
         reads.clear()
-        texts(path, **settings)
+        texts(path, **settings).read(0)
         return len(reads)
 
-    return opened
+    return read
 
 
 def test_ids_are_made_once_for_all_that_shapes_them(
@@ -310,23 +315,26 @@ def test_runs_that_start_together_make_the_ids_once(
 
     monkeypatch.setattr(TextCsv, "corpus", corpus)
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(texts, [path, path]))
+        found = list(pool.map(lambda source: source.read(0), [texts(path), texts(path)]))
     assert len(reads) == 1
-    assert found[0].facts == found[1].facts
+    assert found[0] == found[1]
 
 
 def test_what_was_kept_is_what_was_made(
-    write: Write, texts: Open, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    write: Write, texts: Open, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     path = write(ROWS + ",one,\n")
     found: list[tuple[Any, list[Any], str, str]] = []
     for root in (str(tmp_path / "own"), str(tmp_path / "own"), None):
         source = texts(path, root=root)
-        loaders = source.loaders(CPU, 0)
-        source.keep(tmp_path)
+        loaders = opened(source, 0)
+        source.reader().node(tmp_path)
         kept = (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
-        said = capsys.readouterr().err.partition("data:")[2]
-        found.append((source.facts, [rows(loaders.train), rows(loaders.test)], kept, said))
+        said = caplog.text.partition("texts are empty")[1]
+        caplog.clear()
+        found.append(
+            (source.outline(), [rows(loaders["train"]), rows(loaders["test"])], kept, said)
+        )
     assert found[0] == found[1] == found[2]
     assert "texts are empty" in found[0][3]
 
@@ -335,13 +343,13 @@ def test_the_second_start_needs_neither_datasets_nor_tokenizers(
     write: Write, texts: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = write(ROWS)
-    expected = texts(path).facts
+    expected = texts(path).read(0)
     for name in ("datasets", "tokenizers"):
         monkeypatch.setitem(sys.modules, name, None)
     source = texts(path)
-    assert source.facts == expected
-    assert list(source.loaders(CPU, 0).train)
-    source.keep(tmp_path)
+    assert source.read(0) == expected
+    assert list(opened(source)["train"].batches(0))
+    source.reader().node(tmp_path)
 
 
 def test_where_nothing_can_be_kept_it_works_and_is_said(
@@ -350,17 +358,17 @@ def test_where_nothing_can_be_kept_it_works_and_is_said(
     file = write("no folder", "file")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     path = write(ROWS)
-    expected = texts(path, root=None)
-    elsewhere = texts(path, root=file)
+    expected = texts(path, root=None).read(0)
+    elsewhere = texts(path, root=file).read(0)
     assert list((tmp_path / "home" / ".cache" / "dltrain" / "cache").iterdir())
     monkeypatch.setenv("HOME", file)
-    nowhere = texts(path, root=file)
-    assert expected.facts == elsewhere.facts == nowhere.facts
+    nowhere = texts(path, root=file).read(0)
+    assert expected == elsewhere == nowhere
 
 
 def test_a_fault_leaves_no_cache_behind(write: Write, texts: Open, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="one class"):
-        texts(write("review,stars\na,1\nb,1\n"), test=0.5)
+        texts(write("review,stars\na,1\nb,1\n"), test=0.5).read(0)
     assert not list((tmp_path / "own").rglob("*.npy"))
     assert not list((tmp_path / "own" / "cache").iterdir())
 
@@ -398,4 +406,4 @@ def test_a_faulty_file_is_a_fault_of_the_data(
 
 def test_a_split_too_small_for_its_validation_is_said(write: Write, texts: Open) -> None:
     with pytest.raises(UserError, match="leaves none to train on"):
-        texts(write(ROWS), validation=2500).loaders(CPU, 0)
+        texts(write(ROWS), validation=2500).read(0)

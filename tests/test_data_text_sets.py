@@ -13,16 +13,16 @@ import torch
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from dltrain.contracts.data import Stream
 from dltrain.data.adding import Adding
 from dltrain.data.hub_text import HubText
 from dltrain.data.imdb import Imdb
 from dltrain.data.text import TextSource
 from dltrain.data.toy_reviews import ToyReviews
 from dltrain.errors import UserError
-from dltrain.types import Loader
 from tests.conftest import REPOSITORY, Train
+from tests.streams import opened
 
-CPU = torch.device("cpu")
 NAMED = datasets.ClassLabel(names=["sad", "glad"])
 
 
@@ -53,16 +53,16 @@ def source(path: Path, **settings: Any) -> HubText:
     return HubText(str(path), **given | settings)
 
 
-def spelt(source: TextSource, loader: Loader | None) -> list[tuple[str, str]]:
+def spelt(source: TextSource, stream: Stream) -> list[tuple[str, str]]:
     """Every text and class of a split, in words and in its order."""
-    assert loader is not None
-    words, classes = source.facts["words"], source.facts["class_names"]
+    spec = source.outline()
+    words, classes = spec.input.names, spec.class_names
     found: dict[int, tuple[str, str]] = {}
-    for number, batch in enumerate(loader):
-        for row, index in enumerate(loader.indices(number).tolist()):
+    for number, batch in enumerate(stream.plain()):
+        for row, index in enumerate(stream.rows(0, number).tolist()):
             text = " ".join(words[i] for i in batch["input"][row].tolist() if i)
             found[index] = text, classes[batch["target"][row]]
-    return [found[index] for index in range(loader.examples)]
+    return [found[index] for index in range(len(found))]
 
 
 def test_a_hubs_texts_classes_and_splits_come_as_they_are(tmp_path: Path) -> None:
@@ -70,43 +70,43 @@ def test_a_hubs_texts_classes_and_splits_come_as_they_are(tmp_path: Path) -> Non
     write(path, "validation", ["foul fine"], [0])
     write(path, "test", ["fine fine", None], [1, 0])
     moods = source(path, validation_split="validation")
-    loaders = moods.loaders(CPU, 0)
-    assert moods.facts["class_names"] == ["sad", "glad"]
-    assert spelt(moods, loaders.train) == [("fine day", "glad"), ("foul day", "sad")]
-    assert spelt(moods, loaders.validation) == [("foul fine", "sad")]
-    assert spelt(moods, loaders.test) == [("fine fine", "glad"), ("<unk>", "sad")]
+    loaders = opened(moods, 0)
+    assert moods.outline().class_names == ("sad", "glad")
+    assert spelt(moods, loaders["train"]) == [("fine day", "glad"), ("foul day", "sad")]
+    assert spelt(moods, loaders["validation"]) == [("foul fine", "sad")]
+    assert spelt(moods, loaders["test"]) == [("fine fine", "glad"), ("<unk>", "sad")]
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     path = write(tmp_path / "moods", "train", ["fine", "foul"] * 5, [1, 0] * 5)
-    assert "fine" in source(path).facts["words"]
+    assert "fine" in source(path).read(0).input.names
     write(path, "train", ["nice", "foul"] * 5, [1, 0] * 5)
-    assert "nice" in source(path).facts["words"]
+    assert "nice" in source(path).read(0).input.names
 
 
 def test_missing_columns_splits_and_labels_are_said(tmp_path: Path) -> None:
     path = write(tmp_path / "moods", "train", ["fine", "foul"], [1, 0])
     with pytest.raises(ValueError, match=r"no column 'review'.*data\.text names.*It has text \("):
-        source(path, text="review")
+        source(path, text="review").read(0)
     with pytest.raises(ValueError, match=r"no column 'lable'.*Did you mean 'label'\?"):
-        source(path, label="lable")
+        source(path, label="lable").read(0)
     with pytest.raises(ValueError, match=r"no split 'training'.*It has train\."):
-        source(path, train_split="training")
+        source(path, train_split="training").read(0)
     with pytest.raises(UserError, match=r"data\.path: .*none cannot be read: "):
-        source(tmp_path / "none")
+        source(tmp_path / "none").read(0)
     write(path, "test", ["fine", "foul"], [1, -1])
     with pytest.raises(ValueError, match=r"test, row 2: the label -1 is none of the 2 classes"):
-        source(path)
+        source(path).read(0)
 
 
 def test_other_things_than_texts_are_refused_and_so_is_one_class(tmp_path: Path) -> None:
     numbers = datasets.Value("int64")
     path = write(tmp_path / "numbers", "train", [1, 2] * 5, [1, 0] * 5, text=numbers)
     with pytest.raises(ValueError, match=r"train, row 1: column 'text' holds '1', which is no tex"):
-        source(path)
+        source(path).read(0)
     path = write(tmp_path / "glad", "train", ["fine", "nice"] * 5, [1, 1] * 5)
     with pytest.raises(ValueError, match=r"column 'label' has one value in all of training"):
-        source(path)
+        source(path).read(0)
 
 
 def test_imdb_lies_beside_other_data_or_where_it_is_said_and_has_its_names(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_imdb_lies_beside_other_data_or_where_it_is_said_and_has_its_names(tmp_p
         Imdb(copies=str(tmp_path), root=None, validation=2),
         Imdb(copies=str(tmp_path / "other"), path=str(path), root=None, validation=2),
     ):
-        loaders = reviews.loaders(CPU, 0)
-        assert reviews.facts["class_names"] == ["negative", "positive"]
-        assert (loaders.train.examples, loaders.test.examples) == (6, 1)
-        assert spelt(reviews, loaders.test) == [("a bad <unk>", "negative")]
+        loaders = opened(reviews, 0)
+        assert reviews.outline().class_names == ("negative", "positive")
+        assert (loaders["train"].examples, loaders["test"].examples) == (6, 1)
+        assert spelt(reviews, loaders["test"]) == [("a bad <unk>", "negative")]
 
 
 def test_without_the_hub_imdb_says_what_to_do(
@@ -132,7 +132,7 @@ def test_without_the_hub_imdb_says_what_to_do(
 
     monkeypatch.setattr("datasets.load_dataset", refuse)
     with pytest.raises(UserError, match=r"no network\n.*data\.path=DIR;\n?.*data=toy_reviews"):
-        Imdb(copies=str(tmp_path), root=str(tmp_path))
+        Imdb(copies=str(tmp_path), root=str(tmp_path)).read(0)
 
 
 @pytest.fixture(scope="session")
@@ -158,15 +158,15 @@ def test_real_reviews_keep_their_split_and_lose_their_markup(
         table = parquet.read_table(imdb_path / name)
         parquet.write_table(table.take(list(range(0, 25_000, 50))), tmp_path / "some" / name)
     reviews = Imdb(copies="", root=str(tmp_path), path=str(tmp_path / "some"), validation=50)
-    loaders = reviews.loaders(CPU, 0)
-    assert (loaders.train.examples, loaders.test.examples) == (450, 500)
-    for batch in (loaders.test, loaders.train):
+    loaders = opened(reviews, 0)
+    assert (loaders["train"].examples, loaders["test"].examples) == (450, 500)
+    for batch in (loaders["test"], loaders["train"]):
         texts = spelt(reviews, batch)
         classes = [label for _, label in texts]
         assert 0.4 < classes.count("positive") / len(texts) < 0.6
         assert not any("<br" in text or " br " in text for text, _ in texts)
         assert all(1 < len(text.split()) <= 400 for text, _ in texts)
-    assert {"the", "film", "don't", "."} <= set(reviews.facts["words"][:200])
+    assert {"the", "film", "don't", "."} <= set(reviews.outline().input.names[:200])
 
 
 def toy_reviews(**settings: Any) -> ToyReviews:
@@ -219,10 +219,10 @@ def test_an_lstm_learns_toy_reviews(train: Train) -> None:
 @pytest.mark.parametrize("length", [2, 3, 50])
 def test_adding_is_the_sum_of_two_marked_numbers_one_in_each_half(length: int) -> None:
     data = Adding(length=length, examples=300, test_examples=50, validation=0, batch_size="full")
-    loaders = data.loaders(CPU, 0)
-    assert data.facts == {"input_shape": (length, 2), "outputs": 1}
-    for loader, count in ((loaders.train, 300), (loaders.test, 50)):
-        batch = next(iter(loader))
+    loaders = opened(data, 0)
+    assert data.outline().facts() == {"input_shape": (length, 2), "outputs": 1}
+    for loader, count in ((loaders["train"], 300), (loaders["test"], 50)):
+        batch = next(loader.batches(0))
         numbers, marked = batch["input"].unbind(-1)
         assert numbers.shape == (count, length) and batch["target"].shape == (count, 1)
         assert set(marked.unique().tolist()) <= {0, 1}
@@ -233,15 +233,18 @@ def test_adding_is_the_sum_of_two_marked_numbers_one_in_each_half(length: int) -
 
 def test_to_say_one_of_every_sum_has_an_error_of_a_sixth() -> None:
     data = Adding(validation=0, batch_size="full")
-    target = next(iter(data.loaders(CPU, 0).train))["target"]
+    target = next(opened(data, 0)["train"].batches(0))["target"]
     assert float((target - 1).square().mean()) == pytest.approx(1 / 6, rel=0.03)
 
 
 def test_the_data_seed_alone_draws_the_sequences() -> None:
     def drawn(seed: int = 0, **settings: Any) -> list[torch.Tensor]:
         data = Adding(length=9, examples=50, test_examples=50, **settings)
-        loaders = data.loaders(CPU, seed)
-        return [torch.cat([b["target"] for b in split]) for split in (loaders.train, loaders.test)]
+        loaders = opened(data, seed)
+        return [
+            torch.cat([b["target"] for b in split.batches(0)])
+            for split in (loaders["train"], loaders["test"])
+        ]
 
     assert torch.equal(drawn()[1], drawn(5)[1])
     assert not torch.equal(drawn()[1], drawn(data_seed=1)[1])

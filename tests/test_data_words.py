@@ -5,41 +5,39 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dltrain.contracts.data import Streams
 from dltrain.data.toy_reviews import ToyReviews
 from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
 from dltrain.data.words import WordAugment
-from dltrain.types import Loaders
-
-CPU = torch.device("cpu")
+from tests.streams import opened
 
 
-def loaders(share: float) -> Loaders:
+def loaders(share: float) -> Streams:
     augment = WordAugment(word_dropout=share)
-    return ToyReviews(examples=400, test_examples=100, augment=augment).loaders(CPU, seed=0)
+    return opened(ToyReviews(examples=400, test_examples=100, augment=augment), 0)
 
 
 def test_words_are_dropped_in_training_only_and_padding_never() -> None:
     plain, dropping = loaders(0.0), loaders(0.4)
     words = dropped = 0
-    for whole, part in zip(plain.train, dropping.train, strict=True):
+    for whole, part in zip(plain["train"].plain(), dropping["train"].batches(0), strict=True):
         changed = whole["input"] != part["input"]
         assert (part["input"][changed] == UNKNOWN_INDEX).all()
         assert not changed[whole["input"] == PAD_INDEX].any()
         words += int((whole["input"] != PAD_INDEX).sum())
         dropped += int(changed.sum())
     assert 0.37 < dropped / words < 0.43
-    for whole, part in zip(plain.test, dropping.test, strict=True):
+    for whole, part in zip(plain["test"].plain(), dropping["test"].batches(0), strict=True):
         assert torch.equal(whole["input"], part["input"])
 
 
 def test_each_epoch_drops_others_and_a_resumed_one_the_same() -> None:
-    train = loaders(0.4).train
-    first = [batch["input"] for batch in train]
-    again = [batch["input"] for batch in train.batches(2)]
+    train = loaders(0.4)["train"]
+    first = [batch["input"] for batch in train.batches(0)]
+    again = [batch["input"] for batch in train.batches(0, 2)]
     assert all(torch.equal(a, b) for a, b in zip(first[2:], again, strict=True))
-    train.set_epoch(1)
     shares = {float((batch == UNKNOWN_INDEX).float().mean()) for batch in first}
-    others = {float((b["input"] == UNKNOWN_INDEX).float().mean()) for b in train}
+    others = {float((b["input"] == UNKNOWN_INDEX).float().mean()) for b in train.batches(1)}
     assert shares != others
 
 

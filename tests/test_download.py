@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-import torch
 
 from dltrain import run
 from dltrain.data import mnist
@@ -25,8 +24,8 @@ from dltrain.data.download import Remote, fetch
 from dltrain.data.idx import read_idx
 from dltrain.errors import UserError
 from tests.conftest import Compose
+from tests.streams import opened
 
-CPU = torch.device("cpu")
 CONTENT = random.Random(0).randbytes(400_000)
 PACKED = gzip.compress(CONTENT, mtime=0)
 OTHERWISE = "Or do without: data=digits."
@@ -271,8 +270,8 @@ def test_mnist_fetches_its_four_files_once_and_reads_them(tiny: Server, tmp_path
     source = mnist.Mnist(str(tmp_path), mirrors=[tiny.url("")], validation=0)
 
     for _ in range(2):
-        loaders = source.loaders(CPU, 0)
-        assert (loaders.train.examples, loaders.test.examples) == (20, 10)
+        loaders = opened(source)
+        assert (loaders["train"].examples, loaders["test"].examples) == (20, 10)
     assert len(tiny.asked) == 4
     assert files_in(tmp_path / "MNIST" / "raw") == files_in(tmp_path) == sorted(TINY)
 
@@ -287,9 +286,9 @@ def test_mnist_finds_files_where_others_put_them(
         path = tmp_path / folder / (f"{name}.gz" if packed else name)
         path.write_bytes(gzip.compress(content, mtime=0) if packed else content)
 
-    loaders = mnist.Mnist(str(tmp_path), mirrors=[tiny.url("")], validation=0).loaders(CPU, 0)
+    loaders = opened(mnist.Mnist(str(tmp_path), mirrors=[tiny.url("")], validation=0))
 
-    assert loaders.train.examples == 20
+    assert loaders["train"].examples == 20
     assert tiny.asked == []
 
 
@@ -341,5 +340,5 @@ def test_pictures_and_labels_that_do_not_match_are_told(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
 
     with pytest.raises(UserError, match="20 pictures but 19 labels") as raised:
-        mnist.Mnist(str(tmp_path)).loaders(CPU, 0)
+        mnist.Mnist(str(tmp_path)).read(0)
     assert str(tmp_path) in str(raised.value)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dltrain import cli
+from dltrain.folder import latest
 from dltrain.tasks.classification import Classification
 
 
@@ -74,7 +75,10 @@ def refused(
         ("resum", ["resum", "'resume'"]),
         ("model.hidden=[", ["model.hidden=["]),
         ("model=lenet5,mlp", ["model", "-m"]),
-        ("resume", ["Usage"]),
+        ("resume", ["resume: give a RUN", "latest", "dltrain resume --help"]),
+        ("sample", ["sample: give a RUN", "latest", "dltrain sample --help"]),
+        ("--mutlirun", ["--mutlirun", "'--multirun'"]),
+        ("--hlep", ["--hlep", "'--help'"]),
     ],
 )
 def test_one_mistake_is_one_message(
@@ -99,6 +103,19 @@ def test_one_mistake_is_one_message(
         (["resume", "nowhere"], ["nowhere", "does not exist"]),
         (["resume", "latest"], ["no run in outputs"]),
         (["resume", "."], ["not a run folder"]),
+        (["resume", "latest", "--output-dir", "o"], ["no run in o"]),
+        (["resume", "output_dir=o", "latest"], ["no run in o"]),
+        (["resume", "latest", "outptu_dir=o"], ["outptu_dir=o", "'output_dir'"]),
+        (["resume", "latest", "seed=3"], ["seed=3", "keeps its own config", "output_dir=DIR"]),
+        (["resume", "one", "other"], ["one RUN, not 2: one, other"]),
+        (["resume", "latest", "--output_dir", "o"], ["--output_dir", "'--output-dir'"]),
+        (["resume", "--output-dir"], ["--output-dir", "expected one argument"]),
+        (["sample", "--label"], ["sample: --label", "expected one argument"]),
+        (["sample", "latest", "--sed", "3"], ["sample: --sed", "'--seed'"]),
+        (["sample", "latest", "--sed=3"], ["sample: --sed", "'--seed'"]),
+        (["sample", "latest", "--weights", "bets"], ["--weights", "'bets'", "best"]),
+        (["sample", "--n", "3", "latest", "output_dir=o"], ["no run in o"]),
+        (["help", "resum"], ["resum", "'resume'"]),
         (["--config-dir", "nowhere"], ["nowhere", "no such folder"]),
         (["--config-dir"], ["needs a folder"]),
         (["train", "model"], ["model", "key=value"]),
@@ -190,7 +207,7 @@ def test_out_of_memory_says_what_to_lower(
     assert end.value.code == 2
     assert "Out of memory" in err
     assert "data.batch_size (now 32" in err
-    assert '"status": "failed"' in Path("outputs/latest/summary.json").read_text()
+    assert '"status": "failed"' in (latest(Path("outputs")) / "summary.json").read_text()
 
 
 def test_a_loss_that_is_not_finite_names_step_examples_and_checkpoint(
@@ -205,7 +222,8 @@ def test_a_loss_that_is_not_finite_names_step_examples_and_checkpoint(
     assert "not finite at step" in err
     assert "of the training split" in err
     assert "Lower optimizer.lr" in err
-    assert not list(Path("outputs/latest/checkpoints").iterdir()), "no checkpoint of bad weights"
+    kept = list((latest(Path("outputs")) / "checkpoints").iterdir())
+    assert not kept, "no checkpoint of bad weights"
 
 
 def test_a_bug_keeps_its_traceback(
@@ -218,4 +236,4 @@ def test_a_bug_keeps_its_traceback(
     monkeypatch.setattr(sys, "argv", ["dltrain", "callbacks=none"])
     with pytest.raises(RuntimeError, match="a bug of ours"):
         cli.main()
-    assert '"status": "failed"' in Path("outputs/latest/summary.json").read_text()
+    assert '"status": "failed"' in (latest(Path("outputs")) / "summary.json").read_text()

@@ -16,6 +16,7 @@ from dltrain.figures.canvas import png, render
 from dltrain.figures.classes import draw_confusion_matrix, draw_predictions
 from dltrain.figures.curves import draw_learning_curves
 from dltrain.figures.numbers import MOST_POINTS, draw_predicted_against_true
+from dltrain.folder import latest
 from tests.conftest import Train
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -136,7 +137,7 @@ def test_a_regression_is_drawn_too(train: Train) -> None:
 def test_a_failed_run_is_not_drawn(train: Train, tmp_path: Any) -> None:
     with pytest.raises(UserError, match="not finite"):
         train(*TINY, "optimizer=sgd", "optimizer.lr=1e30")
-    folder = (tmp_path / "outputs" / "latest").resolve()
+    folder = latest(tmp_path / "outputs")
     assert not list((folder / "figures").iterdir())
 
 

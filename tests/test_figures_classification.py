@@ -15,7 +15,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch
+from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.contracts.metric import Evaluation
 from dltrain.figures.canvas import png
 from dltrain.figures.plane import Plane
@@ -195,6 +195,26 @@ def test_an_evaluation_keeps_a_few_pictures_and_not_the_split() -> None:
     assert "mistakes" in evaluation.figures
     held = [o for o in gc.get_objects() if type(o) is Tensor and o.shape[1:] == shape]
     assert 0 < sum(pictures.untyped_storage().nbytes() for pictures in held) <= 2 * SAMPLES * 4 * 21
+
+
+@pytest.mark.parametrize("size", [5, 40])
+def test_the_first_examples_are_shown_however_the_split_is_cut(size: int) -> None:
+    logits, targets = draws(10, 40, 4)
+    images = logits.reshape(40, 1, 2, 2)
+    figure = judged(images, targets, 4, size).figures["predictions"]()
+    shown = [image.get_array() for image in figure.axes[0].images]
+    shown += [image.get_array() for axes in figure.axes[1:] for image in axes.images]
+    np.testing.assert_allclose(shown, images[:SAMPLES, 0].clamp(0, 1))
+
+
+def test_what_an_input_is_the_data_says_and_not_its_shape() -> None:
+    inputs, targets = torch.rand(6, 3, 2, 2), torch.arange(6) % 3
+    number = Field((3, 2, 2), "number", "input")
+    image = Field((3, 2, 2), "image", "input")
+    for source, shown in ((number, False), (image, True)):
+        spec = DataSpec({"input": source, "target": classes(names(3), 1).target})
+        figures = evaluated(Classification(Told(3), spec), batches(inputs, targets, 4)).figures
+        assert ({"predictions", "mistakes"} <= set(figures)) == shown
 
 
 def test_logits_that_are_not_numbers_are_drawn_all_the_same() -> None:

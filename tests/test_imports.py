@@ -33,6 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "optimize": CONTRACTS | {"uncompiled"},
     "uncompiled": set(),
     "allocator": set(),
+    "runtime": {"allocator", "checkpoint", "uncompiled"},
     "history": CONTRACTS,
     "summary": CONTRACTS | {"uncompiled"},
     # A callback is handed the trainer: its type is known, for type checkers only.
@@ -49,9 +50,12 @@ ROOMS: dict[str, set[str]] = {
     "build": {"errors", "nearest"},
     "composition": {"errors", "nearest"},
     "environment": {"errors"},
-    "help": set(),
+    "help": {"commands"},
+    "commands": {"errors", "nearest"},
+    "arguments": {"errors", "nearest"},
+    "resume": {"arguments", "signals", "run"},
     "sweep": {"errors"},
-    "sample": CONTRACTS | {"figures", "folder", "nearest", "run"},
+    "sample": CONTRACTS | {"figures", "folder", "load", "nearest", "arguments", "runtime"},
     "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.
@@ -68,6 +72,10 @@ LIGHT = (
     "sweep",
     "nearest",
     "errors",
+    "runtime",
+    "commands",
+    "arguments",
+    "resume",
     "build",
     "folder",
     "sample",

@@ -19,6 +19,7 @@ from torch import Tensor
 from dltrain import composition, run
 from dltrain.callbacks.judge import SampleJudge
 from dltrain.errors import ConfigError
+from dltrain.folder import latest
 from dltrain.judge import (
     Judge,
     Moments,
@@ -50,7 +51,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
     )
     run.train({**config, "output_dir": str(output_dir)})
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def test_frozen_parts_keep_weights_and_statistics_to_the_bit(
 ) -> None:
     choices = (*SMALL, *decay, "model.freeze=[features]", "trainer.evaluate_every=100")
     if len(decay) > 2:
-        choices = (*choices, "regularizer.max_norm.limit=0.1")
+        choices = (*choices, "modifiers.max_norm.limit=0.1")
     begun = run.Assembly(compose("callbacks=none", "device=cpu", *choices)).read().task.state_dict()
 
     learned = load(train(*choices).folder).state_dict()

@@ -12,11 +12,14 @@ from torch.nn import functional
 from dltrain import run
 from dltrain.build import OWN_PACKAGES
 from dltrain.contracts.data import Batch
+from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
 from dltrain.load import load
+from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.muon import Muon, orthogonal
-from dltrain.optim.regularizers import L1, L2, ElasticNet, MaxNorm
+from dltrain.optim.regularizers import L1, L2, ElasticNet
 from tests.conftest import REPOSITORY, Compose, Train
+from tests.streams import opened
 
 LR = 0.01
 STEPS = 4
@@ -110,9 +113,7 @@ DECOUPLED = {"adamw", "muon"}
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
     """The untrained task and the first epoch's batches of the run that ``overrides`` describe."""
     parts = run.Assembly(compose("callbacks=none", "device=cpu", *SMALL, *overrides)).read()
-    loaders = parts.source.loaders(parts.device, seed=0)
-    loaders.train.set_epoch(0)
-    return parts.task, list(loaders.train)
+    return parts.task, list(opened(parts.source)["train"].batches(0))
 
 
 def loss_of(task: Task, batch: Batch) -> Tensor:
@@ -239,7 +240,7 @@ def test_penalties_are_what_autograd_makes_of_them(
         ("regularizer=l1", "regularizer.l1.strength=0.5"),
         ("regularizer=l2", "regularizer.l2.strength=0.5"),
         ("regularizer=elastic_net", "regularizer.elastic_net={l1:0.5,l2:0.5}"),
-        ("regularizer=max_norm", "regularizer.max_norm.limit=0.1"),
+        ("regularizer=max_norm", "modifiers.max_norm.limit=0.1"),
         ("optimizer=adamw", "optimizer.weight_decay=0.5"),
     ],
     ids=lambda overrides: overrides[0],
@@ -263,7 +264,7 @@ def test_max_norm_keeps_every_unit_in_its_ball_and_short_ones_as_they_are(train:
         "optimizer=sgd",
         "trainer.steps=1",
         "regularizer=max_norm",
-        f"regularizer.max_norm.limit={limit}",
+        f"modifiers.max_norm.limit={limit}",
     )
 
     before, after = free[0].norm(dim=1), held[0].norm(dim=1)
@@ -275,6 +276,14 @@ def test_max_norm_keeps_every_unit_in_its_ball_and_short_ones_as_they_are(train:
     torch.testing.assert_close(directions, torch.ones(8))
 
 
+def limit(weight: Tensor) -> None:
+    """Keep each unit's weights within 1, as after a step."""
+    max_norm, parameter = MaxNorm(1.0), torch.nn.Parameter(weight)
+    max_norm.start({"model": Group([parameter], [parameter])})
+    with torch.no_grad():
+        max_norm.after_update("model")
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_max_norm_takes_a_kernel_as_one_unit_in_any_memory_layout(
     layout: torch.memory_format,
@@ -282,8 +291,7 @@ def test_max_norm_takes_a_kernel_as_one_unit_in_any_memory_layout(
     weight = torch.full((2, 3, 5, 5), 0.1).contiguous(memory_format=layout)
     weight[1] *= 10
 
-    with torch.no_grad():
-        MaxNorm(1.0).after_step([weight])
+    limit(weight)
 
     norms = weight.flatten(1).norm(dim=1)
     assert norms.tolist() == pytest.approx([0.1 * 75**0.5, 1.0])
@@ -292,7 +300,7 @@ def test_max_norm_takes_a_kernel_as_one_unit_in_any_memory_layout(
 def test_a_unit_of_zeros_stays_zero_under_max_norm() -> None:
     weight = torch.zeros(2, 3)
 
-    MaxNorm(1.0).after_step([weight])
+    limit(weight)
 
     assert not weight.any()
 

@@ -17,6 +17,7 @@ from dltrain.contracts.task import Metrics, Task
 from dltrain.contracts.task import Optimize as OptimizeContract
 from dltrain.errors import UserError
 from dltrain.load import load
+from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.regularizers import L1, L2
 from dltrain.optimize import Optimize, groups_of, with_decay_where_exact
 from tests.conftest import Train
@@ -510,3 +511,14 @@ def test_a_decay_of_its_own_stays_beside_an_l2_penalty() -> None:
     for optimizer, expected in ((torch.optim.SGD, 0.5), (torch.optim.AdamW, 0.2)):
         decay, _ = with_decay_where_exact({"weight_decay": 0.2}, optimizer, [L2(0.3)])
         assert decay == pytest.approx(expected)
+
+
+def test_a_limit_leaves_groups_that_did_not_step_alone() -> None:
+    task = Two()
+    before = snapshot(task.first)
+    optimize = optimizing(task, modifiers=[MaxNorm(0.1)])
+
+    optimize(task.loss(), "second")
+
+    assert torch.equal(snapshot(task.first), before)
+    assert task.second.weight.norm(dim=1).max() <= 0.1001

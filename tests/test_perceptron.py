@@ -171,6 +171,24 @@ def test_a_run_teaches_digits(compose: Compose, tmp_path: Path) -> None:
     assert summary["test"]["accuracy"] > 0.85
 
 
+def test_its_decision_boundary_names_the_features_of_the_data(compose: Compose) -> None:
+    parts = run.assemble(compose("model=perceptron", "data=gates", "device=cpu"))
+    corners = parts.source.loaders(parts.device, seed=0).test
+    axes = evaluated(parts.task, corners).figures["decision_boundary"]().axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
+
+
+def test_a_score_is_no_probability() -> None:
+    task, _ = learner(4, 3)
+    torch.nn.init.normal_(task.model.get_parameter("linear.weight"))
+    batch = {"input": torch.randn(5, 4)}
+    said = task.predict(batch)
+    assert set(said.columns) == set(said.fields) == {"class", "score"}
+    torch.testing.assert_close(said.columns["score"], answers(task, batch["input"]).detach())
+    assert torch.equal(said.columns["class"], said.columns["score"].argmax(1))
+    assert evaluated(task, [batch | {"target": torch.zeros(5, dtype=torch.int64)}]).texts == {}
+
+
 @pytest.mark.parametrize("outputs", [1, 0])
 def test_fewer_than_two_classes_are_refused(outputs: int) -> None:
     with pytest.raises(ValueError, match="classes"):

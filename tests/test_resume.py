@@ -16,6 +16,7 @@ import yaml
 
 from dltrain import cli, run
 from dltrain.errors import UserError
+from dltrain.folder import latest
 from dltrain.load import load
 from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
@@ -53,7 +54,7 @@ def uninterrupted(compose: Compose, tmp_path: Path) -> Path:
 
 def trained(compose: Compose, output_dir: Path) -> Path:
     run.train(compose(*SETTINGS, f"output_dir={output_dir}"))
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
@@ -119,7 +120,7 @@ def test_a_signal_and_a_resume_leave_no_trace(
 
     resumed = run.resume("latest", tmp_path / "cut")
     assert (resumed["status"], resumed["steps"]) == ("finished", STEPS)
-    assert_same_end(uninterrupted, (tmp_path / "cut" / "latest").resolve())
+    assert_same_end(uninterrupted, latest(tmp_path / "cut"))
 
 
 def test_two_interruptions_leave_no_trace(
@@ -132,7 +133,7 @@ def test_two_interruptions_leave_no_trace(
         interrupt_after(patch, 4, signal.SIGTERM)
         assert run.resume("latest", tmp_path / "cut")["steps"] == 9
     run.resume("latest", tmp_path / "cut")
-    assert_same_end(uninterrupted, (tmp_path / "cut" / "latest").resolve())
+    assert_same_end(uninterrupted, latest(tmp_path / "cut"))
 
 
 @pytest.mark.slow
@@ -145,13 +146,12 @@ def test_kill_9_and_a_resume_leave_no_trace(
     process = subprocess.Popen(
         [*command, "trainer.checkpoint_seconds=0"], stdout=subprocess.DEVNULL
     )
-    metrics = output_dir / "latest" / "metrics.csv"
-    while not (metrics.exists() and metrics.read_text().count("validation,loss") >= 1):
+    while not any("validation,loss" in m.read_text() for m in output_dir.glob("*/*/metrics.csv")):
         assert process.poll() is None, "it ended before it was killed"
         time.sleep(0.002)
     process.kill()
     process.wait()
-    folder = (output_dir / "latest").resolve()
+    folder = latest(output_dir)
     assert '"status": "running"' in (folder / "summary.json").read_text()
     # What a kill in the middle of writing leaves: rows that no checkpoint knows of.
     with (folder / "metrics.csv").open("a") as file:
@@ -163,17 +163,17 @@ def test_kill_9_and_a_resume_leave_no_trace(
 
 def test_a_finished_run_is_not_resumed(compose: Compose, tmp_path: Path) -> None:
     trained(compose, tmp_path)
-    before = (tmp_path / "latest" / "metrics.csv").read_bytes()
+    before = (latest(tmp_path) / "metrics.csv").read_bytes()
     with pytest.raises(UserError, match="is finished"):
         run.resume("latest", tmp_path)
-    assert (tmp_path / "latest" / "metrics.csv").read_bytes() == before
+    assert (latest(tmp_path) / "metrics.csv").read_bytes() == before
 
 
 def test_a_running_run_is_not_resumed_by_another(compose: Compose, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dltrain", "callbacks=none", f"output_dir={tmp_path}"]
     process = subprocess.Popen([*command, "trainer.epochs=100000"], stdout=subprocess.DEVNULL)
     try:
-        while not (tmp_path / "latest" / "summary.json").exists():
+        while not list(tmp_path.glob("*/*/summary.json")):
             assert process.poll() is None
             time.sleep(0.01)
         with pytest.raises(UserError, match="still running"):
@@ -198,7 +198,7 @@ def test_early_stopping_survives_a_resume(
         interrupt_after(patch, 14, signal.SIGTERM)
         run.train(compose(*patient, f"output_dir={tmp_path / 'cut'}"))
     assert run.resume("latest", tmp_path / "cut")["epochs"] == 3
-    assert_same_end((tmp_path / "whole/latest").resolve(), (tmp_path / "cut/latest").resolve())
+    assert_same_end(latest(tmp_path / "whole"), latest(tmp_path / "cut"))
 
 
 @pytest.mark.parametrize(

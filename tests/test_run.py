@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 import yaml
 
 from dltrain import run
+from dltrain.errors import UserError
+from dltrain.folder import RunFolder, latest
 from dltrain.load import load
 from tests.conftest import Compose, Train
 
@@ -58,7 +61,7 @@ def test_the_config_repeats_the_run(train: Train, tmp_path: Path) -> None:
     config = yaml.safe_load((first.folder / "config.yaml").read_text())
     assert (first.folder / "overrides.txt").read_text().splitlines()[:2] == list(QUICK[:2])
     run.train({**config, "output_dir": str(tmp_path / "again")})
-    again = (tmp_path / "again" / "latest").resolve()
+    again = latest(tmp_path / "again")
     assert (again / "metrics.csv").read_bytes() == (first.folder / "metrics.csv").read_bytes()
     assert all(torch.equal(w, weights(again)[name]) for name, w in weights(first.folder).items())
 
@@ -147,8 +150,6 @@ def test_early_stopping_ends_the_run_and_still_tests(train: Train) -> None:
 def test_early_stopping_on_an_unknown_metric_names_the_known_ones_before_the_run(
     train: Train, tmp_path: Path
 ) -> None:
-    from dltrain.errors import UserError
-
     stopping = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=acc")
     with pytest.raises(UserError, match=r"no metric 'acc'; there are .*accuracy"):
         train(*QUICK, *stopping, "callbacks.early_stopping.mode=max")
@@ -203,33 +204,69 @@ def test_auto_precision_is_bfloat16_where_the_processor_multiplies_it(
     assert auto.summary["test"] == train(*settings, f"trainer.precision={named}").summary["test"]
 
 
-def test_deterministic_mode_trains_and_is_left_again(train: Train) -> None:
-    train(*QUICK, "trainer.deterministic=true")
-    assert torch.are_deterministic_algorithms_enabled()
-    train(*QUICK)
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_numbers_too_small_for_full_precision_are_flushed_to_zero(train: Train) -> None:
-    torch.set_flush_denormal(False)
-    assert torch.tensor(1e-30) * 1e-10 > 0
-
-    train("model=mlp", "data=digits", "trainer.steps=1")
-
-    assert torch.tensor(1e-30) * 1e-10 == 0
-
-
 def test_latest_points_at_the_newest_run(train: Train, tmp_path: Path) -> None:
     first, second = train(*QUICK).folder, train(*QUICK).folder
     assert first != second
-    assert (tmp_path / "outputs" / "latest").resolve() == second
-    assert (tmp_path / "outputs" / "latest").is_symlink()
+    assert latest(tmp_path / "outputs") == second
 
 
 def test_a_failing_run_says_failed(train: Train, compose: Compose, tmp_path: Path) -> None:
-    from dltrain.errors import UserError
-
     with pytest.raises(UserError, match="not finite"):
         train(*QUICK, "optimizer=sgd", "optimizer.lr=1e12")
-    summary = json.loads((tmp_path / "outputs" / "latest" / "summary.json").read_text())
+    summary = json.loads((latest(tmp_path / "outputs") / "summary.json").read_text())
     assert summary["status"] == "failed"
+
+
+def test_a_link_that_an_earlier_version_left_is_read_then_replaced(
+    train: Train, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    old = train(*QUICK, "trainer.steps=1").folder
+    (outputs / "latest").unlink()
+    (outputs / "latest").symlink_to(old.relative_to(outputs), target_is_directory=True)
+    assert latest(outputs) == RunFolder.find("latest", outputs).path.resolve() == old
+
+    new = train(*QUICK, "trainer.steps=1").folder
+
+    assert not (outputs / "latest").is_symlink()
+    assert (outputs / "latest").read_text() == f"{new.relative_to(outputs)}\n"
+    assert latest(outputs) == new
+    assert (old / "config.yaml").is_file()
+
+
+def test_a_run_is_found_by_name_by_path_and_by_the_path_of_the_pointer(
+    train: Train, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    folder = train(*QUICK, "trainer.steps=1").folder
+    for name in ("latest", str(outputs / "latest"), str(folder)):
+        assert RunFolder.find(name, outputs).path.resolve() == folder
+
+
+@pytest.mark.parametrize("as_link", [False, True])
+def test_a_newest_run_that_was_deleted_is_one_message(
+    as_link: bool, train: Train, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs"
+    folder = train(*QUICK, "trainer.steps=1").folder
+    if as_link:
+        (outputs / "latest").unlink()
+        (outputs / "latest").symlink_to(folder.relative_to(outputs), target_is_directory=True)
+    shutil.rmtree(folder)
+    for name in ("latest", str(outputs / "latest")):
+        with pytest.raises(UserError, match=f"is gone: there is no .*{folder.name}. Give the path"):
+            RunFolder.find(name, outputs)
+
+
+def test_a_pointer_that_cannot_be_written_is_told_and_the_run_goes_on(
+    train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "outputs" / "latest" / "mine").mkdir(parents=True)
+    with (
+        caplog.at_level("WARNING", logger="dltrain"),
+        pytest.raises(UserError, match="cannot be read"),
+    ):
+        train(*QUICK, "trainer.steps=1")  # the fixture asks for the newest run
+    assert "could not be pointed at the new run" in caplog.text
+    (summary,) = (tmp_path / "outputs").glob("*/*/summary.json")
+    assert json.loads(summary.read_text())["status"] == "finished"

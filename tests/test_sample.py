@@ -212,6 +212,7 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
         "--interpolate",
         "--weights",
         "--out",
+        "--output-dir",
     ):
         assert option in page
 
@@ -219,8 +220,10 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
 def test_the_command_itself(plain: Path, cli: Cli) -> None:
     latest = plain.parents[1]
     done = cli("sample", "latest", f"output_dir={latest}", "--n", "4", cwd=REPOSITORY)
+    same = cli("sample", "--n", "4", "--output-dir", str(latest), "latest", cwd=REPOSITORY)
     wrong = cli("sample", str(plain), "--n", "0", cwd=REPOSITORY)
 
     assert done.returncode == 0, done.stderr
     assert "4 pictures in " in done.stdout
+    assert (same.returncode, same.stdout) == (0, done.stdout)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from dltrain import run
-from dltrain.contracts.data import Batch
-from dltrain.contracts.task import Predicts, Task
+from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.task import Metrics, Phase, Predicts, Task
 from dltrain.load import load
 from dltrain.tasks.classification import Classification
-from tests.asking import answers, classes, evaluated
+from dltrain.tasks.regression import Regression
+from dltrain.tasks.supervised import Supervised
+from tests.asking import answers, classes, evaluated, numbers
 from tests.conftest import REPOSITORY, Compose, Train
 
 # What trains each task here, the steps that suffice, and the loss they must reach.
@@ -27,7 +30,7 @@ EXAMPLES = {
     "adversarial": (
         [
             *("model=gan", "model.generator_hidden=[64]", "model.discriminator_hidden=[64]"),
-            *("data=digits", "data.batch_size=16", "optimizer.lr=2e-3", "task.average=0"),
+            *("data=digits", "data.batch_size=16", "optimizer.lr=2e-3", "modifier=none"),
         ],
         200,
     ),
@@ -169,6 +172,110 @@ def test_what_improves_is_decided_by_the_monitor() -> None:
 def test_an_impossible_label_smoothing_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
         Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=share)
+
+
+class Renaming(Classification):
+    """Its steps call the loss otherwise than its evaluation does."""
+
+    def training_metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
+        return {"cost": loss.detach()}
+
+
+def test_a_step_may_name_its_metrics_otherwise_than_an_evaluation() -> None:
+    torch.manual_seed(0)
+    task = Renaming(torch.nn.Linear(3, 2), classes("ab", 3))
+    batch = {"input": torch.randn(8, 3), "target": torch.arange(8) % 2}
+
+    told = task.train_step(batch, lambda loss, name="model": None)
+    scalars = evaluated(task, [batch]).scalars
+
+    assert set(told) == {"cost"}
+    assert list(scalars) == ["loss", "accuracy", "precision", "recall", "f1"]
+    assert scalars["loss"] == pytest.approx(float(told["cost"]))
+
+
+def test_a_class_is_predicted_with_its_probabilities() -> None:
+    torch.manual_seed(0)
+    task = Classification(torch.nn.Linear(3, 4), classes(["n", "e", "s", "w"], 3)).eval()
+    inputs = torch.randn(5, 3)
+
+    said = task.predict({"input": inputs})
+
+    probabilities = said.columns["probability"]
+    torch.testing.assert_close(probabilities, answers(task, inputs).softmax(1).detach())
+    assert torch.equal(said.columns["class"], probabilities.argmax(1))
+    assert not probabilities.requires_grad
+    names = ("n", "e", "s", "w")
+    assert said.fields == {
+        "class": Field((), "class", size=4, names=names),
+        "probability": Field((4,), "number", names=names),
+    }
+
+
+def test_classes_without_names_are_numbered() -> None:
+    unnamed = Field((), "class", "target", size=3)
+    spec = DataSpec({"input": Field((2,), "number", "input"), "target": unnamed})
+    task = Classification(torch.nn.Linear(2, 3), spec)
+    batch = {"input": torch.randn(4, 2), "target": torch.tensor([0, 1, 2, 2])}
+
+    rows = evaluated(task, [batch]).tables["per_class"].rows
+    assert [row[0] for row in rows] == ["0", "1", "2"]
+
+
+def test_a_number_is_predicted_in_the_unit_of_the_data() -> None:
+    torch.manual_seed(0)
+    model, inputs = torch.nn.Linear(3, 1), torch.randn(5, 3)
+    task = Regression(model, numbers(3, unit=(100.0, 20.0))).eval()
+
+    said = task.predict({"input": inputs})
+
+    torch.testing.assert_close(said.columns["prediction"], (model(inputs) * 20 + 100).detach())
+    torch.testing.assert_close(answers(task, inputs).detach(), said.columns["prediction"])
+    assert said.fields["prediction"].shape == (1,)
+
+
+def test_numbers_of_several_units_are_refused() -> None:
+    target = Field((2,), "number", "target", mean=(0.0, 1.0), std=(1.0, 2.0))
+    spec = DataSpec({"input": Field((3,), "number", "input"), "target": target})
+    with pytest.raises(ValueError, match="one mean and one std"):
+        Regression(torch.nn.Linear(3, 2), spec)
+
+
+@pytest.mark.parametrize("spec", [classes("abc", 2), numbers(2, outputs=3, unit=(5.0, 2.0))])
+def test_supervised_is_the_task_that_fits_the_data(spec: DataSpec) -> None:
+    torch.manual_seed(0)
+    kind = Classification if spec.class_names else Regression
+    plain, either = (made(torch.nn.Linear(2, 3), spec) for made in (kind, Supervised))
+    either.task.load_state_dict(plain.state_dict())
+    target = torch.tensor([0, 1, 2]) if spec.class_names else torch.randn(3, 3)
+    batch = {"input": torch.randn(3, 2), "target": target}
+
+    steps = [task.train_step(batch, lambda loss, name="model": None) for task in (plain, either)]
+    assert steps[0] == steps[1]
+    assert torch.equal(answers(plain, batch["input"]), answers(either, batch["input"]))
+    one, other = (evaluated(task, [batch], final=True) for task in (plain, either))
+    assert one.scalars == other.scalars
+    assert set(one.figures) == set(other.figures)
+    said, also = plain.predict(batch), either.predict(batch)
+    assert said.fields == also.fields
+    assert all(torch.equal(said.columns[name], also.columns[name]) for name in said.columns)
+    assert (either.monitor, either.replayable) == (plain.monitor, plain.replayable)
+
+
+def test_supervised_hands_phases_and_training_state_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Supervised(torch.nn.Linear(2, 3), classes("abc", 2))
+    told: list[object] = []
+    monkeypatch.setattr(task.task, "enter", told.append)
+    monkeypatch.setattr(task.task, "training_state", lambda: {"seen": 3})
+    monkeypatch.setattr(task.task, "load_training_state", told.append)
+    phase = Phase("fit", 5)
+
+    task.enter(phase)
+    task.load_training_state({"seen": 2})
+
+    assert told == [phase, {"seen": 2}]
+    assert task.training_state() == {"seen": 3}
+    assert task.parameter_groups() == task.task.parameter_groups()
 
 
 def test_a_run_can_be_loaded_and_asked_again(train: Train, tmp_path: Path) -> None:

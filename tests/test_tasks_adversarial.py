@@ -18,7 +18,6 @@ from dltrain.models.gan import GAN
 from dltrain.models.mlp import MLP
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
-from dltrain.tasks.averaging import WeightAverage
 from tests.making import evaluated, image_spec
 from tests.specs import images
 
@@ -279,44 +278,6 @@ def test_networks_read_minus_one_to_one_whatever_the_normalisation() -> None:
     torch.testing.assert_close(seen[1], seen[0])
 
 
-def test_the_average_follows_the_weights_slowly_but_not_at_first() -> None:
-    network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    average = WeightAverage(network, 0.9)
-    by_hand = network[0].weight.detach().clone()
-
-    for number in range(1, 101):
-        with torch.no_grad():
-            network[0].weight.normal_()
-        network(torch.randn(4, 2))
-        average.update(network, number)
-        decay = min(0.9, (1 + number) / (10 + number))
-        by_hand = decay * by_hand + (1 - decay) * network[0].weight.detach()
-
-    held = dict(average.named_buffers())
-    torch.testing.assert_close(held["0/weight"], by_hand)
-    assert not list(average.parameters())
-    assert not torch.equal(held["1/running_mean"], network[1].running_mean)
-    network.eval()
-    inputs = torch.randn(3, 2)
-    answer = average.call(network, inputs)
-    for name, value in network.named_parameters():
-        value.data = held[name.replace(".", "/")]
-    for name in ("running_mean", "running_var"):
-        setattr(network[1], name, held[f"1/{name}"])
-    torch.testing.assert_close(answer, network(inputs))
-
-
-@pytest.mark.parametrize(("average", "same"), [(0.999, True), (0.0, False)])
-def test_samples_are_drawn_from_the_average_where_there_is_one(average: float, same: bool) -> None:
-    task = game(average=average)
-    before = drawn(task, 3, seed=0)
-    with torch.no_grad():
-        for parameter in task.model.generator.parameters():
-            parameter.normal_()
-
-    assert torch.equal(before, drawn(task, 3, seed=0)) == same
-
-
 @pytest.mark.parametrize("conditional", [False, True])
 def test_a_seed_has_its_pictures_and_leaves_no_trace(conditional: bool) -> None:
     task = game({"conditional": conditional})
@@ -390,7 +351,6 @@ def test_the_monitor_tells_good_samples_from_bad_ones() -> None:
     found = []
     for level in (1.2, -1.2):
         bright.fill_(level)
-        task._average = WeightAverage(task.model.generator, 0.9)
         found.append(evaluated(task, pictures).scalars[task.monitor.name])
 
     assert task.monitor.better(*found)
@@ -439,7 +399,6 @@ def test_a_step_waits_for_nothing() -> None:
         (DCGAN(images(1, 16, 16)), {"r1": 1.0}, "r1 is of each image alone"),
         (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 1.0}, "label_smoothing"),
         (GAN(images(*SHAPE), **SMALL), {"label_smoothing": 0.1, "loss": "hinge"}, "no target"),
-        (GAN(images(*SHAPE), **SMALL), {"average": 1.0}, "average"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_message(

@@ -17,6 +17,7 @@ from dltrain import run
 from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Samples
 from dltrain.figures.canvas import render
+from dltrain.folder import latest
 from dltrain.load import load
 from dltrain.models.autoencoder import Autoencoder
 from dltrain.models.likelihoods import Bernoulli, Gaussian
@@ -374,10 +375,12 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     run.resume("latest", tmp_path / "cut")
 
     assert (cut["status"], cut["steps"]) == ("interrupted", 11)
-    ends = [(tmp_path / name / "latest").resolve() for name in ("whole", "cut")]
+    ends = [latest(tmp_path / name) for name in ("whole", "cut")]
     assert (
         ends[0].joinpath("metrics.csv").read_bytes() == ends[1].joinpath("metrics.csv").read_bytes()
     )
     states = [torch.load(end / "checkpoints" / "last.pt", weights_only=True) for end in ends]
-    for part in ("task", "optimize", "random", "history", "results"):
+    for state in states:
+        del state["loop"]["seconds"]
+    for part in ("task", "optimize", "random", "history", "loop"):
         assert_same(states[0][part], states[1][part], part)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.util.tensor_util import make_ndarray
@@ -22,6 +23,7 @@ from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import View
 from dltrain.errors import UserError
+from dltrain.folder import latest
 from dltrain.models.mlp import MLP
 from tests.conftest import Train
 
@@ -58,7 +60,7 @@ def validation(folder: Path) -> EventAccumulator:
 def trained(output_dir: Path, *overrides: str) -> Path:
     config = composition.compose([*SETTINGS, *overrides])
     run.train({**config, "output_dir": str(output_dir)})
-    return (output_dir / "latest").resolve()
+    return latest(output_dir)
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -197,7 +199,7 @@ def test_a_network_that_cannot_be_traced_costs_the_graph_alone(
 def test_a_failed_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         trained(tmp_path, "optimizer=sgd", "optimizer.lr=1e30", "regularizer=none")
-    contents = read((tmp_path / "latest").resolve()).PluginTagToContent("hparams")
+    contents = read(latest(tmp_path)).PluginTagToContent("hparams")
     end = metadata.parse_session_end_info_plugin_data(contents[metadata.SESSION_END_INFO_TAG])
     assert end.status == api_pb2.STATUS_FAILURE
 
@@ -264,3 +266,13 @@ def scalars(path: Path) -> Iterator[tuple[str, int, float]]:
         for value in event.summary.value:
             if value.metadata.plugin_data.plugin_name == "scalars":
                 yield value.tag, event.step, make_ndarray(value.tensor).item()
+
+
+def test_a_run_is_listed_once_with_its_validation(folder: Path) -> None:
+    outputs = folder.parents[1]
+    assert (outputs / "latest").exists()
+
+    listed = EventMultiplexer().AddRunsFromDirectory(str(outputs)).Runs()
+
+    run_name = folder.relative_to(outputs).as_posix()
+    assert set(listed) == {run_name, f"{run_name}/validation"}

@@ -20,11 +20,16 @@ KEPT = 1 << 30
 """Bytes that may lie free at the end of the heap."""
 LARGEST = 32 << 20
 """Bytes of the largest piece that comes from the heap; glibc takes no more than this."""
+DEFAULT = 128 << 10
+"""Bytes at which glibc sets both thresholds, until it adapts them (mallopt(3))."""
 
 
 @contextmanager
 def memory_kept() -> Iterator[None]:
     """Keep freed memory for the next step, and give it back in the end.
+
+    glibc's thresholds cannot be read. Afterwards they are at their defaults, where they stay: once
+    they have been set, glibc does not adapt them any more.
 
     Does nothing where the C library is another, or where the user has told it what to do.
     """
@@ -39,4 +44,6 @@ def memory_kept() -> Iterator[None]:
     try:
         yield
     finally:
+        library.mallopt(M_MMAP_THRESHOLD, DEFAULT)
+        library.mallopt(M_TRIM_THRESHOLD, DEFAULT)
         library.malloc_trim(0)

@@ -6,16 +6,18 @@ interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
 
 from __future__ import annotations
 
-import gc
-import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain import runtime
+from dltrain.commands import COMMANDS, unknown
+from dltrain.errors import ConfigError, Fault, Interrupted, UserError
 from dltrain.nearest import did_you_mean
+from dltrain.signals import exit_code
 from dltrain.working_folder import importable
 
 if TYPE_CHECKING:
@@ -23,25 +25,27 @@ if TYPE_CHECKING:
 
 # Hydra's own options that take a value, so that the value is not taken for an override.
 WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--info", "-i"}
+WITH_VALUE |= {"--config-path", "-cp", "--experimental-rerun"}
 # Those that answer a question instead of training; of these, the latter two need no whole command.
 QUERIES = {"--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"}
 UNFINISHED = {"--shell-completion", "-sc", "--hydra-help"}
 MULTIRUN = {"--multirun", "-m"}
+# All that may be typed: Hydra's options.
+OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
+OPTIONS |= {"--help", "-h", "--config-dir", "-cd"}  # which are ours to answer
 
 
 def main() -> None:
     """Run the command that was typed, and exit."""
-    # Torch's waiting threads spin a moment, then sleep. Left alone they spin on, which on a machine
-    # that does anything else costs a small network nine tenths of its speed (docs/performance.md).
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    runtime.wait_asleep()
     try:
         code = dispatch(sys.argv[1:])
     except UserError as error:
         _complain(error)
         code = 2
-    except KeyboardInterrupt:
-        print("Interrupted before the run began.", file=sys.stderr)
-        code = 130
+    except KeyboardInterrupt as error:
+        print(error if isinstance(error, Interrupted) else "Interrupted.", file=sys.stderr)
+        code = exit_code(signal.SIGINT)
     sys.exit(code)
 
 
@@ -53,29 +57,23 @@ def dispatch(arguments: Sequence[str]) -> int:
 
         print(f"dltrain {__version__}")
         return 0
-    if first in COMMANDS:
-        return COMMANDS[first](arguments[1:])
-    if first and not first.startswith("-") and "=" not in first and first[0] not in "+~":
-        hint = did_you_mean(first, COMMANDS) or f"Commands are {', '.join(COMMANDS)}."
-        raise UserError(f"dltrain {first}: there is no such command. {hint}")
-    return train(arguments)
+    command = not (not first or first.startswith(("-", "+", "~")) or "=" in first)
+    if command and first not in COMMANDS:
+        raise unknown(first)
+    # A user's own models and data sources are found where the command is typed.
+    with importable(Path.cwd()):
+        return COMMANDS[first](arguments[1:]) if command else train(arguments)
 
 
 def train(arguments: Sequence[str]) -> int:
     """``dltrain [train] key=value …``: train a new run, or several with ``-m``."""
-    if {"--help", "-h"} & set(arguments):
-        return show_help(())
-    # Composing and importing make a million objects, and hardly one of them is garbage.
-    gc.disable()
-    try:
-        with importable(Path.cwd()):
-            return _train(arguments)
-    finally:
-        gc.unfreeze()  # else libraries that count their objects at the exit report leaks
-        gc.enable()
+    with runtime.no_collection():
+        return _train(arguments)
 
 
 def _train(arguments: Sequence[str]) -> int:
+    if {"--help", "-h"} & set(arguments):
+        return COMMANDS["help"](())
     config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
     options, overrides = _separate(arguments)
     from dltrain import composition
@@ -114,20 +112,11 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
     from dltrain.run import Assembly
 
     try:
-        Assembly(composition.compose(rest))
+        with Assembly(composition.compose(rest)):
+            pass
     except ConfigError as error:
         return error.faults
     return []
-
-
-def _collect_again() -> None:
-    """From here on there is garbage; what has been imported is none, and is not looked at again.
-
-    Of several runs only the first does this: what another has left is garbage.
-    """
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
 
 
 def _train_one(arguments: Sequence[str]) -> int:
@@ -138,15 +127,17 @@ def _train_one(arguments: Sequence[str]) -> int:
     def work(job: Job) -> None:
         from dltrain.run import train as train_run
 
-        _collect_again()
+        runtime.collect_again()
         try:
-            codes.append(_exit_code(train_run(job.config, job.overrides)))
+            codes.append(exit_code(train_run(job.config, job.overrides)["signal"]))
         except UserError as error:
             _complain(error, job.overrides)
             codes.append(2)
+        except Interrupted:
+            raise
         except KeyboardInterrupt:
             print("Interrupted before the run began.", file=sys.stderr)
-            codes.append(130)
+            codes.append(exit_code(signal.SIGINT))
 
     composition.launch(arguments, work)
     return codes[0]
@@ -161,12 +152,12 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     def work(job: Job) -> None:
         from dltrain.run import train as train_run
 
-        _collect_again()
+        runtime.collect_again()
         print(f"\n[{len(codes) + 1}] {' '.join(job.overrides)}")
         summary = None
         try:
             summary = train_run(job.config, job.overrides)
-            codes.append(_exit_code(summary))
+            codes.append(exit_code(summary["signal"]))
         except UserError as error:
             _complain(error, job.overrides)
             codes.append(2)
@@ -183,51 +174,6 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     finally:
         sweep.report(folder)
     return next((code for code in codes if code), 0)
-
-
-def resume(arguments: Sequence[str]) -> int:
-    """``dltrain resume RUN``: go on with an interrupted run."""
-    output_dir = "outputs"
-    runs = []
-    for argument in arguments:
-        if argument.startswith("output_dir="):
-            output_dir = argument.partition("=")[2]
-        else:
-            runs.append(argument)
-    if len(runs) != 1 or runs[0].startswith("-"):
-        raise UserError("Usage: dltrain resume RUN, where RUN is a run's folder, or latest.")
-    from dltrain.run import resume as resume_run
-
-    with importable(Path.cwd()):
-        return _exit_code(resume_run(runs[0], Path(output_dir)))
-
-
-def sample(arguments: Sequence[str]) -> int:
-    """``dltrain sample RUN``: pictures that a trained network makes."""
-    from dltrain.sample import sample as sample_run
-
-    with importable(Path.cwd()):
-        return sample_run(arguments)
-
-
-def show_help(arguments: Sequence[str]) -> int:
-    """``dltrain help``: this page, made from the heads of the config files."""
-    from dltrain.help import page
-
-    print(page(), end="")
-    return 0
-
-
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "train": train,
-    "resume": resume,
-    "sample": sample,
-    "help": show_help,
-}
-
-
-def _exit_code(summary: Mapping[str, Any]) -> int:
-    return 0 if summary["signal"] is None else 128 + int(summary["signal"])
 
 
 def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
@@ -254,7 +200,11 @@ def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
             options.add(argument)
             next(rest, None)
         elif argument.startswith("-"):
-            options.add(argument.partition("=")[0])
+            name = argument.partition("=")[0]
+            if name not in OPTIONS:
+                hint = did_you_mean(name, OPTIONS) or "See dltrain --help."
+                raise UserError(f"{name}: there is no such option. {hint}")
+            options.add(name)
         elif "=" not in argument and not argument.startswith("~"):
             raise UserError(
                 f"{argument}: not a key=value. {did_you_mean(argument, COMMANDS)}".rstrip()

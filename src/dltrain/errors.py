@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C once a run has begun, whose folder is named; else it is a KeyboardInterrupt."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"Interrupted. Go on with: dltrain resume {folder}")
 
 
 @dataclass(frozen=True)

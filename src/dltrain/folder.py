@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -15,6 +16,30 @@ from filelock import FileLock, Timeout
 from dltrain.errors import UserError
 
 LATEST = "latest"
+"""The newest run, on the command line; and the file in ``output_dir`` that says which it is."""
+
+_log = logging.getLogger(__name__)
+
+
+def latest(output_dir: Path) -> Path:
+    """The absolute path of the newest run in ``output_dir``.
+
+    The file ``output_dir/latest`` has it, relative to ``output_dir``, in one line. It is no link:
+    what walks through ``output_dir``, such as TensorBoard, would find the newest run twice.
+    Links that earlier versions of dltrain made are read too.
+
+    Raises :class:`UserError` where there was no run yet, or the newest one is gone.
+    """
+    pointer = output_dir / LATEST
+    if not os.path.lexists(pointer):
+        raise UserError(f"There is no run in {output_dir} yet.")
+    path = _pointed_at(pointer)
+    if not path.exists():
+        raise UserError(
+            f"The newest run in {output_dir} is gone: there is no {_shortest(path)}. "
+            "Give the path of another run."
+        )
+    return path
 
 
 class RunFolder:
@@ -45,19 +70,21 @@ class RunFolder:
 
     @classmethod
     def find(cls, run: str, output_dir: Path) -> RunFolder:
-        """The folder of ``run``: a path, or ``latest`` in ``output_dir``.
+        """The folder of ``run``: its path, or ``latest`` for the newest in ``output_dir``.
 
-        Raises :class:`UserError` if there is none.
+        The path of a file ``latest`` means the run that it points at. Raises :class:`UserError`
+        where there is no such run.
         """
-        path = output_dir / LATEST if run == LATEST else Path(run).expanduser()
-        if not path.exists() and run == LATEST:
-            raise UserError(f"There is no run in {output_dir} yet.")
+        path = Path(run).expanduser()
+        if run == LATEST:
+            path = latest(output_dir.expanduser())
+        elif path.name == LATEST and (path.is_file() or path.is_symlink()):
+            path = latest(path.parent)
         if not (path / "config.yaml").is_file():
             what = (
                 "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
             )
             raise UserError(f"{run} {what}. Give the path that the run printed, or {LATEST!r}.")
-        # The link may move while this run goes on; its folder does not.
         return cls(_shortest(path.resolve()))
 
     def hold(self) -> None:
@@ -90,17 +117,21 @@ class RunFolder:
         """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it."""
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                fill(file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        _write_whole(path, fill)
+
+
+def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            fill(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _create_exclusively(parent: Path, stamp: str) -> Path:
@@ -114,15 +145,23 @@ def _create_exclusively(parent: Path, stamp: str) -> Path:
     raise UserError(f"output_dir: {parent} already has ten thousand runs of {stamp}.")
 
 
-def _point_latest_at(path: Path, link: Path) -> None:
-    temporary = link.with_name(f".{LATEST}.{os.getpid()}")
+def _point_latest_at(path: Path, pointer: Path) -> None:
+    line = f"{Path(os.path.relpath(path, pointer.parent)).as_posix()}\n"
     try:
-        temporary.symlink_to(os.path.relpath(path, link.parent), target_is_directory=True)
-        temporary.replace(link)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        # Windows gives links to administrators only; the run itself needs none.
-        print(f"note: {link} could not be pointed at the new run: {error.strerror}")
+        _write_whole(pointer, lambda file: file.write(line.encode()))
+    except OSError as error:  # a folder of that name, say; the run itself needs no pointer
+        _log.warning("%s could not be pointed at the new run: %s.", pointer, error.strerror)
+
+
+def _pointed_at(pointer: Path) -> Path:
+    """The absolute path of what ``pointer``, a file or a link, points at; it may not exist."""
+    if pointer.is_symlink():
+        return pointer.resolve()
+    try:
+        line = pointer.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
+    return (pointer.parent / line).resolve()
 
 
 def _shortest(path: Path) -> Path:

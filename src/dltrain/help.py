@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from dltrain.commands import COMMANDS, Command, unknown
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -16,6 +19,7 @@ GROUPS = (
     ("optimizer", "how it steps"),
     ("schedule", "how the learning rate moves"),
     ("regularizer", "what holds it back; several as 'regularizer=[l2,dropout]'"),
+    ("modifier", "what else touches weights; several as 'modifier=[a,b]'"),
     ("callbacks", "what watches; several as 'callbacks=[default,early_stopping]'"),
     ("trainer", "how long, how precisely"),
     ("experiment", "a whole recipe with its expected result"),
@@ -29,9 +33,10 @@ dltrain trains deep-learning models from the command line.
   dltrain optimizer.lr=0.01 trainer.epochs=5  change any value
   dltrain -m model=lenet5,mlp seed=1,2,3      all combinations, means over seeds
   dltrain experiment=lenet5_mnist             a recipe
-  dltrain resume RUN                          RUN: a run's folder, or latest
-  dltrain sample RUN --n 64 --seed 0          pictures that its network makes
   tensorboard --logdir outputs                look at the runs
+
+Commands (RUN is a run's folder, or latest for the newest)
+{commands}
 
 Options
   --cfg job            show the composed config, train nothing
@@ -43,10 +48,30 @@ Options
 """
 
 
+def show(arguments: Sequence[str]) -> int:
+    """``dltrain help``, ``dltrain help COMMAND``: print the page, or a command's own.
+
+    Raises :class:`UserError` where there is no such command.
+    """
+    for name in arguments:
+        if name not in COMMANDS:
+            raise unknown(name)
+        if name not in ("train", "help"):
+            return COMMANDS[name](["--help"])
+    print(page(), end="")
+    return 0
+
+
 def page() -> str:
     """The whole page, at most 80 columns wide."""
     tree = files("dltrain.configs")
-    return HEAD + "\n".join(_group(tree / name, name, meaning) for name, meaning in GROUPS)
+    head = HEAD.replace("{commands}", "\n".join(_line(*entry) for entry in COMMANDS.items()))
+    return head + "\n".join(_group(tree / name, name, meaning) for name, meaning in GROUPS)
+
+
+def _line(name: str, command: Command) -> str:
+    typed = f"  dltrain {name} {command.arguments}"
+    return f"{typed:<31}{command.summary}"
 
 
 def describe(file: Traversable) -> str:

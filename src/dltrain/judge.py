@@ -2,8 +2,8 @@
 
 Nothing here knows how pictures are made, and no task needs to know of the judge:
 ``callbacks=generative callbacks.judge.run=RUN`` has :class:`~dltrain.callbacks.judge.SampleJudge`
-ask whatever task is a :class:`~dltrain.contracts.task.Samples`, and add what is found to the task's
-own evaluation of the test split.
+ask whatever task makes images (:class:`~dltrain.contracts.task.SamplesImages`), and add what is
+found to the task's own evaluation of the test split.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dltrain.checkpoint import LAST
 from dltrain.contracts.data import DataSpec
-from dltrain.contracts.task import Samples
+from dltrain.contracts.task import SamplesImages
 from dltrain.errors import UserError
 from dltrain.folder import LATEST, RunFolder
 from dltrain.load import load, spec_of_run
@@ -62,8 +62,7 @@ class Judge:
             raise UserError(f"run is a run's own folder: {LATEST} moves on with every run")
         folder = RunFolder.find(run, Path())
         spec = spec_of_run(folder)
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            self.task = load(folder.path)
+        self.task = load(folder.path)
         self.name = hashlib.sha256((folder.path / LAST).read_bytes()).hexdigest()[:8]
         self.class_names = list(spec.class_names)
         self.input_shape = spec.input.shape
@@ -252,7 +251,9 @@ class Nearest:
         return (self.pictures - self.found).flatten(1).norm(dim=1)
 
 
-def draw(sampler: Samples, count: int, seed: int, labels: Tensor | None = None) -> Iterator[Tensor]:
+def draw(
+    sampler: SamplesImages, count: int, seed: int, labels: Tensor | None = None
+) -> Iterator[Tensor]:
     """``count`` pictures, a part (n, c, h, w) at a time, each part from a seed of its own."""
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, count, PART):

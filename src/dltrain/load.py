@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 
-from dltrain import checkpoint
+from dltrain import checkpoint, runtime
 from dltrain.build import OWN_PACKAGES, plan
 from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier
@@ -31,7 +31,11 @@ def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "o
     ``weights`` is ``last`` or ``best``. The data is not needed. The same limits on packages hold
     as for :func:`resume`. Raises :class:`UserError` where there is no such run, or no such weights.
     """
-    folder = RunFolder.find(str(run), Path(output_dir))
+    with runtime.generators_kept():  # initial weights are drawn, then replaced
+        return _load(RunFolder.find(str(run), Path(output_dir)), weights)
+
+
+def _load(folder: RunFolder, weights: str) -> Task:
     config, packages = read_config(folder), allowed_packages()
     spec = spec_of_run(folder)
     try:

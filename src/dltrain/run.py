@@ -5,11 +5,10 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 
 from __future__ import annotations
 
-import os
-import random
 import signal
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from typing import Any
 import torch
 import yaml
 
-from dltrain import checkpoint, messages
-from dltrain.allocator import memory_kept
+from dltrain import checkpoint, messages, runtime
 from dltrain.build import Plan as Planned
 from dltrain.build import build, expected, fits, plan
 from dltrain.callbacks.console import Console
@@ -37,7 +35,7 @@ from dltrain.contracts.run import (
 from dltrain.contracts.task import Task
 from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.errors import ConfigError, Fault, Interrupted, UserError
 from dltrain.folder import RunFolder
 from dltrain.load import (
     CONFIG,
@@ -51,7 +49,6 @@ from dltrain.optimize import Optimize, groups_of, with_decay_where_exact
 from dltrain.settings import Settings
 from dltrain.summary import summarise
 from dltrain.trainer import OnePhase, Trainer
-from dltrain.uncompiled import keep_compiler_out
 
 Config = Mapping[str, Any]
 
@@ -79,12 +76,14 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     any file written, and :class:`UserError` for what goes wrong later.
     """
     started = time.perf_counter()
-    with messages.shown() as shown:
-        parts = Assembly(config).read()
+    with messages.shown() as shown, Assembly(config) as assembly:
+        parts = assembly.read()
         run = _Run(config, parts, shown, started)
-        run.begin(RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"]))
-        run.describe(overrides)
-        return run.go(None)
+        folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
+        with _begun(folder):
+            run.begin(folder)
+            run.describe(overrides)
+            return run.go(None)
 
 
 def resume(run: str, output_dir: Path) -> dict[str, Any]:
@@ -96,14 +95,19 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
+    with _begun(folder):
+        return _resume(folder, started)
+
+
+def _resume(folder: RunFolder, started: float) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
     if summary["status"] == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = read_config(folder)
     require_current(folder)
-    with messages.shown() as shown:
+    with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = Assembly(config, allowed_packages()).read()
+            parts = stack.enter_context(Assembly(config, allowed_packages())).read()
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
@@ -112,8 +116,22 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
         return going_on.go(state)
 
 
-class Assembly:
+@contextmanager
+def _begun(folder: RunFolder) -> Iterator[None]:
+    """An interruption in here names the run, which exists; in the end others may claim it."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(folder.path) from error
+    finally:
+        folder.release()
+
+
+class Assembly(AbstractContextManager["Assembly"]):
     """A config, checked as a whole; and then the parts that it names.
+
+    From its constructor on, the process is as the run needs it (:func:`dltrain.runtime.settings`);
+    as a context manager it puts it back.
 
     Raises :class:`ConfigError` with all faults at once, before any data is read.
     ``packages`` limits where classes may come from (None: anywhere).
@@ -123,13 +141,32 @@ class Assembly:
         self._config, self._packages = config, packages
         self._faults = _root_faults(config)
         self._raise_faults()
+        with ExitStack() as process:
+            self._check(process)
+            self._process = process.pop_all()
+
+    def __exit__(self, *error: object) -> None:
+        self._process.close()
+
+    def _check(self, process: ExitStack) -> None:
+        config = self._config
         try:
             device = choose_device(config["device"])
         except UserError as error:
             self._faults.append(Fault("device", str(error)))
             device = torch.device("cpu")
-        self._settings = self._made("trainer", config["trainer"], Settings, device=device)
-        _set_up(config["seed"], self._settings)
+        self._device = device
+        settings = self._made("trainer", config["trainer"], Settings, device=device)
+        self._settings: Settings | None = settings
+        process.enter_context(
+            runtime.settings(
+                seed=config["seed"],
+                device=device,
+                deterministic=settings is not None and settings.deterministic,
+                tf32=settings is not None and settings.precision == "tf32",
+                tune=settings is None or settings.tune_process,
+            )
+        )
         self._source = self._made("data", config["data"], Source)
         self._model: torch.nn.Module | None = None
         self._task: Task | None = None
@@ -160,11 +197,16 @@ class Assembly:
             self._make_task(spec)
             self._watchers = self._make_watchers(spec)
         self._raise_faults()
+        settings = self._settings
         assert self._task is not None
-        settings: Settings = self._settings
+        assert settings is not None
         regularizers, modifiers, callbacks = self._watchers
-        for modifier in modifiers:
-            modifier.attach(self._task)
+        for name, modifier in zip(self._config["modifiers"], modifiers, strict=True):
+            try:
+                modifier.attach(self._task)
+            except ValueError as error:
+                self._faults.append(Fault(f"modifiers.{name}", str(error)))
+        self._raise_faults()
         task: Any = self._task  # torch's types know of no memory_format here
         task.to(settings.device, memory_format=settings.memory_format)
         callbacks = [Record(), *callbacks]
@@ -200,19 +242,19 @@ class Assembly:
         config = self._config
         found = plan(config["model"], torch.nn.Module, "model", {}, self._packages, spec)
         if self._model is None or found.takes_spec:
-            _seed(config["seed"])
+            runtime.seed_generators(config["seed"], self._device)
             self._model = self._make(found)
         if self._model is not None:
             self._task = self._made("task", config["task"], Task, spec, model=self._model)
         else:
-            self._check("task", Task, None)
+            self._find_faults("task", Task, None)
 
     def _check_task(self) -> None:
         """See what can be seen before the data is read."""
-        self._check("model", torch.nn.Module, self._outline)
-        self._check("task", Task, None)
+        self._find_faults("model", torch.nn.Module, self._outline)
+        self._find_faults("task", Task, None)
 
-    def _check(self, group: str, kind: type[Any], spec: DataSpec | None) -> None:
+    def _find_faults(self, group: str, kind: type[Any], spec: DataSpec | None) -> None:
         """What is wrong with a group, apart from what is missing where nobody can tell yet."""
         node, known = self._config[group], spec is not None
         self._faults += plan(node, kind, group, {}, self._packages, spec, complete=known).faults
@@ -272,26 +314,6 @@ def _root_faults(config: Config) -> list[Fault]:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))
     return faults
-
-
-def _set_up(seed: int, trainer: Settings | None) -> None:
-    """Fix every generator; if asked, refuse operations that are not deterministic, or allow TF32.
-
-    Numbers too small for float32's full precision are flushed to zero from here on: a processor
-    is slow with them, twenty times in a recurrent network whose gradient reaches far back
-    (docs/performance.md). Threads inherit this, so it comes before the first of them.
-    """
-    keep_compiler_out(torch.optim.Optimizer)
-    torch.set_flush_denormal(True)
-    _seed(seed)
-    deterministic = trainer is not None and trainer.deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # this imports the compiler
-        torch.use_deterministic_algorithms(deterministic)
-    # torch allows it in convolutions unless told otherwise, and then float32 is not what it says.
-    rounded = trainer is not None and trainer.precision == "tf32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = rounded
 
 
 def _optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -424,8 +446,7 @@ class _Run:
         status = "failed"
         self._summarise("running")
         try:
-            with memory_kept():
-                status = trainer.fit(state)
+            status = trainer.fit(state)
         except KeyboardInterrupt:
             status, trainer.signal = "interrupted", signal.SIGINT
         except torch.OutOfMemoryError as error:
@@ -437,7 +458,6 @@ class _Run:
         finally:
             summary = self._summarise(status)
             trainer.end(status)
-            self.folder.release()
         return summary | {"signal": trainer.signal}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
@@ -472,11 +492,6 @@ class _Run:
             f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
             f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _open(parts: Parts, seed: int) -> Streams:

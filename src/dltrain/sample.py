@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from dltrain import runtime
+from dltrain.arguments import Parser
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder
 from dltrain.nearest import did_you_mean
@@ -21,14 +23,6 @@ if TYPE_CHECKING:
 COUNT, MOST = 64, 10_000
 STEPS = 10
 """Pictures from one latent point to the other."""
-OUTPUT_DIR = "output_dir="
-
-
-class _Parser(argparse.ArgumentParser):
-    """One that complains as the rest of dltrain does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"sample: {message}. See dltrain sample --help.")
 
 
 def sample(arguments: Sequence[str]) -> int:
@@ -36,12 +30,11 @@ def sample(arguments: Sequence[str]) -> int:
 
     Raises :class:`UserError` where the arguments ask for what the run cannot give.
     """
-    output_dir = next((a for a in arguments if a.startswith(OUTPUT_DIR)), f"{OUTPUT_DIR}outputs")
-    rest = [argument for argument in arguments if not argument.startswith(OUTPUT_DIR)]
-    asked = _parser().parse_args(rest)
+    asked = _parser().parse(arguments)
     _check(asked)
-    folder = RunFolder.find(asked.run, Path(output_dir.removeprefix(OUTPUT_DIR)).expanduser())
-    pictures, columns, name = _pictures(folder, asked)
+    folder = RunFolder.find(asked.run, asked.output_dir)
+    with runtime.generators_kept():
+        pictures, columns, name = _pictures(folder, asked)
     out = Path(asked.out).expanduser() if asked.out else folder.path / "samples"
     try:
         where = _write(pictures, columns, out, name, asked)
@@ -51,14 +44,11 @@ def sample(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="dltrain sample",
-        description="Pictures that a trained network makes. The same command gives the same bytes.",
-        allow_abbrev=False,
+def _parser() -> Parser:
+    parser = Parser(
+        "sample", "Pictures that a trained network makes. The same command gives the same bytes."
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="a run's folder, or latest (in output_dir=DIR)")
     add("--n", type=int, metavar="N", help=f"how many pictures (default {COUNT})")
     add("--label", metavar="CLASS", help="of which class, by name or number: conditional models")
     add("--seed", type=int, default=0, metavar="N", help="another seed, other pictures (default 0)")
@@ -94,12 +84,12 @@ def _pictures(
     """Bytes (n, height, width, channels), the columns of a sheet of them, and a name."""
     import torch
 
-    from dltrain.contracts.task import Samples
+    from dltrain.contracts.task import SamplesImages
     from dltrain.figures.samples import class_columns, to_bytes
     from dltrain.load import load, spec_of_run
 
     task = load(folder.path, asked.weights)
-    if not isinstance(task, Samples):
+    if not isinstance(task, SamplesImages):
         raise UserError(f"{folder.path} makes no pictures: its task is {type(task).__name__}.")
     classes = spec_of_run(folder).class_names
     labels = None

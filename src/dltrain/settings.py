@@ -23,7 +23,8 @@ class Settings:
     is evaluated every ``evaluate_every`` epochs or, when given, every ``evaluate_steps`` batches,
     within epochs too. ``log_every`` is in batches. A checkpoint is written when
     ``checkpoint_seconds`` have passed since the last, and at every end. ``overfit`` trains on that
-    many batches, as a sanity check.
+    many batches, as a sanity check. ``deterministic`` and ``tune_process`` are as in
+    :func:`dltrain.runtime.settings`.
 
     Raises :class:`ValueError` for what is out of bounds or contradicts itself.
     """
@@ -46,6 +47,7 @@ class Settings:
         test_weights: Literal["last", "best"] = "last",
         overfit: int = 0,
         deterministic: bool = False,
+        tune_process: bool = True,
     ) -> None:
         counts = {
             "epochs": epochs,
@@ -77,6 +79,7 @@ class Settings:
         self.log_every, self.checkpoint_seconds = log_every, checkpoint_seconds
         self.test_weights = test_weights
         self.overfit, self.deterministic = overfit, deterministic
+        self.tune_process = tune_process
 
     def check(self, splits: Collection[str], steps_per_epoch: int | None) -> None:
         """Raise :class:`UserError` where the data cannot give what the settings ask for."""

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+def exit_code(number: int | None) -> int:
+    """What a shell expects of a command that the signal ``number`` has ended, or None."""
+    return 0 if number is None else 128 + number
+
+
 @contextmanager
 def asking(stop: Callable[[int], None]) -> Iterator[None]:
     """Call ``stop(signal number)`` on SIGTERM and on the first SIGINT while inside.

@@ -207,10 +207,14 @@ class Trainer:
         if every is not None:
             until = min(until, (self.state.step // every + 1) * every)
         self._phase_end = self._phase_ends[number]
-        stream, place = self.streams[phase.stream], self.state.place(phase.stream)
+        state, stream, place = (
+            self.state,
+            self.streams[phase.stream],
+            self.state.place(phase.stream),
+        )
         for batch in stream.batches(place.epoch, place.position):
             self._step(batch, place)
-            if self.state.step >= until or self._stopping:
+            if state.step >= until or self.signal is not None or state.stop_reason:
                 return
         assert place.position == stream.steps_per_epoch, "an epoch of another length"
 
@@ -232,9 +236,9 @@ class Trainer:
         self._clock = now
 
     def _step(self, batch: Batch, place: Place) -> None:
-        optimize, state = self.optimize, self.state
-        logged = (state.step + 1) % self.settings.log_every == 0
-        optimize.measure = logged or self.settings.accumulate > 1
+        optimize, state, settings = self.optimize, self.state, self.settings
+        logged = (state.step + 1) % settings.log_every == 0
+        optimize.measure = logged or settings.accumulate > 1
         optimize.set_multiplier(self.schedule(state.step))
         with self._autocast():
             metrics = self._train_step(batch)
@@ -247,7 +251,7 @@ class Trainer:
             optimize.finish()
         if logged:
             self._log()
-        if time.perf_counter() - self._last_save >= self.settings.checkpoint_seconds:
+        if time.perf_counter() - self._last_save >= settings.checkpoint_seconds:
             self._read()
             self._save()
 

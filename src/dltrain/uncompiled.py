@@ -8,7 +8,9 @@ sees none of these parts.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.optim import Optimizer, optimizer
@@ -17,17 +19,36 @@ from torch.optim import Optimizer, optimizer
 WRAPPING = getattr(sys.modules.get("torch._compile"), "__file__", None)
 """The file of torch's wrapper that asks the compiler."""
 
+KEPT = "__dynamo_disable"
+"""Where the wrapper of a method keeps what the compiler returned for it, at its first call."""
 
-def keep_compiler_out(kind: type) -> None:
-    """Let the methods of ``kind``, a class of torch's, be called without asking the compiler first.
 
-    A method's wrapper keeps what the compiler returned for it, at its first call, as an attribute
-    of the method; here it finds the method itself.
+def keep_compiler_out(kind: type) -> list[Any]:
+    """Let the methods of ``kind`` be called without asking torch's compiler first.
+
+    A method's wrapper is told that the compiler has returned the method itself. Returns the methods
+    for which this was not so before.
     """
+    told = []
     for method in vars(kind).values():
         inner = getattr(method, "__wrapped__", None)
-        if inner is not None and _is_from(method, WRAPPING):
-            inner.__dict__.setdefault("__dynamo_disable", inner)
+        if inner is None or not _is_from(method, WRAPPING):
+            continue
+        if KEPT not in vars(inner):
+            setattr(inner, KEPT, inner)
+            told.append(inner)
+    return told
+
+
+@contextmanager
+def compiler_kept_out(kind: type) -> Iterator[None]:
+    """:func:`keep_compiler_out` of a class that is not ours, while inside."""
+    told = keep_compiler_out(kind)
+    try:
+        yield
+    finally:
+        for method in told:
+            delattr(method, KEPT)
 
 
 def step_of(stepping: Optimizer) -> Callable[[], None]:

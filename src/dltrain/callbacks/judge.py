@@ -13,7 +13,7 @@ from torch import Tensor
 from dltrain.contracts.data import DataSpec, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Probe, View
-from dltrain.contracts.task import Samples, Task
+from dltrain.contracts.task import SamplesImages, Task
 from dltrain.judge import (
     Judge,
     Nearest,
@@ -91,7 +91,7 @@ class SampleJudge(Probe):
         self._device = torch.device(view.device)
         if self._judge is not None:
             self._judge.to(self._device)
-        if not isinstance(task, Samples):
+        if not isinstance(task, SamplesImages):
             logger.info("callbacks.judge judges nothing: this task makes no images")
 
     def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
@@ -100,7 +100,7 @@ class SampleJudge(Probe):
         Without a validation split, see at each period whether every class is there.
         """
         judge, found = self._judge, Evaluation()
-        if not isinstance(task, Samples):
+        if not isinstance(task, SamplesImages):
             return found
         if judge is not None and self.training_samples:
             if split == "validation":
@@ -125,7 +125,7 @@ class SampleJudge(Probe):
         """Do not tell it twice."""
         self._collapsed = state["collapsed"]
 
-    def _validated(self, stream: Stream, task: Samples, judge: Judge) -> Evaluation:
+    def _validated(self, stream: Stream, task: SamplesImages, judge: Judge) -> Evaluation:
         """How many samples are believed, and whether every class is among them."""
         if self._real is None:
             self._real = judge.look(self._images(stream))
@@ -135,12 +135,12 @@ class SampleJudge(Probe):
             warnings=self._news(seen, self._real, judge),
         )
 
-    def _look_on(self, task: Samples, judge: Judge) -> Seen:
+    def _look_on(self, task: SamplesImages, judge: Judge) -> Seen:
         """The few samples of an evaluation in training."""
         return judge.look(self._made(task, self.training_samples, self.seed))
 
     def _made(
-        self, task: Samples, count: int, seed: int, labels: Tensor | None = None
+        self, task: SamplesImages, count: int, seed: int, labels: Tensor | None = None
     ) -> Iterator[Tensor]:
         """Samples, on the run's device and in float32."""
         for part in draw(task, count, seed, labels):
@@ -152,7 +152,7 @@ class SampleJudge(Probe):
         new, self._collapsed = not self._collapsed, bool(warning)
         return [warning] if warning and new else []
 
-    def _tested(self, streams: Streams, task: Samples, judge: Judge) -> Evaluation:
+    def _tested(self, streams: Streams, task: SamplesImages, judge: Judge) -> Evaluation:
         """Samples and training pictures, each beside the test pictures."""
         names = judge.class_names
         asked = torch.arange(self.samples) % len(names) if task.conditional else None
@@ -191,7 +191,7 @@ class SampleJudge(Probe):
             warnings=[warning] if warning else [],
         )
 
-    def _memorized(self, streams: Streams, task: Samples) -> Evaluation:
+    def _memorized(self, streams: Streams, task: SamplesImages) -> Evaluation:
         """How near samples are to training images, and how near test images are to them."""
         samples = torch.cat(list(self._made(task, self.nearest, self.seed)))
         test = torch.cat(list(_first(self._images(streams["test"]), self.nearest)))

@@ -13,8 +13,7 @@ from dltrain.callbacks.frames import Frames
 from dltrain.contracts.data import DataSpec, Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Logged, Probe, View
-from dltrain.contracts.task import Predictions, Task
-from dltrain.contracts.task import Samples as MakesSamples
+from dltrain.contracts.task import Predictions, SamplesImages, Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +49,14 @@ class Samples(Probe):
 
     def begin(self, task: Task, streams: Streams, view: View) -> None:
         """Look at what is made before anything is learned."""
-        if not isinstance(task, MakesSamples):
+        if not isinstance(task, SamplesImages):
             logger.info("callbacks.samples shows nothing: this task makes no images")
             return
         self._take(task, view.progress.step)
 
     def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
         """One sheet a period; the ways between latent points with the test split."""
-        if not isinstance(task, MakesSamples):
+        if not isinstance(task, SamplesImages):
             return Evaluation()
         if split == "train":
             self._take(task, view.progress.step)
@@ -69,7 +68,7 @@ class Samples(Probe):
 
     def finish(self, task: Task, streams: Streams, view: View) -> None:
         """Write the images."""
-        if not isinstance(task, MakesSamples):
+        if not isinstance(task, SamplesImages):
             return
         images = {
             "samples.png": self._sheet(task, self._frames.kept[-1]),
@@ -89,21 +88,21 @@ class Samples(Probe):
         """Go on after the sheets that were."""
         self._frames.load_state_dict(state)
 
-    def _take(self, task: MakesSamples, step: int) -> None:
+    def _take(self, task: SamplesImages, step: int) -> None:
         made = task.sample(self.count, self.seed)
         self._frames.add(torch.from_numpy(_bytes(made)), step)
 
-    def _interpolated(self, task: MakesSamples) -> bytes:
+    def _interpolated(self, task: SamplesImages) -> bytes:
         from dltrain.figures.samples import sheet
 
         return sheet(_bytes(task.interpolate(self.interpolations, STEPS, self.seed)), STEPS)
 
-    def _sheet(self, task: MakesSamples, frame: Tensor) -> bytes:
+    def _sheet(self, task: SamplesImages, frame: Tensor) -> bytes:
         from dltrain.figures.samples import sheet
 
         return sheet(frame.numpy(), self._columns(task))
 
-    def _moving(self, task: MakesSamples) -> bytes:
+    def _moving(self, task: SamplesImages) -> bytes:
         from dltrain.figures.samples import animate_samples
 
         return animate_samples(
@@ -112,7 +111,7 @@ class Samples(Probe):
             self._columns(task),
         )
 
-    def _columns(self, task: MakesSamples) -> int | None:
+    def _columns(self, task: SamplesImages) -> int | None:
         from dltrain.figures.samples import class_columns
 
         return class_columns(self._classes) if task.conditional else None

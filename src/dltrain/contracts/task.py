@@ -136,11 +136,21 @@ class Predicts(Protocol):
 
 @runtime_checkable
 class Samples(Protocol):
-    """A task that makes images.
+    """A task that makes new examples.
 
-    Both methods see to eval mode themselves and draw from a generator of their own (mode and global
-    random state stay as they are). They return a column ``image`` (n, channels, height, width) of
-    values in 0..1; the same arguments give the same images.
+    It sees to eval mode itself and draws from a generator of its own: mode and global random state
+    stay as they are. The same arguments give the same examples.
+    """
+
+    def sample(self, count: int, seed: int) -> Predictions:
+        """``count`` examples."""
+
+
+@runtime_checkable
+class SamplesImages(Protocol):
+    """A task that makes images: a column ``image`` (n, channels, height, width) of 0..1.
+
+    Both methods are as :meth:`Samples.sample`.
     """
 
     @property

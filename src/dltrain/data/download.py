@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import logging
 import os
-import sys
 import urllib.error
 import urllib.request
 import zlib
@@ -17,6 +17,8 @@ from typing import BinaryIO, cast
 
 from dltrain.data.lock import lock_for
 from dltrain.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
 TIMEOUT_SECONDS = 30
@@ -59,7 +61,7 @@ def _download(remote: Remote, path: Path) -> None:
     failures = []
     partial = path.with_name(f".{path.name}.partial")
     for url in remote.urls:
-        print(f"Fetching {url}", file=sys.stderr)
+        logger.info("fetching %s", url)
         try:
             with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
                 path.parent.mkdir(parents=True, exist_ok=True)

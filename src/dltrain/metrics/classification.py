@@ -139,35 +139,29 @@ def calibration(confidence: Tensor, hits: Tensor, bins: int = 15) -> list[Confid
 
 
 def _binned(confidence: Tensor, hits: Tensor, bins: int) -> Tensor:
-    """Examples, their summed confidence, and hits, of each bin: (3, bins) in float64."""
-    confidence = double(confidence)[:, None]
-    low, high = (edges.to(confidence.device) for edges in _edges(bins))
-    low[0], high[-1] = -torch.inf, torch.inf
-    members = (confidence > low) & (confidence <= high)
-    inside = members.double()
-    correct = (members & hits[:, None].to(members.device)).double()
-    return torch.stack((inside.sum(0), confidence.where(members, 0.0).sum(0), correct.sum(0)))
+    """Examples, their summed confidence, and hits, of each bin: (bins, 3) in float64."""
+    confidence = double(confidence)
+    places = torch.bucketize(confidence, _edges(bins, confidence.device)[1:-1])
+    columns = torch.ones_like(confidence), confidence, hits.to(confidence)
+    is_number = (confidence == confidence)[:, None]
+    sums = confidence.new_zeros(bins, len(columns))
+    return sums.index_add_(0, places, torch.stack(columns, 1).where(is_number, 0.0))
 
 
 def _occupied(sums: Tensor) -> list[ConfidenceBin]:
     """The bins with examples, from what :func:`_binned` sums."""
-    low, high = _edges(sums.shape[1])
-    counts, confidences, correct = sums.cpu()
-    rows = zip(
-        low.tolist(),
-        high.tolist(),
-        counts.long().tolist(),
-        (confidences / counts).tolist(),
-        (correct / counts).tolist(),
-        strict=True,
-    )
-    return [ConfidenceBin(*row) for row in rows if row[2]]
+    edges = _edges(len(sums), torch.device("cpu")).tolist()
+    rows = zip(edges[:-1], edges[1:], sums.tolist(), strict=True)
+    return [
+        ConfidenceBin(low, high, int(count), confidence / count, correct / count)
+        for low, high, (count, confidence, correct) in rows
+        if count
+    ]
 
 
-def _edges(bins: int) -> tuple[Tensor, Tensor]:
-    """Where each bin begins and ends, (bins,) each."""
-    edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    return edges[:-1].clone(), edges[1:].clone()
+def _edges(bins: int, device: torch.device) -> Tensor:
+    """Where the bins begin and end, (bins + 1,)."""
+    return torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=device)
 
 
 def calibration_error(bins: Sequence[ConfidenceBin]) -> float:

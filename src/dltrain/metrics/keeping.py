@@ -218,13 +218,44 @@ class Foremost(Keeper):
         self._kept = list(state["kept"])
 
 
-class First(Foremost):
-    """The ``most`` examples that come first in the split."""
+class First(Keeper):
+    """The ``most`` examples that come first in the split, whatever the order in which they come."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._rows = torch.empty(0, dtype=torch.int64)
+        self._columns: list[Tensor] = []
 
     def add(self, rows: Tensor, *columns: Tensor) -> None:
         """Look through a batch: ``columns`` (n, ...) of the examples ``rows`` (n,)."""
-        # float32 tells the first 16 million apart, which are those that can be kept.
-        super().add(-rows.to(columns[0].device, torch.float32), *columns)
+        rows = rows.cpu()
+        if len(self._rows) == self._most and bool(rows.min() > self._rows[-1]):
+            return
+        joined = torch.cat((self._rows, rows))
+        order = joined.argsort()[: self._most]
+        before = self._columns or [column[:0] for column in columns]
+        pairs = zip(before, columns, strict=True)
+        self._columns = [
+            torch.cat(pair).index_select(0, order.to(pair[0].device)) for pair in pairs
+        ]
+        self._rows = joined[order]
+
+    def found(self) -> list[Tensor]:
+        """The columns of those found, in the split's order, on the CPU."""
+        return [column.cpu() for column in self._columns]
+
+    def merge(self, other: Self) -> None:
+        """Look through the other's."""
+        if other._columns:
+            self.add(other._rows, *other._columns)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and columns."""
+        return {"rows": self._rows, "columns": list(self._columns)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from those."""
+        self._rows, self._columns = state["rows"].cpu(), list(state["columns"])
 
 
 def double(values: Tensor) -> Tensor:

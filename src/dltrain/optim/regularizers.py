@@ -1,4 +1,4 @@
-"""Penalties on weights, and constraints of them. Biases and norm scales are never among them."""
+"""Penalties on weights. Biases and norm scales are never among them."""
 
 from __future__ import annotations
 
@@ -34,26 +34,6 @@ class ElasticNet(L1):
     def __init__(self, l1: float = 1e-5, l2: float = 1e-4) -> None:
         super().__init__(l1)
         self.weight_decay = _not_negative(l2)
-
-
-class MaxNorm(Regularizer):
-    """Keep the incoming weights of every unit within a ball of radius ``limit``.
-
-    After each step the weight vector of a unit (a row of a dense layer, a kernel of a
-    convolution) that has left the ball is scaled back to its surface (Srivastava et al.
-    2014, section 5.1).
-    """
-
-    def __init__(self, limit: float = 3.0) -> None:
-        if limit <= 0:
-            raise ValueError(f"limit must be above 0, got {limit}")
-        self.limit = limit
-
-    def after_step(self, weights: Sequence[Tensor]) -> None:
-        """Project each weight matrix, unit by unit."""
-        for weight in weights:
-            norms = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
-            weight.mul_((self.limit / norms.clamp_min(1e-12)).clamp_max(1.0))
 
 
 def _not_negative(strength: float) -> float:

@@ -15,7 +15,6 @@ from dltrain.eval_mode import eval_mode
 from dltrain.evaluate import EVALUATION_SEED
 from dltrain.metrics.generative import AdversarialScores, SampleDistance
 from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
-from dltrain.tasks.averaging import WeightAverage
 from dltrain.tasks.kinds import Kinds
 from dltrain.tasks.latent import AT_ONCE, between
 from dltrain.tasks.pixels import Pixels
@@ -53,9 +52,6 @@ class AdversarialGame(Task):
     are found as training goes (:class:`~dltrain.tasks.kinds.Kinds`). Its samples are of each kind
     as often as real images are.
 
-    Of the generator's weights an average is kept, with the decay ``average`` (0: none); samples are
-    drawn from it, with its running statistics.
-
     Metrics are each network's loss, without penalties, and the fraction of real and of generated
     images that the discriminator is right about: by the sign of the score, by 0.5 with ``lsgan``,
     and with ``wasserstein``, where only differences mean anything, by the middle between both
@@ -76,7 +72,6 @@ class AdversarialGame(Task):
         gradient_penalty: float = 0.0,
         r1: float = 0.0,
         label_smoothing: float = 0.0,
-        average: float = 0.999,
     ) -> None:
         super().__init__()
         if not isinstance(model, Adversaries):
@@ -105,7 +100,6 @@ class AdversarialGame(Task):
         self.n_critic = n_critic
         self.gradient_penalty, self.r1 = gradient_penalty, r1
         self._target = 1 - label_smoothing
-        self._average = WeightAverage(model.generator, average) if average else None
         self._pixels = Pixels(spec.input)
         self._kinds = Kinds(model.kinds, spec.facts()["input_shape"]) if model.kinds else None
         # On the host: whose turn it is must be known without asking the device.
@@ -147,8 +141,6 @@ class AdversarialGame(Task):
         generator_loss = self._loss.generator(self._scores(made, labels) if turn else caught)
         if turn:
             optimize(generator_loss, "generator")
-            if self._average is not None:
-                self._average.update(self.model.generator, self._batches // self.n_critic)
         return self._summary(
             discriminator_loss.detach(), generator_loss.detach(), seen.detach(), caught.detach()
         )
@@ -254,18 +246,13 @@ class AdversarialGame(Task):
         return Predictions({"image": self._samples(noise, labels)}, {"image": self._pixels.field})
 
     def _samples(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        """Images of 0..1 by the average of the generator, in parts."""
-        generator = self.model.generator
+        """Images of 0..1, in parts."""
         parts = []
         with eval_mode(self), torch.no_grad():
             for number, some in enumerate(noise.split(AT_ONCE)):
                 first = number * AT_ONCE
                 whose = None if labels is None else labels[first : first + AT_ONCE].to(noise.device)
-                if self._average is None:
-                    made = generator(some, whose)
-                else:
-                    made = self._average.call(generator, some, whose)
-                parts.append(_from_tanh(made.float()))
+                parts.append(_from_tanh(self.model.generator(some, whose).float()))
         return torch.cat(parts)
 
     def _unasked(self, count: int, generator: torch.Generator) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""One answer from several views of a picture."""
+"""One answer from several views of an image."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from torch.nn import functional
 
 
 def mean_over_views(
-    answer: Callable[[Tensor], Tensor], pictures: Tensor, mirrored: bool, shifted: int
+    answer: Callable[[Tensor], Tensor], images: Tensor, mirrored: bool, shifted: int
 ) -> Tensor:
-    """The mean of what is answered to views of ``pictures`` (batch, c, h, w); first dimension kept.
+    """The mean of what is answered to views of ``images`` (batch, c, h, w); first dimension kept.
 
     ``mirrored``: half of the weight goes to the mirror image. ``shifted``: half of it goes to the
-    picture moved by so many pixels up and left, and down and right, its border repeated (Jordan
+    image moved by so many pixels up and left, and down and right, its border repeated (Jordan
     2024, section 3.5).
     """
-    return torch.stack(
-        [weight * answer(v) for weight, v in _views(pictures, mirrored, shifted)]
-    ).sum(0)
+    return torch.stack([weight * answer(v) for weight, v in _views(images, mirrored, shifted)]).sum(
+        0
+    )
 
 
-def _views(pictures: Tensor, mirrored: bool, shifted: int) -> Iterator[tuple[float, Tensor]]:
+def _views(images: Tensor, mirrored: bool, shifted: int) -> Iterator[tuple[float, Tensor]]:
     """Views and their weights, which sum to 1."""
-    for weight, view in _moved(pictures, shifted):
+    for weight, view in _moved(images, shifted):
         if mirrored:
             yield weight / 2, view
             yield weight / 2, view.flip(3)
@@ -33,12 +33,12 @@ def _views(pictures: Tensor, mirrored: bool, shifted: int) -> Iterator[tuple[flo
             yield weight, view
 
 
-def _moved(pictures: Tensor, by: int) -> Iterator[tuple[float, Tensor]]:
+def _moved(images: Tensor, by: int) -> Iterator[tuple[float, Tensor]]:
     if not by:
-        yield 1.0, pictures
+        yield 1.0, images
         return
-    yield 0.5, pictures
-    height, width = pictures.shape[-2:]
-    padded = functional.pad(pictures, (by,) * 4, mode="replicate")
+    yield 0.5, images
+    height, width = images.shape[-2:]
+    padded = functional.pad(images, (by,) * 4, mode="replicate")
     for start in (0, 2 * by):
         yield 0.25, padded[..., start : start + height, start : start + width]
