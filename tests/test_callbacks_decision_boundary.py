@@ -20,6 +20,7 @@ from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
 from dltrain.folder import latest
 from dltrain.load import load
+from tests.asking import assembled
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupt_probe_at
 
@@ -69,7 +70,7 @@ def test_the_last_frame_is_what_the_trained_network_says(
 ) -> None:
     folder = train(*MOONS, *WITH).folder
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")).read().source
+    source = assembled(compose(*MOONS, "callbacks=none", "device=cpu")).source
     streams = source.open(Placement(torch.device("cpu"), 0))
     points = next(iter(streams["test"].plain()))["input"]
     with torch.no_grad():

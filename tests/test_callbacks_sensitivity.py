@@ -24,7 +24,7 @@ from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_ti
 from dltrain.folder import latest
 from dltrain.load import load
 from dltrain.tasks.regression import Regression
-from tests.asking import numbers
+from tests.asking import assembled, numbers
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupt_probe_at
 
@@ -127,7 +127,7 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     assert state["curves"].shape == (4, 7)
 
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")).read().source
+    source = assembled(compose(*ADDING, "callbacks=none", "device=cpu")).source
     streams = source.open(Placement(torch.device("cpu"), 0))
     inputs = next(iter(streams["validation"].plain()))["input"][:4]
     torch.testing.assert_close(state["curves"][-1], gradient_by_time(task, inputs))

@@ -13,11 +13,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from dltrain import run
 from dltrain.callbacks.weights import Weights, first_filters
 from dltrain.contracts.data import Placement
 from dltrain.figures.canvas import png
 from dltrain.figures.weights import MOST_FILTERS, MOST_LAYERS, draw_filters, draw_histograms
+from tests.asking import assembled
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupt_probe_at
 
@@ -106,7 +106,7 @@ def test_gradients_are_those_of_the_loss_on_one_training_batch(
     (buckets,) = histogram(events, "gradients/model.linear").values()
 
     state = checkpoint(folder)["task"]
-    source = run.Assembly(compose(*settings, "callbacks=none", "device=cpu")).read().source
+    source = assembled(compose(*settings, "callbacks=none", "device=cpu")).source
     batch = next(iter(source.open(Placement(torch.device("cpu"), 0))["train"].batches(0)))
     inputs = batch["input"].flatten(1)
     logits = inputs @ state["model.linear.weight"].T + state["model.linear.bias"]
@@ -142,7 +142,7 @@ def test_a_convolution_or_a_dense_layer_that_looks_at_pictures_has_filters(
     shapes = {}
     for model in ("cnn", "mlp", "logreg"):
         config = compose("callbacks=none", "device=cpu", "data=digits", f"model={model}")
-        parts = run.Assembly(config).read()
+        parts = assembled(config)
         filters = first_filters(parts.task, (1, 8, 8))
         assert filters is not None
         first = next(p for p in parts.task.parameters() if p.ndim > 1)
