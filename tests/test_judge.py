@@ -31,7 +31,7 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
-from dltrain.load import load
+from dltrain.loading import load
 from tests.conftest import Train
 from tests.interrupting import interrupt_probe_at
 from tests.making import PACKAGE, digits, image_spec, trained
