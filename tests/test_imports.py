@@ -15,54 +15,58 @@ from tests.conftest import REPOSITORY
 SOURCE = REPOSITORY / "src" / "dltrain"
 FILES = sorted(SOURCE.rglob("*.py"))
 # Every room, and what it may know of the others; a room that is not named knows nothing.
-CONTRACTS = {"types", "errors", "contracts"}
+CONTRACTS = {"contracts", "errors"}
 ROOMS: dict[str, set[str]] = {
+    "contracts": set(),
+    "errors": set(),
+    "nearest": set(),
+    "eval_mode": set(),
+    "figures": CONTRACTS,
+    "evaluate": CONTRACTS,
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
     "metrics": CONTRACTS | {"figures"},
     "tasks": CONTRACTS | {"metrics", "figures", "eval_mode", "evaluate"},
     "data": CONTRACTS | {"nearest"},
-    "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},
-    # It loads a run, lazily: run imports callbacks.
-    "judge": CONTRACTS | {"checkpoint", "folder", "run"},
-    "trainer": CONTRACTS
-    | {"checkpoint", "compilation", "environment", "folder", "history", "optimize"}
-    | {"recording", "signals"},
-    "compilation": CONTRACTS,
-    "recording": CONTRACTS | {"compilation", "optimize"},
-    "optimize": CONTRACTS | {"uncompiled"},
-    "uncompiled": set(),
-    "allocator": set(),
-    "runtime": {"allocator", "checkpoint", "uncompiled"},
+    # Below the callbacks, so that one of them may use another run.
+    "loading": CONTRACTS | {"build", "checkpoint", "folder", "optimize", "runtime"},
+    "judge": CONTRACTS | {"checkpoint", "folder", "loading"},
+    "callbacks": CONTRACTS | {"figures", "judge", "loading", "messages"},
     "history": CONTRACTS,
+    "compilation": CONTRACTS,
+    "optimize": CONTRACTS | {"uncompiled"},
+    "recording": CONTRACTS | {"compilation", "optimize"},
+    "settings": CONTRACTS | {"compilation", "environment", "recording"},
+    "state": CONTRACTS | {"compilation"},
+    "view": CONTRACTS | {"folder", "settings", "state"},
+    "trainer": CONTRACTS
+    | {"checkpoint", "compilation", "eval_mode", "evaluate", "folder", "history", "optimize"}
+    | {"recording", "settings", "signals", "state", "view"},
     "summary": CONTRACTS | {"uncompiled"},
-    # A callback is handed the trainer: its type is known, for type checkers only.
-    "types": {"contracts", "evaluate", "trainer"},
-    "contracts": set(),
-    "evaluate": {"contracts"},
-    "eval_mode": set(),
-    "errors": set(),
-    "nearest": set(),
+    "messages": set(),
     "signals": set(),
-    "figures": CONTRACTS,
+    "allocator": set(),
+    "uncompiled": set(),
+    "runtime": {"allocator", "checkpoint", "uncompiled"},
     "folder": {"errors"},
     "checkpoint": {"errors", "folder"},
-    "build": {"errors", "nearest"},
+    "build": CONTRACTS | {"nearest"},
     "composition": {"errors", "nearest"},
     "environment": {"errors"},
-    "help": {"commands"},
+    "working_folder": set(),
+    "sweep": {"errors"},
+    # The commands.
     "commands": {"errors", "nearest"},
     "arguments": {"errors", "nearest"},
+    "help": {"commands"},
     "resume": {"arguments", "signals", "run"},
-    "sweep": {"errors"},
-    "sample": CONTRACTS | {"figures", "folder", "load", "nearest", "arguments", "runtime"},
-    "working_folder": set(),
+    "sample": CONTRACTS | {"arguments", "figures", "folder", "loading", "nearest", "runtime"},
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
 # Rooms in which nothing but torch, numpy and Python itself is known.
-PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
-PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate", "eval_mode"}
+PURE = {"models", "optim", "metrics", "optimize", "history", "trainer", "checkpoint", "settings"}
+PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate", "eval_mode", "state"}
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",
@@ -135,6 +139,78 @@ def test_a_room_imports_only_what_it_may_know(file: Path) -> None:
     # The package itself is known by its version alone.
     versions = {"", "__version__"} if room == "environment" else set()
     assert found <= ROOMS[room] | {room} | versions
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name."""
+    named = {}
+    for file in FILES:
+        parts = ("dltrain", *file.relative_to(SOURCE).with_suffix("").parts)
+        named[".".join(parts).removesuffix(".__init__")] = file
+    return named
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Which module imports which: at once, in a function, or for type checkers alone."""
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for name, file in known.items():
+        graph[name] = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & known.keys()
+            elif isinstance(node, ast.ImportFrom) and node.module in known:
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[name] |= (whole & known.keys()) or {node.module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The ways along ``graph`` that come back to where they began, one for each first found."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(name: str, way: list[str]) -> None:
+        if name in way:
+            found.append([*way[way.index(name) :], name])
+        elif name not in done:
+            for other in sorted(graph[name]):
+                walk(other, [*way, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        walk(name, [])
+    return found
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": set()}) == [["b", "c", "b"]]
+    assert circles({"a": {"a"}}) == [["a", "a"]]
+
+
+def test_no_module_imports_what_imports_it() -> None:
+    graph = import_graph()
+    assert graph["dltrain.trainer"] >= {"dltrain.view", "dltrain.contracts.task"}
+    assert graph["dltrain.build"] >= {"dltrain.contracts.data"}, "for type checkers alone"
+
+    assert circles(graph) == []
+
+
+def test_no_room_knows_what_knows_it() -> None:
+    rooms: dict[str, set[str]] = {}
+    for name, others in import_graph().items():
+        room = room_of(name)
+        rooms.setdefault(room, set()).update({room_of(other) for other in others} - {room})
+
+    assert circles(rooms) == []
+
+
+def test_only_commands_know_what_puts_a_run_together() -> None:
+    graph = import_graph()
+    for whole, who in (("run", {"cli", "resume"}), ("trainer", {"run"}), ("cli", {"__main__"})):
+        found = {name for name, others in graph.items() if f"dltrain.{whole}" in others}
+        assert found == {f"dltrain.{name}" for name in who}, whole
 
 
 def test_every_room_is_named_here() -> None:
