@@ -1,56 +1,50 @@
-"""A callback that notes when the first step of a run is over; for scripts/benchmark.py."""
+"""What scripts/benchmark.py puts into a run: when its first step is over, how good it is by then.
+
+Both write clock times, as :func:`time.time` gives them, into files that the environment names.
+"""
 
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 
-import torch
-
-from dltrain.trainer import Trainer
-from dltrain.types import Callback
+from dltrain.contracts.data import Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Probe, View
+from dltrain.contracts.task import Task
+from dltrain.evaluate import evaluate
+from dltrain.optim.schedules import Constant
 
 ENOUGH = 0.99
 
 
-class Clock(Callback):
+class FirstStep(Constant):
     """Writes the clock time at the end of the first step to $BENCHMARK_FIRST_STEP.
 
-    With ``look_every`` it also looks at the test split every so many steps, which no run does, and
-    writes accuracy and clock time to $BENCHMARK_LOOKS; after 99 % the run is interrupted.
+    The loop asks for the rate as a step begins: at the second, the first is over.
     """
 
-    def __init__(self, look_every: int = 0) -> None:
-        self.look_every = look_every
+    def __call__(self, step: int) -> float:
+        """1, and at the second step the time."""
+        if step == 1:
+            Path(os.environ["BENCHMARK_FIRST_STEP"]).write_text(str(time.time()))
+        return super().__call__(step)
 
-    def start(self, trainer: Trainer) -> None:
-        """Wrap the optimizer's first step."""
-        optimize = trainer.optimize
-        finish = optimize.set_multiplier
-        calls = 0
 
-        def set_multiplier(multiplier: float) -> None:
-            # The trainer sets the rate as a step begins: at the second, the first is over.
-            nonlocal calls
-            calls += 1
-            if calls == 2:
-                Path(os.environ["BENCHMARK_FIRST_STEP"]).write_text(str(time.time()))
-                if not self.look_every:
-                    optimize.set_multiplier = finish  # type: ignore[method-assign]
-            if self.look_every and calls % self.look_every == 0:
-                self._look(trainer)
-            finish(multiplier)
+class Looks(Probe):
+    """Evaluates the test split whenever a period of training is over, which no run does.
 
-        optimize.set_multiplier = set_multiplier  # type: ignore[method-assign]
+    Adds its accuracy and the clock time to $BENCHMARK_LOOKS; at 99 % the run is stopped.
+    """
 
-    def _look(self, trainer: Trainer) -> None:
-        trainer.task.eval()
-        with torch.inference_mode():
-            accuracy = trainer.task.evaluate(trainer.loaders.test).scalars["accuracy"]
-        trainer.task.train()
-        with Path(os.environ["BENCHMARK_LOOKS"]).open("a") as file:
-            file.write(f"{accuracy} {time.time()}\n")
-        if accuracy >= ENOUGH:
-            trainer.signal = signal.SIGTERM
+    def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
+        """Nothing to add to the run's own evaluations."""
+        if split == "train":
+            found = evaluate(task, streams["test"], seed=0, epoch=0, final=False)
+            accuracy = found.scalars["accuracy"]
+            with Path(os.environ["BENCHMARK_LOOKS"]).open("a") as file:
+                file.write(f"{accuracy} {time.time()}\n")
+            if accuracy >= ENOUGH:
+                view.stop(f"{ENOUGH:.0%} of the test split are right")
+        return Evaluation()

@@ -228,15 +228,16 @@ def reviews_by_hand(batch: int, watch: Watch) -> None:
     from torch.nn.functional import cross_entropy
     from torch.nn.utils.rnn import pad_sequence
 
+    from dltrain.contracts.data import Placement
     from dltrain.data.imdb import Imdb
     from dltrain.models.recurrent import LSTM
-    from dltrain.types import spec_of
 
     source = Imdb(copies=os.environ["DLTRAIN_DATA"], root="~/.cache/dltrain", validation=0)
-    loader = source.loaders(torch.device("cpu"), 0).train
-    pairs = [pair for b in loader.plain() for pair in zip(b["input"], b["target"], strict=True)]
+    spec = source.read(0)
+    stream = source.open(Placement(torch.device("cpu"), 0))["train"]
+    pairs = [pair for b in stream.plain() for pair in zip(b["input"], b["target"], strict=True)]
     reviews = [(ids[ids != 0], target) for ids, target in pairs]
-    model = LSTM(spec_of(source.facts), source.facts["outputs"])
+    model = LSTM(spec, spec.facts()["outputs"])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     torch.set_flush_denormal(True)
     watch.begin()
@@ -380,10 +381,11 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         model = {"alexnet": "alexnet_small"}.get(workload, workload)
         sys.argv = [
             *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
-            *("schedule=constant", f"output_dir={folder}", "+callbacks.clock._target_=clock.Clock"),
+            *("schedule=constant", "schedule._target_=clock.FirstStep", f"output_dir={folder}"),
         ]
         if watch.look_every:
-            sys.argv += [f"+callbacks.clock.look_every={watch.look_every}"]
+            sys.argv += [f"trainer.evaluate_steps={watch.look_every}"]
+            sys.argv += ["+callbacks.looks._target_=clock.Looks"]
         os.environ["BENCHMARK_FIRST_STEP"] = str(Path(folder) / "first")
         os.environ["BENCHMARK_LOOKS"] = str(Path(folder) / "looks")
         sys.path.insert(0, str(Path(__file__).parent))

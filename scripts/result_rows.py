@@ -36,18 +36,19 @@ def splits(folder: Path) -> tuple[Any, Any, Any, Any]:
     import yaml
 
     from dltrain.build import build
-    from dltrain.types import Loader, Source
+    from dltrain.contracts.data import Placement, Source, Stream
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
     source = build(config["data"], Source, "data")
-    loaders = source.loaders(torch.device("cpu"), config["seed"])
+    source.read(config["seed"])
+    streams = source.open(Placement(torch.device("cpu"), config["seed"]))
 
-    def whole(loader: Loader) -> tuple[Any, Any]:
-        batches = list(loader)
+    def whole(stream: Stream) -> tuple[Any, Any]:
+        batches = list(stream.plain())
         columns = [torch.cat([b[name] for b in batches]) for name in ("input", "target")]
         return columns[0].double().numpy(), columns[1].numpy()
 
-    return *whole(loaders.train), *whole(loaders.test)
+    return *whole(streams["train"]), *whole(streams["test"])
 
 
 def distance_from_least_squares(folder: Path) -> float:

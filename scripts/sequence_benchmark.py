@@ -22,8 +22,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dltrain.contracts.data import Batch, DataSpec, Stream
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, UNITS, LAYERS, BATCH = 100, 256, 2, 64
@@ -74,6 +78,7 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
     import torch
     from torch.nn import functional
 
+    from dltrain.contracts.data import Placement
     from dltrain.data.imdb import Imdb
 
     batching, reading, precision, flush = KINDS[kind]
@@ -87,9 +92,10 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
         validation=0,
     )
     torch.manual_seed(0)
-    loader = source.loaders(torch.device("cpu"), 0).train
-    batches = {"random": at_random, "bucketed": in_order}[batching](loader)
-    model = {"padded": Padded, "packed": Packed, "exact": exact}[reading](source.facts)
+    spec = source.read(0)
+    stream = source.open(Placement(torch.device("cpu"), 0))["train"]
+    batches = {"random": at_random, "bucketed": in_order}[batching](stream)
+    model = {"padded": Padded, "packed": Packed, "exact": exact}[reading](spec)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     tokens = places = 0
     started = time.perf_counter()
@@ -114,19 +120,19 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
     }
 
 
-def in_order(loader: Any) -> Iterator[dict[str, Any]]:
-    """The loader's own batches."""
-    while True:
-        yield from loader.batches()
+def in_order(stream: Stream) -> Iterator[Batch]:
+    """The stream's own batches, epoch after epoch."""
+    for epoch in count():
+        yield from stream.batches(epoch)
 
 
-def at_random(loader: Any) -> Iterator[dict[str, Any]]:
+def at_random(stream: Stream) -> Iterator[Batch]:
     """The same reviews, but each batch a random one, padded to its longest."""
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     rows, targets = [], []
-    for batch in loader.batches():
+    for batch in stream.batches(0):
         rows += [ids[ids != 0] for ids in batch["input"]]
         targets += batch["target"].tolist()
     while True:
@@ -138,21 +144,22 @@ def at_random(loader: Any) -> Iterator[dict[str, Any]]:
             }
 
 
-def exact(facts: dict[str, Any]) -> Any:
+def exact(spec: DataSpec) -> Any:
     """The project's own network."""
     from dltrain.models.recurrent import LSTM
-    from dltrain.types import spec_of
 
     sizes = {"embedding_size": WIDTH, "hidden_size": UNITS, "layers": LAYERS}
-    return LSTM(spec_of(facts), facts["outputs"], **sizes, bidirectional=True)
+    return LSTM(spec, spec.facts()["outputs"], **sizes, bidirectional=True)
 
 
-def by_hand(read: Callable[[Any, Any, Any], Any]) -> Callable[[dict[str, Any]], Any]:
+def by_hand(read: Callable[[Any, Any, Any], Any]) -> Callable[[DataSpec], Any]:
     """A network as one would write it, which ``read`` brings from vectors to last states."""
 
-    def make(facts: dict[str, Any]) -> Any:
+    def make(spec: DataSpec) -> Any:
         import torch
         from torch import nn
+
+        facts = spec.facts()
 
         class Network(nn.Module):
             def __init__(self) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
+from dltrain.contracts.data import Placement
 from dltrain.data.imdb import Imdb
 from dltrain.environment import choose_precision
 
@@ -69,10 +70,11 @@ def main() -> None:
         vocabulary_size=WORDS,
         validation=0,
     )
-    loaders = source.loaders(torch.device("cpu"), 0)
+    source.read(0)
+    streams = source.open(Placement(torch.device("cpu"), 0))
     train, test = (
-        [(ids[ids != 0], int(target)) for b in loader for ids, target in pairs(b)]
-        for loader in (loaders.train.plain(), loaders.test)
+        [(ids[ids != 0], int(target)) for b in streams[name].plain() for ids, target in pairs(b)]
+        for name in ("train", "test")
     )
     for seed in arguments.seeds:
         started = time.perf_counter()
