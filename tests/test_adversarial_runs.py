@@ -18,6 +18,7 @@ from dltrain.folder import latest
 from dltrain.load import load
 from dltrain.optimize import Optimize
 from dltrain.tasks.adversarial import AdversarialGame
+from tests.asking import assembled
 from tests.conftest import Cli, Compose, Train
 from tests.test_resume import assert_same
 
@@ -106,7 +107,7 @@ def optimizers(overrides: tuple[str, ...], compose: Compose) -> dict[str, torch.
 
 def optimize_of(config: dict[str, Any]) -> Optimize:
     shown: Any = None  # nothing is told before a run begins
-    return run._Run(config, run.Assembly(config).read(), shown, 0.0).optimize
+    return run._Run(config, assembled(config), shown, 0.0).optimize
 
 
 def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Compose) -> None:
@@ -179,7 +180,7 @@ def test_a_wrong_setting_of_one_network_is_one_fault(
     typed: str, message: str, compose: Compose
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        run.Assembly(compose(*SMALL, typed)).read()
+        assembled(compose(*SMALL, typed))
 
     assert len(caught.value.faults) == 1
     assert message in str(caught.value)

@@ -13,14 +13,14 @@ import pytest
 import torch
 import yaml
 
-from dltrain import composition, run
+from dltrain import composition
 from dltrain.build import OWN_PACKAGES, TARGET, build, plan
 from dltrain.contracts.data import Source
 from dltrain.errors import ConfigError
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.reconstruction import Reconstruction
 from dltrain.tasks.variational import Variational
-from tests.asking import answers
+from tests.asking import answers, assembled
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 
 CONFIGS = REPOSITORY / "configs"
@@ -128,7 +128,7 @@ def test_every_file_composes_builds_and_its_network_runs(
     config = compose(*command_line(name))
     read_what_is_not_known(config["data"], monkeypatch)
     # As in a run folder that is resumed: what is built in needs nobody's trust.
-    parts = run.Assembly(config, OWN_PACKAGES).read()
+    parts = assembled(config, OWN_PACKAGES)
     facts = parts.spec.facts()
 
     with torch.inference_mode():
@@ -376,7 +376,7 @@ def test_another_augmentation_can_be_chosen_for_data_of_its_kind(compose: Compos
     augment = compose("data=digits", "data/augment=images")["data"]["augment"]
     assert augment == {**read("data/augment/images"), "shift": 0.5, "rotate": 10.0, "scale": 0.1}
     with pytest.raises(ConfigError, match="VectorAugment is no PictureAugment"):
-        run.Assembly(compose("data=digits", "data/augment=vectors", "data.augment.shift=0")).read()
+        assembled(compose("data=digits", "data/augment=vectors", "data.augment.shift=0"))
 
 
 # What a file says otherwise than its class, which keys, and why.

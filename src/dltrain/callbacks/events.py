@@ -140,9 +140,10 @@ class _Forward(nn.Module):
         super().__init__()
         self.task, self._columns = task, columns
 
-    def forward(self, *columns: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.task.forward(dict(zip(self._columns, columns, strict=True)))
-        return tuple(outputs.values())
+    def forward(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = tuple(self.task.forward(dict(zip(self._columns, columns, strict=True))).values())
+        # A tuple of one would be a node of its own.
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def _without_wrapper(node: str, task: Task) -> str:
