@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,14 @@ from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 from dltrain import run
 from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
+from dltrain.contracts.data import DataSpec
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import View
+from dltrain.data.toy_reviews import ToyReviews
 from dltrain.errors import UserError
-from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.folder import RunFolder, latest
+from dltrain.load import load, spec_of_run
+from tests.asking import texts
 from tests.conftest import Compose, Train
 
 REVIEWS = (
@@ -92,17 +100,18 @@ def test_data_without_tokens_have_no_such_rate(train: Train) -> None:
 def test_a_resumed_run_counts_on(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = Throughput.evaluate
+    evaluated = Throughput.evaluated
 
-    def interrupted(self: Throughput, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.epoch == 1:
-            trainer.signal = 15
+    def interrupted(self: Throughput, view: View, split: str, evaluation: Evaluation) -> None:
+        evaluated(self, view, split, evaluation)
+        if split == "train" and view.progress.epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     config = compose("device=cpu", *REVIEWS, "callbacks=[throughput]")
     with monkeypatch.context() as patch:
-        patch.setattr(Throughput, "evaluate", interrupted)
-        run.train({**config, "output_dir": str(tmp_path)})
+        patch.setattr(Throughput, "evaluated", interrupted)
+        summary = run.train({**config, "output_dir": str(tmp_path)})
+    assert (summary["status"], summary["epochs"]) == ("interrupted", 1)
     run.resume("latest", tmp_path)
     folder = latest(tmp_path)
     state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
@@ -117,8 +126,8 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     train: Train, tmp_path: Path
 ) -> None:
     folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.most_words=7").folder
-    facts = run.RunFolder.find("latest", tmp_path / "outputs").read_json("facts.json")
-    shares = dict(zip(facts["words"], facts["word_frequencies"], strict=True))
+    field = spec_of_run(RunFolder(folder)).input
+    shares = dict(zip(field.names, field.frequencies, strict=True))
     head, *lines = (folder / "projector" / "metadata.tsv").read_text().splitlines()
     labels = [line.split("\t") for line in lines]
 
@@ -131,7 +140,7 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     vectors = np.loadtxt(folder / "projector" / "tensors.tsv", delimiter="\t")
     task = load("latest", output_dir=str(tmp_path / "outputs"))
     table = task.state_dict()["model.embedding.weight"].numpy()
-    ids = [facts["words"].index(word) for word in words]
+    ids = [field.names.index(word) for word in words]
     np.testing.assert_allclose(vectors, table[ids], rtol=1e-4)
 
 
@@ -162,14 +171,17 @@ def test_words_of_any_letters_are_one_line_each(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["<pad>", "a\tb", "c\r\nd", " ", "\x85", "naïve", ""]
-    start = Projector.start
+    read = ToyReviews.read
 
-    def with_words(self: Projector, trainer: Any) -> None:
-        self.words, self.shares = words, np.array([0.0, *[0.1] * 6])
-        start(self, trainer)
+    def of_these_words(self: ToyReviews, seed: int) -> DataSpec:
+        spec = read(self, seed)
+        counts = [0, *[10] * 6, *[0] * (len(spec.input.names) - 7)]
+        names = [*words, *spec.input.names[7:]]
+        field = replace(spec.input, names=tuple(names), counts=tuple(counts))
+        return DataSpec({**spec.fields, "input": field})
 
-    monkeypatch.setattr(Projector, "start", with_words)
-    folder = train(*REVIEWS, "callbacks=[projector]").folder
+    monkeypatch.setattr(ToyReviews, "read", of_these_words)
+    folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.most_words=6").folder
     lines = (folder / "projector" / "metadata.tsv").read_text(encoding="utf-8").split("\n")
     assert [line.split("\t")[0] for line in lines[1:-1]] == [
         "a b", "c d", "' '", "'\\x85'", "naïve", "''",
@@ -196,4 +208,4 @@ def test_data_without_words_are_refused_before_there_is_a_folder(
         train("model=mlp", "data=iris", "callbacks=[projector]")
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(ValueError, match="at least 1"):
-        Projector(most_words=0)
+        Projector(texts(["<pad>", "a"], "ab"), most_words=0)
