@@ -106,7 +106,8 @@ def optimizers(overrides: tuple[str, ...], compose: Compose) -> dict[str, torch.
 
 def optimize_of(config: dict[str, Any]) -> Optimize:
     shown: Any = None  # nothing is told before a run begins
-    return run._Run(config, run.Assembly(config).read(), shown, 0.0).optimize
+    with run.Assembly(config) as assembly:
+        return run._Run(config, assembly.read(), shown, 0.0).optimize
 
 
 def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Compose) -> None:
