@@ -11,7 +11,7 @@ import pytest
 
 from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Probe, View
+from dltrain.contracts.run import Callback, Probe, View
 from dltrain.contracts.task import Task
 
 
@@ -29,3 +29,15 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, probe: type[Probe], step: int) 
     with monkeypatch.context() as patch:
         patch.setattr(probe, "look", looking)
         yield
+
+
+def interrupt_callback_at(step: int, kind: type[Callback], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Interrupt a run as a callback of ``kind`` has heard of the evaluation after ``step``."""
+    evaluated = kind.evaluated
+
+    def heard(self: Callback, view: View, split: str, evaluation: Evaluation) -> None:
+        evaluated(self, view, split, evaluation)
+        if view.progress.step == step and split == "train":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(kind, "evaluated", heard)
