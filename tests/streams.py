@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 
+from dltrain.build import build
 from dltrain.contracts.data import Batch, Placement, Source, Stream, Streams
 
 CPU = torch.device("cpu")
@@ -32,3 +36,11 @@ def same(one: list[Batch], other: list[Batch]) -> bool:
         a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
         for a, b in zip(one, other, strict=True)
     )
+
+
+def read_what_is_not_known(node: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have data whose outline tells all leave its files alone, which may not be there."""
+    source = build(node, Source, "data")
+    outline = source.outline()
+    if outline.complete:
+        monkeypatch.setattr(type(source), "read", lambda self, seed: outline)

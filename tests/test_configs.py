@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from dltrain import composition
-from dltrain.build import OWN_PACKAGES, TARGET, build, plan
+from dltrain.build import OWN_PACKAGES, TARGET, plan
 from dltrain.contracts.data import Source
 from dltrain.errors import ConfigError
 from dltrain.tasks.adversarial import AdversarialGame
@@ -22,6 +22,7 @@ from dltrain.tasks.reconstruction import Reconstruction
 from dltrain.tasks.variational import Variational
 from tests.asking import answers, assembled
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
+from tests.streams import read_what_is_not_known
 
 CONFIGS = REPOSITORY / "configs"
 FILES = sorted(path.relative_to(CONFIGS).with_suffix("") for path in CONFIGS.rglob("*.yaml"))
@@ -96,14 +97,6 @@ def nodes(config: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def read(name: str) -> Any:
     return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
-
-
-def read_what_is_not_known(node: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have data whose outline tells all leave its files alone, which may not be there."""
-    source = build(node, Source, "data")
-    outline = source.outline()
-    if outline.complete:
-        monkeypatch.setattr(type(source), "read", lambda self, seed: outline)
 
 
 def settings_of(node: dict[str, Any]) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from PIL import Image
 from dltrain import run
 from dltrain.build import build
 from dltrain.contracts.data import Source
-from tests.asking import answers
+from tests.asking import answers, assembled
 from tests.conftest import REPOSITORY, Compose, two_inputs
-from tests.streams import first, opened
+from tests.streams import first, opened, read_what_is_not_known
 
 FOLDER = REPOSITORY / "configs" / "data"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -66,15 +66,16 @@ def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_data_set_has_the_common_keys_and_makes_a_network(
-    name: str, compose: Compose, tmp_path: Path
+    name: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = "model=lstm" if name in TEXTS else "model=mlp"
     config = compose(f"data={name}", model, "device=cpu", *overrides(name, tmp_path))
     augmented = set() if name in {"adding", *TEXTS} else {"augment"}
     assert set(config["data"]) >= COMMON | augmented
 
-    parts = run.assemble(config)
-    facts = parts.source.facts
+    read_what_is_not_known(config["data"], monkeypatch)
+    parts = assembled(config)
+    facts = parts.spec.facts()
     inputs = two_inputs(facts)
     assert answers(parts.task, inputs).shape == (2, facts["outputs"])
 

@@ -14,6 +14,7 @@ import dltrain
 from dltrain.contracts.data import Batch, Field
 from dltrain.data.csv_file import CsvTable
 from dltrain.data.tables import Iris
+from tests.asking import assembled
 from tests.conftest import Cli, Compose, Train
 from tests.streams import opened, whole
 
@@ -223,11 +224,9 @@ def test_a_faulty_table_is_one_line_and_no_traceback(write: Write, cli: Cli) -> 
 
 
 def test_label_smoothing_is_refused_for_a_number(write: Write, compose: Compose) -> None:
-    from dltrain import run
-
     options = ("data=csv", "model=mlp", "regularizer=label_smoothing", "data.target=weight")
     with pytest.raises(ValueError, match="task: label_smoothing needs classes"):
-        run.assemble(compose(*options, f"data.path={write(ROWS)}", "device=cpu"))
+        assembled(compose(*options, f"data.path={write(ROWS)}", "device=cpu"))
 
 
 def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Train) -> None:

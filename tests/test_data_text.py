@@ -18,6 +18,7 @@ from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.data.text_csv import TextCsv
 from dltrain.data.vocabulary import Vocabulary
 from dltrain.errors import ConfigError, UserError
+from tests.asking import assembled
 from tests.conftest import Compose, Train
 from tests.streams import opened
 
@@ -386,7 +387,7 @@ def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None
     vocabulary = Vocabulary.load(done.folder / "tokenizer.json")
     batch: Batch = {"input": vocabulary.batch(["A GOOD film", "an awful film<br /> indeed"])}
     said = dltrain.load(done.folder).predict(batch)
-    names = json.loads((done.folder / "facts.json").read_text())["class_names"]
+    names = json.loads((done.folder / "data.json").read_text())["fields"]["target"]["names"]
     assert [names[i] for i in said.columns["class"]] == ["five", "one"]
     assert list(said.fields["class"].names) == names
 
@@ -394,14 +395,12 @@ def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None
 def test_a_faulty_file_is_a_fault_of_the_data(
     write: Write, compose: Compose, tmp_path: Path
 ) -> None:
-    from dltrain import run
-
     config = compose(
         *("data=text_csv", "model=lstm", f"data.path={write(ROWS)}", "data.text=reviews"),
         *("data.label=stars", f"data.root={tmp_path}", "callbacks=none"),
     )
     with pytest.raises(ConfigError, match=r"data: .*Did you mean 'review'\?"):
-        run.assemble(config)
+        assembled(config)
 
 
 def test_a_split_too_small_for_its_validation_is_said(write: Write, texts: Open) -> None:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from dltrain import run
-from dltrain.contracts.data import Batch
+from dltrain.contracts.data import Batch, Placement
 from dltrain.models.linear import LinearClassifier
-from dltrain.optimize import Optimize
+from dltrain.optimize import Optimize, groups_of
 from dltrain.tasks.perceptron import Perceptron, perceptron_criterion
-from tests.asking import answers, classes, evaluated
+from tests.asking import answers, assembled, classes, evaluated
 from tests.conftest import Cli, Compose
 
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
@@ -26,7 +26,7 @@ def learner(features: int, count: int) -> tuple[Perceptron, Optimize]:
     task = Perceptron(LinearClassifier((features,), count), classes(names, features))
     parameters = list(task.parameters())
     sgd = torch.optim.SGD(parameters, lr=1.0)
-    return task, Optimize({"model": sgd}, {"model": parameters}, {}, "cpu")
+    return task, Optimize({"model": sgd}, groups_of(task), {}, "cpu")
 
 
 def weights(task: Perceptron) -> list[Tensor]:
@@ -172,9 +172,9 @@ def test_a_run_teaches_digits(compose: Compose, tmp_path: Path) -> None:
 
 
 def test_its_decision_boundary_names_the_features_of_the_data(compose: Compose) -> None:
-    parts = run.assemble(compose("model=perceptron", "data=gates", "device=cpu"))
-    corners = parts.source.loaders(parts.device, seed=0).test
-    axes = evaluated(parts.task, corners).figures["decision_boundary"]().axes[0]
+    parts = assembled(compose("model=perceptron", "data=gates", "device=cpu"))
+    corners = parts.source.open(Placement(parts.settings.device, seed=0))["test"]
+    axes = evaluated(parts.task, corners.plain()).figures["decision_boundary"]().axes[0]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("a", "b")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.contracts.data import Batch
-from dltrain.optimize import Optimize
+from dltrain.optimize import Optimize, groups_of
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification, direction
 from tests.asking import classes, evaluated, texts
@@ -169,7 +169,7 @@ def test_accumulated_adversarial_steps_are_that_of_the_whole_batch() -> None:
         torch.manual_seed(5)
         task = task_of(Bag(), adversarial=0.5)
         optimizer = torch.optim.SGD(task.parameters(), lr=0.5)
-        optimize = Optimize({"model": optimizer}, {"model": []}, {}, "cpu", accumulate=parts)
+        optimize = Optimize({"model": optimizer}, groups_of(task), {}, "cpu", accumulate=parts)
         for one, target in zip(ids.chunk(parts), targets.chunk(parts), strict=True):
             task.train_step({"input": one, "target": target}, optimize)
         weights.append(torch.cat([p.detach().flatten() for p in task.parameters()]))
