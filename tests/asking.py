@@ -1,8 +1,8 @@
-"""Asking a task: for its evaluation of some batches and for its outputs; and specs to make one."""
+"""Asking a task: for its evaluation of batches and for its outputs; and what to make one of."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,13 @@ from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.contracts.metric import Evaluation, Metric
 from dltrain.contracts.task import Task
 from dltrain.evaluate import Position, evaluate
+from dltrain.run import Assembly, Parts
+
+
+def assembled(config: Mapping[str, Any], packages: frozenset[str] | None = None) -> Parts:
+    """What a run of ``config`` is made of; the process is as it was."""
+    with Assembly(config, packages) as assembly:
+        return assembly.read()
 
 
 class Given(Stream):

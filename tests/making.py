@@ -35,6 +35,12 @@ def image_spec(
     return DataSpec({"input": image, "target": target})
 
 
+def digits(split: str) -> Mapping[str, Tensor]:
+    """The bundled digits as they lie there: ``input`` of 0..255, and ``target``."""
+    columns = Digits().splits()[split].columns
+    return {"input": columns["input"].float(), "target": columns["target"]}
+
+
 class Given(Stream):
     """Batches that are there, one after the other in the split; ``first`` is their first row."""
 
@@ -104,7 +110,7 @@ class Maker(Task):
         self.brightness = nn.Parameter(torch.tensor([brightness]))
         self.conditional = conditional
         self._dropout = nn.Dropout(0.5)
-        train = Digits().splits()["train"].columns
+        train = digits("train")
         of_class = [torch.nonzero(train["target"] == label)[:, 0] for label in only or range(10)]
         known = torch.cat([rows[:each] for rows in of_class])
         self._images = train["input"][known] / 255

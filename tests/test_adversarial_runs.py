@@ -16,7 +16,9 @@ from dltrain import run
 from dltrain.errors import ConfigError, UserError
 from dltrain.folder import latest
 from dltrain.load import load
+from dltrain.optimize import Optimize
 from dltrain.tasks.adversarial import AdversarialGame
+from tests.asking import assembled
 from tests.conftest import Cli, Compose, Train
 from tests.test_resume import assert_same
 
@@ -74,23 +76,13 @@ def test_an_interruption_and_a_resume_leave_no_trace(
         with monkeypatch.context() as patch:
             interrupt_after(patch, step)
             cut = trained(labels, compose, tmp_path / f"cut after {step}")
-        assert state_of(cut)["step"] == step
+        assert state_of(cut)["loop"]["step"] == step
 
         assert run.resume(str(cut), tmp_path)["status"] == "finished"
 
         other = state_of(cut)
-        parts = (
-            "task",
-            "training",
-            "modifiers",
-            "optimize",
-            "random",
-            "history",
-            "results",
-            "callbacks",
-        )
-        for part in parts:
-            assert_same(one[part], other[part], f"{part} after {step}")
+        one["loop"]["seconds"] = other["loop"]["seconds"]
+        assert_same(one, other, f"after {step}")
         assert (whole / "metrics.csv").read_bytes() == (cut / "metrics.csv").read_bytes()
 
 
@@ -110,11 +102,12 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 def optimizers(overrides: tuple[str, ...], compose: Compose) -> dict[str, torch.optim.Optimizer]:
     """By group, as a run would have them."""
-    config = compose(*SMALL, *overrides)
-    parts = run.Assembly(config).read()
-    loaders = parts.source.loaders(parts.device, seed=0)
-    optimize, _ = run._optimization(config, parts, loaders)
-    return optimize.optimizers
+    return optimize_of(compose(*SMALL, *overrides)).optimizers
+
+
+def optimize_of(config: dict[str, Any]) -> Optimize:
+    shown: Any = None  # nothing is told before a run begins
+    return run._Run(config, assembled(config), shown, 0.0).optimize
 
 
 def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Compose) -> None:
@@ -169,10 +162,8 @@ def test_another_optimizer_is_for_both_or_for_one(compose: Compose) -> None:
 
 def test_a_task_of_one_network_may_have_settings_by_its_name_too(compose: Compose) -> None:
     config = compose("model=mlp", "data=digits", "+optimizer.model.lr=0.7", "device=cpu")
-    parts = run.Assembly(config).read()
-    optimize, _ = run._optimization(config, parts, parts.source.loaders(parts.device, seed=0))
 
-    assert optimize.learning_rates() == {"model": 0.7}
+    assert optimize_of(config).learning_rates() == {"model": 0.7}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +180,7 @@ def test_a_wrong_setting_of_one_network_is_one_fault(
     typed: str, message: str, compose: Compose
 ) -> None:
     with pytest.raises(ConfigError) as caught:
-        run.Assembly(compose(*SMALL, typed)).read()
+        assembled(compose(*SMALL, typed))
 
     assert len(caught.value.faults) == 1
     assert message in str(caught.value)

@@ -14,12 +14,14 @@ from PIL import Image
 
 from dltrain import run
 from dltrain.callbacks.decision_boundary import DecisionBoundary
+from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
 from dltrain.folder import latest
 from dltrain.load import load
 from tests.conftest import Compose, Train
+from tests.interrupting import interrupted
 
 GIF = "figures/decision_boundary.gif"
 # Four batches an epoch; what is random or has a state in eval and train mode is on.
@@ -35,7 +37,6 @@ MOONS = (
     "trainer.evaluate_every=1",
 )
 WITH = ("callbacks=[decision_boundary]", "callbacks.decision_boundary.side=12")
-STATE = ("task", "optimize", "random", "history", "step", "epoch", "results")
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -68,8 +69,9 @@ def test_the_last_frame_is_what_the_trained_network_says(
 ) -> None:
     folder = train(*MOONS, *WITH).folder
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")).read().source
-    points = next(iter(source.loaders(torch.device("cpu"), 0).test))["input"]
+    with run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")) as assembly:
+        streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
+        points = next(iter(streams["test"].plain()))["input"]
     with torch.no_grad():
         said = task.forward({"input": Plane.around(points, 12).grid()})["logits"].softmax(1)
 
@@ -116,16 +118,8 @@ def test_a_resumed_run_ends_with_the_same_picture(
 ) -> None:
     few = (*MOONS, *WITH, "callbacks.decision_boundary.most_frames=4")
     whole = train(*few).folder
-    evaluate = DecisionBoundary.evaluate
-
-    def interrupted(self: DecisionBoundary, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.step == 12:
-            trainer.signal = 15
-
     config = compose("callbacks=none", "device=cpu", *few)
-    with monkeypatch.context() as patch:
-        patch.setattr(DecisionBoundary, "evaluate", interrupted)
+    with interrupted(monkeypatch, DecisionBoundary, 12):
         summary = run.train({**config, "output_dir": str(tmp_path / "cut")})
     assert summary["status"] == "interrupted"
     cut = latest(tmp_path / "cut")

@@ -3,49 +3,40 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from dltrain.callbacks.console import Console
 from dltrain.callbacks.divergence import Divergence
 from dltrain.contracts.metric import Evaluation
 from dltrain.errors import UserError
 from tests.conftest import Train
+from tests.watching import FakeView
+
+Accuracies = tuple[float, float]
+"""Of real images, and of made ones."""
 
 
-class Said(Console):
-    """A console that only remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
+def evaluation(real: float, made: float) -> Evaluation:
+    return Evaluation({"accuracy_real": real, "accuracy_fake": made})
 
 
-class Game(nn.Module):
-    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        return {"generator": [], "discriminator": []}
+@pytest.fixture
+def played(caplog: pytest.LogCaptureFixture) -> Any:
+    """``played(callback, view, (1.0, 0.5), …)``: what is said of such evaluations."""
 
+    def what_is_said(
+        callback: Divergence, view: FakeView, *accuracies: Accuracies, split: str = "validation"
+    ) -> list[str]:
+        caplog.clear()
+        for real, made in accuracies:
+            callback.evaluated(view, split, evaluation(real, made))
+        assert {record.levelname for record in caplog.records} <= {"WARNING"}
+        assert {record.name for record in caplog.records} <= {"dltrain.callbacks.divergence"}
+        return [record.getMessage() for record in caplog.records]
 
-def trainer(validation: object = object()) -> Any:
-    return SimpleNamespace(
-        callbacks=[Said()], task=Game(), loaders=SimpleNamespace(validation=validation)
-    )
-
-
-def played(
-    callback: Divergence, run: Any, *accuracies: tuple[float, float], split: str = "validation"
-) -> list[str]:
-    """What was said while the discriminator was right about so much of real and of made."""
-    for real, made in accuracies:
-        scalars = {"accuracy_real": real, "accuracy_fake": made}
-        callback.evaluate(run, split, Evaluation(scalars))
-    return run.callbacks[0].lines
+    return what_is_said
 
 
 @pytest.mark.parametrize(
@@ -60,63 +51,66 @@ def played(
     ],
 )
 @pytest.mark.parametrize(
-    ("validation", "split", "other"),
-    [(object(), "validation", "train"), (None, "train", "test")],
+    ("splits", "split", "other"),
+    [
+        (("train", "validation", "test"), "validation", "train"),
+        (("train", "test"), "train", "test"),
+    ],
     ids=["validation split", "none"],
 )
 def test_being_right_about_everything_for_a_while_is_a_victory(
-    accuracies: list[tuple[float, float]], won: bool, validation: object, split: str, other: str
+    accuracies: list[Accuracies],
+    won: bool,
+    splits: tuple[str, ...],
+    split: str,
+    other: str,
+    played: Any,
 ) -> None:
-    callback, run = Divergence(), trainer(validation)
-    callback.start(run)
+    callback, view = Divergence(), FakeView(splits=dict.fromkeys(splits, 4))
 
-    assert played(callback, run, *[(1.0, 1.0)] * 5, split=other) == []
-    said = played(callback, run, *accuracies, split=split)
+    assert played(callback, view, *[(1.0, 1.0)] * 5, split=other) == []
+    said = played(callback, view, *accuracies, split=split)
 
     assert len(said) == won
-    assert bool(callback.judge(run, "test").warnings) == won
-    assert not callback.judge(run, "validation").warnings
+    # At the end it is said again, and nowhere else.
+    assert played(callback, view, (0.5, 0.5), split="test") == said
 
 
-def test_what_was_a_victory_once_and_no_longer_is_none_at_the_end() -> None:
-    callback, run = Divergence(patience=2), trainer()
-    callback.start(run)
+def test_what_was_a_victory_once_and_no_longer_is_none_at_the_end(played: Any) -> None:
+    callback, view = Divergence(patience=2), FakeView()
 
-    (line,) = played(callback, run, *[(1.0, 1.0)] * 4, (0.6, 0.7))
+    (line,) = played(callback, view, *[(1.0, 1.0)] * 4, (0.6, 0.7))
 
     assert "for 2 evaluations it is right about 100.0% of the real pictures" in line
-    assert callback.judge(run, "test") == Evaluation(scalars={}, warnings=[])
+    assert played(callback, view, (1.0, 1.0), split="test") == []
 
 
 @pytest.mark.parametrize(("norm", "won"), [(1e-5, True), (0.01, False)])
-def test_a_gradient_that_has_vanished_is_a_victory_too(norm: float, won: bool) -> None:
-    callback, run = Divergence(patience=2, accuracy=None), trainer()
-    callback.start(run)
+def test_a_gradient_that_has_vanished_is_a_victory_too(norm: float, won: bool, played: Any) -> None:
+    callback, view = Divergence(patience=2, accuracy=None), FakeView()
 
-    callback.log(run, {"gradient_norm/generator": 2.0})
-    assert played(callback, run, *[(1.0, 1.0)] * 5) == []
-    callback.log(run, {"gradient_norm/generator": norm})
-    callback.log(run, {"loss_generator": 1.0})  # a step without a turn
-    said = played(callback, run, *[(0.6, 0.6)] * 2)
+    callback.log(view, {"gradient_norm/generator": 2.0})
+    assert played(callback, view, *[(1.0, 1.0)] * 5) == []
+    callback.log(view, {"gradient_norm/generator": norm})
+    callback.log(view, {"loss_generator": 1.0})  # a step without a turn
+    said = played(callback, view, *[(0.6, 0.6)] * 2)
 
     assert len(said) == won
     assert all("gradient has vanished (norm 1.0e-05)" in line for line in said)
 
 
-def test_counting_survives_a_resume() -> None:
-    callback, run = Divergence(), trainer()
-    callback.start(run)
-    callback.log(run, {"gradient_norm/generator": 2.0})
-    played(callback, run, *[(1.0, 1.0)] * 2)
+def test_counting_survives_a_resume(played: Any) -> None:
+    callback, view = Divergence(), FakeView()
+    callback.log(view, {"gradient_norm/generator": 2.0})
+    played(callback, view, *[(1.0, 1.0)] * 2)
     state = callback.state_dict()
     torch.save(state, buffer := io.BytesIO())
     buffer.seek(0)
 
     again = Divergence()
-    again.start(run)
     again.load_state_dict(torch.load(buffer, weights_only=True))
 
-    assert len(played(again, run, (1.0, 1.0))) == 1
+    assert len(played(again, view, (1.0, 1.0))) == 1
 
 
 @pytest.mark.parametrize("settings", [{"patience": 0}, {"accuracy": 0.0}, {"vanished": 1.0}])

@@ -22,7 +22,8 @@ from dltrain.figures.samples import (
 )
 from dltrain.load import load
 from tests.conftest import Train
-from tests.making import PACKAGE, Maker, trained
+from tests.interrupting import interrupted
+from tests.making import PACKAGE, Maker, image_spec, trained
 
 # 11 steps an epoch; what is learnt, the brightness, shows in the samples.
 SETTINGS = (
@@ -105,15 +106,7 @@ def test_a_resumed_run_ends_with_the_same_pictures(
 ) -> None:
     few = (*SETTINGS, "callbacks.samples.most_frames=4")
     whole = trained(tmp_path / "whole", *few, brightness=0.1)
-    evaluate = Samples.evaluate
-
-    def interrupted(self: Samples, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.step == 33:
-            trainer.signal = 15
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Samples, "evaluate", interrupted)
+    with interrupted(monkeypatch, Samples, 33):
         cut = trained(tmp_path / "cut", *few, brightness=0.1)
     half = {file.name: file.read_bytes() for file in (cut / "figures").iterdir()}
     run.resume(str(cut), tmp_path)
@@ -136,11 +129,12 @@ def test_a_task_that_makes_no_pictures_is_told_and_trained(
 
 
 def test_impossible_settings_are_refused() -> None:
+    spec = image_spec((1, 8, 8), "ab")
     for wrong in ({"count": 0}, {"seed": -1}, {"interpolations": -1}):
         with pytest.raises(ValueError, match="count is at least 1"):
-            Samples(**wrong)
+            Samples(spec, **wrong)
     with pytest.raises(ValueError, match="most_frames is at least 2"):
-        Samples(most_frames=1)
+        Samples(spec, most_frames=1)
 
 
 def test_a_sheet_has_every_picture_in_its_place() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dltrain import run
 from dltrain.callbacks.sensitivity import Sensitivity, gradient_by_time
+from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
@@ -24,6 +25,7 @@ from dltrain.load import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers
 from tests.conftest import Compose, Train
+from tests.interrupting import interrupted
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Four batches an epoch, of which three make a step: the gradients in between are not to be lost.
@@ -124,10 +126,9 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     assert state["curves"].shape == (4, 7)
 
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    source = run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")).read().source
-    validation = source.loaders(torch.device("cpu"), 0).validation
-    assert validation is not None
-    inputs = next(iter(validation))["input"][:4]
+    with run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")) as assembly:
+        streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
+        inputs = next(iter(streams["validation"].plain()))["input"][:4]
     torch.testing.assert_close(state["curves"][-1], gradient_by_time(task, inputs))
 
     with (folder / "tables" / "gradient_by_time.csv").open(newline="") as file:
@@ -153,16 +154,8 @@ def test_a_resumed_run_ends_with_the_same_curves(
     train: Train, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(*ADDING, WITH[0].replace("tensorboard,", "")).folder
-    evaluate = Sensitivity.evaluate
-
-    def interrupted(self: Sensitivity, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.step == 8:
-            trainer.signal = 15
-
     config = compose("device=cpu", *ADDING, WITH[0].replace("tensorboard,", ""))
-    with monkeypatch.context() as patch:
-        patch.setattr(Sensitivity, "evaluate", interrupted)
+    with interrupted(monkeypatch, Sensitivity, 8):
         run.train({**config, "output_dir": str(tmp_path / "cut")})
     cut = latest(tmp_path / "cut")
     table = Path("tables") / "gradient_by_time.csv"
@@ -175,8 +168,8 @@ def test_a_resumed_run_ends_with_the_same_curves(
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("data=digits", "model=mlp"), "inputs of 1x8x8 numbers"),
-        (("data=iris", "model=mlp"), "inputs of 4 numbers"),
+        (("data=digits", "model=mlp"), r"inputs of 1x8x8 \(image\)"),
+        (("data=iris", "model=mlp"), r"inputs of 4 \(number\)"),
     ],
 )
 def test_data_without_time_are_refused_before_there_is_a_folder(

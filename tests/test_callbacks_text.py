@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from dltrain import run
 from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError
-from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.folder import RunFolder, latest
+from dltrain.load import load, spec_of_run
+from dltrain.models.recurrent import RNN
+from dltrain.tasks.text import TextClassification
+from tests.asking import texts
 from tests.conftest import Compose, Train
+from tests.interrupting import interrupt_callback_at
+from tests.watching import FakeView
 
 REVIEWS = (
     "data=toy_reviews",
@@ -92,16 +98,9 @@ def test_data_without_tokens_have_no_such_rate(train: Train) -> None:
 def test_a_resumed_run_counts_on(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = Throughput.evaluate
-
-    def interrupted(self: Throughput, trainer: Any, split: str, said: Any) -> None:
-        evaluate(self, trainer, split, said)
-        if trainer.epoch == 1:
-            trainer.signal = 15
-
     config = compose("device=cpu", *REVIEWS, "callbacks=[throughput]")
     with monkeypatch.context() as patch:
-        patch.setattr(Throughput, "evaluate", interrupted)
+        interrupt_callback_at(4, Throughput, patch)
         run.train({**config, "output_dir": str(tmp_path)})
     run.resume("latest", tmp_path)
     folder = latest(tmp_path)
@@ -117,8 +116,8 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     train: Train, tmp_path: Path
 ) -> None:
     folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.most_words=7").folder
-    facts = run.RunFolder.find("latest", tmp_path / "outputs").read_json("facts.json")
-    shares = dict(zip(facts["words"], facts["word_frequencies"], strict=True))
+    text = spec_of_run(RunFolder.find("latest", tmp_path / "outputs")).input
+    shares = dict(zip(text.names, text.frequencies, strict=True))
     head, *lines = (folder / "projector" / "metadata.tsv").read_text().splitlines()
     labels = [line.split("\t") for line in lines]
 
@@ -131,7 +130,7 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     vectors = np.loadtxt(folder / "projector" / "tensors.tsv", delimiter="\t")
     task = load("latest", output_dir=str(tmp_path / "outputs"))
     table = task.state_dict()["model.embedding.weight"].numpy()
-    ids = [facts["words"].index(word) for word in words]
+    ids = [text.names.index(word) for word in words]
     np.testing.assert_allclose(vectors, table[ids], rtol=1e-4)
 
 
@@ -158,19 +157,15 @@ def test_tensorboard_finds_what_the_projector_needs(train: Train) -> None:
     assert tensor.shape == tuple(embedding.tensor_shape)
 
 
-def test_words_of_any_letters_are_one_line_each(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_words_of_any_letters_are_one_line_each() -> None:
     words = ["<pad>", "a\tb", "c\r\nd", " ", "\x85", "naïve", ""]
-    start = Projector.start
-
-    def with_words(self: Projector, trainer: Any) -> None:
-        self.words, self.shares = words, np.array([0.0, *[0.1] * 6])
-        start(self, trainer)
-
-    monkeypatch.setattr(Projector, "start", with_words)
-    folder = train(*REVIEWS, "callbacks=[projector]").folder
-    lines = (folder / "projector" / "metadata.tsv").read_text(encoding="utf-8").split("\n")
+    spec = texts(words, "ab")
+    counted = replace(spec.input, counts=(0, *[1] * 6))
+    spec = replace(spec, fields={**spec.fields, "input": counted})
+    task = TextClassification(RNN(spec, 2, hidden_size=2, embedding_size=3), spec)
+    view = FakeView()
+    Projector(spec).finish(task, {}, view)
+    lines = str(view.written["projector/metadata.tsv"]).split("\n")
     assert [line.split("\t")[0] for line in lines[1:-1]] == [
         "a b", "c d", "' '", "'\\x85'", "naïve", "''",
     ]  # fmt: skip
@@ -180,8 +175,6 @@ def test_words_of_any_letters_are_one_line_each(
 def test_a_network_without_word_vectors_costs_the_projector_alone(
     train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dltrain.models.recurrent import RNN
-
     monkeypatch.setattr(RNN, "embedding_weight", lambda self: None)
     trained = train(*REVIEWS, "callbacks=[projector]")
     assert trained.summary["status"] == "finished"
@@ -196,4 +189,4 @@ def test_data_without_words_are_refused_before_there_is_a_folder(
         train("model=mlp", "data=iris", "callbacks=[projector]")
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(ValueError, match="at least 1"):
-        Projector(most_words=0)
+        Projector(texts(["<pad>"], "ab"), most_words=0)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain import run
-from dltrain.contracts.data import Batch
+from dltrain import messages, run
+from dltrain.contracts.data import Batch, Placement
 from dltrain.data.loaders import Batching, Limits
 from dltrain.data.streams import FileStream
 from dltrain.folder import latest
+from dltrain.state import Place
 from dltrain.trainer import Trainer
 from tests.asking import gathered
 from tests.conftest import Compose
@@ -38,17 +39,18 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
     config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
     parts = run.Assembly(config).read()
-    loaders = parts.source.loaders(parts.device, 0)
-    optimize, _ = run._optimization(config, parts, loaders)
-    batches = loaders.train.batches()
+    with messages.shown() as shown:
+        made = run._Run(config, parts, shown, 0.0)
+    optimize, task = made.optimize, parts.task
+    batches = made.streams["train"].batches(0)
     for _ in range(3):
-        parts.task.train_step(next(batches), optimize)
+        task.train_step(next(batches), optimize)
 
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(3):
             optimize.set_multiplier(0.5)
-            parts.task.train_step(next(batches), optimize)
+            task.train_step(next(batches), optimize)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -57,13 +59,14 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
 def test_metrics_gather_without_a_hidden_sync(data: str, compose: Compose) -> None:
     """The first batch may wait, for the examples that are shown are of it."""
     model = "model=gru" if data == "toy_reviews" else "model=mlp"
-    parts = run.assemble(compose(f"data={data}", model, "device=cuda", "callbacks=none"))
-    batches = parts.source.loaders(parts.device, 0).train.plain()
+    parts = run.Assembly(
+        compose(f"data={data}", model, "device=cuda", "callbacks=none", "data.batch_size=32")
+    ).read()
+    stream = parts.source.open(Placement(parts.settings.device, 0))["train"]
     split = [
-        (torch.arange(1000) + 1000 * number, batch)
-        for number, batch in zip(range(2), batches, strict=False)
+        (stream.rows(0, number), batch)
+        for number, batch in zip(range(2), stream.plain(), strict=False)
     ]
-    split = [(rows[: len(batch["input"])], batch) for rows, batch in split]
     with torch.inference_mode():
         task = parts.task.eval()
         metrics = task.metrics(final=False)
@@ -141,9 +144,9 @@ def interrupt_after_step(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process a signal after a training step; a replayed one runs nothing of a task."""
     step = Trainer._step
 
-    def stepped(self: Trainer, batch: Batch) -> None:
-        step(self, batch)
-        if self.step == number:
+    def stepped(self: Trainer, batch: Batch, place: Place) -> None:
+        step(self, batch, place)
+        if self.state.step == number:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Trainer, "_step", stepped)

@@ -22,7 +22,7 @@ from torch import nn
 from dltrain import composition
 from dltrain.build import Plan, build, plan
 from dltrain.contracts.data import DataSpec, Source
-from dltrain.contracts.run import Callback, Regularizer
+from dltrain.contracts.run import Callback, Modifier, Regularizer
 from dltrain.contracts.task import Task
 from dltrain.errors import ConfigError
 from tests import test_data_configs
@@ -34,6 +34,7 @@ GROUPS: dict[str, type[Any]] = {
     "task": Task,
     "callbacks": Callback,
     "regularizer": Regularizer,
+    "modifier": Modifier,
 }
 WIDTH = 50
 """Characters of a value that are shown; of a longer one there is a hash."""
@@ -86,8 +87,10 @@ def all_nodes() -> Iterator[tuple[str, type[Any], dict[str, Any]]]:
     for name in NAMES:
         group = name.partition("/")[0]
         if group in GROUPS:
-            for _, node in nodes(read(name)):
-                yield name, GROUPS[group], node
+            for key, node in nodes(read(name)):
+                # A limit of weights is chosen as a regularizer.
+                kind = Modifier if key.startswith("modifiers.") else GROUPS[group]
+                yield name, kind, node
 
 
 def filled(checked: Plan[Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from dltrain import composition, run
 from dltrain.callbacks.judge import SampleJudge
 from dltrain.data.digits import Digits
 from dltrain.errors import ConfigError
-from dltrain.folder import latest
+from dltrain.folder import RunFolder, latest
 from dltrain.judge import (
     Judge,
     Moments,
@@ -32,9 +32,10 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
-from dltrain.load import load
+from dltrain.load import load, spec_of_run
 from tests.conftest import Train
-from tests.making import PACKAGE, trained
+from tests.interrupting import interrupted
+from tests.making import PACKAGE, image_spec, trained
 
 FEW = ("callbacks=[judge]", "callbacks.judge.samples=600", "callbacks.judge.training_samples=200")
 PLAIN = ("data.augment.shift=0", "data.augment.rotate=0", "data.augment.scale=0")
@@ -149,9 +150,9 @@ def test_the_nearest_picture_is_found_wherever_it_passes_by() -> None:
 def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     classifier: Path, name: str
 ) -> None:
-    facts = json.loads((classifier / "facts.json").read_text())
+    field = spec_of_run(RunFolder(classifier)).input
     pictures = Digits().splits()["test"].columns["input"][:20] / 255
-    inputs = (pictures - facts["mean"][0]) / facts["std"][0]
+    inputs = (pictures - field.mean[0]) / field.std[0]
     with torch.no_grad():
         expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
@@ -189,9 +190,9 @@ def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name:
 
 def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) -> None:
     """A linear layer's features are the pixels, normalised, so numpy can tell."""
-    facts = json.loads((classifier / "facts.json").read_text())
+    field = spec_of_run(RunFolder(classifier)).input
     splits = [
-        (split["input"].flatten(1).double().numpy() / 255 - facts["mean"][0]) / facts["std"][0]
+        (split["input"].flatten(1).double().numpy() / 255 - field.mean[0]) / field.std[0]
         for split in (examples.columns for examples in Digits().splits().values())
     ]
     s, t = (np.cov(split, rowvar=False) for split in splits)
@@ -250,16 +251,8 @@ def test_one_picture_of_each_class_is_a_collapse_too(
 def test_a_resumed_run_does_not_name_a_collapse_twice(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = SampleJudge.judge
-
-    def interrupted(self: SampleJudge, trainer: Any, split: str) -> Any:
-        if trainer.step == 22:
-            trainer.signal = 15
-        return judge(self, trainer, split)
-
     settings = (*FEW, f"callbacks.judge.run={classifier}", "trainer.epochs=4")
-    with monkeypatch.context() as patch:
-        patch.setattr(SampleJudge, "judge", interrupted)
+    with interrupted(monkeypatch, SampleJudge, 22):
         folder = trained(tmp_path, *settings, "trainer.evaluate_every=1", only=[7])
     monkeypatch.setenv("DLTRAIN_PACKAGES", PACKAGE)
     run.resume(str(folder), tmp_path)
@@ -299,8 +292,8 @@ def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
     classifier: Path, train: Train, tmp_path: Path
 ) -> None:
     other = train("model=linreg", "data=line", "trainer.steps=1").folder
-    facts = classifier / "facts.json"
-    before = facts.read_text()
+    spec = classifier / "data.json"
+    before = spec.read_text()
 
     def refused(judge: Path | str) -> str:
         with pytest.raises(ConfigError) as caught:
@@ -314,16 +307,16 @@ def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
     assert "does not exist" in refused(tmp_path / "nowhere")
     assert "latest moves on" in refused("latest")
     try:
-        facts.write_text(before.replace('"3"', '"three"'))
+        spec.write_text(before.replace('"3"', '"three"'))
         assert "knows the classes 0, 1, 2, …" in refused(classifier)
     finally:
-        facts.write_text(before)
+        spec.write_text(before)
 
 
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"samples": 1}, {"nearest": -1}, {"training_samples": -1}, {"seed": -1}):
         with pytest.raises(ValueError, match="samples is at least 2"):
-            SampleJudge(**wrong)
+            SampleJudge(image_spec((1, 8, 8), "ab"), **wrong)
 
 
 def judged(classifier: Path, *overrides: str, **maker: Any) -> Path:

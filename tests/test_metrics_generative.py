@@ -39,8 +39,7 @@ def vae(latent_size: int, **settings: Any) -> Task:
 
 
 def game(**settings: Any) -> Task:
-    classes = SPEC.class_names
-    model = GAN(SHAPE, list(classes), conditional=True, **SMALL)
+    model = GAN(SPEC, conditional=True, **SMALL)
     return AdversarialGame(model, SPEC, **settings)
 
 

@@ -10,12 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain import run
 from dltrain.load import load
 from dltrain.models.alexnet import AlexNet
 from dltrain.models.transfer import read_weights
 from dltrain.tasks.classification import Classification
-from tests.asking import classes
+from tests.asking import assembled, classes
 from tests.conftest import Compose, Train
 from tests.test_models import layers
 from tests.test_models_alexnet import IMAGENET, TINY
@@ -137,7 +136,7 @@ def test_frozen_parts_keep_weights_and_statistics_to_the_bit(
     choices = (*SMALL, *decay, "model.freeze=[features]", "trainer.evaluate_every=100")
     if len(decay) > 2:
         choices = (*choices, "modifiers.max_norm.limit=0.1")
-    begun = run.Assembly(compose("callbacks=none", "device=cpu", *choices)).read().task.state_dict()
+    begun = assembled(compose("callbacks=none", "device=cpu", *choices)).task.state_dict()
 
     learned = load(train(*choices).folder).state_dict()
 

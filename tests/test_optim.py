@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dltrain import run
 from dltrain.build import OWN_PACKAGES
 from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Group
@@ -18,7 +17,9 @@ from dltrain.load import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet
+from tests.asking import assembled
 from tests.conftest import REPOSITORY, Compose, Train
+from tests.streams import opened
 
 LR = 0.01
 STEPS = 4
@@ -111,10 +112,8 @@ DECOUPLED = {"adamw", "muon"}
 
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
     """The untrained task and the first epoch's batches of the run that ``overrides`` describe."""
-    parts = run.Assembly(compose("callbacks=none", "device=cpu", *SMALL, *overrides)).read()
-    loaders = parts.source.loaders(parts.device, seed=0)
-    loaders.train.set_epoch(0)
-    return parts.task, list(loaders.train)
+    parts = assembled(compose("callbacks=none", "device=cpu", *SMALL, *overrides))
+    return parts.task, list(opened(parts.source)["train"].batches(0))
 
 
 def loss_of(task: Task, batch: Batch) -> Tensor:
@@ -332,7 +331,7 @@ def test_label_smoothing_as_a_regularizer_sets_the_tasks_own(compose: Compose) -
 
     assert config["task"]["label_smoothing"] == 0.1
     assert config["regularizer"] == {}
-    run.Assembly(config, OWN_PACKAGES).read()
+    assembled(config, OWN_PACKAGES)
 
 
 def test_muon_knows_kernels_as_matrices_of_filters() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.contracts.task import Metrics, Task
 from dltrain.contracts.task import Optimize as OptimizeContract
+from dltrain.errors import UserError
 from dltrain.load import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.regularizers import L1, L2
-from dltrain.optimize import Optimize, weights_of, with_decay_where_exact
+from dltrain.optimize import Optimize, groups_of, with_decay_where_exact
 from tests.conftest import Train
 
 SMALL = (
@@ -39,8 +40,8 @@ UNTOUCHED = "optimizer.lr=1e-30"
 
 
 def weights_after(train: Train, *overrides: str) -> Tensor:
-    learned = load(train(*SMALL, *overrides).folder)
-    return nn.utils.parameters_to_vector(learned.parameters()).detach()
+    trained = load(train(*SMALL, *overrides).folder)
+    return nn.utils.parameters_to_vector(trained.parameters()).detach()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -107,76 +108,84 @@ class Two(Task):
             optimize(self.loss(), name)
         return {}
 
-    def evaluate(self, batches: Iterable[Batch]) -> Evaluation:
-        return Evaluation({})
+    def forward(self, batch: Batch) -> Outputs:
+        return {"output": self.second(self.first(batch["input"]))}
 
-    def predict(self, batch: Batch) -> Tensor:
-        return self.second(self.first(batch["input"]))
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        return ()
 
 
-def optimizing(task: Task, regularizers: Iterable[Regularizer] = (), **settings: Any) -> Optimize:
+class Rounding(Modifier):
+    """Rounds each group's weights after its steps, and notes who was told what."""
+
+    def __init__(self, name: str = "", heard: list[tuple[str, str]] | None = None) -> None:
+        self.name, self.heard = name, [] if heard is None else heard
+
+    def start(self, groups: Mapping[str, Group]) -> None:
+        self.groups = groups
+
+    def after_update(self, name: str) -> None:
+        assert not torch.is_grad_enabled()
+        assert all(parameter.grad is None for parameter in self.groups[name].parameters)
+        self.heard.append((self.name, name))
+        for weight in self.groups[name].weights:
+            weight.round_()
+
+
+def optimizing(
+    task: Task,
+    regularizers: Iterable[Regularizer] = (),
+    modifiers: Sequence[Modifier] = (),
+    **settings: Any,
+) -> Optimize:
     optimizers = {
         name: torch.optim.SGD(parameters, lr=0.01)
         for name, parameters in task.parameter_groups().items()
     }
     penalties = {name: list(regularizers) for name in optimizers}
-    return Optimize(optimizers, weights_of(task), penalties, "cpu", **settings)
+    groups = groups_of(task)
+    for modifier in modifiers:
+        modifier.start(groups)
+    return Optimize(optimizers, groups, penalties, "cpu", modifiers=modifiers, **settings)
 
 
 def snapshot(module: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(module.parameters()).detach().clone()
 
 
-def test_what_holds_one_group_back_leaves_the_others_alone() -> None:
-    task = Two()
+def test_what_penalizes_one_group_leaves_the_others_alone() -> None:
+    task, free = Two(), Two()
     optimizers = {
         name: torch.optim.SGD(parameters, lr=0.01)
         for name, parameters in task.parameter_groups().items()
     }
-    weights = weights_of(task)
-    penalties = {"second": [L1(0.5)]}
-    plain = optimizing(twin := Two())
-    optimize = Optimize(optimizers, weights, penalties, "cpu")
+    optimize = Optimize(optimizers, groups_of(task), {"second": [L1(1.0)]}, "cpu")
 
     task.train_step({}, optimize)
-    twin.train_step({}, plain)
+    free.train_step({}, optimizing(free))
 
-    assert torch.equal(snapshot(task.first), snapshot(twin.first))
-    assert not torch.equal(snapshot(task.second), snapshot(twin.second))
+    assert torch.equal(snapshot(task.first), snapshot(free.first))
+    moved = (task.second.weight - free.second.weight).detach()
+    torch.testing.assert_close(moved, -0.01 * Two().second.weight.sign().detach())
 
 
-def test_a_modifier_acts_on_a_group_after_each_of_its_steps_in_order() -> None:
-    task = Two()
-    seen: list[tuple[str, str, bool, Tensor]] = []
+def test_modifiers_act_on_a_group_after_each_of_its_steps_in_order() -> None:
+    task, heard = Two(), list[tuple[str, str]]()
+    modifiers = [Rounding("one", heard), Rounding("other", heard)]
+    optimize = optimizing(task, modifiers=modifiers, accumulate=2)
 
-    class Watch(Modifier):
-        def __init__(self, name: str) -> None:
-            self.name = name
+    optimize(task.loss(), "first")
+    optimize(task.loss(), "second")
+    assert heard == []
+    optimize(task.loss(), "second")
+    assert heard == [("one", "second"), ("other", "second")]
+    weight = task.second.weight.detach()
+    assert torch.equal(weight, weight.round())
+    assert not torch.equal(task.first.weight, task.first.weight.round())
+    assert not torch.equal(task.second.bias, task.second.bias.round())
 
-        def after_update(self, name: str) -> None:
-            seen.append((self.name, name, torch.is_grad_enabled(), snapshot(task)))
-
-    limit = MaxNorm(0.1)
-    weights = weights_of(task)
-    limit.start(
-        {n: Group(parameters, weights[n]) for n, parameters in task.parameter_groups().items()}
-    )
-    optimize = optimizing(task, accumulate=2, modifiers=[Watch("before"), limit, Watch("after")])
-
-    begun = snapshot(task)
-    task.train_step({}, optimize)
-    assert not seen
-    assert torch.equal(snapshot(task), begun)
-    task.train_step({}, optimize)
-
-    assert [(who, name) for who, name, *_ in seen] == [
-        (who, name) for name in ("first", "second") for who in ("before", "after")
-    ]
-    assert not any(gradients for _, _, gradients, _ in seen)
-    assert not torch.equal(begun, seen[0][3]), "the optimizer has stepped"
-    assert not torch.equal(seen[0][3], seen[1][3]), "the limit lies between the two"
-    for network in (task.first, task.second):
-        assert network.weight.norm(dim=1).max() <= 0.1001
+    optimize.finish()
+    assert heard[2:] == [("one", "first"), ("other", "first")]
 
 
 def test_a_second_loss_of_a_step_in_bfloat16_sees_the_weights_that_the_first_has_left() -> None:
@@ -196,7 +205,9 @@ def test_a_loss_over_one_group_leaves_the_others_weights_and_gradients_alone(
     accumulate: int,
 ) -> None:
     task = Two()
-    optimize = optimizing(task, [L1(0.1)], accumulate=accumulate, clip_norm=1.0)
+    optimize = optimizing(
+        task, [L1(0.1)], modifiers=[Rounding()], accumulate=accumulate, clip_norm=1.0
+    )
     first, second = snapshot(task.first), snapshot(task.second)
 
     for _ in range(accumulate):
@@ -252,12 +263,152 @@ def test_a_group_of_biases_alone_has_nothing_to_regularize(regularizer: Regulari
     _, penalties = with_decay_where_exact({}, torch.optim.AdamW, [regularizer])
     optimizers = {name: torch.optim.SGD(group, lr=0.01) for name, group in biases.items()}
     left = dict.fromkeys(biases, penalties)
-    optimize = Optimize(optimizers, {"first": [], "second": []}, left, "cpu")
+    groups = {name: Group(group, []) for name, group in biases.items()}
+    optimize = Optimize(optimizers, groups, left, "cpu")
     begun = task.first.bias.detach().clone()
 
     optimize(task.loss(), "first")
 
     assert not torch.equal(task.first.bias, begun)
+
+
+class Bowl(Task):
+    """The quadratic ``|A x - b|^2`` in two variables; its minimum is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.point = nn.Parameter(torch.tensor([[5.0, -3.0]]))
+        self.scales, self.centre = torch.tensor([1.0, 30.0]), torch.tensor([0.5, 0.25])
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": [self.point]}
+
+    def loss(self) -> Tensor:
+        return (self.scales * (self.point - self.centre)).square().sum()
+
+    def train_step(self, batch: Batch, optimize: OptimizeContract) -> Metrics:
+        optimize(self.loss)
+        return {}
+
+    def forward(self, batch: Batch) -> Outputs:
+        return {"output": self.point}
+
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        return ()
+
+
+def searching(task: Task, modifiers: Sequence[Modifier] = (), **settings: Any) -> Optimize:
+    """By an optimizer that computes the loss as often as it likes."""
+    groups = groups_of(task)
+    made = torch.optim.LBFGS(groups["model"].parameters, line_search_fn="strong_wolfe")
+    for modifier in modifiers:
+        modifier.start(groups)
+    return Optimize({"model": made}, groups, {}, "cpu", modifiers=modifiers, **settings)
+
+
+def test_an_optimizer_that_asks_several_times_a_step_finds_the_minimum() -> None:
+    task = Bowl()
+    optimize = searching(task)
+
+    for _ in range(3):
+        task.train_step({}, optimize)
+
+    torch.testing.assert_close(task.point.detach()[0], task.centre)
+
+
+def test_modifiers_act_after_such_a_step_too() -> None:
+    task, heard = Bowl(), list[tuple[str, str]]()
+
+    class Hearing(Rounding):
+        def after_update(self, name: str) -> None:
+            assert not torch.is_grad_enabled()
+            self.heard.append((self.name, name))
+
+    task.train_step({}, searching(task, [Hearing("one", heard), Hearing("other", heard)]))
+
+    assert heard == [("one", "model"), ("other", "model")]
+
+
+def test_any_optimizer_takes_a_loss_that_can_be_computed_anew() -> None:
+    task, twin = Bowl(), Bowl()
+    optimize, other = optimizing(task), optimizing(twin)
+
+    task.train_step({}, optimize)
+    other(twin.loss())
+
+    assert torch.equal(task.point, twin.point)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_one_loss_is_not_enough_for_an_optimizer_that_asks_several_times(accumulate: int) -> None:
+    task = Bowl()
+    optimize = searching(task, accumulate=accumulate)
+
+    with pytest.raises(UserError, match="LBFGS computes the loss several times a step"):
+        optimize(task.loss() if accumulate == 1 else task.loss)
+
+
+Weight = Tensor | float | None
+
+
+def learned(losses: Sequence[Tensor], weights: Sequence[Weight], accumulate: int) -> Tensor:
+    """Where one step leads that takes all ``losses``; gradients of a ramp do not change."""
+    weight = nn.Parameter(torch.zeros(1, 3))
+    groups = {"model": Group([weight], [weight])}
+    made = torch.optim.SGD([weight], lr=1.0)
+    optimize = Optimize({"model": made}, groups, {}, "cpu", accumulate=accumulate)
+    for slope, counts in zip(losses, weights, strict=True):
+        optimize((weight * slope).sum(), weight=counts)
+    optimize.finish()
+    assert weight.grad is None
+    return weight.detach()[0]
+
+
+SLOPES = [torch.tensor([1.0, 2.0, -4.0]), torch.tensor([5.0, -2.0, 0.5])]
+
+
+@pytest.mark.parametrize("as_tensors", [False, True])
+@pytest.mark.parametrize("accumulate", [2, 5], ids=["a whole step", "the run ends within one"])
+def test_calls_that_are_accumulated_weigh_what_they_are_means_over(
+    accumulate: int, as_tensors: bool
+) -> None:
+    weights = [torch.tensor(3.0), torch.tensor(1.0)] if as_tensors else [3.0, 1.0]
+
+    torch.testing.assert_close(
+        learned(SLOPES, weights, accumulate), -(3 * SLOPES[0] + SLOPES[1]) / 4
+    )
+    torch.testing.assert_close(
+        learned(SLOPES, [None, None], accumulate), -(SLOPES[0] + SLOPES[1]) / 2
+    )
+
+
+def test_where_each_batch_is_a_step_its_weight_changes_nothing() -> None:
+    torch.testing.assert_close(learned(SLOPES[:1], [7.0], 1), -SLOPES[0])
+
+
+def test_weights_of_one_step_are_not_those_of_the_next() -> None:
+    losses = [*SLOPES, *SLOPES]
+
+    torch.testing.assert_close(
+        learned(losses, [3.0, 1.0, 1.0, 3.0], 2),
+        -(3 * SLOPES[0] + SLOPES[1]) / 4 - (SLOPES[0] + 3 * SLOPES[1]) / 4,
+    )
+
+
+def test_accumulated_weights_survive_a_resume() -> None:
+    def begun() -> tuple[nn.Parameter, Optimize]:
+        weight = nn.Parameter(torch.zeros(1, 3))
+        groups = {"model": Group([weight], [weight])}
+        made = torch.optim.SGD([weight], lr=1.0)
+        return weight, Optimize({"model": made}, groups, {}, "cpu", accumulate=2)
+
+    weight, optimize = begun()
+    optimize((weight * SLOPES[0]).sum(), weight=torch.tensor(3.0))
+    again, other = begun()
+    other.load_state_dict(optimize.state_dict())
+    other((again * SLOPES[1]).sum(), weight=torch.tensor(1.0))
+
+    torch.testing.assert_close(again.detach()[0], learned(SLOPES, [3.0, 1.0], 2))
 
 
 def test_the_multiplier_scales_every_groups_own_rate() -> None:
@@ -306,7 +457,7 @@ def test_weights_are_what_is_neither_bias_nor_norm_nor_scale() -> None:
             return {**super().parameter_groups(), "rest": list(self.rest.parameters())}
 
     task = Everything()
-    found = weights_of(task)
+    found = {name: group.weights for name, group in groups_of(task).items()}
 
     named = {parameter: name for name, parameter in task.named_parameters()}
     assert {group: [named[p] for p in parameters] for group, parameters in found.items()} == {
@@ -344,7 +495,8 @@ def test_l2_rides_in_an_optimizer_only_where_that_is_the_same(
         given = {"weight_decay": weight_decay} if takes_decay else {}
         made = optimizer([weight], lr=0.1, **settings, **given)
         left = {"model": list(penalties)}
-        optimize = Optimize({"model": made}, {"model": [weight]}, left, "cpu")
+        groups = {"model": Group([weight], [weight])}
+        optimize = Optimize({"model": made}, groups, left, "cpu")
         optimize((weight * torch.tensor([[1.0, 2.0], [3.0, -4.0]])).sum())
         return weight.detach()
 
@@ -359,3 +511,14 @@ def test_a_decay_of_its_own_stays_beside_an_l2_penalty() -> None:
     for optimizer, expected in ((torch.optim.SGD, 0.5), (torch.optim.AdamW, 0.2)):
         decay, _ = with_decay_where_exact({"weight_decay": 0.2}, optimizer, [L2(0.3)])
         assert decay == pytest.approx(expected)
+
+
+def test_a_limit_leaves_groups_that_did_not_step_alone() -> None:
+    task = Two()
+    before = snapshot(task.first)
+    optimize = optimizing(task, modifiers=[MaxNorm(0.1)])
+
+    optimize(task.loss(), "second")
+
+    assert torch.equal(snapshot(task.first), before)
+    assert task.second.weight.norm(dim=1).max() <= 0.1001

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch
+from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Metrics, Task
 from dltrain.errors import UserError
 from dltrain.models.gan import GAN
 from dltrain.optim.muon import Muon
-from dltrain.optimize import Optimize, weights_of
+from dltrain.optimize import Optimize, groups_of
 from dltrain.recording import WARM, Recorded, Replay, replayed_step
 from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.classification import Classification
@@ -30,10 +31,20 @@ def classifier() -> Classification:
     return Classification(nn.Linear(3, 2), classes("ab", 3))
 
 
-def optimized(task: Task, optimizer: type[torch.optim.Optimizer], **settings: object) -> Optimize:
+class Host(Modifier):
+    replayable = False
+
+
+def optimized(
+    task: Task,
+    optimizer: type[torch.optim.Optimizer],
+    accumulate: int = 1,
+    modifiers: Sequence[Modifier] = (),
+    **settings: object,
+) -> Optimize:
     groups = task.parameter_groups()
     made = {name: optimizer(group, lr=0.1, **settings) for name, group in groups.items()}
-    return Optimize(made, weights_of(task), {}, "cpu")
+    return Optimize(made, groups_of(task), {}, "cpu", accumulate=accumulate, modifiers=modifiers)
 
 
 def batch(size: int, seed: int) -> Batch:
@@ -59,11 +70,10 @@ class Tape:
         return replay, results
 
 
-def run(sizes: list[int], record: Tape | None) -> tuple[Tensor, list[float], list[str]]:
+def run(sizes: list[int], record: Tape | None) -> tuple[Tensor, list[Tensor]]:
     """Weights and losses after batches of ``sizes``, by a recorded step or a plain one."""
     task = classifier()
     optimize = optimized(task, torch.optim.SGD, momentum=0.9, fused=True)
-    notes: list[str] = []
 
     def plain(batch: Batch) -> Metrics:
         return task.train_step(batch, optimize)
@@ -71,54 +81,67 @@ def run(sizes: list[int], record: Tape | None) -> tuple[Tensor, list[float], lis
     step = plain
     if record is not None:
         optimize.keep_rates_on(CPU)
-        step = Recorded(plain, optimize, record, notes.append)
-    losses = []
+        step = Recorded(plain, optimize, record)
+    losses: list[Tensor] = []
     for number, size in enumerate(sizes):
         optimize.set_multiplier(1 / (1 + number))
-        losses.append(step(batch(size, number))["loss"])
-    return nn.utils.parameters_to_vector(task.parameters()).detach(), losses, notes
+        loss = step(batch(size, number))["loss"]
+        assert isinstance(loss, Tensor)
+        losses.append(loss)
+    return nn.utils.parameters_to_vector(task.parameters()).detach(), losses
 
 
-def test_a_replayed_run_learns_what_a_plain_one_does() -> None:
+@pytest.fixture
+def notes(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """What the user has heard so far."""
+    caplog.set_level("INFO", "dltrain")
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_a_replayed_run_learns_what_a_plain_one_does(notes: Callable[[], list[str]]) -> None:
     """Also from batches of another shape in between, and by the rate of each step."""
     sizes = [8] * 10 + [3] + [8] * 5
     tape = Tape()
 
-    weights, losses, notes = run(sizes, tape)
-    expected_weights, expected_losses, _ = run(sizes, None)
+    weights, losses = run(sizes, tape)
+    expected_weights, expected_losses = run(sizes, None)
 
     torch.testing.assert_close(weights, expected_weights)
     torch.testing.assert_close(torch.stack(losses), torch.stack(expected_losses))
     assert tape.replays == len(sizes) - WARM - 1
-    assert notes == []
+    assert notes() == []
 
 
-def test_batches_of_many_shapes_are_not_recorded_and_that_is_said() -> None:
+def test_batches_of_many_shapes_are_not_recorded_and_that_is_said(
+    notes: Callable[[], list[str]],
+) -> None:
     tape = Tape()
 
-    weights, _, notes = run([8, 7, 8, 7, 8, 8, 8, 8], tape)
+    weights, _ = run([8, 7, 8, 7, 8, 8, 8, 8], tape)
 
     torch.testing.assert_close(weights, run([8, 7, 8, 7, 8, 8, 8, 8], None)[0])
     assert tape.replays == 0
-    assert notes == ["trainer.cuda_graph: off, batches are of many shapes."]
+    assert notes() == ["trainer.cuda_graph: off, batches are of many shapes."]
 
 
-def test_a_step_that_cannot_be_recorded_is_made_as_ever_and_that_is_said() -> None:
+def test_a_step_that_cannot_be_recorded_is_made_as_ever_and_that_is_said(
+    notes: Callable[[], list[str]],
+) -> None:
     class Broken(Tape):
         def __call__(self, step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    weights, _, notes = run([8] * 8, Broken())
+    weights, _ = run([8] * 8, Broken())
 
     torch.testing.assert_close(weights, run([8] * 8, None)[0])
-    assert len(notes) == 1
-    assert notes[0].endswith("operation not permitted when stream is capturing.")
+    (note,) = notes()
+    assert note.endswith("operation not permitted when stream is capturing.")
 
 
 def test_norms_are_those_of_the_replayed_step() -> None:
     task = classifier()
     optimize = optimized(task, torch.optim.SGD, fused=True)
-    step = Recorded(lambda b: task.train_step(b, optimize), optimize, Tape(), print)
+    step = Recorded(lambda b: task.train_step(b, optimize), optimize, Tape())
 
     for number in range(WARM + 2):
         step(batch(8, number))
@@ -133,6 +156,20 @@ def test_norms_are_those_of_the_replayed_step() -> None:
         (lambda: (t := classifier(), optimized(t, Muon)), "Muon decides something"),
         (
             lambda: (
+                t := classifier(),
+                optimized(t, torch.optim.SGD, fused=True, modifiers=[Host()]),
+            ),
+            "Host decides something on the host",
+        ),
+        (
+            lambda: (
+                t := classifier(),
+                optimized(t, torch.optim.SGD, fused=True, accumulate=2),
+            ),
+            "not every batch steps",
+        ),
+        (
+            lambda: (
                 t := AdversarialGame(GAN(images(1, 8, 8)), image_spec((1, 8, 8))),
                 optimized(t, torch.optim.SGD, fused=True),
             ),
@@ -141,21 +178,20 @@ def test_norms_are_those_of_the_replayed_step() -> None:
     ],
 )
 def test_what_stands_in_the_way_is_said(
-    make: Callable[[], tuple[Task, Optimize]], obstacle: str
+    make: Callable[[], tuple[Task, Optimize]], obstacle: str, notes: Callable[[], list[str]]
 ) -> None:
     task, optimize = make()
-    notes: list[str] = []
 
     def step(batch: Batch) -> Metrics:
         return {}
 
-    assert replayed_step("auto", step, task, optimize, CUDA, notes.append) is step
-    assert len(notes) == 1
-    assert obstacle in notes[0]
+    assert replayed_step("auto", step, task, optimize, CUDA) is step
+    (note,) = notes()
+    assert obstacle in note
     with pytest.raises(UserError, match=obstacle):
-        replayed_step("on", step, task, optimize, CUDA, notes.append)
-    assert replayed_step("off", step, task, optimize, CUDA, notes.append) is step
-    assert len(notes) == 1
+        replayed_step("on", step, task, optimize, CUDA)
+    assert replayed_step("off", step, task, optimize, CUDA) is step
+    assert notes() == [note]
 
 
 def test_on_without_a_device_is_one_message_and_auto_says_why_not(cli: Cli) -> None:

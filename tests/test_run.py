@@ -33,7 +33,7 @@ def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
 def test_the_folder_holds_what_the_format_promises(train: Train) -> None:
     folder = train(*QUICK).folder
     expected = {
-        *("config.yaml", "overrides.txt", "environment.json", "facts.json"),
+        *("config.yaml", "overrides.txt", "environment.json", "data.json", "reader.json"),
         *("metrics.csv", "summary.json", "train.log", "checkpoints", "figures", "tables", ".lock"),
     }
     assert {path.name for path in folder.iterdir()} <= expected
@@ -147,10 +147,13 @@ def test_early_stopping_ends_the_run_and_still_tests(train: Train) -> None:
     assert "Stopped early" in (trained.folder / "train.log").read_text()
 
 
-def test_early_stopping_on_an_unknown_metric_names_the_known_ones(train: Train) -> None:
+def test_early_stopping_on_an_unknown_metric_names_the_known_ones_before_the_run(
+    train: Train, tmp_path: Path
+) -> None:
     stopping = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=acc")
-    with pytest.raises(UserError, match="accuracy"):
+    with pytest.raises(UserError, match=r"no metric 'acc'; there are .*accuracy"):
         train(*QUICK, *stopping, "callbacks.early_stopping.mode=max")
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_overfit_learns_its_batches_by_heart(train: Train) -> None:

@@ -119,13 +119,13 @@ def test_each_picture_in_a_file_of_its_own_pixel_for_pixel(plain: Path, sample: 
 def test_a_class_by_its_name_or_its_number(
     label: str, conditional: Path, sample: Sample, tmp_path: Path
 ) -> None:
-    facts = conditional / "facts.json"
-    before = facts.read_text()
-    facts.write_text(before.replace('"7"', '"seven"'))
+    spec = conditional / "data.json"
+    before = spec.read_text()
+    spec.write_text(before.replace('"7"', '"seven"'))
     try:
         folder = sample(conditional, "--n", 5, "--label", label, "--each", "--out", tmp_path / "x")
     finally:
-        facts.write_text(before)
+        spec.write_text(before)
 
     found = np.stack([pixels(file) for file in sorted(folder.iterdir())])
     np.testing.assert_array_equal(found, made(conditional, 5, 0, label=7))

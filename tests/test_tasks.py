@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain import run
-from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.data import Batch, DataSpec, Field, Placement
 from dltrain.contracts.task import Metrics, Phase, Predicts, Task
 from dltrain.load import load
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.supervised import Supervised
-from tests.asking import answers, classes, evaluated, numbers
+from tests.asking import answers, assembled, classes, evaluated, numbers
 from tests.conftest import REPOSITORY, Compose, Train
 
 # What trains each task here, the steps that suffice, and the loss they must reach.
@@ -69,10 +68,9 @@ MEASURES = {
 
 def first_batch(overrides: list[str], compose: Compose) -> tuple[Task, Batch]:
     """A task as it begins, and the batch that an overfitting run of it trains on."""
-    parts = run.Assembly(compose("callbacks=none", "device=cpu", *overrides)).read()
-    loaders = parts.source.loaders(parts.device, seed=0)
-    loaders.train.set_epoch(0)
-    return parts.task, next(iter(loaders.train))
+    parts = assembled(compose("callbacks=none", "device=cpu", *overrides))
+    streams = parts.source.open(Placement(parts.settings.device, seed=0))
+    return parts.task, next(iter(streams["train"].batches(0)))
 
 
 def test_every_task_has_its_example_here() -> None:

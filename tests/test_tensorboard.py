@@ -21,10 +21,10 @@ from tensorboard.util.tensor_util import make_ndarray
 from dltrain import composition, run
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import View
 from dltrain.errors import UserError
 from dltrain.folder import latest
 from dltrain.models.mlp import MLP
-from dltrain.trainer import Trainer
 from tests.conftest import Train
 
 # Six batches an epoch, three epochs.
@@ -207,16 +207,16 @@ def test_a_failed_run_says_so(tmp_path: Path) -> None:
 def killed(output_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run as ``kill -9`` leaves it, with events later than its checkpoint."""
     copy = output_dir / "killed"
-    tell = TensorBoard.evaluate
+    tell = TensorBoard.evaluated
 
-    def evaluate(self: TensorBoard, trainer: Trainer, split: str, said: Evaluation) -> None:
-        tell(self, trainer, split, said)
-        if split == "validation" and trainer.step == 2 * EPOCH:
+    def evaluated(self: TensorBoard, view: View, split: str, evaluation: Evaluation) -> None:
+        tell(self, view, split, evaluation)
+        if split == "validation" and view.progress.step == 2 * EPOCH:
             self.state_dict()  # which has all events on disk
-            shutil.copytree(trainer.folder.path, copy)
+            shutil.copytree(view.path, copy)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TensorBoard, "evaluate", evaluate)
+        patch.setattr(TensorBoard, "evaluated", evaluated)
         trained(output_dir / "original", "trainer.checkpoint_seconds=0")
     return copy
 

@@ -170,7 +170,7 @@ class Optimize:
             self.optimizers[name].zero_grad()
             value = self._penalized(loss(), name)
             torch.autograd.backward(value, inputs=self._inputs[name])
-            return float(value)
+            return float(value.detach())
 
         self.optimizers[name].step(closure)
         self._after(name)

@@ -103,6 +103,8 @@ class EventFile:
             warnings.simplefilter("ignore")
             trace = torch.jit.trace(forward, columns, check_trace=False)
         torch._C._jit_pass_inline(trace.graph)
+        # Each output is a node of its own, with no tuple of them beside the network.
+        torch._C._jit_pass_lower_all_tuples(trace.graph)
         definition = GraphDef(node=parse(trace.graph, trace, columns))
         for node in definition.node:
             node.name = _without_wrapper(node.name, task)
@@ -140,9 +142,10 @@ class _Forward(nn.Module):
         super().__init__()
         self.task, self._columns = task, columns
 
-    def forward(self, *columns: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.task.forward(dict(zip(self._columns, columns, strict=True)))
-        return tuple(outputs.values())
+    def forward(self, *columns: Tensor) -> Tensor | tuple[Tensor, ...]:
+        outputs = tuple(self.task.forward(dict(zip(self._columns, columns, strict=True))).values())
+        # A tuple of one would be a node of its own.
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def _without_wrapper(node: str, task: Task) -> str:
