@@ -15,7 +15,7 @@ import yaml
 from dltrain import run
 from dltrain.errors import ConfigError, UserError
 from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.optimize import Optimize
 from dltrain.tasks.adversarial import AdversarialGame
 from tests.asking import assembled

@@ -19,7 +19,7 @@ from dltrain.errors import UserError
 from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
 from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.loading import load
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupted
 

@@ -20,7 +20,7 @@ from dltrain.figures.samples import (
     single,
     to_bytes,
 )
-from dltrain.load import load
+from dltrain.loading import load
 from tests.conftest import Train
 from tests.interrupting import interrupted
 from tests.making import PACKAGE, Maker, image_spec, trained

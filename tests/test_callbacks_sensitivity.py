@@ -21,7 +21,7 @@ from dltrain.errors import UserError
 from dltrain.figures.canvas import png
 from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
 from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers
 from tests.conftest import Compose, Train

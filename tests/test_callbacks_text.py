@@ -19,7 +19,7 @@ from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder, latest
-from dltrain.load import load, spec_of_run
+from dltrain.loading import load, spec_of_run
 from dltrain.models.recurrent import RNN
 from dltrain.tasks.text import TextClassification
 from tests.asking import texts

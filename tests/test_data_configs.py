@@ -89,7 +89,7 @@ def test_a_spec_says_what_the_batches_are(name: str, compose: Compose) -> None:
     batch = first(streams["train"])
     spec = source.read(0)
 
-    assert outline.known and outline.facts() == spec.facts()
+    assert outline.complete and outline.facts() == spec.facts()
     assert tuple(batch["input"].shape[1:]) == spec.input.shape
     assert batch["input"].dtype == torch.float32
     if spec.class_names:

@@ -47,7 +47,7 @@ def test_numbers_and_texts_become_features_and_a_number_a_target(write: Write) -
 
     assert source.outline().fields == {"input": Field((None,), "number", "input")}
     spec = source.read(0)
-    assert spec.known and (spec.input.shape, spec.target.shape) == ((3,), (1,))
+    assert spec.complete and (spec.input.shape, spec.target.shape) == ((3,), (1,))
     assert spec.input.names == ("size", "colour=blue", "colour=red")
     assert (spec.input.mean[1:], spec.input.std[1:]) == ((0, 0), (1, 1))
     assert spec.target.mean == pytest.approx([19.625])

@@ -141,9 +141,9 @@ def test_folders_are_classes_and_a_test_split_is_made_and_said(
     assert "6 of 30 images are set aside" in caplog.text
     source = ImageFolder(path=str(path), root=str(path.parent / "own"), validation=0)
     outline, spec = source.outline(), source.read(0)
-    assert not outline.known and outline.input.shape == (None, None, None)
+    assert not outline.complete and outline.input.shape == (None, None, None)
     assert (spec.class_names, spec.target.counts) == (("ant", "cat"), (8, 16))
-    assert spec.known and spec.input.shape == (1, 4, 4)
+    assert spec.complete and spec.input.shape == (1, 4, 4)
     train, test = values(loaders["train"]), values(loaders["test"])
     assert sorted(train + test) == [*range(20), *range(100, 110)]
     assert sum(value >= 100 for value in test) == 2

@@ -32,7 +32,7 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
-from dltrain.load import load, spec_of_run
+from dltrain.loading import load, spec_of_run
 from tests.conftest import Train
 from tests.interrupting import interrupted
 from tests.making import PACKAGE, image_spec, trained

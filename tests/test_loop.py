@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +16,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import checkpoint, load, run
+from dltrain import checkpoint, run
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Placement, Source, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Setup, View
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Task
 from dltrain.errors import ConfigError, UserError
 from dltrain.history import History
+from dltrain.loading import load, reader_of_run
 from dltrain.trainer import OnePhase
 from tests.conftest import Compose
 
@@ -400,11 +403,11 @@ def test_a_modifier_has_the_weights_that_are_evaluated_and_loaded(
         for name in ("last", "best")
     )
     assert last["modifiers"] == [{"updates": 9}]
-    loaded = load.load(folder).state_dict()
+    loaded = load(folder).state_dict()
     assert all(torch.equal(w, last["task"][name] + 1) for name, w in loaded.items())
     assert Adding.told[2:] == ["attach", "start model", "finish"]
     # best.pt has the weights as they were evaluated, and nothing is added to them again.
-    loaded = load.load(folder, "best").state_dict()
+    loaded = load(folder, "best").state_dict()
     assert all(torch.equal(w, best["task"][name]) for name, w in loaded.items())
     assert Adding.told[5:] == ["attach", "finish"]
 
@@ -494,9 +497,19 @@ def test_a_run_folder_of_an_earlier_version_is_refused_in_one_line(
 ) -> None:
     folder = trained(recorder)
     (folder / "data.json").unlink()
-    for use in (load.load, load.reader_of_run):
+    for use in (load, reader_of_run):
         with pytest.raises(UserError, match="an earlier version of dltrain wrote this run"):
             use(folder)
+
+
+def test_load_is_the_packages_own_whatever_was_imported() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import dltrain.run, dltrain; dltrain.load; print(dltrain.load)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("<function load")
 
 
 def test_a_running_run_tells_how_far_it_is(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.models.alexnet import AlexNet
 from dltrain.models.transfer import read_weights
 from dltrain.tasks.classification import Classification

@@ -15,7 +15,7 @@ from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
 from dltrain.errors import ConfigError
 from dltrain.evaluate import evaluate
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.models.gan import GAN
 from dltrain.optim.modifiers import EMA
 from dltrain.tasks.adversarial import AdversarialGame

@@ -13,7 +13,7 @@ from dltrain.build import OWN_PACKAGES
 from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet

@@ -16,7 +16,7 @@ from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.contracts.task import Metrics, Task
 from dltrain.contracts.task import Optimize as OptimizeContract
 from dltrain.errors import UserError
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.regularizers import L1, L2
 from dltrain.optimize import Optimize, groups_of, with_decay_where_exact

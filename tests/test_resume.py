@@ -17,7 +17,7 @@ import yaml
 from dltrain import cli, run
 from dltrain.errors import UserError
 from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
 

@@ -15,7 +15,7 @@ import yaml
 from dltrain import run
 from dltrain.errors import UserError
 from dltrain.folder import RunFolder, latest
-from dltrain.load import load
+from dltrain.loading import load
 from tests.conftest import Compose, Train
 
 QUICK = ("data.limit=200", "trainer.epochs=2", "trainer.evaluate_every=1")

@@ -18,7 +18,7 @@ from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Samples
 from dltrain.figures.canvas import render
 from dltrain.folder import latest
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.models.autoencoder import Autoencoder
 from dltrain.models.likelihoods import Bernoulli, Gaussian
 from dltrain.models.vae import VAE

@@ -22,7 +22,7 @@ from dltrain.contracts.data import DataSpec
 from dltrain.contracts.task import SamplesImages
 from dltrain.errors import UserError
 from dltrain.folder import LATEST, RunFolder
-from dltrain.load import load, spec_of_run
+from dltrain.loading import load, spec_of_run
 
 PART = 1_000
 """Pictures that are made, or looked at, in one go."""

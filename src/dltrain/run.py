@@ -37,7 +37,7 @@ from dltrain.data.loaders import FirstBatches
 from dltrain.environment import choose_device, describe
 from dltrain.errors import ConfigError, Fault, Interrupted, UserError
 from dltrain.folder import RunFolder
-from dltrain.load import (
+from dltrain.loading import (
     CONFIG,
     READER,
     SPEC,

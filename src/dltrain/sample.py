@@ -86,7 +86,7 @@ def _pictures(
 
     from dltrain.contracts.task import SamplesImages
     from dltrain.figures.samples import class_columns, to_bytes
-    from dltrain.load import load, spec_of_run
+    from dltrain.loading import load, spec_of_run
 
     task = load(folder.path, asked.weights)
     if not isinstance(task, SamplesImages):
