@@ -55,7 +55,7 @@ ROOMS: dict[str, set[str]] = {
     "arguments": {"errors", "nearest"},
     "resume": {"arguments", "signals", "run"},
     "sweep": {"errors"},
-    "sample": CONTRACTS | {"figures", "folder", "load", "nearest", "arguments", "runtime"},
+    "sample": CONTRACTS | {"figures", "folder", "loading", "nearest", "arguments", "runtime"},
     "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.

@@ -18,7 +18,7 @@ import torch
 
 from dltrain import allocator, run, runtime
 from dltrain.errors import ConfigError, UserError
-from dltrain.load import load
+from dltrain.loading import load
 from dltrain.sample import sample
 from dltrain.tasks.classification import Classification
 from tests import making
