@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,54 +15,63 @@ from tests.conftest import REPOSITORY
 SOURCE = REPOSITORY / "src" / "dltrain"
 FILES = sorted(SOURCE.rglob("*.py"))
 # Every room, and what it may know of the others; a room that is not named knows nothing.
-CONTRACTS = {"types", "errors", "contracts"}
+CONTRACTS = {"contracts", "errors"}
 ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
     "metrics": CONTRACTS | {"figures"},
-    "tasks": CONTRACTS | {"metrics", "figures", "eval_mode", "evaluate"},
+    "tasks": CONTRACTS | {"metrics", "eval_mode", "evaluate"},
     "data": CONTRACTS | {"nearest"},
-    "callbacks": CONTRACTS | {"trainer", "summary", "figures", "checkpoint", "judge"},
-    # It loads a run, lazily: run imports callbacks.
-    "judge": CONTRACTS | {"checkpoint", "folder", "run"},
+    "callbacks": CONTRACTS | {"figures", "judge", "messages"},
+    "judge": CONTRACTS | {"checkpoint", "folder", "loading"},
+    "loading": CONTRACTS | {"build", "checkpoint", "folder", "optimize", "runtime"},
     "trainer": CONTRACTS
-    | {"checkpoint", "compilation", "environment", "folder", "history", "optimize"}
-    | {"recording", "signals"},
+    | {"checkpoint", "compilation", "eval_mode", "evaluate", "folder", "history", "optimize"}
+    | {"recording", "settings", "signals", "state", "view"},
+    "settings": {"compilation", "environment", "errors", "recording"},
+    "state": {"compilation"},
+    "view": {"contracts", "folder", "settings", "state"},
     "compilation": CONTRACTS,
     "recording": CONTRACTS | {"compilation", "optimize"},
     "optimize": CONTRACTS | {"uncompiled"},
     "uncompiled": set(),
     "allocator": set(),
     "runtime": {"allocator", "checkpoint", "uncompiled"},
-    "history": CONTRACTS,
-    "summary": CONTRACTS | {"uncompiled"},
-    # A callback is handed the trainer: its type is known, for type checkers only.
-    "types": {"contracts", "evaluate", "trainer"},
+    "history": {"contracts"},
+    "summary": {"contracts", "uncompiled"},
     "contracts": set(),
     "evaluate": {"contracts"},
     "eval_mode": set(),
     "errors": set(),
     "nearest": set(),
     "signals": set(),
-    "figures": CONTRACTS,
+    "messages": set(),
+    "figures": set(),
     "folder": {"errors"},
     "checkpoint": {"errors", "folder"},
-    "build": {"errors", "nearest"},
+    # What it fills in from the data is known for type checkers only.
+    "build": CONTRACTS | {"nearest"},
     "composition": {"errors", "nearest"},
     "environment": {"errors"},
     "help": {"commands"},
     "commands": {"errors", "nearest"},
     "arguments": {"errors", "nearest"},
     "resume": {"arguments", "signals", "run"},
-    "sweep": {"errors"},
+    "sweep": set(),
     "sample": CONTRACTS | {"figures", "folder", "loading", "nearest", "arguments", "runtime"},
     "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
+# What is used in a run, or to use one, is below what makes one.
+BELOW_THE_RUN = ("callbacks", "judge", "sample", "loading")
 # Rooms in which nothing but torch, numpy and Python itself is known.
-PURE = {"models", "optim", "metrics", "types", "optimize", "history", "trainer", "checkpoint"}
-PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate", "eval_mode"}
+PURE = {"models", "optim", "metrics", "tasks", "contracts", "evaluate", "eval_mode", "trainer"}
+PURE |= {"optimize", "history", "checkpoint", "compilation", "recording", "uncompiled"}
+PURE |= {"settings", "state", "view", "judge"}
+# What knows no model, no task and no data set.
+CORE = ("trainer", "run", "cli", "optimize", "history", "loading", "settings", "state")
+CORE += ("view", "recording", "compilation")
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",
@@ -171,7 +180,88 @@ def test_queries_load_nothing_heavy(name: str) -> None:
         waiting += [room for room in rooms - seen if (SOURCE / f"{room}.py").is_file()]
 
 
-@pytest.mark.parametrize("name", ["trainer", "run", "cli", "optimize"])
+def module_of(file: Path) -> str:
+    """What a source file is imported as."""
+    parts = file.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Which of the modules each of them imports: anywhere in it, for type checkers too."""
+    graph: dict[str, list[str]] = {}
+    for module, source in sources.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                # ``from package import module`` is an import of the module, not of its siblings.
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= {name if name in sources else str(node.module) for name in full}
+        graph[module] = sorted(names & sources.keys() - {module})
+    return graph
+
+
+def way(graph: Mapping[str, Sequence[str]], start: str, ends: Collection[str]) -> list[str]:
+    """The shortest way by imports from ``start`` to one of ``ends``, both included; or nothing."""
+    ways = [[start]]
+    seen: set[str] = set()
+    for current in ways:
+        for module in graph[current[-1]]:
+            if module in ends:
+                return [*current, module]
+            if module not in seen:
+                seen.add(module)
+                ways.append([*current, module])
+    return []
+
+
+def circles(graph: Mapping[str, Sequence[str]]) -> set[str]:
+    """Every shortest circle, from its first module in the alphabet back to it."""
+    found = set()
+    for module in graph:
+        circle = way(graph, module, {module})
+        if circle and module == min(circle):
+            found.add(" -> ".join(circle))
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, list[str]]:
+    return import_graph({module_of(file): file.read_text(encoding="utf-8") for file in FILES})
+
+
+def test_imports_have_no_circle(graph: dict[str, list[str]]) -> None:
+    assert len(graph) == len(FILES)
+    assert "dltrain.optimize" in graph["dltrain.load"]
+    assert not circles(graph)
+
+
+def test_a_circle_is_found_wherever_its_imports_stand() -> None:
+    sources = {
+        "dltrain.one": "from dltrain import two, __version__",
+        "dltrain.two": "if TYPE_CHECKING:\n    from dltrain.room.three import name",
+        "dltrain.room.three": "def late():\n    import dltrain.one",
+        "dltrain.room": "import dltrain.two",
+        "dltrain": "",
+    }
+    assert circles(import_graph(sources)) == {
+        "dltrain.one -> dltrain.two -> dltrain.room.three -> dltrain.one"
+    }
+
+
+@pytest.mark.parametrize("room", BELOW_THE_RUN)
+def test_what_is_below_a_run_reaches_none_that_makes_one(
+    room: str, graph: dict[str, list[str]]
+) -> None:
+    makers = {f"dltrain.{name}" for name in ("run", "trainer", "cli", "__main__")}
+    for module in graph:
+        if room_of(module) == room:
+            found = way(graph, module, makers)
+            assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize("name", CORE)
 def test_the_core_names_no_model_no_task_and_no_data_set(name: str) -> None:
     choices = {
         path.stem.rstrip("0123456789")
