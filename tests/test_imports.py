@@ -233,7 +233,7 @@ def graph() -> dict[str, list[str]]:
 
 def test_imports_have_no_circle(graph: dict[str, list[str]]) -> None:
     assert len(graph) == len(FILES)
-    assert "dltrain.optimize" in graph["dltrain.load"]
+    assert "dltrain.optimize" in graph["dltrain.loading"]
     assert not circles(graph)
 
 
