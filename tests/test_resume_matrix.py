@@ -1,4 +1,4 @@
-"""Whichever step is the last before an interruption, the end is that of a run that had none.
+"""Wherever a run is interrupted, once resumed it ends as one that never was.
 
 One family of runs after the other, each with all that it draws, counts and carries from step to
 step; evaluated within epochs, in the middle of an accumulation.
@@ -17,11 +17,14 @@ import torch
 from PIL import Image
 
 from dltrain import run
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, View
 from dltrain.folder import latest
 from dltrain.optim.schedules import Cosine
 from tests.conftest import Compose
 
 STEPS = 12
+EVALUATED = (5, 10, STEPS)
 COMMON = (
     "callbacks=none",
     "device=cpu",
@@ -30,7 +33,7 @@ COMMON = (
     "trainer.precision=float32",
     f"trainer.steps={STEPS}",
     "trainer.accumulate=3",
-    "trainer.evaluate_steps=5",
+    f"trainer.evaluate_steps={EVALUATED[0]}",
     "trainer.log_every=2",
     # Of the images and rows, 48 are trained on: 3 batches an epoch.
     "data.validation=12",
@@ -82,7 +85,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 class Cutting(Cosine):
-    """Ends the run as a machine that is shut down does, in the middle of one of its steps."""
+    """Ends the run as a machine that is shut down does, in the middle of its step ``last``."""
 
     last: int | None = None
 
@@ -91,6 +94,17 @@ class Cutting(Cosine):
         if step + 1 == Cutting.last:
             os.kill(os.getpid(), signal.SIGTERM)
         return super().__call__(step)
+
+
+class CuttingEvaluation(Callback):
+    """Does so in the middle of the evaluation after step ``last``."""
+
+    last: int | None = None
+
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """The validation split is yet to be evaluated."""
+        if split == "train" and view.progress.step == CuttingEvaluation.last:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def draw_images(folder: Path) -> None:
@@ -107,26 +121,28 @@ def draw_images(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_step_may_be_the_last_before_an_interruption(
+def test_a_run_may_be_interrupted_in_every_step_and_evaluation(
     family: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DLTRAIN_PACKAGES", "tests")
     monkeypatch.chdir(tmp_path)
     draw_images(tmp_path / "images")
     config = compose(*COMMON, *FAMILIES[family])
-    monkeypatch.setattr(Cutting, "last", None)
+    config["callbacks"]["cutting"] = {"_target_": f"{__name__}.CuttingEvaluation"}
     assert run.train({**config, "output_dir": "whole"})["status"] == "finished"
     whole = contents(latest(Path("whole")))
-    for step in range(1, STEPS):
-        Cutting.last = step
-        cut = run.train({**config, "output_dir": f"cut-{step}"})
+    cuts = [(Cutting, step) for step in range(1, STEPS + 1)]
+    for where, step in [*cuts, *((CuttingEvaluation, step) for step in EVALUATED)]:
+        output_dir = f"{where.__name__}-{step}"
+        with monkeypatch.context() as patch:
+            patch.setattr(where, "last", step)
+            cut = run.train({**config, "output_dir": output_dir})
         assert (cut["status"], cut["steps"]) == ("interrupted", step)
-        Cutting.last = None
-        folder = latest(Path(f"cut-{step}"))
+        folder = latest(Path(output_dir))
         assert run.resume(str(folder), tmp_path)["status"] == "finished"
         found = contents(folder)
         different = [name for name in whole.keys() | found if not same(whole, found, name)]
-        assert not different, f"interrupted after step {step}"
+        assert not different, output_dir
 
 
 def contents(folder: Path) -> dict[str, Any]:
