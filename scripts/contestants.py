@@ -381,10 +381,11 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         model = {"alexnet": "alexnet_small"}.get(workload, workload)
         sys.argv = [
             *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
-            *("schedule=constant", f"output_dir={folder}", "+callbacks.clock._target_=clock.Clock"),
+            *("schedule=constant", "schedule._target_=clock.FirstStep", f"output_dir={folder}"),
         ]
         if watch.look_every:
-            sys.argv += [f"+callbacks.clock.look_every={watch.look_every}"]
+            sys.argv += [f"trainer.evaluate_steps={watch.look_every}"]
+            sys.argv += ["+callbacks.looks._target_=clock.Looks"]
         os.environ["BENCHMARK_FIRST_STEP"] = str(Path(folder) / "first")
         os.environ["BENCHMARK_LOOKS"] = str(Path(folder) / "looks")
         sys.path.insert(0, str(Path(__file__).parent))

@@ -81,8 +81,8 @@ def trained(*overrides: str) -> tuple[dict[str, Any], str]:
         command.append("trainer.evaluate_every=1000000")
         said = subprocess.check_output(command, text=True)
         summary = json.loads((latest(Path(folder)) / "summary.json").read_text())
-    lines = [line for line in said.splitlines() if line.startswith("trainer.")]
-    return summary, " ".join(lines)
+    notes = (line.removeprefix("note: ") for line in said.splitlines())
+    return summary, " ".join(line for line in notes if line.startswith("trainer."))
 
 
 if __name__ == "__main__":

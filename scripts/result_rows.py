@@ -39,12 +39,12 @@ def splits(folder: Path) -> tuple[Any, Any, Any, Any]:
     from dltrain.contracts.data import Placement, Source, Stream
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    source: Source = build(config["data"], Source, "data")  # type: ignore[type-abstract]
+    source = build(config["data"], Source, "data")
     source.read(config["seed"])
     streams = source.open(Placement(torch.device("cpu"), config["seed"]))
 
     def whole(stream: Stream) -> tuple[Any, Any]:
-        batches = list(stream.batches(0))
+        batches = list(stream.plain())
         columns = [torch.cat([b[name] for b in batches]) for name in ("input", "target")]
         return columns[0].double().numpy(), columns[1].numpy()
 

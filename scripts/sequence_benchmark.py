@@ -22,11 +22,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dltrain.contracts.data import DataSpec, Stream
+    from dltrain.contracts.data import Batch, DataSpec, Stream
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, UNITS, LAYERS, BATCH = 100, 256, 2, 64
@@ -90,9 +91,9 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
         batch_size=BATCH,
         validation=0,
     )
+    torch.manual_seed(0)
     spec = source.read(0)
     stream = source.open(Placement(torch.device("cpu"), 0))["train"]
-    torch.manual_seed(0)
     batches = {"random": at_random, "bucketed": in_order}[batching](stream)
     model = {"padded": Padded, "packed": Packed, "exact": exact}[reading](spec)
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
@@ -119,13 +120,13 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
     }
 
 
-def in_order(stream: Stream) -> Iterator[dict[str, Any]]:
-    """The stream's own batches."""
-    while True:
-        yield from stream.batches(0)
+def in_order(stream: Stream) -> Iterator[Batch]:
+    """The stream's own batches, epoch after epoch."""
+    for epoch in count():
+        yield from stream.batches(epoch)
 
 
-def at_random(stream: Stream) -> Iterator[dict[str, Any]]:
+def at_random(stream: Stream) -> Iterator[Batch]:
     """The same reviews, but each batch a random one, padded to its longest."""
     import torch
     from torch.nn.utils.rnn import pad_sequence

@@ -73,8 +73,8 @@ def main() -> None:
     source.read(0)
     streams = source.open(Placement(torch.device("cpu"), 0))
     train, test = (
-        [(ids[ids != 0], int(target)) for b in streams[split].plain() for ids, target in pairs(b)]
-        for split in ("train", "test")
+        [(ids[ids != 0], int(target)) for b in streams[name].plain() for ids, target in pairs(b)]
+        for name in ("train", "test")
     )
     for seed in arguments.seeds:
         started = time.perf_counter()

@@ -1,41 +1,43 @@
-"""An interruption from within a run, as Ctrl-C or a scheduler makes it."""
+"""Ending a run as Ctrl-C does, after a step of one's choice."""
 
 from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from dltrain.contracts.data import Streams
+from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, Probe, View
+from dltrain.contracts.task import Task
 
 
-def interrupt(number: int = signal.SIGTERM) -> None:
-    """Ask this process to end."""
-    os.kill(os.getpid(), number)
+@contextmanager
+def interrupted(monkeypatch: pytest.MonkeyPatch, probe: type[Probe], step: int) -> Iterator[None]:
+    """While inside, a run is sent SIGTERM when ``probe`` has looked at it after ``step`` steps."""
+    look = probe.look
 
-
-def interrupt_probe_at(step: int, kind: type[Probe], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Interrupt a run as a probe of ``kind`` has looked at the period that ends with ``step``."""
-    look = kind.look
-
-    def looked(self: Probe, task: Any, streams: Any, view: View, split: str) -> Any:
+    def looking(self: Probe, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
         found = look(self, task, streams, view, split)
-        if view.progress.step == step and split == "train":
-            interrupt()
+        if split == "train" and view.progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
         return found
 
-    monkeypatch.setattr(kind, "look", looked)
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, "look", looking)
+        yield
 
 
 def interrupt_callback_at(step: int, kind: type[Callback], monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupt a run as a callback of ``kind`` has heard of the evaluation after ``step``."""
     evaluated = kind.evaluated
 
-    def heard(self: Callback, view: View, split: str, evaluation: Any) -> None:
+    def heard(self: Callback, view: View, split: str, evaluation: Evaluation) -> None:
         evaluated(self, view, split, evaluation)
         if view.progress.step == step and split == "train":
-            interrupt()
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(kind, "evaluated", heard)

@@ -20,9 +20,8 @@ from dltrain.figures.boundary import animate_decision_boundary
 from dltrain.figures.plane import Plane
 from dltrain.folder import latest
 from dltrain.loading import load
-from tests.asking import assembled
 from tests.conftest import Compose, Train
-from tests.interrupting import interrupt_probe_at
+from tests.interrupting import interrupted
 
 GIF = "figures/decision_boundary.gif"
 # Four batches an epoch; what is random or has a state in eval and train mode is on.
@@ -70,9 +69,9 @@ def test_the_last_frame_is_what_the_trained_network_says(
 ) -> None:
     folder = train(*MOONS, *WITH).folder
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    source = assembled(compose(*MOONS, "callbacks=none", "device=cpu")).source
-    streams = source.open(Placement(torch.device("cpu"), 0))
-    points = next(iter(streams["test"].plain()))["input"]
+    with run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")) as assembly:
+        streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
+        points = next(iter(streams["test"].plain()))["input"]
     with torch.no_grad():
         said = task.forward({"input": Plane.around(points, 12).grid()})["logits"].softmax(1)
 
@@ -120,8 +119,7 @@ def test_a_resumed_run_ends_with_the_same_picture(
     few = (*MOONS, *WITH, "callbacks.decision_boundary.most_frames=4")
     whole = train(*few).folder
     config = compose("callbacks=none", "device=cpu", *few)
-    with monkeypatch.context() as patch:
-        interrupt_probe_at(12, DecisionBoundary, patch)
+    with interrupted(monkeypatch, DecisionBoundary, 12):
         summary = run.train({**config, "output_dir": str(tmp_path / "cut")})
     assert summary["status"] == "interrupted"
     cut = latest(tmp_path / "cut")

@@ -22,7 +22,7 @@ from dltrain.figures.samples import (
 )
 from dltrain.loading import load
 from tests.conftest import Train
-from tests.interrupting import interrupt_probe_at
+from tests.interrupting import interrupted
 from tests.making import PACKAGE, Maker, image_spec, trained
 
 # 11 steps an epoch; what is learnt, the brightness, shows in the samples.
@@ -35,7 +35,6 @@ SETTINGS = (
     "optimizer.lr=0.1",
 )
 GIF = "figures/samples.gif"
-SPEC = image_spec((1, 8, 8), "ab")
 
 
 @pytest.fixture(autouse=True)
@@ -107,8 +106,7 @@ def test_a_resumed_run_ends_with_the_same_pictures(
 ) -> None:
     few = (*SETTINGS, "callbacks.samples.most_frames=4")
     whole = trained(tmp_path / "whole", *few, brightness=0.1)
-    with monkeypatch.context() as patch:
-        interrupt_probe_at(33, Samples, patch)
+    with interrupted(monkeypatch, Samples, 33):
         cut = trained(tmp_path / "cut", *few, brightness=0.1)
     half = {file.name: file.read_bytes() for file in (cut / "figures").iterdir()}
     run.resume(str(cut), tmp_path)
@@ -131,11 +129,12 @@ def test_a_task_that_makes_no_pictures_is_told_and_trained(
 
 
 def test_impossible_settings_are_refused() -> None:
+    spec = image_spec((1, 8, 8), "ab")
     for wrong in ({"count": 0}, {"seed": -1}, {"interpolations": -1}):
         with pytest.raises(ValueError, match="count is at least 1"):
-            Samples(SPEC, **wrong)
+            Samples(spec, **wrong)
     with pytest.raises(ValueError, match="most_frames is at least 2"):
-        Samples(SPEC, most_frames=1)
+        Samples(spec, most_frames=1)
 
 
 def test_a_sheet_has_every_picture_in_its_place() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_ti
 from dltrain.folder import latest
 from dltrain.loading import load
 from dltrain.tasks.regression import Regression
-from tests.asking import assembled, numbers
+from tests.asking import numbers
 from tests.conftest import Compose, Train
-from tests.interrupting import interrupt_probe_at
+from tests.interrupting import interrupted
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Four batches an epoch, of which three make a step: the gradients in between are not to be lost.
@@ -127,9 +126,9 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     assert state["curves"].shape == (4, 7)
 
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    source = assembled(compose(*ADDING, "callbacks=none", "device=cpu")).source
-    streams = source.open(Placement(torch.device("cpu"), 0))
-    inputs = next(iter(streams["validation"].plain()))["input"][:4]
+    with run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")) as assembly:
+        streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
+        inputs = next(iter(streams["validation"].plain()))["input"][:4]
     torch.testing.assert_close(state["curves"][-1], gradient_by_time(task, inputs))
 
     with (folder / "tables" / "gradient_by_time.csv").open(newline="") as file:
@@ -156,8 +155,7 @@ def test_a_resumed_run_ends_with_the_same_curves(
 ) -> None:
     whole = train(*ADDING, WITH[0].replace("tensorboard,", "")).folder
     config = compose("device=cpu", *ADDING, WITH[0].replace("tensorboard,", ""))
-    with monkeypatch.context() as patch:
-        interrupt_probe_at(8, Sensitivity, patch)
+    with interrupted(monkeypatch, Sensitivity, 8):
         run.train({**config, "output_dir": str(tmp_path / "cut")})
     cut = latest(tmp_path / "cut")
     table = Path("tables") / "gradient_by_time.csv"
@@ -170,14 +168,14 @@ def test_a_resumed_run_ends_with_the_same_curves(
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
-        (("data=digits", "model=mlp"), "inputs of 1x8x8 (image)"),
-        (("data=iris", "model=mlp"), "inputs of 4 (number)"),
+        (("data=digits", "model=mlp"), r"inputs of 1x8x8 \(image\)"),
+        (("data=iris", "model=mlp"), r"inputs of 4 \(number\)"),
     ],
 )
 def test_data_without_time_are_refused_before_there_is_a_folder(
     overrides: tuple[str, ...], told: str, train: Train, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=rf"callbacks\.gradient_by_time: .*{re.escape(told)}"):
+    with pytest.raises(UserError, match=rf"callbacks\.gradient_by_time: .*{told}"):
         train("callbacks=[gradient_by_time]", *overrides)
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(ValueError, match="at least 1"):

@@ -13,13 +13,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
+from dltrain import run
 from dltrain.callbacks.weights import Weights, first_filters
 from dltrain.contracts.data import Placement
 from dltrain.figures.canvas import png
 from dltrain.figures.weights import MOST_FILTERS, MOST_LAYERS, draw_filters, draw_histograms
-from tests.asking import assembled
 from tests.conftest import Compose, Train
-from tests.interrupting import interrupt_probe_at
+from tests.interrupting import interrupted
 
 PNG = b"\x89PNG\r\n\x1a\n"
 # Eight batches an epoch, so that each epoch ends in the middle of an accumulation; dropout draws
@@ -106,8 +106,9 @@ def test_gradients_are_those_of_the_loss_on_one_training_batch(
     (buckets,) = histogram(events, "gradients/model.linear").values()
 
     state = checkpoint(folder)["task"]
-    source = assembled(compose(*settings, "callbacks=none", "device=cpu")).source
-    batch = next(iter(source.open(Placement(torch.device("cpu"), 0))["train"].batches(0)))
+    with run.Assembly(compose(*settings, "callbacks=none", "device=cpu")) as assembly:
+        streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
+        batch = next(streams["train"].batches(0))
     inputs = batch["input"].flatten(1)
     logits = inputs @ state["model.linear.weight"].T + state["model.linear.bias"]
     errors = logits.softmax(1) - torch.nn.functional.one_hot(batch["target"], 10)
@@ -131,8 +132,9 @@ def test_pictures_are_written_without_tensorboard_and_gradients_only_when_asked(
 def test_an_interrupted_run_has_its_pictures_too(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    interrupt_probe_at(8, Weights, monkeypatch)
-    folder = train(*DIGITS, "callbacks=[weights]").folder
+    with interrupted(monkeypatch, Weights, STEPS[0]):
+        folder = train(*DIGITS, "callbacks=[weights]").folder
+    assert checkpoint(folder)["loop"]["step"] == STEPS[0]
     assert {path.name for path in (folder / "figures").iterdir()} == {"weights.png", "filters.png"}
 
 
@@ -142,7 +144,8 @@ def test_a_convolution_or_a_dense_layer_that_looks_at_pictures_has_filters(
     shapes = {}
     for model in ("cnn", "mlp", "logreg"):
         config = compose("callbacks=none", "device=cpu", "data=digits", f"model={model}")
-        parts = assembled(config)
+        with run.Assembly(config) as assembly:
+            parts = assembly.read()
         filters = first_filters(parts.task, (1, 8, 8))
         assert filters is not None
         first = next(p for p in parts.task.parameters() if p.ndim > 1)

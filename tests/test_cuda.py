@@ -17,7 +17,7 @@ from dltrain.data.streams import FileStream
 from dltrain.folder import latest
 from dltrain.state import Place
 from dltrain.trainer import Trainer
-from tests.asking import assembled, gathered
+from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end
 
@@ -38,7 +38,7 @@ MODELS = ("model=mlp", "model=lenet5", "model=cnn", "model=gan", "model=vae", "m
 def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path) -> None:
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
     config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
-    parts = assembled(config)
+    parts = run.Assembly(config).read()
     with messages.shown() as shown:
         made = run._Run(config, parts, shown, 0.0)
     optimize, task = made.optimize, parts.task
@@ -59,9 +59,9 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
 def test_metrics_gather_without_a_hidden_sync(data: str, compose: Compose) -> None:
     """The first batch may wait, for the examples that are shown are of it."""
     model = "model=gru" if data == "toy_reviews" else "model=mlp"
-    parts = assembled(
+    parts = run.Assembly(
         compose(f"data={data}", model, "device=cuda", "callbacks=none", "data.batch_size=32")
-    )
+    ).read()
     stream = parts.source.open(Placement(parts.settings.device, 0))["train"]
     split = [
         (stream.rows(0, number), batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,56 +17,61 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Every room, and what it may know of the others; a room that is not named knows nothing.
 CONTRACTS = {"contracts", "errors"}
 ROOMS: dict[str, set[str]] = {
-    "contracts": set(),
-    "errors": set(),
-    "nearest": set(),
-    "eval_mode": set(),
-    "figures": CONTRACTS,
-    "evaluate": CONTRACTS,
     "models": CONTRACTS | {"nearest"},
     "optim": CONTRACTS,
     "metrics": CONTRACTS | {"figures"},
-    "tasks": CONTRACTS | {"metrics", "figures", "eval_mode", "evaluate"},
+    "tasks": CONTRACTS | {"metrics", "eval_mode", "evaluate"},
     "data": CONTRACTS | {"nearest"},
-    # Below the callbacks, so that one of them may use another run.
-    "loading": CONTRACTS | {"build", "checkpoint", "folder", "optimize", "runtime"},
+    "callbacks": CONTRACTS | {"figures", "judge", "messages"},
     "judge": CONTRACTS | {"checkpoint", "folder", "loading"},
-    "callbacks": CONTRACTS | {"figures", "judge", "loading", "messages"},
-    "history": CONTRACTS,
-    "compilation": CONTRACTS,
-    "optimize": CONTRACTS | {"uncompiled"},
-    "recording": CONTRACTS | {"compilation", "optimize"},
-    "settings": CONTRACTS | {"compilation", "environment", "recording"},
-    "state": CONTRACTS | {"compilation"},
-    "view": CONTRACTS | {"folder", "settings", "state"},
+    "loading": CONTRACTS | {"build", "checkpoint", "folder", "optimize", "runtime"},
     "trainer": CONTRACTS
     | {"checkpoint", "compilation", "eval_mode", "evaluate", "folder", "history", "optimize"}
     | {"recording", "settings", "signals", "state", "view"},
-    "summary": CONTRACTS | {"uncompiled"},
-    "messages": set(),
-    "signals": set(),
-    "allocator": set(),
+    "settings": {"compilation", "environment", "errors", "recording"},
+    "state": {"compilation"},
+    "view": {"contracts", "folder", "settings", "state"},
+    "compilation": CONTRACTS,
+    "recording": CONTRACTS | {"compilation", "optimize"},
+    "optimize": CONTRACTS | {"uncompiled"},
     "uncompiled": set(),
+    "allocator": set(),
     "runtime": {"allocator", "checkpoint", "uncompiled"},
+    "history": {"contracts"},
+    "summary": {"contracts", "uncompiled"},
+    "contracts": set(),
+    "evaluate": {"contracts"},
+    "eval_mode": set(),
+    "errors": set(),
+    "nearest": set(),
+    "signals": set(),
+    "messages": set(),
+    "figures": set(),
     "folder": {"errors"},
     "checkpoint": {"errors", "folder"},
+    # What it fills in from the data is known for type checkers only.
     "build": CONTRACTS | {"nearest"},
     "composition": {"errors", "nearest"},
     "environment": {"errors"},
-    "working_folder": set(),
-    "sweep": {"errors"},
-    # The commands.
+    "help": {"commands"},
     "commands": {"errors", "nearest"},
     "arguments": {"errors", "nearest"},
-    "help": {"commands"},
     "resume": {"arguments", "signals", "run"},
-    "sample": CONTRACTS | {"arguments", "figures", "folder", "loading", "nearest", "runtime"},
+    "sweep": set(),
+    "sample": CONTRACTS | {"figures", "folder", "loading", "nearest", "arguments", "runtime"},
+    "working_folder": set(),
 }
 # What puts the rooms together, and the doors to it, know them all.
 ASSEMBLERS = {"__init__", "__main__", "cli", "run"}
+# What is used in a run, or to use one, is below what makes one.
+BELOW_THE_RUN = ("callbacks", "judge", "sample", "loading")
 # Rooms in which nothing but torch, numpy and Python itself is known.
-PURE = {"models", "optim", "metrics", "optimize", "history", "trainer", "checkpoint", "settings"}
-PURE |= {"compilation", "recording", "uncompiled", "contracts", "evaluate", "eval_mode", "state"}
+PURE = {"models", "optim", "metrics", "tasks", "contracts", "evaluate", "eval_mode", "trainer"}
+PURE |= {"optimize", "history", "checkpoint", "compilation", "recording", "uncompiled"}
+PURE |= {"settings", "state", "view", "judge"}
+# What knows no model, no task and no data set.
+CORE = ("trainer", "run", "cli", "optimize", "history", "loading", "settings", "state")
+CORE += ("view", "recording", "compilation")
 # What a query such as --help or completion may load; torch takes seconds.
 LIGHT = (
     "__init__",
@@ -141,78 +146,6 @@ def test_a_room_imports_only_what_it_may_know(file: Path) -> None:
     assert found <= ROOMS[room] | {room} | versions
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its name."""
-    named = {}
-    for file in FILES:
-        parts = ("dltrain", *file.relative_to(SOURCE).with_suffix("").parts)
-        named[".".join(parts).removesuffix(".__init__")] = file
-    return named
-
-
-def import_graph() -> dict[str, set[str]]:
-    """Which module imports which: at once, in a function, or for type checkers alone."""
-    known = modules()
-    graph: dict[str, set[str]] = {}
-    for name, file in known.items():
-        graph[name] = set()
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                graph[name] |= {alias.name for alias in node.names} & known.keys()
-            elif isinstance(node, ast.ImportFrom) and node.module in known:
-                whole = {f"{node.module}.{alias.name}" for alias in node.names}
-                graph[name] |= (whole & known.keys()) or {node.module}
-    return graph
-
-
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """The ways along ``graph`` that come back to where they began, one for each first found."""
-    found: list[list[str]] = []
-    done: set[str] = set()
-
-    def walk(name: str, way: list[str]) -> None:
-        if name in way:
-            found.append([*way[way.index(name) :], name])
-        elif name not in done:
-            for other in sorted(graph[name]):
-                walk(other, [*way, name])
-            done.add(name)
-
-    for name in sorted(graph):
-        walk(name, [])
-    return found
-
-
-def test_circles_are_found() -> None:
-    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
-    assert circles({"a": {"b"}, "b": {"c", "d"}, "c": {"b"}, "d": set()}) == [["b", "c", "b"]]
-    assert circles({"a": {"a"}}) == [["a", "a"]]
-
-
-def test_no_module_imports_what_imports_it() -> None:
-    graph = import_graph()
-    assert graph["dltrain.trainer"] >= {"dltrain.view", "dltrain.contracts.task"}
-    assert graph["dltrain.build"] >= {"dltrain.contracts.data"}, "for type checkers alone"
-
-    assert circles(graph) == []
-
-
-def test_no_room_knows_what_knows_it() -> None:
-    rooms: dict[str, set[str]] = {}
-    for name, others in import_graph().items():
-        room = room_of(name)
-        rooms.setdefault(room, set()).update({room_of(other) for other in others} - {room})
-
-    assert circles(rooms) == []
-
-
-def test_only_commands_know_what_puts_a_run_together() -> None:
-    graph = import_graph()
-    for whole, who in (("run", {"cli", "resume"}), ("trainer", {"run"}), ("cli", {"__main__"})):
-        found = {name for name, others in graph.items() if f"dltrain.{whole}" in others}
-        assert found == {f"dltrain.{name}" for name in who}, whole
-
-
 def test_every_room_is_named_here() -> None:
     assert {top(file) for file in FILES} == set(ROOMS) | ASSEMBLERS
 
@@ -247,7 +180,88 @@ def test_queries_load_nothing_heavy(name: str) -> None:
         waiting += [room for room in rooms - seen if (SOURCE / f"{room}.py").is_file()]
 
 
-@pytest.mark.parametrize("name", ["trainer", "run", "cli", "optimize"])
+def module_of(file: Path) -> str:
+    """What a source file is imported as."""
+    parts = file.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def import_graph(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Which of the modules each of them imports: anywhere in it, for type checkers too."""
+    graph: dict[str, list[str]] = {}
+    for module, source in sources.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                # ``from package import module`` is an import of the module, not of its siblings.
+                full = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= {name if name in sources else str(node.module) for name in full}
+        graph[module] = sorted(names & sources.keys() - {module})
+    return graph
+
+
+def way(graph: Mapping[str, Sequence[str]], start: str, ends: Collection[str]) -> list[str]:
+    """The shortest way by imports from ``start`` to one of ``ends``, both included; or nothing."""
+    ways = [[start]]
+    seen: set[str] = set()
+    for current in ways:
+        for module in graph[current[-1]]:
+            if module in ends:
+                return [*current, module]
+            if module not in seen:
+                seen.add(module)
+                ways.append([*current, module])
+    return []
+
+
+def circles(graph: Mapping[str, Sequence[str]]) -> set[str]:
+    """Every shortest circle, from its first module in the alphabet back to it."""
+    found = set()
+    for module in graph:
+        circle = way(graph, module, {module})
+        if circle and module == min(circle):
+            found.add(" -> ".join(circle))
+    return found
+
+
+@pytest.fixture(scope="module")
+def graph() -> dict[str, list[str]]:
+    return import_graph({module_of(file): file.read_text(encoding="utf-8") for file in FILES})
+
+
+def test_imports_have_no_circle(graph: dict[str, list[str]]) -> None:
+    assert len(graph) == len(FILES)
+    assert "dltrain.optimize" in graph["dltrain.loading"]
+    assert not circles(graph)
+
+
+def test_a_circle_is_found_wherever_its_imports_stand() -> None:
+    sources = {
+        "dltrain.one": "from dltrain import two, __version__",
+        "dltrain.two": "if TYPE_CHECKING:\n    from dltrain.room.three import name",
+        "dltrain.room.three": "def late():\n    import dltrain.one",
+        "dltrain.room": "import dltrain.two",
+        "dltrain": "",
+    }
+    assert circles(import_graph(sources)) == {
+        "dltrain.one -> dltrain.two -> dltrain.room.three -> dltrain.one"
+    }
+
+
+@pytest.mark.parametrize("room", BELOW_THE_RUN)
+def test_what_is_below_a_run_reaches_none_that_makes_one(
+    room: str, graph: dict[str, list[str]]
+) -> None:
+    makers = {f"dltrain.{name}" for name in ("run", "trainer", "cli", "__main__")}
+    for module in graph:
+        if room_of(module) == room:
+            found = way(graph, module, makers)
+            assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize("name", CORE)
 def test_the_core_names_no_model_no_task_and_no_data_set(name: str) -> None:
     choices = {
         path.stem.rstrip("0123456789")

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from dltrain import composition, run
 from dltrain.callbacks.judge import SampleJudge
+from dltrain.data.digits import Digits
 from dltrain.errors import ConfigError
-from dltrain.folder import latest
+from dltrain.folder import RunFolder, latest
 from dltrain.judge import (
     Judge,
     Moments,
@@ -31,10 +32,10 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
-from dltrain.loading import load
+from dltrain.loading import load, spec_of_run
 from tests.conftest import Train
-from tests.interrupting import interrupt_probe_at
-from tests.making import PACKAGE, digits, image_spec, trained
+from tests.interrupting import interrupted
+from tests.making import PACKAGE, image_spec, trained
 
 FEW = ("callbacks=[judge]", "callbacks.judge.samples=600", "callbacks.judge.training_samples=200")
 PLAIN = ("data.augment.shift=0", "data.augment.rotate=0", "data.augment.scale=0")
@@ -57,12 +58,6 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def name(classifier: Path) -> str:
     return hashlib.sha256((classifier / "checkpoints" / "last.pt").read_bytes()).hexdigest()[:8]
-
-
-def scale(folder: Path) -> tuple[float, float]:
-    """Mean and std of the pixels, as a run's folder tells them."""
-    pixels = json.loads((folder / "data.json").read_text())["fields"]["input"]
-    return pixels["mean"][0], pixels["std"][0]
 
 
 def moments(*parts: Tensor) -> Moments:
@@ -155,9 +150,9 @@ def test_the_nearest_picture_is_found_wherever_it_passes_by() -> None:
 def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     classifier: Path, name: str
 ) -> None:
-    mean, std = scale(classifier)
-    pictures = digits("test")["input"][:20] / 255
-    inputs = (pictures - mean) / std
+    field = spec_of_run(RunFolder(classifier)).input
+    pictures = Digits().splits()["test"].columns["input"][:20] / 255
+    inputs = (pictures - field.mean[0]) / field.std[0]
     with torch.no_grad():
         expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
@@ -195,10 +190,10 @@ def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name:
 
 def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) -> None:
     """A linear layer's features are the pixels, normalised, so numpy can tell."""
-    mean, std = scale(classifier)
+    field = spec_of_run(RunFolder(classifier)).input
     splits = [
-        (digits(split)["input"].flatten(1).double().numpy() / 255 - mean) / std
-        for split in ("train", "test")
+        (split["input"].flatten(1).double().numpy() / 255 - field.mean[0]) / field.std[0]
+        for split in (examples.columns for examples in Digits().splits().values())
     ]
     s, t = (np.cov(split, rowvar=False) for split in splits)
     m = splits[0].mean(0) - splits[1].mean(0)
@@ -257,8 +252,7 @@ def test_a_resumed_run_does_not_name_a_collapse_twice(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = (*FEW, f"callbacks.judge.run={classifier}", "trainer.epochs=4")
-    with monkeypatch.context() as patch:
-        interrupt_probe_at(22, SampleJudge, patch)
+    with interrupted(monkeypatch, SampleJudge, 22):
         folder = trained(tmp_path, *settings, "trainer.evaluate_every=1", only=[7])
     monkeypatch.setenv("DLTRAIN_PACKAGES", PACKAGE)
     run.resume(str(folder), tmp_path)

@@ -18,6 +18,7 @@ import torch
 
 from dltrain import allocator, run, runtime
 from dltrain.errors import ConfigError, UserError
+from dltrain.loading import load
 from dltrain.sample import sample
 from dltrain.tasks.classification import Classification
 from tests import making
@@ -191,8 +192,9 @@ def test_loading_and_assembling_draw_nothing_from_the_users_generators(
     train: Train, compose: Compose, before: Any
 ) -> None:
     folder = train(*QUICK).folder
-    run.load(folder)
-    run.assemble(compose(*QUICK, "device=cpu"))
+    load(folder)
+    with run.Assembly(compose(*QUICK, "device=cpu")) as assembly:
+        assembly.read()
     assert process() == before
 
 

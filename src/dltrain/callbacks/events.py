@@ -103,6 +103,8 @@ class EventFile:
             warnings.simplefilter("ignore")
             trace = torch.jit.trace(forward, columns, check_trace=False)
         torch._C._jit_pass_inline(trace.graph)
+        # Each output is a node of its own, with no tuple of them beside the network.
+        torch._C._jit_pass_lower_all_tuples(trace.graph)
         definition = GraphDef(node=parse(trace.graph, trace, columns))
         for node in definition.node:
             node.name = _without_wrapper(node.name, task)

@@ -1,0 +1,173 @@
+"""Wherever a run is interrupted, once resumed it ends as one that never was.
+
+One family of runs after the other, each with all that it draws, counts and carries from step to
+step; evaluated within epochs, in the middle of an accumulation.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dltrain import run
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, View
+from dltrain.folder import latest
+from dltrain.optim.schedules import Cosine
+from tests.conftest import Compose
+
+STEPS = 12
+EVALUATED = (5, 10, STEPS)
+COMMON = (
+    "callbacks=none",
+    "device=cpu",
+    "schedule=cosine",
+    f"schedule._target_={__name__}.Cutting",
+    "trainer.precision=float32",
+    f"trainer.steps={STEPS}",
+    "trainer.accumulate=3",
+    f"trainer.evaluate_steps={EVALUATED[0]}",
+    "trainer.log_every=2",
+    # Of the images and rows, 48 are trained on: 3 batches an epoch.
+    "data.validation=12",
+    "data.batch_size=16",
+)
+IMAGES = ("data=digits", "data.limit=48")
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "classification": (
+        *IMAGES,
+        *("model=mlp", "model.hidden=[8]", "model.dropout=0.5", "model.batch_norm=true"),
+        *("data.augment.shift=1", "data.augment.mixup=0.2", "optimizer=momentum"),
+        *("regularizer=[l1,max_norm]", "modifier=ema", "trainer.clip_norm=1"),
+        *("callbacks=[early_stopping]", "callbacks.early_stopping.patience=9"),
+    ),
+    "text": (
+        *("data=toy_reviews", "data.examples=60", "data.test_examples=12"),
+        *("data.augment.word_dropout=0.2", "model=lstm", "model.hidden_size=4"),
+        *("model.embedding_size=4", "model.dropout=0.5", "model.embedding_dropout=0.2"),
+    ),
+    "regression": ("data=diabetes", "data.limit=48", "data.augment.noise=0.1", "model=linreg"),
+    "vae": (
+        *IMAGES,
+        *("model=vae", "model.hidden=[8]", "model.latent_size=2"),
+        "task.importance_samples=2",
+    ),
+    "gan": (
+        *IMAGES,
+        *("model=gan", "model.conditional=true", "model.noise_size=4"),
+        *("model.generator_hidden=[8]", "model.discriminator_hidden=[8]", "model.dropout=0.3"),
+        "task.n_critic=2",
+    ),
+    "gan of kinds": (
+        *IMAGES,
+        *("model=gan", "model.kinds=3", "model.noise_size=4"),
+        *("model.generator_hidden=[8]", "model.discriminator_hidden=[8]", "task.loss=wasserstein"),
+        *("task.n_critic=3", "task.gradient_penalty=1"),
+    ),
+    "denoising": (
+        *IMAGES,
+        *("model=autoencoder", "model.hidden=[8]", "model.latent_size=2"),
+        *("task.noise=0.5", "task.masking=0.2"),
+    ),
+    "perceptron": (*IMAGES, "model=perceptron"),
+    "images in files": (
+        *("data=image_folder", "data.path=images", "data.root=kept", "data.memory_limit=0"),
+        *("data.workers=0", "data.augment.rotate=10", "model=logreg"),
+    ),
+}
+
+
+class Cutting(Cosine):
+    """Ends the run as a machine that is shut down does, in the middle of its step ``last``."""
+
+    last: int | None = None
+
+    def __call__(self, step: int) -> float:
+        """The loop asks for the rate as the step after ``step`` others begins."""
+        if step + 1 == Cutting.last:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__call__(step)
+
+
+class CuttingEvaluation(Callback):
+    """Does so in the middle of the evaluation after step ``last``."""
+
+    last: int | None = None
+
+    def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """The validation split is yet to be evaluated."""
+        if split == "train" and view.progress.step == CuttingEvaluation.last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def draw_images(folder: Path) -> None:
+    """Some of noise, in two classes."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 6)):
+        for name in ("dark", "light"):
+            place = folder / split / name
+            place.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, (4, 4), dtype=np.uint8)
+                Image.fromarray(pixels // (1 + (name == "dark"))).save(place / f"{number}.png")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_may_be_interrupted_in_every_step_and_evaluation(
+    family: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DLTRAIN_PACKAGES", "tests")
+    monkeypatch.chdir(tmp_path)
+    draw_images(tmp_path / "images")
+    config = compose(*COMMON, *FAMILIES[family])
+    config["callbacks"]["cutting"] = {"_target_": f"{__name__}.CuttingEvaluation"}
+    assert run.train({**config, "output_dir": "whole"})["status"] == "finished"
+    whole = contents(latest(Path("whole")))
+    cuts = [(Cutting, step) for step in range(1, STEPS + 1)]
+    for where, step in [*cuts, *((CuttingEvaluation, step) for step in EVALUATED)]:
+        output_dir = f"{where.__name__}-{step}"
+        with monkeypatch.context() as patch:
+            patch.setattr(where, "last", step)
+            cut = run.train({**config, "output_dir": output_dir})
+        assert (cut["status"], cut["steps"]) == ("interrupted", step)
+        folder = latest(Path(output_dir))
+        assert run.resume(str(folder), tmp_path)["status"] == "finished"
+        found = contents(folder)
+        different = [name for name in whole.keys() | found if not same(whole, found, name)]
+        assert not different, output_dir
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """All that a run has learned and told, by name; but not how long it took."""
+    found = {"metrics.csv": (folder / "metrics.csv").read_bytes()}
+    for path in folder.glob("tables/*.csv"):
+        found[path.name] = path.read_bytes()
+    for name in ("last", "best"):
+        path = folder / "checkpoints" / f"{name}.pt"
+        found |= leaves(torch.load(path, weights_only=True), name)
+    return {name: value for name, value in found.items() if ".loop.seconds." not in name}
+
+
+def leaves(value: Any, where: str) -> dict[str, Any]:
+    """What lies in mappings and lists, each by the way to it."""
+    if isinstance(value, dict | list | tuple):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return {n: leaf for k, item in items for n, leaf in leaves(item, f"{where}.{k}").items()}
+    return {where: value}
+
+
+def same(one: dict[str, Any], other: dict[str, Any], name: str) -> bool:
+    if name not in one or name not in other:
+        return False
+    ours, theirs = one[name], other[name]
+    if isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
+        return ours.dtype == theirs.dtype and ours.equal(theirs)
+    return type(ours) is type(theirs) and ours == theirs
