@@ -163,7 +163,7 @@ def test_help_lists_every_command_and_each_has_its_own(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("dltrain.run._load", "Interrupted before the run began."),
+        ("dltrain.run.Assembly.read", "Interrupted before the run began."),
         ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
     ],
 )

@@ -190,7 +190,8 @@ def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
 def test_a_layer_under_spectral_norm_is_still_one_row_of_the_summary() -> None:
     plain, normed = (
         summarise(
-            AdversarialGame(GAN(DIGITS, spectral_norm=normed)), {"input": torch.rand(1, *MNIST)}
+            AdversarialGame(GAN(DIGITS, spectral_norm=normed), DIGITS),
+            {"input": torch.rand(1, *MNIST)},
         )
         for normed in (False, True)
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.models.alexnet import AlexNet
-from dltrain.optimize import Optimize
+from dltrain.optimize import Optimize, groups_of
 from dltrain.tasks.classification import Classification
 from tests.asking import classes
 from tests.conftest import Compose
@@ -198,7 +198,7 @@ def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
     groups = task.parameter_groups()
     sgd = torch.optim.SGD(groups["model"], lr=rate, momentum=0.9, weight_decay=decay)
     loss = task.train_step(
-        {"input": pictures, "target": targets}, Optimize({"model": sgd}, groups, {}, "cpu")
+        {"input": pictures, "target": targets}, Optimize({"model": sgd}, groups_of(task), {}, "cpu")
     )["loss"]
 
     exact = functional.cross_entropy(reference_logits(begun, pictures.double()), targets)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dltrain import run
+from dltrain.folder import latest
 from tests.conftest import Compose
 
 # What Python's library, torch, scipy, pandas, tensorboard, … look for, and do not need; a name of
@@ -73,7 +74,7 @@ def folder(compose: Compose, tmp_path: Path) -> Path:
     """A run of pictures that was interrupted, with poison among its files."""
     output_dir = tmp_path / "outputs"
     run.train(compose("model=vae", "callbacks=none", *QUICK, f"output_dir={output_dir}"))
-    folder = (output_dir / "latest").resolve()
+    folder = latest(output_dir)
     summary = folder / "summary.json"
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"status": "interrupted"}))
     poison(folder)
@@ -98,8 +99,7 @@ def test_a_model_of_ones_own_and_what_it_imports_are_found(tmp_path: Path) -> No
     assert typed(tmp_path, *net, *QUICK).startswith("0 ")
 
     # Nobody has to trust a folder in order to go on with a run that lies in it …
-    latest = (tmp_path / "outputs" / "latest").resolve()
-    summary = latest / "summary.json"
+    summary = latest(tmp_path / "outputs") / "summary.json"
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"status": "interrupted"}))
     refused = typed(tmp_path, "resume", "latest")
     assert refused.startswith("2 ")
