@@ -52,7 +52,9 @@ class EarlyStopping(Callback):
         if split != "validation":
             return
         monitor = self._monitor or view.monitor
-        value = evaluation.scalars[monitor.name]
+        value = evaluation.scalars.get(monitor.name)
+        if value is None:  # a phase of the run may be about something else
+            return
         margin = self.min_delta if monitor.mode == "max" else -self.min_delta
         if monitor.better(value, None if self._best is None else self._best + margin):
             self._best, self._waited = value, 0
