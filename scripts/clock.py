@@ -13,7 +13,7 @@ from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Probe, View
 from dltrain.contracts.task import Task
-from dltrain.evaluate import evaluate
+from dltrain.core.evaluate import evaluate
 from dltrain.optim.schedules import Constant
 
 ENOUGH = 0.99

@@ -98,7 +98,7 @@ def network(workload: str) -> nn.Module:
 
         return nn.Linear(1, 1)
     if workload == "alexnet":
-        from dltrain.models.alexnet import AlexNet
+        from dltrain.models.vision.alexnet import AlexNet
 
         return AlexNet(
             (3, 32, 32),
@@ -114,9 +114,9 @@ def network(workload: str) -> nn.Module:
             init="kaiming",
             unit_biases=False,
         )
-    from dltrain.models.cnn import CNN
-    from dltrain.models.lenet import LeNet5
     from dltrain.models.mlp import MLP
+    from dltrain.models.vision.cnn import CNN
+    from dltrain.models.vision.lenet import LeNet5
 
     return {"mlp": MLP, "lenet5": LeNet5, "cnn": CNN}[workload]((1, 28, 28), 10)
 
@@ -196,7 +196,7 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
     from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
     from dltrain.contracts.data import DataSpec, Field
-    from dltrain.models.dcgan import DCGAN
+    from dltrain.models.generative.dcgan import DCGAN
 
     pictures = mnist("train")[0].mul_(2).sub_(1)
     pair = DCGAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
@@ -229,8 +229,8 @@ def reviews_by_hand(batch: int, watch: Watch) -> None:
     from torch.nn.utils.rnn import pad_sequence
 
     from dltrain.contracts.data import Placement
-    from dltrain.data.imdb import Imdb
-    from dltrain.models.recurrent import LSTM
+    from dltrain.data.text.imdb import Imdb
+    from dltrain.models.sequence.recurrent import LSTM
 
     source = Imdb(copies=os.environ["DLTRAIN_DATA"], root="~/.cache/dltrain", validation=0)
     spec = source.read(0)
@@ -264,7 +264,7 @@ def noise_as_cifar(folder: Path) -> list[str]:
     """What has the command read pictures of noise, from files in CIFAR-10's binary format."""
     import numpy as np
 
-    from dltrain.data.cifar import PIXELS, TEST, TRAIN
+    from dltrain.data.images.cifar import PIXELS, TEST, TRAIN
 
     place = folder / "cifar-10-batches-bin"
     place.mkdir()
@@ -367,7 +367,7 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
 def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
-    from dltrain.folder import latest
+    from dltrain.runs.folder import latest
 
     steps = watch.left
     with tempfile.TemporaryDirectory() as folder:

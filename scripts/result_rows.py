@@ -35,7 +35,7 @@ def splits(folder: Path) -> tuple[Any, Any, Any, Any]:
     import torch
     import yaml
 
-    from dltrain.build import build
+    from dltrain.config.build import build
     from dltrain.contracts.data import Placement, Source, Stream
 
     config = yaml.safe_load((folder / "config.yaml").read_text())

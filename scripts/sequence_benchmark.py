@@ -79,7 +79,7 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
     from torch.nn import functional
 
     from dltrain.contracts.data import Placement
-    from dltrain.data.imdb import Imdb
+    from dltrain.data.text.imdb import Imdb
 
     batching, reading, precision, flush = KINDS[kind]
     torch.set_flush_denormal(flush)
@@ -146,7 +146,7 @@ def at_random(stream: Stream) -> Iterator[Batch]:
 
 def exact(spec: DataSpec) -> Any:
     """The project's own network."""
-    from dltrain.models.recurrent import LSTM
+    from dltrain.models.sequence.recurrent import LSTM
 
     sizes = {"embedding_size": WIDTH, "hidden_size": UNITS, "layers": LAYERS}
     return LSTM(spec, spec.facts()["outputs"], **sizes, bidirectional=True)

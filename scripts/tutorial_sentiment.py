@@ -25,8 +25,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from dltrain.contracts.data import Placement
-from dltrain.data.imdb import Imdb
-from dltrain.environment import choose_precision
+from dltrain.data.text.imdb import Imdb
+from dltrain.runs.environment import choose_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 EPOCHS = {"rnn": 10, "bilstm": 5}

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain.assemble import Assembly, Parts
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.contracts.metric import Evaluation, Metric
 from dltrain.contracts.task import Task
-from dltrain.evaluate import Position, evaluate
-from dltrain.run import Assembly, Parts
+from dltrain.core.evaluate import Position, evaluate
 
 
 def assembled(config: Mapping[str, Any], packages: frozenset[str] | None = None) -> Parts:

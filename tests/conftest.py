@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dltrain import composition
-from dltrain.folder import latest
+from dltrain.config import compose as composition
+from dltrain.runs.folder import latest
 
 if TYPE_CHECKING:
     import torch
@@ -114,7 +114,7 @@ def train(compose: Compose, tmp_path: Path) -> Train:
     """``train("model=mlp", …)``: a run in this process, in a folder of its own, unwatched."""
 
     def trained(*overrides: str) -> Trained:
-        from dltrain import run
+        from dltrain import assemble as run
 
         output_dir = tmp_path / "outputs"
         config = compose("callbacks=none", "device=cpu", *overrides)

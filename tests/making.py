@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain import composition, run
+from dltrain import assemble as run
+from dltrain.config import compose as composition
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
-from dltrain.data.digits import Digits
-from dltrain.evaluate import evaluate
-from dltrain.folder import latest
+from dltrain.core.evaluate import evaluate
+from dltrain.data.images.digits import Digits
+from dltrain.runs.folder import latest
 
 PACKAGE = "tests"
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.build import build
+from dltrain.config.build import build
 from dltrain.contracts.data import Batch, Placement, Source, Stream, Streams
 
 CPU = torch.device("cpu")

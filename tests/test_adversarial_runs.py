@@ -12,12 +12,12 @@ import pytest
 import torch
 import yaml
 
-from dltrain import run
+from dltrain import assemble as run
+from dltrain.core.update import Optimize
 from dltrain.errors import ConfigError, UserError
-from dltrain.folder import latest
-from dltrain.loading import load
-from dltrain.optimize import Optimize
-from dltrain.tasks.adversarial import AdversarialGame
+from dltrain.runs.folder import latest
+from dltrain.runs.load import load
+from dltrain.tasks.gan import AdversarialGame
 from tests.asking import assembled
 from tests.conftest import Cli, Compose, Train
 from tests.test_resume import assert_same

@@ -14,7 +14,7 @@ from tests.conftest import expect_speed
 PROGRAM = """
 import ctypes, resource
 import torch
-from dltrain.allocator import memory_kept
+from dltrain.engine.malloc import memory_kept
 
 mallinfo = ctypes.CDLL(None).mallinfo2
 

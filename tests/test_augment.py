@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch, Field, Stream
-from dltrain.data.digits import Digits
-from dltrain.data.line import Line
-from dltrain.data.loaders import Batching, Limits, TensorStream, TrainingDraw
-from dltrain.data.mixing import Beta
-from dltrain.data.pictures import PictureAugment, prepare_pictures
-from dltrain.data.vectors import VectorAugment
-from dltrain.data.warp import smooth
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.mixing import Beta
+from dltrain.data.images.source import PictureAugment, prepare_pictures
+from dltrain.data.images.warp import smooth
+from dltrain.data.streams.in_memory import Batching, Limits, TensorStream, TrainingDraw
+from dltrain.data.tables.augment import VectorAugment
+from dltrain.data.tables.line import Line
 from tests.conftest import Train
 from tests.streams import CPU, first, opened, same
 

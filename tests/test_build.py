@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.build import CONTRACTS, OWN_PACKAGES, build, plan
+from dltrain.config.build import CONTRACTS, OWN_PACKAGES, build, plan
 from dltrain.contracts.data import Augment, DataSpec, Field, Reader, Source
 from dltrain.contracts.run import Callback, Modifier, Plan, Regularizer, Schedule
 from dltrain.contracts.task import Task
+from dltrain.core.settings import Settings
 from dltrain.errors import ConfigError
-from dltrain.settings import Settings
 from tests.conftest import Compose
 
 HERE = __name__
@@ -242,7 +242,7 @@ def test_an_abstract_target_is_refused() -> None:
     [
         ("no_such_package_here.Net", "no module 'no_such_package_here'"),
         ("dltrain.models.lenett.LeNet5", "no module 'dltrain.models.lenett'"),
-        ("dltrain.models.lenet.LeNet", "Did you mean 'LeNet5'?"),
+        ("dltrain.models.vision.lenet.LeNet", "Did you mean 'LeNet5'?"),
         ("LeNet5", "must name a class"),
         (5, "must name a class"),
         (None, "must name a class"),
@@ -344,9 +344,9 @@ def test_a_slot_without_a_contract_takes_no_class_in_a_strangers_config() -> Non
 def test_a_slot_with_a_contract_takes_a_class_in_a_strangers_config() -> None:
     assert read(node("torch.nn.TransformerEncoder", num_layers=1, encoder_layer=layer())) == ""
     for data, augment in (
-        ("dltrain.data.digits.Digits", "dltrain.data.pictures.PictureAugment"),
-        ("dltrain.data.line.Line", "dltrain.data.vectors.VectorAugment"),
-        ("dltrain.data.toy_reviews.ToyReviews", "dltrain.data.words.WordAugment"),
+        ("dltrain.data.images.digits.Digits", "dltrain.data.images.source.PictureAugment"),
+        ("dltrain.data.tables.line.Line", "dltrain.data.tables.augment.VectorAugment"),
+        ("dltrain.data.text.toy_reviews.ToyReviews", "dltrain.data.text.augment.WordAugment"),
     ):
         assert read(node(data, augment=node(augment)), Source) == ""
 
@@ -401,7 +401,7 @@ def test_a_class_is_judged_by_its_home_and_not_by_the_way_to_it(
 
 def test_what_is_no_contract_is_named_nowhere() -> None:
     for target in (
-        "dltrain.folder.RunFolder",
+        "dltrain.runs.folder.RunFolder",
         "dltrain.data.download.Remote",
         "torch.nn.Parameter",
     ):
@@ -435,7 +435,7 @@ def test_a_users_own_classes_are_trusted_with_what_they_take(
     # Their own do not open torch's to them, nor to others.
     assert "takes no class" in read(node(LINEAR, **LINEAR_SIZES, device=size), nn.Module, mine)
     assert "part of torch" in read(node(net, inner=node(POPEN[0])), nn.Module, mine)
-    for foreign in (f"{mine}.Popen", "dltrain.folder.RunFolder", "torch.nn.Parameter"):
+    for foreign in (f"{mine}.Popen", "dltrain.runs.folder.RunFolder", "torch.nn.Parameter"):
         assert "_target_" in read(node(net, inner=node(foreign)), nn.Module, mine)
     # They are held to the slot's contract.
     assert "is no Module" in read(node(f"{mine}.Size"), nn.Module, mine)
@@ -598,6 +598,6 @@ def test_planning_constructs_nothing() -> None:
 
 
 def test_a_data_set_is_checked_without_its_files() -> None:
-    source = build(node("dltrain.data.mnist.Mnist", root="/nowhere/at/all"), Source, "data")
+    source = build(node("dltrain.data.images.mnist.Mnist", root="/nowhere/at/all"), Source, "data")
 
     assert source.outline().input.shape == (1, 28, 28)

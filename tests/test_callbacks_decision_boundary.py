@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.callbacks.decision_boundary import DecisionBoundary
 from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
-from dltrain.figures.boundary import animate_decision_boundary
-from dltrain.figures.plane import Plane
-from dltrain.folder import latest
-from dltrain.loading import load
+from dltrain.reports.boundary import animate_decision_boundary
+from dltrain.reports.plane import Plane
+from dltrain.runs.folder import latest
+from dltrain.runs.load import load
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupted
 

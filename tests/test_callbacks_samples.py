@@ -12,15 +12,15 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.callbacks.samples import Samples
-from dltrain.figures.samples import (
+from dltrain.reports.samples import (
     animate_samples,
     sheet,
     single,
     to_bytes,
 )
-from dltrain.loading import load
+from dltrain.runs.load import load
 from tests.conftest import Train
 from tests.interrupting import interrupted
 from tests.making import PACKAGE, Maker, image_spec, trained

@@ -14,14 +14,14 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.callbacks.sensitivity import Sensitivity, gradient_by_time
 from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
-from dltrain.figures.canvas import png
-from dltrain.figures.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
-from dltrain.folder import latest
-from dltrain.loading import load
+from dltrain.reports.canvas import png
+from dltrain.reports.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
+from dltrain.runs.folder import latest
+from dltrain.runs.load import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers
 from tests.conftest import Compose, Train

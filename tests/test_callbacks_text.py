@@ -14,13 +14,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError
-from dltrain.folder import RunFolder, latest
-from dltrain.loading import load, spec_of_run
-from dltrain.models.recurrent import RNN
+from dltrain.models.sequence.recurrent import RNN
+from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.load import load, spec_of_run
 from dltrain.tasks.text import TextClassification
 from tests.asking import texts
 from tests.conftest import Compose, Train

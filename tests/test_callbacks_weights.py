@@ -13,11 +13,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.callbacks.weights import Weights, first_filters
 from dltrain.contracts.data import Placement
-from dltrain.figures.canvas import png
-from dltrain.figures.weights import MOST_FILTERS, MOST_LAYERS, draw_filters, draw_histograms
+from dltrain.reports.canvas import png
+from dltrain.reports.weights import MOST_FILTERS, MOST_LAYERS, draw_filters, draw_histograms
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupted
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dltrain.cli import main
-from dltrain.commands import COMMANDS
-from dltrain.folder import latest
+from dltrain.commands.table import COMMANDS
+from dltrain.runs.folder import latest
 from tests.conftest import Cli
 
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "rich"}
@@ -163,7 +163,7 @@ def test_help_lists_every_command_and_each_has_its_own(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("dltrain.run.Assembly.read", "Interrupted before the run began."),
+        ("dltrain.assemble.Assembly.read", "Interrupted before the run began."),
         ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
     ],
 )
@@ -198,7 +198,7 @@ def test_an_interruption_of_another_command_claims_nothing(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dltrain.sample.RunFolder.find", interrupted)
+    monkeypatch.setattr("dltrain.commands.sample.RunFolder.find", interrupted)
     monkeypatch.setattr(sys, "argv", ["dltrain", "sample", "latest"])
     with pytest.raises(SystemExit) as end:
         main()

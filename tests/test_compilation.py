@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dltrain import compilation, run
-from dltrain.compilation import CannotCompile, Trial
+from dltrain import assemble as run
 from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Metrics
+from dltrain.engine import compile as compilation
+from dltrain.engine.compile import CannotCompile, Trial
 from tests.conftest import Cli, Compose
 
 A_LONG_RUN = 10**9

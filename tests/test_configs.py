@@ -13,13 +13,13 @@ import pytest
 import torch
 import yaml
 
-from dltrain import composition
-from dltrain.build import OWN_PACKAGES, TARGET, plan
+from dltrain.config import compose as composition
+from dltrain.config.build import OWN_PACKAGES, TARGET, plan
 from dltrain.contracts.data import Source
 from dltrain.errors import ConfigError
-from dltrain.tasks.adversarial import AdversarialGame
-from dltrain.tasks.reconstruction import Reconstruction
-from dltrain.tasks.variational import Variational
+from dltrain.tasks.autoencoder import Reconstruction
+from dltrain.tasks.gan import AdversarialGame
+from dltrain.tasks.vae import Variational
 from tests.asking import answers, assembled
 from tests.conftest import REPOSITORY, Cli, Compose, two_inputs
 from tests.streams import read_what_is_not_known
@@ -165,8 +165,8 @@ def test_without_arguments_lenet5_learns_digits(compose: Compose) -> None:
     config = compose()
 
     assert config["name"] == "lenet5-digits"
-    assert config["data"][TARGET] == "dltrain.data.digits.Digits"
-    assert config["model"][TARGET] == "dltrain.models.lenet.LeNet5"
+    assert config["data"][TARGET] == "dltrain.data.images.digits.Digits"
+    assert config["model"][TARGET] == "dltrain.models.vision.lenet.LeNet5"
     assert config["task"][TARGET] == "dltrain.tasks.classification.Classification"
 
 

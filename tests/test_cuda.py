@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain import messages, run
+from dltrain import assemble as run
+from dltrain import messages
 from dltrain.contracts.data import Batch, Placement
-from dltrain.data.loaders import Batching, Limits
-from dltrain.data.streams import FileStream
-from dltrain.folder import latest
-from dltrain.state import Place
-from dltrain.trainer import Trainer
+from dltrain.core.loop import Trainer
+from dltrain.core.state import Place
+from dltrain.data.streams.in_memory import Batching, Limits
+from dltrain.data.streams.on_disk import FileStream
+from dltrain.runs.folder import latest
 from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from dltrain.contracts.data import Batch, Draw, Placement, Stream, Streams
-from dltrain.data.digits import Digits
-from dltrain.data.line import Line
-from dltrain.data.loaders import Batching, FirstBatches, Limits, TensorStream
-from dltrain.data.mnist import Mnist
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.mnist import Mnist
+from dltrain.data.streams.in_memory import Batching, FirstBatches, Limits, TensorStream
+from dltrain.data.tables.line import Line
 from dltrain.errors import UserError
 from tests.streams import CPU, first, opened, same, whole
 

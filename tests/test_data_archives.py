@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from dltrain.contracts.data import Batch, Source
-from dltrain.data import cifar, mnist
-from dltrain.data.cifar import Cifar10
-from dltrain.data.idx import read_idx
-from dltrain.data.mnist import FashionMnist
+from dltrain.data.images import cifar, mnist
+from dltrain.data.images.cifar import Cifar10
+from dltrain.data.images.idx import read_idx
+from dltrain.data.images.mnist import FashionMnist
 from dltrain.errors import UserError
 from tests.streams import opened, whole
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain import run
-from dltrain.build import build
+from dltrain import assemble as run
+from dltrain.config.build import build
 from dltrain.contracts.data import Source
 from tests.asking import answers, assembled
 from tests.conftest import REPOSITORY, Compose, two_inputs

@@ -12,8 +12,8 @@ from sklearn.datasets import load_iris
 
 import dltrain
 from dltrain.contracts.data import Batch, Field
-from dltrain.data.csv_file import CsvTable
-from dltrain.data.tables import Iris
+from dltrain.data.tables.csv_file import CsvTable
+from dltrain.data.tables.source import Iris
 from tests.asking import assembled
 from tests.conftest import Cli, Compose, Train
 from tests.streams import opened, whole

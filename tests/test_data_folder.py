@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from dltrain.contracts.data import Stream, Streams
-from dltrain.data.decode import Shape, UnreadableError, decode, shape_like
-from dltrain.data.digits import Digits
-from dltrain.data.image_folder import ImageFolder
-from dltrain.data.streams import FileStream
+from dltrain.data.images.decode import Shape, UnreadableError, decode, shape_like
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.streams.on_disk import FileStream
 from dltrain.errors import UserError
 from tests.conftest import Train
 from tests.streams import opened, whole

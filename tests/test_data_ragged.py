@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.data.loaders import Batching, Limits
-from dltrain.data.ragged import BUCKET, Ragged, RaggedStream
+from dltrain.data.streams.in_memory import Batching, Limits
+from dltrain.data.streams.ragged import BUCKET, Ragged, RaggedStream
 from tests.streams import CPU, same
 
 

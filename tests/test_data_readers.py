@@ -17,22 +17,22 @@ import torch
 from PIL import Image
 from sklearn import datasets as bundled
 
-from dltrain.build import plan
+from dltrain.config.build import plan
 from dltrain.contracts.data import Batch, DataSpec, Reader, Source, Stream
-from dltrain.data.adding import Adding
-from dltrain.data.cifar import Cifar10
-from dltrain.data.csv_file import CsvTable
-from dltrain.data.digits import Digits
 from dltrain.data.hub import HubPictures, HubTable
-from dltrain.data.hub_text import HubText
-from dltrain.data.image_folder import ImageFolder
-from dltrain.data.line import Line
-from dltrain.data.mnist import Mnist
-from dltrain.data.points import Circles, Gates, Moons
-from dltrain.data.splits import hold_out_test
-from dltrain.data.tables import BreastCancer, Diabetes, Iris
-from dltrain.data.text_csv import TextCsv
-from dltrain.data.toy_reviews import ToyReviews
+from dltrain.data.images.cifar import Cifar10
+from dltrain.data.images.digits import Digits
+from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.images.mnist import Mnist
+from dltrain.data.streams.splits import hold_out_test
+from dltrain.data.tables.adding import Adding
+from dltrain.data.tables.csv_file import CsvTable
+from dltrain.data.tables.line import Line
+from dltrain.data.tables.points import Circles, Gates, Moons
+from dltrain.data.tables.source import BreastCancer, Diabetes, Iris
+from dltrain.data.text.hub_text import HubText
+from dltrain.data.text.text_csv import TextCsv
+from dltrain.data.text.toy_reviews import ToyReviews
 from tests.streams import opened
 
 Raw = Sequence[Any]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Stream, Streams
-from dltrain.data.points import Circles, Gates, Moons
-from dltrain.data.splits import InMemory, hold_out_test
-from dltrain.data.tables import BreastCancer, Diabetes, Iris, VectorSource
+from dltrain.data.streams.splits import InMemory, hold_out_test
+from dltrain.data.tables.points import Circles, Gates, Moons
+from dltrain.data.tables.source import BreastCancer, Diabetes, Iris, VectorSource
 from tests.conftest import Train
 from tests.streams import opened, whole
 

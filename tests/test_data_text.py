@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
-from dltrain.data.text_csv import TextCsv
-from dltrain.data.vocabulary import Vocabulary
+from dltrain.data.text.text_csv import TextCsv
+from dltrain.data.text.vocabulary import Vocabulary
 from dltrain.errors import ConfigError, UserError
 from tests.asking import assembled
 from tests.conftest import Compose, Train

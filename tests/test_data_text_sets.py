@@ -14,11 +14,11 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from dltrain.contracts.data import Stream
-from dltrain.data.adding import Adding
-from dltrain.data.hub_text import HubText
-from dltrain.data.imdb import Imdb
-from dltrain.data.text import TextSource
-from dltrain.data.toy_reviews import ToyReviews
+from dltrain.data.tables.adding import Adding
+from dltrain.data.text.hub_text import HubText
+from dltrain.data.text.imdb import Imdb
+from dltrain.data.text.source import TextSource
+from dltrain.data.text.toy_reviews import ToyReviews
 from dltrain.errors import UserError
 from tests.conftest import REPOSITORY, Train
 from tests.streams import opened

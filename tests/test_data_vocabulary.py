@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from dltrain.data.vocabulary import Vocabulary
+from dltrain.data.text.vocabulary import Vocabulary
 
 TEXTS = ["a good film", "a bad film", "good , good film !", "don't ask"]
 

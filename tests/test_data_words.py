@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dltrain.contracts.data import Streams
-from dltrain.data.toy_reviews import ToyReviews
-from dltrain.data.vocabulary import PAD_INDEX, UNKNOWN_INDEX
-from dltrain.data.words import WordAugment
+from dltrain.data.text.augment import WordAugment
+from dltrain.data.text.toy_reviews import ToyReviews
+from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX
 from tests.streams import opened
 
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from dltrain import run
-from dltrain.data import mnist
+from dltrain import assemble as run
 from dltrain.data.download import Remote, fetch
-from dltrain.data.idx import read_idx
+from dltrain.data.images import mnist
+from dltrain.data.images.idx import read_idx
 from dltrain.errors import UserError
 from tests.conftest import Compose
 from tests.streams import opened

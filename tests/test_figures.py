@@ -12,11 +12,11 @@ import torch
 from matplotlib.figure import Figure
 
 from dltrain.errors import UserError
-from dltrain.figures.canvas import png, render
-from dltrain.figures.classes import draw_confusion_matrix, draw_predictions
-from dltrain.figures.curves import draw_learning_curves
-from dltrain.figures.numbers import MOST_POINTS, draw_predicted_against_true
-from dltrain.folder import latest
+from dltrain.reports.canvas import png, render
+from dltrain.reports.classes import draw_confusion_matrix, draw_predictions
+from dltrain.reports.curves import draw_learning_curves
+from dltrain.reports.numbers import MOST_POINTS, draw_predicted_against_true
+from dltrain.runs.folder import latest
 from tests.conftest import Train
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -146,8 +146,8 @@ def test_nothing_is_imported_before_it_is_needed() -> None:
 import sys
 import dltrain.callbacks.figures, dltrain.callbacks.tensorboard
 assert not {"matplotlib", "tensorboard"} & set(sys.modules)
-from dltrain.figures.canvas import png
-from dltrain.figures.curves import draw_learning_curves
+from dltrain.reports.canvas import png
+from dltrain.reports.curves import draw_learning_curves
 png(draw_learning_curves([]))
 assert "matplotlib.pyplot" not in sys.modules
 """

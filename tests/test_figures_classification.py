@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.contracts.metric import Evaluation
-from dltrain.figures.canvas import png
-from dltrain.figures.plane import Plane
 from dltrain.metrics.classification import SAMPLES, calibration, calibration_error, ranking
+from dltrain.reports.canvas import png
+from dltrain.reports.plane import Plane
 from dltrain.tasks.classification import Classification
 from tests.asking import classes, evaluated
 from tests.conftest import REPOSITORY

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dltrain.figures.canvas import png
-from dltrain.figures.latent import draw_latent_plane, draw_latent_use
-from dltrain.figures.plane import Plane
-from dltrain.figures.sheets import GAP, draw_rows, draw_ways, mosaic
+from dltrain.reports.canvas import png
+from dltrain.reports.latent import draw_latent_plane, draw_latent_use
+from dltrain.reports.plane import Plane
+from dltrain.reports.sheets import GAP, draw_rows, draw_ways, mosaic
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from dltrain.contracts.metric import Evaluation
-from dltrain.figures.canvas import png
-from dltrain.figures.numbers import MOST_POINTS, draw_fit, draw_residuals
+from dltrain.reports.canvas import png
+from dltrain.reports.numbers import MOST_POINTS, draw_fit, draw_residuals
 from dltrain.tasks.regression import Regression
 from tests.asking import evaluated, numbers
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.contracts.metric import Evaluation
-from dltrain.figures.canvas import png
-from dltrain.figures.words import COLUMNS, MOST_WORDS, Shaded, draw_attention
+from dltrain.reports.canvas import png
+from dltrain.reports.words import COLUMNS, MOST_WORDS, Shaded, draw_attention
 from dltrain.tasks.text import TextClassification
 from tests import asking
 

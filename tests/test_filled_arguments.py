@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain import composition
-from dltrain.build import Plan, build, plan
+from dltrain.config import compose as composition
+from dltrain.config.build import Plan, build, plan
 from dltrain.contracts.data import DataSpec, Source
 from dltrain.contracts.run import Callback, Modifier, Regularizer
 from dltrain.contracts.task import Task

@@ -16,12 +16,13 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from dltrain import composition, run
-from dltrain.callbacks.judge import SampleJudge
-from dltrain.data.digits import Digits
+from dltrain import assemble as run
+from dltrain.callbacks.sample_quality import SampleJudge
+from dltrain.config import compose as composition
+from dltrain.data.images.digits import Digits
 from dltrain.errors import ConfigError
-from dltrain.folder import RunFolder, latest
-from dltrain.judge import (
+from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.judge import (
     Judge,
     Moments,
     Nearest,
@@ -32,7 +33,7 @@ from dltrain.judge import (
     evenness,
     frechet_distance,
 )
-from dltrain.loading import load, spec_of_run
+from dltrain.runs.load import load, spec_of_run
 from tests.conftest import Train
 from tests.interrupting import interrupted
 from tests.making import PACKAGE, image_spec, trained

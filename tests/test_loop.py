@@ -16,15 +16,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import checkpoint, run
+from dltrain import assemble as run
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Placement, Source, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Setup, View
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Task
+from dltrain.core.history import History
+from dltrain.core.loop import OnePhase
 from dltrain.errors import ConfigError, UserError
-from dltrain.history import History
-from dltrain.loading import load, reader_of_run
-from dltrain.trainer import OnePhase
+from dltrain.runs import checkpoint
+from dltrain.runs.load import load, reader_of_run
 from tests.conftest import Compose
 
 HERE = "tests.test_loop"
@@ -504,7 +505,11 @@ def test_a_run_folder_of_an_earlier_version_is_refused_in_one_line(
 
 def test_load_is_the_packages_own_whatever_was_imported() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import dltrain.run, dltrain; dltrain.load; print(dltrain.load)"],
+        [
+            sys.executable,
+            "-c",
+            "import dltrain.assemble, dltrain; dltrain.load; print(dltrain.load)",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -553,7 +558,7 @@ def test_a_network_for_images_is_refused_on_texts_before_they_are_read(
     compose: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose("callbacks=none", "device=cpu", "model=lenet5", "data=toy_reviews")
-    from dltrain.data.toy_reviews import ToyReviews
+    from dltrain.data.text.toy_reviews import ToyReviews
 
     monkeypatch.setattr(ToyReviews, "read", lambda self, seed: pytest.fail("it was read"))
     with pytest.raises(ConfigError, match="LeNet5 needs 'input_shape'"):

@@ -13,15 +13,15 @@ from torch import Tensor
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Metric
 from dltrain.contracts.task import Task
-from dltrain.evaluate import Position
-from dltrain.figures.canvas import render
+from dltrain.core.evaluate import Position
 from dltrain.metrics.generative import SHOWN, Moments, Rows
-from dltrain.models.autoencoder import Autoencoder
-from dltrain.models.gan import GAN
-from dltrain.models.vae import VAE
-from dltrain.tasks.adversarial import AdversarialGame
-from dltrain.tasks.reconstruction import Reconstruction
-from dltrain.tasks.variational import Variational
+from dltrain.models.generative.autoencoder import Autoencoder
+from dltrain.models.generative.gan import GAN
+from dltrain.models.generative.vae import VAE
+from dltrain.reports.canvas import render
+from dltrain.tasks.autoencoder import Reconstruction
+from dltrain.tasks.gan import AdversarialGame
+from dltrain.tasks.vae import Variational
 from tests.making import evaluated, image_spec
 
 SHAPE = (1, 4, 4)

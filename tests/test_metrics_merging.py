@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Metric
 from dltrain.contracts.task import Task
-from dltrain.figures import boundary, classes, numbers, probabilities, words
+from dltrain.reports import boundary, classes, numbers, probabilities, words
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.perceptron import Perceptron
 from dltrain.tasks.regression import Regression

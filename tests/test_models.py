@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.build import fits
-from dltrain.models.activations import ACTIVATIONS, Activation
-from dltrain.models.initialise import Init
-from dltrain.models.lenet import LeNet5, ScaledTanh, TrainableSubsampling
+from dltrain.config.build import fits
+from dltrain.models.layers.activations import ACTIVATIONS, Activation
+from dltrain.models.layers.init import Init
 from dltrain.models.linear import LinearRegression
 from dltrain.models.mlp import MLP
+from dltrain.models.vision.lenet import LeNet5, ScaledTanh, TrainableSubsampling
 
 MNIST = {"input_shape": (1, 28, 28), "outputs": 10}
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.models.adversaries import Adversaries
-from dltrain.models.dcgan import DCGAN
-from dltrain.models.gan import GAN
-from dltrain.summary import summarise
-from dltrain.tasks.adversarial import AdversarialGame
+from dltrain.models.generative.base_gan import Adversaries
+from dltrain.models.generative.dcgan import DCGAN
+from dltrain.models.generative.gan import GAN
+from dltrain.runs.model_summary import summarise
+from dltrain.tasks.gan import AdversarialGame
 from tests.specs import images, numbers
 from tests.test_models import count, layers
 

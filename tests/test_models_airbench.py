@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dltrain.models.airbench import EPSILON, Airbench, Whitening
+from dltrain.models.vision.airbench import EPSILON, Airbench, Whitening
 from tests.conftest import Train
 from tests.test_models import count
 

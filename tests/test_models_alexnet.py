@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from dltrain.models.alexnet import AlexNet
-from dltrain.optimize import Optimize, groups_of
+from dltrain.core.update import Optimize
+from dltrain.models.vision.alexnet import AlexNet
+from dltrain.optim.groups import groups_of
 from dltrain.tasks.classification import Classification
 from tests.asking import classes
 from tests.conftest import Compose

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.errors import UserError
-from dltrain.models.attention import Positions, SelfAttention, sinusoids, turned
-from dltrain.models.pooling import Pooling
+from dltrain.models.layers.pooling import Pooling
+from dltrain.models.sequence.transformer import Positions, SelfAttention, sinusoids, turned
 from tests.specs import numbers, words
 from tests.test_models import count
 from tests.test_models_recurrent import LENGTHS, reviews

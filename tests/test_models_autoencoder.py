@@ -11,9 +11,9 @@ from torch import nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Normal
 
-from dltrain.models.autoencoder import Autoencoder, ConvolutionalAutoencoder
-from dltrain.models.likelihoods import Bernoulli, Gaussian
-from dltrain.models.vae import VAE, ConvolutionalVAE
+from dltrain.models.generative.autoencoder import Autoencoder, ConvolutionalAutoencoder
+from dltrain.models.generative.vae import VAE, ConvolutionalVAE
+from dltrain.models.layers.likelihoods import Bernoulli, Gaussian
 from tests.test_models import count, layer_counts, layers
 
 MNIST = (1, 28, 28)

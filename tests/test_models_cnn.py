@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.models.activations import ACTIVATIONS, Activation, pooled
-from dltrain.models.cnn import CNN
+from dltrain.models.layers.activations import ACTIVATIONS, Activation, pooled
+from dltrain.models.vision.cnn import CNN
 from tests.test_models import count, layer_counts, layers, names
 
 MNIST: dict[str, Any] = {"input_shape": (1, 28, 28), "outputs": 10}

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dltrain.models.activations import Activation
-from dltrain.models.initialise import Init
+from dltrain.models.layers.activations import Activation
+from dltrain.models.layers.init import Init
 from dltrain.models.mlp import MLP
 
 CORNERS = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

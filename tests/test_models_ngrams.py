@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.models.ngrams import GAIN, NgramBag, NgramMixture, Ngrams
-from dltrain.models.recurrent import GRU
+from dltrain.models.sequence.ngrams import GAIN, NgramBag, NgramMixture, Ngrams
+from dltrain.models.sequence.recurrent import GRU
 from tests.conftest import Train
 from tests.specs import words
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.profiler import ProfilerActivity, profile
 
-from dltrain.models.pooling import LastPool, MaxPool, Pooling
-from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent, mirror, reorder
+from dltrain.models.layers.pooling import LastPool, MaxPool, Pooling
+from dltrain.models.sequence.recurrent import GRU, LSTM, RNN, Recurrent, mirror, reorder
 from tests.specs import numbers, words
 from tests.test_models import count
 

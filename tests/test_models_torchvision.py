@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.models.torchvision_networks import ResNet18, TorchvisionClassifier
+from dltrain.models.vision.torchvision_networks import ResNet18, TorchvisionClassifier
 from tests.conftest import Cli
 from tests.test_models import count, layer_counts, layers, names
 
@@ -148,7 +148,8 @@ def test_a_mistyped_name_is_one_line_of_help(cli: Cli) -> None:
 
 
 def test_torchvision_is_imported_by_nothing_before_a_network_is_built() -> None:
-    lines = "import sys, dltrain.models.torchvision_networks; print('torchvision' in sys.modules)"
+    module = "dltrain.models.vision.torchvision_networks"
+    lines = f"import sys, {module}; print('torchvision' in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
 

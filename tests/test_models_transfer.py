@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.loading import load
-from dltrain.models.alexnet import AlexNet
-from dltrain.models.transfer import read_weights
+from dltrain.models.vision.alexnet import AlexNet
+from dltrain.models.vision.transfer import read_weights
+from dltrain.runs.load import load
 from dltrain.tasks.classification import Classification
 from tests.asking import assembled, classes
 from tests.conftest import Compose, Train

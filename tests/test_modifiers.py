@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.contracts.data import Placement
 from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
+from dltrain.core.evaluate import evaluate
 from dltrain.errors import ConfigError
-from dltrain.evaluate import evaluate
-from dltrain.loading import load
-from dltrain.models.gan import GAN
+from dltrain.models.generative.gan import GAN
 from dltrain.optim.modifiers import EMA
-from dltrain.tasks.adversarial import AdversarialGame
+from dltrain.runs.load import load
+from dltrain.tasks.gan import AdversarialGame
 from tests.conftest import Compose, Train
 from tests.making import image_spec
 

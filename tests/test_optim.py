@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dltrain.build import OWN_PACKAGES
+from dltrain.config.build import OWN_PACKAGES
 from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
-from dltrain.loading import load
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.muon import Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet
+from dltrain.runs.load import load
 from tests.asking import assembled
 from tests.conftest import REPOSITORY, Compose, Train
 from tests.streams import opened

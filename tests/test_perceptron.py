@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.contracts.data import Batch, Placement
+from dltrain.core.update import Optimize
 from dltrain.models.linear import LinearClassifier
-from dltrain.optimize import Optimize, groups_of
+from dltrain.optim.groups import groups_of
 from dltrain.tasks.perceptron import Perceptron, perceptron_criterion
 from tests.asking import answers, assembled, classes, evaluated
 from tests.conftest import Cli, Compose

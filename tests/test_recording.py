@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Metrics, Task
+from dltrain.core.update import Optimize
+from dltrain.engine.cuda_graph import WARM, Recorded, Replay, replayed_step
 from dltrain.errors import UserError
-from dltrain.models.gan import GAN
+from dltrain.models.generative.gan import GAN
+from dltrain.optim.groups import groups_of
 from dltrain.optim.muon import Muon
-from dltrain.optimize import Optimize, groups_of
-from dltrain.recording import WARM, Recorded, Replay, replayed_step
-from dltrain.tasks.adversarial import AdversarialGame
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.gan import AdversarialGame
 from tests.asking import classes
 from tests.conftest import Cli
 from tests.making import image_spec

@@ -14,10 +14,11 @@ import pytest
 import torch
 import yaml
 
-from dltrain import cli, run
+from dltrain import assemble as run
+from dltrain import cli
 from dltrain.errors import UserError
-from dltrain.folder import latest
-from dltrain.loading import load
+from dltrain.runs.folder import latest
+from dltrain.runs.load import load
 from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
 
@@ -236,7 +237,7 @@ def test_a_strangers_run_can_name_no_foreign_package(
     monkeypatch.syspath_prepend(tmp_path)
     config = folder / "config.yaml"
     config.write_text(
-        config.read_text().replace("dltrain.models.lenet.LeNet5", "strangers_model.Model")
+        config.read_text().replace("dltrain.models.vision.lenet.LeNet5", "strangers_model.Model")
     )
     with pytest.raises(UserError, match="DLTRAIN_PACKAGES=strangers_model"):
         run.resume(str(folder), tmp_path)

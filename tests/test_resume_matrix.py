@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, View
-from dltrain.folder import latest
 from dltrain.optim.schedules import Cosine
+from dltrain.runs.folder import latest
 from tests.conftest import Compose
 
 STEPS = 12

@@ -12,10 +12,10 @@ import pytest
 import torch
 import yaml
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.errors import UserError
-from dltrain.folder import RunFolder, latest
-from dltrain.loading import load
+from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.load import load
 from tests.conftest import Compose, Train
 
 QUICK = ("data.limit=200", "trainer.epochs=2", "trainer.evaluate_every=1")

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain import allocator, run, runtime
+from dltrain import assemble as run
+from dltrain.commands.sample import sample
+from dltrain.engine import malloc as allocator
+from dltrain.engine import runtime
 from dltrain.errors import ConfigError, UserError
-from dltrain.loading import load
-from dltrain.sample import sample
+from dltrain.runs.load import load
 from dltrain.tasks.classification import Classification
 from tests import making
 from tests.conftest import Compose, Train
@@ -227,8 +229,8 @@ def test_a_run_is_tuned_unless_told_otherwise(
         def malloc_trim(self, pad: int) -> None:
             pass
 
-    monkeypatch.setattr("dltrain.allocator.sys.platform", "linux")
-    monkeypatch.setattr("dltrain.allocator.ctypes.CDLL", lambda name: Library())
+    monkeypatch.setattr("dltrain.engine.malloc.sys.platform", "linux")
+    monkeypatch.setattr("dltrain.engine.malloc.ctypes.CDLL", lambda name: Library())
     for name in [n for n in os.environ if n.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
         monkeypatch.delenv(name)
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dltrain import cli
 from dltrain.errors import UserError
-from dltrain.loading import load
+from dltrain.runs.load import load
 from tests.conftest import REPOSITORY, Cli, Train
 from tests.making import PACKAGE, Maker, trained
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dltrain.models.recurrent import GRU, LSTM, RNN, Recurrent
-from dltrain.summary import summarise
+from dltrain.models.sequence.recurrent import GRU, LSTM, RNN, Recurrent
+from dltrain.runs.model_summary import summarise
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification
 from tests.asking import classes, texts

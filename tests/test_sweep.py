@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dltrain import sweep
+from dltrain.runs import sweep
 
 
 def finished(**scores: float) -> dict[str, Any]:

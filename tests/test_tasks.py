@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, DataSpec, Field, Placement
 from dltrain.contracts.task import Metrics, Phase, Predicts, Task
-from dltrain.loading import load
+from dltrain.runs.load import load
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.supervised import Supervised

@@ -13,11 +13,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Samples
-from dltrain.models.dcgan import DCGAN
-from dltrain.models.gan import GAN
+from dltrain.models.generative.dcgan import DCGAN
+from dltrain.models.generative.gan import GAN
 from dltrain.models.mlp import MLP
-from dltrain.tasks.adversarial import AdversarialGame
-from dltrain.tasks.adversarial_losses import LOSSES, gradient_penalty, r1_penalty
+from dltrain.tasks.gan import AdversarialGame
+from dltrain.tasks.losses.gan import LOSSES, gradient_penalty, r1_penalty
 from tests.making import evaluated, image_spec
 from tests.specs import images
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.models.dcgan import DCGAN
-from dltrain.models.gan import GAN
-from dltrain.tasks.adversarial import AdversarialGame
-from dltrain.tasks.kinds import Kinds
+from dltrain.models.generative.dcgan import DCGAN
+from dltrain.models.generative.gan import GAN
+from dltrain.models.layers.online_kmeans import Kinds
+from dltrain.tasks.gan import AdversarialGame
 from tests.conftest import Train
 from tests.making import evaluated, image_spec
 from tests.specs import images

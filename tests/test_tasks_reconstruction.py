@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.contracts.data import Batch
-from dltrain.figures.canvas import render
 from dltrain.models.mlp import MLP
-from dltrain.tasks.reconstruction import Reconstruction
+from dltrain.reports.canvas import render
+from dltrain.tasks.autoencoder import Reconstruction
 from tests.conftest import Train
 from tests.making import evaluated, image_spec
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.contracts.data import Batch
-from dltrain.optimize import Optimize, groups_of
+from dltrain.core.update import Optimize
+from dltrain.optim.groups import groups_of
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification, direction
 from tests.asking import classes, evaluated, texts

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from dltrain import run
+from dltrain import assemble as run
 from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Samples
-from dltrain.figures.canvas import render
-from dltrain.folder import latest
-from dltrain.loading import load
-from dltrain.models.autoencoder import Autoencoder
-from dltrain.models.likelihoods import Bernoulli, Gaussian
-from dltrain.models.vae import VAE
-from dltrain.tasks.evidence import divergence, importance_weighted
+from dltrain.models.generative.autoencoder import Autoencoder
+from dltrain.models.generative.vae import VAE
+from dltrain.models.layers.likelihoods import Bernoulli, Gaussian
+from dltrain.reports.canvas import render
+from dltrain.runs.folder import latest
+from dltrain.runs.load import load
 from dltrain.tasks.latent import between
-from dltrain.tasks.variational import Variational
+from dltrain.tasks.losses.elbo import divergence, importance_weighted
+from dltrain.tasks.vae import Variational
 from tests.conftest import Compose, Train
 from tests.making import evaluated, image_spec
 from tests.test_resume import assert_same

@@ -18,13 +18,14 @@ from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.util.tensor_util import make_ndarray
 
-from dltrain import composition, run
+from dltrain import assemble as run
 from dltrain.callbacks.tensorboard import TensorBoard
+from dltrain.config import compose as composition
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import View
 from dltrain.errors import UserError
-from dltrain.folder import latest
 from dltrain.models.mlp import MLP
+from dltrain.runs.folder import latest
 from tests.conftest import Train
 
 # Six batches an epoch, three epochs.

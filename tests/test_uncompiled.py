@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+from dltrain.engine.torch_startup import step_of
 from dltrain.optim.muon import Muon
-from dltrain.uncompiled import step_of
 from tests.conftest import expect_speed
 
 OPTIMIZERS = [

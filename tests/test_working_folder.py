@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dltrain import run
-from dltrain.folder import latest
+from dltrain import assemble as run
+from dltrain.runs.folder import latest
 from tests.conftest import Compose
 
 # What Python's library, torch, scipy, pandas, tensorboard, … look for, and do not need; a name of
@@ -113,8 +113,8 @@ def test_a_module_is_found_by_targets_and_by_its_own_alone(
 ) -> None:
     from torch import nn
 
-    from dltrain.build import plan
-    from dltrain.working_folder import importable
+    from dltrain.config.build import plan
+    from dltrain.config.working_folder import importable
 
     installed = tmp_path / "installed"
     here = tmp_path / "here"

@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dltrain import runtime
-from dltrain.commands import COMMANDS, unknown
+from dltrain.commands.table import COMMANDS, unknown
+from dltrain.config.suggest import did_you_mean
+from dltrain.config.working_folder import importable
+from dltrain.engine import runtime
+from dltrain.engine.signals import exit_code
 from dltrain.errors import ConfigError, Fault, Interrupted, UserError
-from dltrain.nearest import did_you_mean
-from dltrain.signals import exit_code
-from dltrain.working_folder import importable
 
 if TYPE_CHECKING:
-    from dltrain.composition import Job
+    from dltrain.config.compose import Job
 
 # Hydra's own options that take a value, so that the value is not taken for an override.
 WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--info", "-i"}
@@ -76,7 +76,7 @@ def _train(arguments: Sequence[str]) -> int:
         return COMMANDS["help"](())
     config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
     options, overrides = _separate(arguments)
-    from dltrain import composition
+    from dltrain.config import compose as composition
 
     if config_dir is not None:
         composition.use_folder(config_dir)
@@ -103,13 +103,13 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
 
     A user who has mistyped one key wants to hear now that another one's value is impossible.
     """
-    from dltrain import composition
+    from dltrain.config import compose as composition
 
     bad = {fault.key.partition("=")[0] for fault in found.faults}
     rest = [line for line in overrides if line.partition("=")[0] not in bad]
     if not rest or bad & {"config"}:
         return []
-    from dltrain.run import Assembly
+    from dltrain.assemble import Assembly
 
     try:
         with Assembly(composition.compose(rest)):
@@ -120,12 +120,12 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
 
 
 def _train_one(arguments: Sequence[str]) -> int:
-    from dltrain import composition
+    from dltrain.config import compose as composition
 
     codes = []
 
     def work(job: Job) -> None:
-        from dltrain.run import train as train_run
+        from dltrain.assemble import train as train_run
 
         runtime.collect_again()
         try:
@@ -144,13 +144,14 @@ def _train_one(arguments: Sequence[str]) -> int:
 
 
 def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
-    from dltrain import composition, sweep
+    from dltrain.config import compose as composition
+    from dltrain.runs import sweep
 
     folder = sweep.create(output_dir)
     codes: list[int] = []
 
     def work(job: Job) -> None:
-        from dltrain.run import train as train_run
+        from dltrain.assemble import train as train_run
 
         runtime.collect_again()
         print(f"\n[{len(codes) + 1}] {' '.join(job.overrides)}")
@@ -184,7 +185,7 @@ def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     for fault in error.faults:
         line = str(fault)
         if overrides:
-            from dltrain.composition import defining_file
+            from dltrain.config.compose import defining_file
 
             file = defining_file(fault.key, overrides)
             line += f" ({file})" if file else ""

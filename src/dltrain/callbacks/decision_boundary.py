@@ -13,7 +13,7 @@ from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Probe, Setup, View
 from dltrain.contracts.task import Task
 from dltrain.errors import UserError
-from dltrain.figures.plane import Plane
+from dltrain.reports.plane import Plane
 
 
 class DecisionBoundary(Probe):
@@ -64,7 +64,7 @@ class DecisionBoundary(Probe):
         """Draw the frames, one after the other."""
         if status == "failed" or self._plane is None:
             return
-        from dltrain.figures.boundary import animate_decision_boundary
+        from dltrain.reports.boundary import animate_decision_boundary
 
         classes = self._frames.kept[0].shape[1]
         moving = animate_decision_boundary(

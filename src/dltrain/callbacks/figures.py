@@ -27,8 +27,8 @@ class Figures(Callback):
         """Draw and write everything."""
         if status == "failed":
             return
-        from dltrain.figures.canvas import png, render
-        from dltrain.figures.curves import draw_learning_curves
+        from dltrain.reports.canvas import png, render
+        from dltrain.reports.curves import draw_learning_curves
 
         images = {
             f"{split}_{name}": render(draw)

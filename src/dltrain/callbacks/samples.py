@@ -93,17 +93,17 @@ class Samples(Probe):
         self._frames.add(torch.from_numpy(_bytes(made)), step)
 
     def _interpolated(self, task: SamplesImages) -> bytes:
-        from dltrain.figures.samples import sheet
+        from dltrain.reports.samples import sheet
 
         return sheet(_bytes(task.interpolate(self.interpolations, STEPS, self.seed)), STEPS)
 
     def _sheet(self, task: SamplesImages, frame: Tensor) -> bytes:
-        from dltrain.figures.samples import sheet
+        from dltrain.reports.samples import sheet
 
         return sheet(frame.numpy(), self._columns(task))
 
     def _moving(self, task: SamplesImages) -> bytes:
-        from dltrain.figures.samples import animate_samples
+        from dltrain.reports.samples import animate_samples
 
         return animate_samples(
             [frame.numpy() for frame in self._frames.kept],
@@ -112,12 +112,12 @@ class Samples(Probe):
         )
 
     def _columns(self, task: SamplesImages) -> int | None:
-        from dltrain.figures.samples import class_columns
+        from dltrain.reports.samples import class_columns
 
         return class_columns(self._classes) if task.conditional else None
 
 
 def _bytes(made: Predictions) -> Any:
-    from dltrain.figures.samples import to_bytes
+    from dltrain.reports.samples import to_bytes
 
     return to_bytes(made.columns["image"].float().cpu().numpy())

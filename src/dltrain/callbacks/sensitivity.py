@@ -92,8 +92,8 @@ class Sensitivity(Probe):
         self._steps.append(step)
 
     def _draw(self) -> bytes:
-        from dltrain.figures.canvas import png
-        from dltrain.figures.sequences import draw_gradient_by_time
+        from dltrain.reports.canvas import png
+        from dltrain.reports.sequences import draw_gradient_by_time
 
         return png(draw_gradient_by_time(self._steps, torch.stack(self._curves).numpy()))
 

@@ -167,7 +167,7 @@ class TensorBoard(Probe):
         """Draw the evaluations that nobody has seen yet."""
         if not self._waiting:
             return
-        from dltrain.figures.canvas import render
+        from dltrain.reports.canvas import render
 
         file = self._files["train"]
         for split, (step, evaluation) in self._waiting.items():

@@ -66,8 +66,8 @@ class Weights(Probe):
         return layers
 
     def _draw(self, task: Task) -> dict[str, bytes]:
-        from dltrain.figures.canvas import png
-        from dltrain.figures.weights import draw_filters, draw_histograms
+        from dltrain.reports.canvas import png
+        from dltrain.reports.weights import draw_filters, draw_histograms
 
         images = {
             what: png(draw_histograms({n: v.numpy() for n, v in layers.items()}, what))

@@ -272,6 +272,10 @@ class Source(ABC):
         return None
 
 
+EVALUATION_SEED = 0
+"""Of all noise in an evaluation: it is the same each time, whatever the run's seed and epoch."""
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """A 62-bit seed, far from that of every other epoch, so that no two draws share a stream."""
     mixed = 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dltrain.data.decode import Shape, UnreadableError, decode
+from dltrain.data.images.decode import Shape, UnreadableError, decode
 from dltrain.data.lock import lock_for
 from dltrain.errors import UserError
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dltrain.config.suggest import did_you_mean
 from dltrain.data.cache import Pictures
-from dltrain.data.columns import Cells, ColumnsTable
-from dltrain.data.decoded import DecodedPictures
+from dltrain.data.images.decoded import DecodedPictures
+from dltrain.data.tables.columns import Cells, ColumnsTable
 from dltrain.errors import UserError
-from dltrain.nearest import did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class HubPictures(DecodedPictures):
 
 
 class HubTable(ColumnsTable):
-    """A data set of columns, as :class:`~dltrain.data.csv_file.CsvTable` reads a file's.
+    """A data set of columns, as :class:`~dltrain.data.tables.csv_file.CsvTable` reads a file's.
 
     ``test`` is the share to set aside where the data set has no ``test_split``.
     """

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Outputs, Table
-from dltrain.figures.plane import Plane
 from dltrain.metrics.keeping import Everything, First, Foremost, Keeper, KeepingMetric, Sum, double
+from dltrain.reports.plane import Plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -372,13 +372,13 @@ class DecisionBoundary(KeepingMetric):
 
 
 def _draw_confusion(counts: Tensor, class_names: Sequence[str]) -> Figure:
-    from dltrain.figures.classes import draw_confusion_matrix
+    from dltrain.reports.classes import draw_confusion_matrix
 
     return draw_confusion_matrix(counts.numpy(), class_names)
 
 
 def _draw_rankings(logits: Tensor, targets: Tensor, class_names: Sequence[str]) -> Figure:
-    from dltrain.figures.probabilities import ClassCurves, draw_rankings
+    from dltrain.reports.probabilities import ClassCurves, draw_rankings
 
     # Single precision would round the surest to one and the same probability, 1.
     scores = logits.double().log_softmax(1)
@@ -393,7 +393,7 @@ def _draw_rankings(logits: Tensor, targets: Tensor, class_names: Sequence[str]) 
 
 
 def _draw_calibration(bins: Sequence[ConfidenceBin]) -> Figure:
-    from dltrain.figures.probabilities import draw_calibration
+    from dltrain.reports.probabilities import draw_calibration
 
     rows = torch.tensor(bins, dtype=torch.float64).view(-1, len(ConfidenceBin._fields))
     return draw_calibration(rows.numpy(), calibration_error(bins))
@@ -402,7 +402,7 @@ def _draw_calibration(bins: Sequence[ConfidenceBin]) -> Figure:
 def _draw_images(
     examples: Examples, title: str, class_names: Sequence[str], shown: Callable[[Tensor], Tensor]
 ) -> Figure:
-    from dltrain.figures.classes import draw_predictions
+    from dltrain.reports.classes import draw_predictions
 
     return draw_predictions(
         shown(examples.inputs).permute(0, 2, 3, 1),
@@ -421,7 +421,7 @@ def _draw_boundary(
     class_names: Sequence[str],
     feature_names: Sequence[str],
 ) -> Figure:
-    from dltrain.figures.boundary import draw_decision_boundary
+    from dltrain.reports.boundary import draw_decision_boundary
 
     return draw_decision_boundary(
         plane,

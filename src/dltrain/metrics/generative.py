@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
-from dltrain.figures.plane import Plane
+from dltrain.reports.plane import Plane
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -475,13 +475,13 @@ def _double(values: Tensor) -> Tensor:
 
 
 def _draw_rows(versions: dict[str, Tensor]) -> Figure:
-    from dltrain.figures.sheets import draw_rows
+    from dltrain.reports.sheets import draw_rows
 
     return draw_rows({name: _last(version).numpy() for name, version in versions.items()})
 
 
 def _draw_ways(starts: Tensor, between: Tensor, ends: Tensor) -> Figure:
-    from dltrain.figures.sheets import draw_ways
+    from dltrain.reports.sheets import draw_ways
 
     return draw_ways(_last(starts).numpy(), _last(between).numpy(), _last(ends).numpy())
 
@@ -494,7 +494,7 @@ def _draw_plane(
     class_names: Sequence[str],
     deviations: Sequence[float],
 ) -> Figure:
-    from dltrain.figures.latent import draw_latent_plane
+    from dltrain.reports.latent import draw_latent_plane
 
     labels = None if targets is None else targets.numpy()
     return draw_latent_plane(
@@ -503,7 +503,7 @@ def _draw_plane(
 
 
 def _draw_use(divergences: Tensor, active: int) -> Figure:
-    from dltrain.figures.latent import draw_latent_use
+    from dltrain.reports.latent import draw_latent_use
 
     return draw_latent_use(divergences.numpy(), active)
 

@@ -129,19 +129,19 @@ class Fit(KeepingMetric):
 
 
 def _draw_predicted(predictions: Tensor, targets: Tensor) -> Figure:
-    from dltrain.figures.numbers import draw_predicted_against_true
+    from dltrain.reports.numbers import draw_predicted_against_true
 
     return draw_predicted_against_true(predictions.numpy(), targets.numpy())
 
 
 def _draw_residuals(predictions: Tensor, targets: Tensor) -> Figure:
-    from dltrain.figures.numbers import draw_residuals
+    from dltrain.reports.numbers import draw_residuals
 
     return draw_residuals(predictions.numpy(), targets.numpy())
 
 
 def _draw_fit(columns: Sequence[Tensor], name: str) -> Figure:
-    from dltrain.figures.numbers import draw_fit
+    from dltrain.reports.numbers import draw_fit
 
     inputs, targets, places, fitted = (column.numpy() for column in columns)
     return draw_fit(inputs, targets, places, fitted, name)

@@ -96,7 +96,7 @@ def _draw_attention(
     words: Words, class_names: Sequence[str], examples: Examples, weights: Tensor
 ) -> Figure:
     """``examples`` word by word, as dark as ``weights`` (n, time), on the CPU."""
-    from dltrain.figures.words import Shaded, draw_attention
+    from dltrain.reports.words import Shaded, draw_attention
 
     texts = []
     confidences, predicted = examples.logits.softmax(1).max(1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.models.initialise import Init, initialise
+from dltrain.models.layers.init import Init, initialise
 
 
 class LinearRegression(nn.Module):

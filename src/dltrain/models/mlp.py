@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from dltrain.models.activations import ACTIVATIONS, Activation
-from dltrain.models.initialise import Init, initialise
+from dltrain.models.layers.activations import ACTIVATIONS, Activation
+from dltrain.models.layers.init import Init, initialise
 
 
 class MLP(nn.Module):

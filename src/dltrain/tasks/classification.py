@@ -19,8 +19,8 @@ from dltrain.metrics.classification import (
     Rankings,
 )
 from dltrain.metrics.mean import Mean
-from dltrain.tasks.pixels import Pixels
-from dltrain.tasks.views import mean_over_views
+from dltrain.models.layers.denormalize import Pixels
+from dltrain.models.layers.tta import mean_over_views
 
 
 class Classification(Task):
@@ -32,7 +32,7 @@ class Classification(Task):
     ``label_smoothing`` moves that fraction of each target's weight evenly to all classes
     (Szegedy et al. 2016, section 7); it acts in training only. ``mirrored`` and ``shifted`` act
     after it only: answers to images are means over views
-    (:func:`~dltrain.tasks.views.mean_over_views`).
+    (:func:`~dltrain.models.layers.tta.mean_over_views`).
 
     Raises ValueError for targets that are no classes, for what is no fraction, and for views of
     what is no image.

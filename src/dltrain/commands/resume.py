@@ -1,0 +1,21 @@
+"""``dltrain resume RUN``: go on with an interrupted run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dltrain.commands.arguments import Parser
+from dltrain.engine.signals import exit_code
+
+
+def resume(arguments: Sequence[str]) -> int:
+    """Train to the end, or to the next interruption; return the exit code.
+
+    Raises :class:`UserError` where there is no such run, or nothing left to do.
+    """
+    asked = Parser(
+        "resume", "Go on with an interrupted run: it ends as if nothing had happened."
+    ).parse(arguments)
+    from dltrain import assemble as run
+
+    return exit_code(run.resume(asked.run, asked.output_dir)["signal"])

@@ -1,0 +1,144 @@
+"""``dltrain sample RUN``: pictures that a trained network makes, as one sheet or a file each.
+
+Nothing here imports torch until the arguments are known to be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dltrain.commands.arguments import Parser
+from dltrain.config.suggest import did_you_mean
+from dltrain.engine import runtime
+from dltrain.errors import UserError
+from dltrain.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+COUNT, MOST = 64, 10_000
+STEPS = 10
+"""Pictures from one latent point to the other."""
+
+
+def sample(arguments: Sequence[str]) -> int:
+    """Make pictures, write them, and say where; return the exit code.
+
+    Raises :class:`UserError` where the arguments ask for what the run cannot give.
+    """
+    asked = _parser().parse(arguments)
+    _check(asked)
+    folder = RunFolder.find(asked.run, asked.output_dir)
+    with runtime.generators_kept():
+        pictures, columns, name = _pictures(folder, asked)
+    out = Path(asked.out).expanduser() if asked.out else folder.path / "samples"
+    try:
+        where = _write(pictures, columns, out, name, asked)
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be written: {error.strerror}.") from error
+    print(f"{len(pictures):,} {'pictures' if len(pictures) > 1 else 'picture'} in {where}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "sample", "Pictures that a trained network makes. The same command gives the same bytes."
+    )
+    add = parser.add_argument
+    add("--n", type=int, metavar="N", help=f"how many pictures (default {COUNT})")
+    add("--label", metavar="CLASS", help="of which class, by name or number: conditional models")
+    add("--seed", type=int, default=0, metavar="N", help="another seed, other pictures (default 0)")
+    add("--each", action="store_true", help="one file a picture, as it is, for one enlarged sheet")
+    add(
+        "--interpolate", type=int, metavar="ROWS",
+        help=f"rows of {STEPS} pictures from one latent point to another",
+    )  # fmt: skip
+    add(
+        "--weights", choices=("last", "best"), default="last",
+        help="those of the last step, or of the best validation result (default last)",
+    )  # fmt: skip
+    add("--out", metavar="PATH", help="a .png file, or a folder (default: RUN/samples)")
+    return parser
+
+
+def _check(asked: argparse.Namespace) -> None:
+    if asked.interpolate is not None and (asked.n is not None or asked.label is not None):
+        raise UserError("--interpolate goes with neither --n nor --label.")
+    asked.n = COUNT if asked.n is None else asked.n
+    for option, value, most in (("--n", asked.n, MOST), ("--interpolate", asked.interpolate, 100)):
+        if value is not None and not 1 <= value <= most:
+            raise UserError(f"{option} is from 1 to {most:,}, got {value:,}.")
+    if not 0 <= asked.seed < 2**63:
+        raise UserError(f"--seed is from 0 to 2**63 - 1, got {asked.seed}.")
+    if asked.out and asked.each and asked.out.endswith(".png"):
+        raise UserError(f"--out: --each needs a folder, not {asked.out}.")
+
+
+def _pictures(
+    folder: RunFolder, asked: argparse.Namespace
+) -> tuple[NDArray[np.uint8], int | None, str]:
+    """Bytes (n, height, width, channels), the columns of a sheet of them, and a name."""
+    import torch
+
+    from dltrain.contracts.task import SamplesImages
+    from dltrain.reports.samples import class_columns, to_bytes
+    from dltrain.runs.load import load, spec_of_run
+
+    task = load(folder.path, asked.weights)
+    if not isinstance(task, SamplesImages):
+        raise UserError(f"{folder.path} makes no pictures: its task is {type(task).__name__}.")
+    classes = spec_of_run(folder).class_names
+    labels = None
+    what = f"n{asked.n}" if asked.interpolate is None else f"interpolate{asked.interpolate}"
+    name, columns = f"{what}_seed{asked.seed}", None
+    if asked.label is not None:
+        if not task.conditional:
+            raise UserError("--label: this run's network was trained without labels.")
+        number = _class_number(asked.label, classes)
+        labels = torch.full((asked.n,), number)
+        name += f"_label{number}"
+    elif task.conditional:
+        columns = class_columns(len(classes))
+    if asked.weights != "last":
+        name += f"_{asked.weights}"
+    with torch.inference_mode():
+        if asked.interpolate is None:
+            made = task.sample(asked.n, asked.seed, labels)
+        else:
+            made = task.interpolate(asked.interpolate, STEPS, asked.seed)
+            columns = STEPS
+    return to_bytes(made.columns["image"].float().numpy()), columns, name
+
+
+def _class_number(label: str, classes: Sequence[str]) -> int:
+    """Which class is meant by its name, or by its number."""
+    if label in classes:
+        return classes.index(label)
+    if label.isdecimal() and int(label) < len(classes):
+        return int(label)
+    listed = ", ".join(classes[:12]) + (", …" if len(classes) > 12 else "")
+    hint = did_you_mean(label, classes) or f"There are {len(classes)} classes: {listed}."
+    raise UserError(f"--label {label}: there is no such class. {hint}")
+
+
+def _write(
+    pictures: NDArray[np.uint8], columns: int | None, out: Path, name: str, asked: Any
+) -> Path:
+    """Write a sheet, or a file each; return the sheet's path, or the folder of the files."""
+    from dltrain.reports.samples import sheet, single
+
+    if not asked.each:
+        path = out if out.suffix == ".png" else out / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(sheet(pictures, columns))
+        return path
+    path = out if asked.out else out / name
+    path.mkdir(parents=True, exist_ok=True)
+    digits = len(str(len(pictures) - 1))
+    for index, values in enumerate(pictures):
+        (path / f"{index:0{digits}}.png").write_bytes(single(values))
+    return path

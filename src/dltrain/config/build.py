@@ -1,0 +1,414 @@
+"""Build an object from a config node: ``{_target_: package.Class, argument: value, …}``.
+
+Everything that can be known to be wrong is found before anything is constructed, and all of
+it is reported at once: an unknown argument, a missing one, a value of the wrong type, a
+target that is not of the kind its slot asks for.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import importlib
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from dltrain.config.suggest import did_you_mean
+from dltrain.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from dltrain.contracts.data import DataSpec
+
+T = TypeVar("T")
+TARGET = "_target_"
+_NOTHING: Mapping[str, Any] = types.MappingProxyType({})
+PUBLIC = {
+    "dltrain": ("dltrain",),
+    "torch": ("torch.nn", "torch.optim"),
+    "torchvision": ("torchvision.models", "torchvision.ops"),
+}
+"""What anybody's config may import of these packages: the rest of torch starts processes,
+unpickles and runs text as code, some of it as soon as it is imported."""
+OWN_PACKAGES = frozenset(PUBLIC)
+MAY_NAME = (
+    f"It may name classes of {', '.join(home for homes in PUBLIC.values() for home in homes)}."
+)
+CONTRACTS = frozenset(
+    {
+        "torch.nn.modules.module.Module",
+        "torch.optim.optimizer.Optimizer",
+        "dltrain.core.settings.Settings",
+        "dltrain.contracts.task.Task",
+        *(f"dltrain.contracts.data.{name}" for name in ("Source", "Reader", "Augment")),
+        *(
+            f"dltrain.contracts.run.{name}"
+            for name in ("Schedule", "Regularizer", "Modifier", "Callback", "Plan")
+        ),
+    }
+)
+"""What anybody's config may make, by name: importing them here would load torch for a query."""
+
+
+@dataclass
+class Plan(Generic[T]):
+    """A checked construction: :meth:`make` calls it, unless there are faults."""
+
+    key: str
+    target: type[T] | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    waits: bool = False
+    """Whether an argument is still to come, with the data."""
+    takes_spec: bool = False
+    """Whether all that is known of the data is one of its arguments."""
+
+    def make(self) -> T:
+        """Construct the object.
+
+        Raises :class:`ConfigError` with every fault found, or with what the constructor
+        itself refused by a ``ValueError``.
+        """
+        if self.faults:
+            raise ConfigError(self.faults)
+        assert self.target is not None
+        arguments = {name: _made(value) for name, value in self.arguments.items()}
+        try:
+            return self.target(**arguments)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ConfigError([Fault(self.key, str(error))]) from error
+
+
+def build(config: Mapping[str, Any], kind: type[T], key: str, **given: Any) -> T:
+    """Check and construct in one go; see :func:`plan`."""
+    return plan(config, kind, key, given).make()
+
+
+def plan(
+    config: Mapping[str, Any],
+    kind: type[T],
+    key: str,
+    given: Mapping[str, Any] = _NOTHING,
+    packages: frozenset[str] | None = None,
+    spec: DataSpec | None = None,
+    complete: bool = True,
+) -> Plan[T]:
+    """Check the node ``config``, found at ``key``, without constructing anything.
+
+    ``kind`` is the contract its target must subclass. Constructor arguments that the config leaves
+    out are filled: by name from ``given``, what the run itself has to give; and from ``spec``, what
+    the data is. A parameter that is annotated ``DataSpec`` is given all of it; ``input_shape``,
+    ``outputs``, ``vocabulary_size`` and ``pad_index`` are filled by name where they have no
+    default, in nested nodes too. Nothing else is: a default is a default.
+
+    ``packages`` limits where a target may come from (None: anywhere): a config that its user
+    has not typed can then name nothing but a contract's classes, where a contract is asked for:
+    from the :data:`PUBLIC` parts of our own packages, and from others with all they take.
+    What ``spec`` does not know yet is not missed; with ``complete=False`` nothing is.
+    """
+    filling = _Filling(spec, packages, complete)
+    return _plan(config, kind, key, given, filling, any_kind=packages is None)
+
+
+@dataclass(frozen=True)
+class _Filling:
+    """What is the same for a node and all that are nested in it."""
+
+    spec: DataSpec | None
+    packages: frozenset[str] | None
+    complete: bool
+
+    def fact(self, parameter: inspect.Parameter, annotation: Any) -> Any:
+        """What the data has for a parameter; :data:`_NOTHING` where it has nothing."""
+        if self.spec is None:
+            return _NOTHING
+        if type(self.spec) in (annotation, *typing.get_args(annotation)):
+            return self.spec
+        if parameter.default is not inspect.Parameter.empty:
+            return _NOTHING
+        return self.spec.facts().get(parameter.name, _NOTHING)
+
+    def misses(self, name: str) -> bool:
+        """Whether an argument that nobody gives is a fault already."""
+        return self.complete and (self.spec is None or name not in self.spec.pending())
+
+
+def _plan(
+    config: Mapping[str, Any],
+    kind: type[T],
+    key: str,
+    given: Mapping[str, Any],
+    filling: _Filling,
+    any_kind: bool,
+) -> Plan[T]:
+    """See :func:`plan`; ``any_kind``: the slot may ask for what is no contract."""
+    packages = filling.packages
+    result: Plan[T] = Plan(key)
+    try:
+        target = _find(config, kind, key, packages, any_kind)
+    except ConfigError as error:
+        result.faults = error.faults
+        return result
+    parameters, hints, open_ended = _constructor(target)
+    names = list(parameters)
+    trusted = packages is None or _package(target.__module__) not in PUBLIC
+
+    def nested(item: Any, annotation: Any, where: str) -> Plan[Any]:
+        return _plan(item, _nested_kind(annotation), where, _NOTHING, filling, trusted)
+
+    for name, value in config.items():
+        where = f"{key}.{name}"
+        if name == TARGET:
+            continue
+        if name not in names and not open_ended:
+            others = [f"{key}.{other}" for other in names if other not in given]
+            hint = did_you_mean(where, others) or f"It takes {_listed(others, key)}."
+            result.faults.append(Fault(where, f"{target.__name__} has no such argument.", hint))
+            continue
+        annotation = hints.get(name, Any)
+        if isinstance(value, list) and any(_is_node(item) for item in value):
+            value = [
+                nested(item, annotation, f"{where}[{index}]") for index, item in enumerate(value)
+            ]
+            result.faults += [fault for item in value for fault in item.faults]
+            result.takes_spec |= any(item.takes_spec for item in value)
+        elif _is_node(value):
+            value = nested(value, annotation, where)
+            result.faults += value.faults
+            result.takes_spec |= value.takes_spec
+        elif value == "???":
+            result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
+        elif not fits(value, annotation):
+            problem = f"expected {expected(annotation)}, got {_shown(value)}."
+            result.faults.append(Fault(where, problem))
+        result.arguments[name] = value
+
+    for name, parameter in parameters.items():
+        if name in result.arguments:
+            continue
+        value = given.get(name, _NOTHING)
+        if value is _NOTHING:
+            value = filling.fact(parameter, hints.get(name))
+            result.takes_spec |= value is filling.spec
+        if value is not _NOTHING:
+            result.arguments[name] = value
+        elif parameter.default is inspect.Parameter.empty:
+            result.waits = True
+            if filling.misses(name):
+                problem = f"{target.__name__} needs {name!r}, which this data does not give."
+                result.faults.append(Fault(key, problem))
+    result.target = target
+    return result
+
+
+def _find(
+    config: Mapping[str, Any],
+    kind: type[T],
+    key: str,
+    packages: frozenset[str] | None,
+    any_kind: bool,
+) -> type[T]:
+    where = f"{key}.{TARGET}"
+    path = config.get(TARGET) if isinstance(config, Mapping) else None
+    # What is no name is not looked up, nor repeated in advice that somebody may paste in a shell.
+    if not isinstance(path, str) or "." not in path or not _is_dotted_name(path):
+        raise ConfigError(
+            [Fault(where, f"must name a class, as package.module.Class; got {path!r}.")]
+        )
+    module_name, _, name = path.rpartition(".")
+    if packages is not None:
+        # Before the import, which runs the module.
+        _require_allowed(module_name, path, where, packages)
+        if _package(module_name) in PUBLIC and "._" in module_name:
+            part = f"{path} comes from a private part of {_package(module_name)}."
+            raise ConfigError([Fault(where, part, MAY_NAME)])
+        if not (any_kind or _is_contract(kind)):
+            hint = "Give a plain value, or make the object in a class of your own."
+            problem = "takes no class in the config of a run's folder."
+            raise ConfigError([Fault(key, problem, hint)])
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there and lacks something itself: not the config's fault
+        raise ConfigError([Fault(where, f"there is no module {error.name!r}.")]) from error
+    target = getattr(module, name, None)
+    if target is None:
+        hint = did_you_mean(name, [n for n in vars(module) if not n.startswith("_")])
+        raise ConfigError([Fault(where, f"module {module_name} has no {name!r}.", hint)])
+    if not (inspect.isclass(target) and issubclass(target, kind)):
+        raise ConfigError([Fault(where, f"{path} is no {kind.__name__}.")])
+    if packages is not None:
+        _require_home(target, path, where, packages)
+    if inspect.isabstract(target):
+        raise ConfigError([Fault(where, f"{path} is abstract: name one of its kinds.")])
+    return target
+
+
+def _is_dotted_name(path: str) -> bool:
+    return all(part.isidentifier() for part in path.split("."))
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _require_allowed(module: str, path: str, where: str, packages: frozenset[str]) -> None:
+    """Raise :class:`ConfigError` unless ``module``, which ``path`` leads to, may be used."""
+    package = _package(module)
+    if package in packages:
+        homes = PUBLIC.get(package, (package,))
+        if any(f"{module}.".startswith(f"{home}.") for home in homes):
+            return
+        problem, hint = f"a part of {package} that this run may not import", MAY_NAME
+    elif package in PUBLIC or package in sys.stdlib_module_names:
+        # Nobody needs Python's own library in a config, save to do harm.
+        problem, hint = "a package this run may not import", MAY_NAME
+    else:
+        problem = "a package this run may not import"
+        trusted = ",".join(sorted((packages - OWN_PACKAGES) | {package}))
+        hint = f"If you trust it, set the environment variable DLTRAIN_PACKAGES={trusted}."
+    of = "" if path.startswith(f"{module}.") else f", of {module},"
+    raise ConfigError([Fault(where, f"{path}{of} comes from {problem}.", hint)])
+
+
+def _require_home(target: type[Any], path: str, where: str, packages: frozenset[str]) -> None:
+    """Judge a class by where it is defined, and not by the way that leads to it."""
+    _require_allowed(target.__module__, path, where, packages)
+    if _package(target.__module__) not in PUBLIC:
+        return
+    if not _is_contract(target):
+        raise ConfigError([Fault(where, f"{path} is no part of a run.", MAY_NAME)])
+    for parent in target.__mro__:
+        if _package(parent.__module__) in PUBLIC:
+            _require_allowed(parent.__module__, path, where, packages)
+
+
+def _is_contract(kind: type[Any]) -> bool:
+    """Whether ``kind`` is one of the contracts, or a kind of one."""
+    return any(f"{cls.__module__}.{cls.__qualname__}" in CONTRACTS for cls in kind.__mro__)
+
+
+def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any], bool]:
+    """The parameters and type hints of ``target``'s constructor, and whether it takes any others.
+
+    A constructor with ``**rest`` hands the rest on, so that its parents' parameters are its own.
+    """
+    parameters: dict[str, inspect.Parameter] = {}
+    hints: dict[str, Any] = {}
+    open_ended = False
+    for owner in target.__mro__:
+        constructor = vars(owner).get("__init__")
+        # object's signature admits everything, its constructor nothing.
+        if constructor is None or owner is object:
+            continue
+        own = list(inspect.signature(constructor).parameters.values())[1:]
+        named = {p.name: p for p in own if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        try:
+            own_hints = typing.get_type_hints(constructor)
+        except NameError:  # annotations that only exist for type checkers cannot be checked
+            own_hints = {}
+        parameters = {**named, **parameters}
+        hints = {**own_hints, **hints}
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in own)
+        if not open_ended:
+            break
+    return parameters, hints, open_ended
+
+
+def _nested_kind(annotation: Any) -> type[Any]:
+    kinds = [a for a in (annotation, *typing.get_args(annotation)) if inspect.isclass(a)]
+    # From Python 3.11 on, Any is a class too.
+    return next((k for k in kinds if k not in (type(None), Any)), object)
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, Mapping) and TARGET in value
+
+
+def _made(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_made(item) for item in value]
+    return value.make() if isinstance(value, Plan) else value
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a config value (a primitive, list or mapping) is right for ``annotation``.
+
+    An annotation that no config value could satisfy is not judged here: the constructor does.
+    """
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, arg) for arg in args)
+    if origin is Literal:
+        return any(value == arg and type(value) is type(arg) for arg in args)
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    if annotation is Path:
+        return isinstance(value, str)
+    plain = origin or annotation
+    if plain is tuple:
+        if not isinstance(value, (list, tuple)):
+            return False
+        if len(args) == 2 and args[1] is Ellipsis:
+            return all(fits(item, args[0]) for item in value)
+        return not args or (len(args) == len(value) and all(map(fits, value, args)))
+    if plain in (list, collections.abc.Sequence, collections.abc.Iterable):
+        return isinstance(value, (list, tuple)) and all(fits(v, a) for v in value for a in args)
+    if plain in (dict, collections.abc.Mapping):
+        return isinstance(value, Mapping)
+    # A class such as Tensor: no config value is one, so in a union it must not match.
+    return plain is Any or not inspect.isclass(plain)
+
+
+def expected(annotation: Any) -> str:
+    """``annotation`` in words: ``a number``, ``one of 'a', 'b'``, ``a list of integers``."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        words = [expected(arg) for arg in args if typing.get_origin(arg) or _configurable(arg)]
+        return " or ".join(dict.fromkeys(words))
+    if origin is Literal:
+        return ("one of " if len(args) > 1 else "") + ", ".join(map(_shown, args))
+    words_of = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Path: "a path",
+        type(None): "null",
+        None: "null",
+    }
+    if annotation in words_of:
+        return words_of[annotation]
+    if (origin or annotation) in (list, tuple, collections.abc.Sequence):
+        inner = {expected(arg).split(" ", 1)[-1] + "s" for arg in args if arg is not Ellipsis}
+        return "a list" + (f" of {inner.pop()}" if len(inner) == 1 else "")
+    if (origin or annotation) in (dict, collections.abc.Mapping):
+        return "a mapping"
+    return "another kind of value"
+
+
+def _configurable(annotation: Any) -> bool:
+    return annotation in (int, float, bool, str, list, tuple, dict, Path, type(None), None)
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)
+
+
+def _listed(names: list[str], key: str) -> str:
+    return ", ".join(sorted(name.removeprefix(f"{key}.") for name in names)) or "no arguments"

@@ -1,0 +1,297 @@
+"""From a command line to a config: the only file that knows Hydra.
+
+Hydra composes; this file lets a user's folder win over the built-in one, finds every fault of a
+command line before a run begins, and knows which file set a key.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dltrain.config.suggest import did_you_mean, nearest
+from dltrain.errors import ConfigError, Fault, UserError
+
+CONFIGS = "dltrain.configs"
+ROOT = "train"
+VERSION_BASE = "1.3"
+BUILT_IN = "configs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One composed run: its config, resolved to plain values, and what was typed for it."""
+
+    config: dict[str, Any]
+    overrides: list[str]
+
+
+def use_folder(folder: str) -> None:
+    """Let ``folder``'s files win over the built-in ones, and add to them.
+
+    Raises :class:`UserError` if there is no such folder.
+    """
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise UserError(f"--config-dir {folder}: there is no such folder.")
+
+    class UserFolder(SearchPathPlugin):
+        """Puts the user's folder before all others."""
+
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            """Prepend the folder."""
+            search_path.prepend("user", f"file://{path}")
+
+    Plugins.instance().register(UserFolder)
+
+
+def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
+    """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query."""
+
+    def job(config: DictConfig) -> None:
+        work(
+            Job(
+                config=_plain(config),
+                overrides=list(HydraConfig.get().overrides.task),
+            )
+        )
+
+    # A traceback that reaches Hydra is a bug: it must arrive whole.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = [sys.argv[0], *arguments]
+    logging.getLogger("hydra").setLevel(logging.WARNING)
+    hydra.main(config_path=f"pkg://{CONFIGS}", config_name=ROOT, version_base=VERSION_BASE)(job)()
+
+
+def check(typed: Sequence[str], multirun: bool) -> DictConfig:
+    """Return the config that ``typed`` composes to; of a sweep, its first run's.
+
+    With ``multirun`` each value of a sweep is tried by itself. Raises :class:`ConfigError` with
+    everything that is wrong with the overrides.
+    """
+    overrides = _parse(typed)
+    if not multirun:
+        for override in overrides:
+            if override.is_sweep_override():
+                raise ConfigError(
+                    [
+                        Fault(
+                            override.get_key_element(),
+                            f"{override.get_value_string()} is several values.",
+                            "To run them all, add -m; to give one list, write "
+                            f"'{override.get_key_element()}=[{override.get_value_string()}]'.",
+                        )
+                    ]
+                )
+    with _hydra():
+        configs = []
+        faults: list[Fault] = []
+        for variant in _variants(overrides):
+            try:
+                configs.append(hydra.compose(ROOT, variant))
+            except (HydraException, OmegaConfBaseException) as error:
+                found = list(_explained(variant))
+                found = found or [Fault("config", _first_line(error.__cause__ or error))]
+                faults += [fault for fault in found if fault not in faults]
+        if faults:
+            raise ConfigError(faults)
+        return configs[0]
+
+
+def compose(typed: Sequence[str]) -> dict[str, Any]:
+    """The plain config of a command line without sweeps, as a run would get it.
+
+    Raises :class:`UserError` where it does not compose.
+    """
+    check(typed, multirun=False)
+    with _hydra():
+        config = hydra.compose(ROOT, list(typed), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+
+
+def defining_file(key: str, typed: Sequence[str]) -> str | None:
+    """The config file that defines ``key``, such as ``optimizer/adam.yaml``, or None."""
+    groups = [o.input_line or "" for o in _parse(typed) if _is_group(o)]
+    with _hydra():
+        return _defining_file(key, groups)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError([Fault(error.full_key or "config", _first_line(error))]) from error
+    assert isinstance(plain, dict)
+    plain["name"] = str(plain["name"]).replace("/", "-")
+    return {str(key): value for key, value in plain.items()}
+
+
+def _parse(typed: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(typed))
+    except OverrideParseException as error:
+        raise UserError(
+            f"{error.override}: this cannot be read ({_first_line(error)}). "
+            "Write key=value, and quote what the shell or Hydra would take apart."
+        ) from error
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    """Hydra set up for composing by hand; it keeps its state in globals."""
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_module(CONFIGS, version_base=VERSION_BASE):
+            yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _variants(overrides: Sequence[Override]) -> list[list[str]]:
+    """The overrides with every sweep at its first value, and then each other value by itself."""
+    first: list[str] = []
+    others: list[tuple[int, str]] = []
+    for index, override in enumerate(overrides):
+        if override.is_sweep_override() and override.is_discrete_sweep():
+            values = [
+                f"{override.get_key_element()}={value}"
+                for value in override.sweep_string_iterator()
+            ]
+            first.append(values[0])
+            others += [(index, value) for value in values[1:]]
+        elif not override.is_sweep_override():
+            first.append(override.input_line or "")
+        else:
+            first.append("")  # a range that only its sweeper can draw from
+    variants = [first, *([*first[:i], value, *first[i + 1 :]] for i, value in others)]
+    return [[line for line in variant if line] for variant in variants]
+
+
+def _explained(lines: list[str]) -> Iterator[Fault]:
+    """The faults of each override by itself: groups first, for keys depend on what they choose."""
+    overrides = OverridesParser.create().parse_overrides(lines)
+    good_groups = []
+    for override in overrides:
+        if not _is_group(override):
+            continue
+        problem = _group_fault(override)
+        if problem is None:
+            good_groups.append(override.input_line or "")
+        else:
+            yield problem
+    try:
+        base = hydra.compose(ROOT, good_groups)
+    except (HydraException, OmegaConfBaseException) as error:
+        yield Fault("config", _first_line(error.__cause__ or error))
+        return
+    keys = list(_keys(base))
+    for override in overrides:
+        key = override.get_key_element().lstrip("+~")
+        if _is_group(override) or override.is_add() or override.is_force_add():
+            continue
+        if key in keys or key.startswith("hydra."):
+            continue
+        groups = [group for group in _groups() if "/" not in group]
+        found = nearest(key, [*keys, *groups])
+        if found is None:
+            top = sorted({k.partition(".")[0] for k in keys})
+            yield Fault(key, "there is no such key.", f"There are {', '.join(top)}.")
+        else:
+            file = None if found in groups else _defining_file(found, good_groups)
+            where = f" ({file})" if file else ""
+            yield Fault(key, "there is no such key.", f"Did you mean {found!r}{where}?")
+
+
+def _group_fault(override: Override) -> Fault | None:
+    group = override.key_or_group
+    options = _options(group)
+    value = override.value()
+    for choice in value if isinstance(value, list) else [value]:
+        if choice is not None and str(choice) not in options:
+            hint = did_you_mean(str(choice), options) or f"There are {', '.join(options)}."
+            return Fault(
+                f"{group}={choice}", f"there is no {group}/{choice}.yaml in {BUILT_IN}.", hint
+            )
+    return None
+
+
+def _is_group(override: Override) -> bool:
+    return bool(_options(override.key_or_group))
+
+
+def _options(group: str) -> list[str]:
+    if not GlobalHydra.instance().is_initialized():
+        with _hydra():
+            return _options(group)
+    loader = GlobalHydra.instance().config_loader()
+    return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+
+
+def _groups() -> list[str]:
+    loader = GlobalHydra.instance().config_loader()
+    return loader.get_group_options("", results_filter=ObjectType.GROUP)
+
+
+def _keys(config: DictConfig) -> Iterator[str]:
+    for name in config:
+        key = str(name)
+        yield key
+        node = config._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            yield from (f"{key}.{inner}" for inner in _keys(node))
+
+
+def _defining_file(key: str, lines: list[str]) -> str | None:
+    """The last file of the defaults list that has ``key``, relative to its configs folder."""
+    loader = GlobalHydra.instance().config_loader()
+    try:
+        defaults = loader.compute_defaults_list(ROOT, lines, RunMode.RUN).defaults
+    except HydraException:
+        return None
+    found = None
+    for default in defaults:
+        path, package = default.config_path, default.package or ""
+        if path is None or path.startswith("hydra"):
+            continue
+        inside = key
+        if package:
+            if not f"{key}.".startswith(f"{package}."):
+                continue
+            inside = key[len(package) + 1 :]
+        loaded = loader.repository.load_config(path)
+        if loaded is not None and (not inside or _has(loaded.config, inside)):
+            found = f"{path}.yaml"
+    return found
+
+
+def _has(config: Any, key: str) -> bool:
+    for part in key.split("."):
+        if not isinstance(config, DictConfig) or part not in config:
+            return False
+        config = config._get_node(part)
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,445 @@
+"""The one loop.
+
+In full, it is::
+
+    for phase in plan.phases(steps, …):
+        for epoch in epochs:
+            for batch in streams[phase.stream].batches(epoch):   # already on the device
+                learning rate = schedule(step)
+                metrics = task.train_step(batch, optimize)
+            every evaluate_every epochs, or evaluate_steps batches:
+                evaluate the validation split; ask the probes; tell the callbacks; checkpoint
+    evaluate the test split, once
+
+Nothing here knows which model, data set or task it trains, and no step waits for the device:
+what a step returns stays there until it is logged.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import itertools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+
+from dltrain.contracts.data import Batch, Streams
+from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Schedule
+from dltrain.contracts.task import Phase, Task
+from dltrain.core.evaluate import evaluate
+from dltrain.core.history import History
+from dltrain.core.settings import Settings
+from dltrain.core.state import Place, State
+from dltrain.core.update import Optimize
+from dltrain.core.view import RunProgress, RunView
+from dltrain.engine import generators, signals
+from dltrain.engine.compile import Compile, train_step
+from dltrain.engine.cuda_graph import replayed_step
+from dltrain.engine.eval_mode import eval_mode
+from dltrain.errors import UserError
+from dltrain.runs import checkpoint
+from dltrain.runs.folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+class OnePhase(Plan):
+    """The ordinary run: all steps on the training split."""
+
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
+        """One."""
+        return [Phase("train", steps)]
+
+
+class Trainer:
+    """Trains ``task`` on ``streams``, which are on the device already.
+
+    ``state`` tells how far it is. ``seed`` is the run's, which a task's evaluation may depend on.
+    ``saved`` is called whenever a checkpoint was written.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        task: Task,
+        streams: Streams,
+        optimize: Optimize,
+        schedule: Schedule,
+        folder: RunFolder,
+        modifiers: Sequence[Modifier] = (),
+        callbacks: Sequence[Callback] = (),
+        plan: Plan | None = None,
+        seed: int = 0,
+        saved: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.settings, self.task, self.streams = settings, task, streams
+        self.optimize, self.schedule, self.folder = optimize, schedule, folder
+        self.modifiers, self.callbacks = list(modifiers), list(callbacks)
+        self.seed, self._saved = seed, saved
+        steps_per_epoch = streams["train"].steps_per_epoch
+        self.max_steps = settings.total_steps(steps_per_epoch)
+        lengths = {name: stream.steps_per_epoch for name, stream in streams.items()}
+        self.phases = list((plan or OnePhase()).phases(self.max_steps, lengths))
+        assert sum(phase.steps for phase in self.phases) == self.max_steps, "a plan of other steps"
+        assert all(phase.stream in streams for phase in self.phases), "a phase without a stream"
+        self._phase_ends = list(itertools.accumulate(phase.steps for phase in self.phases))
+        self._probes = [one for one in self.callbacks if isinstance(one, Probe)]
+
+        self.state = State(compile=settings.compile)
+        self.signal: int | None = None
+        """What asked for an end."""
+        self._progress = RunProgress(self.state, self.max_steps, steps_per_epoch)
+        examples = {name: stream.examples for name, stream in streams.items()}
+        self._view = RunView(
+            self.state,
+            self._progress,
+            settings,
+            folder,
+            task.monitor,
+            examples,
+            self._tell_logged,
+        )
+        self._history = History()
+        self._best: dict[str, Any] | None = None
+        """What ``best.pt`` is to hold, until it does."""
+        self._uses_best = False
+        """Whether the task has the best weights, with nothing left to modify."""
+        self._last_save = time.perf_counter()
+        self._phase: Phase | None = None
+
+    def fit(self, resume: Mapping[str, Any] | None = None) -> str:
+        """Train to the end, or to an interruption; return the status.
+
+        ``resume`` is the state of a checkpoint, after which the run ends with the same bytes
+        as if it had never been interrupted. Raises :class:`UserError` on a loss that is not
+        finite.
+        """
+        for callback in self.callbacks:
+            callback.start(self._view)
+        if self._probes:
+            with self._asking():
+                for probe in self._probes:
+                    probe.begin(self.task, self.streams, self._view)
+        if resume is not None:
+            self._load_state(resume)
+        device, steps = self.settings.device, self.max_steps - self.state.step
+        step = train_step(self.state.compile, self.task, self.optimize, device, steps, self._settle)
+        self._train_step = replayed_step(
+            self.settings.cuda_graph, step, self.task, self.optimize, device
+        )
+        self._measured_seconds = self.state.seconds["train"]
+        self._measured_samples = self.state.samples
+        with signals.asking(self._ask):
+            self._train()
+            if self.signal is not None:
+                return "interrupted"
+            self._test()
+        return "finished"
+
+    def end(self, status: str) -> None:
+        """The probes' last look, unless the run failed, and the callbacks' end."""
+        if status != "failed" and self._probes:
+            with self._asking():
+                for probe in self._probes:
+                    probe.finish(self.task, self.streams, self._view)
+        for callback in self.callbacks:
+            callback.end(self._view, status)
+
+    def _train(self) -> None:
+        self.task.train()
+        self._resume_clock()
+        while True:
+            # The phase of the last step, or the first of all.
+            phase = self.phases[bisect.bisect_left(self._phase_ends, self.state.step)]
+            self._turn_epoch(phase)
+            if self.signal is not None:
+                break
+            self._leave_phases()
+            if self._evaluation_is_due(phase):
+                self._end_period()
+            if self._at_the_end or self._stopping:
+                break
+            self._train_on(self._enter_phase())
+        self._read()
+        self._save()
+        self._pause_clock()
+
+    def _leave_phases(self) -> None:
+        """Tell the task of what is over, once each."""
+        while self.state.left < bisect.bisect_right(self._phase_ends, self.state.step):
+            self.task.leave(self.phases[self.state.left])
+            self.state.left += 1
+
+    def _enter_phase(self) -> int:
+        """The phase of the next step, of which the task hears when it is another; its number."""
+        number = bisect.bisect_right(self._phase_ends, self.state.step)
+        if self._phase is not self.phases[number]:
+            self._phase = self.phases[number]
+            self.task.enter(self._phase)
+        return number
+
+    def _turn_epoch(self, phase: Phase) -> None:
+        place = self.state.place(phase.stream)
+        if place.position == self.streams[phase.stream].steps_per_epoch:
+            place.epoch, place.position = place.epoch + 1, 0
+
+    def _evaluation_is_due(self, phase: Phase) -> bool:
+        state, settings = self.state, self.settings
+        if state.evaluated_at == state.step:
+            return False
+        if self._at_the_end or self._stopping:
+            return True
+        if settings.evaluate_steps is not None:
+            return state.step % settings.evaluate_steps == 0
+        place = state.place(phase.stream)
+        return place.position == 0 and place.epoch % settings.evaluate_every == 0
+
+    def _train_on(self, number: int) -> None:
+        """Train to the end of the epoch, unless that of the phase or an evaluation comes first."""
+        phase, until = self.phases[number], self._phase_ends[number]
+        every = self.settings.evaluate_steps
+        if every is not None:
+            until = min(until, (self.state.step // every + 1) * every)
+        self._phase_end = self._phase_ends[number]
+        state, stream, place = (
+            self.state,
+            self.streams[phase.stream],
+            self.state.place(phase.stream),
+        )
+        for batch in stream.batches(place.epoch, place.position):
+            self._step(batch, place)
+            if state.step >= until or self.signal is not None or state.stop_reason:
+                return
+        assert place.position == stream.steps_per_epoch, "an epoch of another length"
+
+    @property
+    def _at_the_end(self) -> bool:
+        return self.state.step >= self.max_steps
+
+    @property
+    def _stopping(self) -> bool:
+        return self.signal is not None or bool(self.state.stop_reason)
+
+    def _resume_clock(self) -> None:
+        self._clock = time.perf_counter()
+
+    def _pause_clock(self) -> None:
+        """Book the time since :meth:`_resume_clock` as training."""
+        now = time.perf_counter()
+        self.state.seconds["train"] += now - self._clock
+        self._clock = now
+
+    def _step(self, batch: Batch, place: Place) -> None:
+        optimize, state, settings = self.optimize, self.state, self.settings
+        logged = (state.step + 1) % settings.log_every == 0
+        optimize.measure = logged or settings.accumulate > 1
+        optimize.set_multiplier(self.schedule(state.step))
+        with self._autocast():
+            metrics = self._train_step(batch)
+        size = len(next(iter(batch.values())))
+        self._history.add(metrics, size)
+        state.samples += size
+        state.step += 1
+        place.position += 1
+        if state.step == self._phase_end:
+            optimize.finish()
+        if logged:
+            self._log()
+        if time.perf_counter() - self._last_save >= settings.checkpoint_seconds:
+            self._read()
+            self._save()
+
+    def _log(self) -> None:
+        self._read()
+        self._measure_throughput()
+        values = self._history.window()
+        self._view.latest = dict(values)
+        rates, norms = self.optimize.learning_rates(), self.optimize.gradient_norms
+        several = len(rates) > 1
+        for name, rate in rates.items():
+            values[f"learning_rate/{name}" if several else "learning_rate"] = rate
+        for name, norm in norms.items():
+            values[f"gradient_norm/{name}" if several else "gradient_norm"] = float(norm)
+        for callback in self.callbacks:
+            callback.log(self._view, values)
+
+    def _read(self) -> None:
+        """Fetch what the steps since the last reading returned, and see that it is finite."""
+        steps_ago = self._history.read()
+        if steps_ago is None:
+            return
+        last_good = self.folder.path / checkpoint.LAST
+        raise UserError(
+            f"The loss is not finite at step {self.state.step - steps_ago:,}.\n"
+            f"{self._examples_of(steps_ago)}  weights of the last good step saved: "
+            f"{last_good if last_good.exists() else 'none yet'}\n"
+            "Lower optimizer.lr, set trainer.clip_norm=1, or look at those examples."
+        )
+
+    def _examples_of(self, steps_ago: int) -> str:
+        """A line about the batch of so many steps ago, where that can be told."""
+        assert self._phase is not None
+        stream, place = self.streams[self._phase.stream], self.state.place(self._phase.stream)
+        if stream.steps_per_epoch is None:
+            return ""
+        number = place.epoch * stream.steps_per_epoch + place.position - 1 - steps_ago
+        if number < 0:  # it belongs to an earlier phase
+            return ""
+        shown = stream.rows(*divmod(number, stream.steps_per_epoch)).tolist()
+        more = f", … ({len(shown)} in all)" if len(shown) > 16 else ""
+        return f"  batch:  examples {', '.join(map(str, shown[:16]))}{more} of the training split\n"
+
+    def _end_period(self) -> None:
+        """Training means, the validation split, the best."""
+        self._read()
+        self._pause_clock()
+        period = Evaluation(self._history.period())
+        self._history.clear()
+        self.state.evaluated_at = self.state.step
+        self._tell("train", period | self._look("train"))
+        if "validation" in self.streams:
+            self._tell("validation", self._evaluate("validation", final=False))
+            # A task may have nothing to say of it yet, in a phase that is about something else.
+            found = self.state.results["validation"]
+            self._keep_if_best(found.get(self.task.monitor.name, math.nan))
+        self._resume_clock()
+
+    def _keep_if_best(self, value: float) -> None:
+        if not self.task.monitor.better(value, self.state.best_value):
+            return
+        self.state.best_value, self.state.best_step = value, self.state.step
+        with self._evaluation_weights():
+            weights = {k: v.clone() for k, v in self.task.state_dict().items()}
+        self._best = {"task": weights, "step": self.state.step}
+
+    def _measure_throughput(self) -> None:
+        self._pause_clock()
+        seconds = self.state.seconds["train"] - self._measured_seconds
+        samples = self.state.samples - self._measured_samples
+        self._progress.samples_per_second = samples / max(seconds, 1e-9)
+        self._measured_seconds = self.state.seconds["train"]
+        self._measured_samples = self.state.samples
+
+    def _test(self) -> None:
+        best = self.folder.path / checkpoint.BEST
+        if self.settings.test_weights == "best" and best.exists():
+            loaded = checkpoint.load(best, self.settings.device)
+            checkpoint.load_weights(self.task, loaded["task"], best)
+            self._uses_best = True
+        if "test" in self.streams:
+            self._tell("test", self._evaluate("test", final=True))
+
+    def _evaluate(self, split: str, final: bool) -> Evaluation:
+        """What the task's metrics say of a split, and the probes add."""
+        started = time.perf_counter()
+        with self._evaluation_weights(), eval_mode(self.task):
+            with torch.inference_mode(), self._autocast():
+                evaluation = evaluate(
+                    self.task,
+                    self.streams[split],
+                    seed=self.seed,
+                    epoch=self.state.place("train").epoch,
+                    final=final,
+                )
+            self.state.seconds["evaluate"] += time.perf_counter() - started
+        return evaluation | self._look(split)
+
+    def _look(self, split: str) -> Evaluation:
+        """What the probes say."""
+        found = Evaluation()
+        if not self._probes:
+            return found
+        started = time.perf_counter()
+        with self._asking():
+            for probe in self._probes:
+                found |= probe.look(self.task, self.streams, self._view, split)
+        self.state.seconds["evaluate"] += time.perf_counter() - started
+        return found
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What a probe may rely on, and cannot spoil."""
+        device = self.settings.device
+        random = generators.state(device)
+        try:
+            with self._evaluation_weights(), eval_mode(self.task), torch.no_grad():
+                yield
+        finally:
+            generators.restore(random, device)
+
+    def _evaluation_weights(self) -> AbstractContextManager[Any]:
+        """The weights that the task is evaluated with, as the modifiers have them."""
+        stack = contextlib.ExitStack()
+        if not self._uses_best:
+            for modifier in self.modifiers:
+                stack.enter_context(modifier.evaluation_weights())
+        return stack
+
+    def _tell(self, split: str, evaluation: Evaluation) -> None:
+        self.state.results[split] = dict(evaluation.scalars)
+        for warning in evaluation.warnings:
+            logger.warning(warning)
+        for callback in self.callbacks:
+            callback.evaluated(self._view, split, evaluation)
+
+    def _tell_logged(self, logged: Logged) -> None:
+        """Hand what one callback has to show to all of them."""
+        for callback in self.callbacks:
+            callback.logged(self._view, logged)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.settings.precision != "bfloat16":
+            return contextlib.nullcontext()
+        return torch.autocast(self.settings.device.type, torch.bfloat16)
+
+    def _settle(self, compile: Compile, why: str) -> None:
+        self.state.compile = compile
+        logger.info("trainer.compile=auto: %s, %s", compile, why)
+
+    def _ask(self, number: int) -> None:
+        self.signal = number
+
+    def _save(self) -> None:
+        """Write a checkpoint from which the run goes on as if nothing had happened."""
+        if self._best is not None:
+            checkpoint.save(self.folder, checkpoint.BEST, self._best)
+            self._best = None
+        checkpoint.save(self.folder, checkpoint.LAST, self._state())
+        self._saved()
+        self._last_save = time.perf_counter()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "task": self.task.state_dict(),
+            "training": self.task.training_state(),
+            "modifiers": [modifier.state_dict() for modifier in self.modifiers],
+            "optimize": self.optimize.state_dict(),
+            "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
+            "random": generators.state(self.settings.device),
+            "history": self._history.state_dict(),
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "loop": self.state.state_dict(),
+        }
+
+    def _load_state(self, saved: Mapping[str, Any]) -> None:
+        path = self.folder.path / checkpoint.LAST
+        checkpoint.load_weights(self.task, saved["task"], path)
+        with checkpoint.fitting(path):
+            self.task.load_training_state(saved["training"])
+            for modifier, state in zip(self.modifiers, saved["modifiers"], strict=True):
+                modifier.load_state_dict(state)
+            self.optimize.load_state_dict(saved["optimize"])
+            for name, stream in self.streams.items():
+                stream.load_state_dict(saved["streams"][name])
+            self._history.load_state_dict(saved["history"])
+            for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
+                callback.load_state_dict(state)
+            self.state.load_state_dict(saved["loop"])
+        generators.restore(saved["random"], self.settings.device)

@@ -1,0 +1,287 @@
+"""``optimize(loss, name)``: the one place where gradients are made and weights change.
+
+zero_grad, regularizer, mixed precision, clipping, accumulation, the step and what modifiers do
+after it are each here, once, for every task.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.contracts.run import Group, Modifier, Regularizer
+from dltrain.engine.torch_startup import step_of
+from dltrain.errors import UserError
+
+# Those whose weight decay adds weight_decay * w to the gradient. Others shrink the weight itself
+# (AdamW, Adafactor, Muon), and of one that is not from torch nobody can know.
+_COUPLED = {
+    torch.optim.ASGD,
+    torch.optim.Adadelta,
+    torch.optim.Adagrad,
+    torch.optim.Adam,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.SGD,
+}
+
+
+class Optimize:
+    """Minimizes a loss over one named parameter group of a task.
+
+    ``optimizers`` maps the names of ``groups`` (the task's) to their optimizers, ``regularizers``
+    to what holds their weights back; a name that is left out has none. ``modifiers`` act after
+    each step, in order. Gradients of ``accumulate`` calls are averaged into one step, each call
+    counting as much as its ``weight``; ``clip_norm`` bounds the norm of a group's whole gradient,
+    to which weight decay that rides in the optimizer is added afterwards, as is usual.
+    """
+
+    def __init__(
+        self,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        groups: Mapping[str, Group],
+        regularizers: Mapping[str, Sequence[Regularizer]],
+        device_type: str,
+        clip_norm: float | None = None,
+        accumulate: int = 1,
+        modifiers: Sequence[Modifier] = (),
+    ) -> None:
+        self.optimizers = dict(optimizers)
+        self._steps = {name: step_of(optimizer) for name, optimizer in self.optimizers.items()}
+        self.accumulate = accumulate
+        self.clip_norm = clip_norm
+        self.measure = False
+        """Set before a step whose gradient norms somebody will read."""
+        self.gradient_norms: dict[str, Tensor] = {}
+        self._weights = {name: group.weights for name, group in groups.items()}
+        # A group of biases alone has nothing to regularize.
+        self._regularizers = {
+            name: regularizers.get(name, ()) if self._weights[name] else ()
+            for name in self.optimizers
+        }
+        self._modifiers = list(modifiers)
+        self._searching = {
+            name for name, one in self.optimizers.items() if isinstance(one, torch.optim.LBFGS)
+        }
+        """Those whose optimizer computes the loss several times a step."""
+        self._device_type = device_type
+        self._calls = dict.fromkeys(self.optimizers, 0)
+        self._totals: dict[str, Tensor | float | None] = dict.fromkeys(self.optimizers)
+        """The weights of the calls since the last step; None where they weigh alike."""
+        self._multiplier: float | None = None
+        self._parameters = {
+            name: [p for group in optimizer.param_groups for p in group["params"]]
+            for name, optimizer in self.optimizers.items()
+        }
+        # inputs= keeps a loss over one network from filling the gradients of another.
+        self._inputs = {
+            name: [p for p in parameters if p.requires_grad] if len(self.optimizers) > 1 else None
+            for name, parameters in self._parameters.items()
+        }
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["initial_lr"] = group["lr"]
+
+    def __call__(
+        self,
+        loss: Tensor | Callable[[], Tensor],
+        name: str = "model",
+        weight: Tensor | float | None = None,
+    ) -> None:
+        """Backpropagate ``loss`` and, when it is time, step the group ``name``.
+
+        ``loss`` is 0-d, or a function that computes it anew: an optimizer that asks several times
+        a step (L-BFGS) needs that. ``weight`` is what the loss is a mean over. Raises
+        :class:`UserError` for such an optimizer where the task has one loss to give, or several
+        calls make one step.
+        """
+        if name in self._searching:
+            self._search(loss, name)
+            return
+        if not isinstance(loss, Tensor):
+            loss = loss()
+        if not torch.is_autocast_enabled(self._device_type):
+            self._update(loss, name, weight)
+            return
+        # The backward pass already knows the dtypes that the forward pass chose.
+        with torch.autocast(self._device_type, enabled=False):
+            self._update(loss, name, weight)
+        # It keeps bfloat16 copies of weights, which a second loss of the step must not see.
+        torch.clear_autocast_cache()
+
+    def _update(self, loss: Tensor, name: str, weight: Tensor | float | None) -> None:
+        if self._regularizers[name]:
+            loss = self._penalized(loss, name)
+        if self.accumulate == 1:
+            torch.autograd.backward(loss, inputs=self._inputs[name])
+            self._step(name)
+            return
+        if weight is None:
+            loss = loss / self.accumulate
+        else:
+            loss = loss * weight
+            total = self._totals[name]
+            self._totals[name] = weight if total is None else total + weight
+        torch.autograd.backward(loss, inputs=self._inputs[name])
+        self._calls[name] += 1
+        if self._calls[name] % self.accumulate == 0:
+            self._average(name, self.accumulate)
+            self._step(name)
+
+    def _penalized(self, loss: Tensor, name: str) -> Tensor:
+        for regularizer in self._regularizers[name]:
+            penalty = regularizer.penalty(self._weights[name])
+            if penalty is not None:
+                loss = loss + penalty
+        return loss
+
+    def _average(self, name: str, calls: int) -> None:
+        """Make a mean of the gradients of ``calls`` calls; whole steps without weights are one."""
+        total, self._totals[name] = self._totals[name], None
+        if total is None and calls == self.accumulate:
+            return
+        gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
+        torch._foreach_mul_(gradients, self.accumulate / calls if total is None else 1 / total)
+
+    def _search(self, loss: Tensor | Callable[[], Tensor], name: str) -> None:
+        """One step of an optimizer that computes the loss as often as it likes."""
+        if isinstance(loss, Tensor) or self.accumulate > 1:
+            raise UserError(
+                f"optimizer: {type(self.optimizers[name]).__name__} computes the loss several "
+                "times a step; this task gives it once, or trainer.accumulate is above 1. "
+                "Choose another optimizer."
+            )
+
+        def closure() -> float:
+            self.optimizers[name].zero_grad()
+            value = self._penalized(loss(), name)
+            torch.autograd.backward(value, inputs=self._inputs[name])
+            return float(value.detach())
+
+        self.optimizers[name].step(closure)
+        self._after(name)
+
+    def _step(self, name: str) -> None:
+        parameters = self._parameters[name]
+        if self.clip_norm is not None:
+            self.gradient_norms[name] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        elif self.measure:
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
+        self._steps[name]()
+        # What optimizer.zero_grad does, without the profiler's record of it: a tenth of the step of
+        # a small model.
+        for parameter in parameters:
+            parameter.grad = None
+        if self._modifiers:
+            self._after(name)
+
+    @torch.no_grad()
+    def _after(self, name: str) -> None:
+        for modifier in self._modifiers:
+            modifier.after_update(name)
+
+    def finish(self) -> None:
+        """Step with what the run's last calls have accumulated, averaged over those calls."""
+        for name, calls in self._calls.items():
+            left = calls % self.accumulate
+            if left:
+                self._average(name, left)
+                self._step(name)
+                self._calls[name] = 0
+
+    def set_multiplier(self, multiplier: float) -> None:
+        """Scale every group's base learning rate."""
+        if multiplier == self._multiplier:
+            return
+        self._multiplier = multiplier
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                rate = group["initial_lr"] * multiplier
+                if isinstance(group["lr"], Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def obstacle_to_recording(self) -> str:
+        """Why no step can be a part of a CUDA graph; nothing where all can."""
+        for modifier in self._modifiers:
+            if not modifier.replayable:
+                return f"{type(modifier).__name__} decides something on the host"
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                if not group.get("fused") and "capturable" not in group:
+                    return f"{type(optimizer).__name__} decides something on the host"
+        return ""
+
+    def keep_rates_on(self, device: torch.device) -> None:
+        """Hold learning rates as tensors on ``device``, which a CUDA graph reads anew each time."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = torch.tensor(float(group["lr"]), device=device)
+                if "capturable" in group:
+                    group["capturable"] = True
+
+    def learning_rates(self) -> dict[str, float]:
+        """The learning rate now in force, by group name."""
+        return {n: float(o.param_groups[0]["lr"]) for n, o in self.optimizers.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a resumed run needs: optimizer states, and gradients not yet used."""
+        return {
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "calls": dict(self._calls),
+            "totals": dict(self._totals),
+            "gradients": {n: [p.grad for p in ps] for n, ps in self._parameters.items()},
+            # With accumulation they may be logged steps after they were measured.
+            "gradient_norms": dict(self.gradient_norms),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+            for parameter, gradient in zip(
+                self._parameters[name], state["gradients"][name], strict=True
+            ):
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        self._calls, self._multiplier = dict(state["calls"]), None
+        self._totals = dict(state["totals"])
+        self.gradient_norms = dict(state["gradient_norms"])
+
+
+def with_decay_where_exact(
+    settings: Mapping[str, Any],
+    optimizer: type[torch.optim.Optimizer],
+    regularizers: Iterable[Regularizer],
+) -> tuple[float, list[Regularizer]]:
+    """Return the weight decay to ask of ``optimizer``, and the penalties left over.
+
+    An L2 penalty costs nothing inside an optimizer that adds ``weight_decay * w`` to the
+    gradient. One with decoupled decay (AdamW; Loshchilov and Hutter 2019) does something
+    else, so there, and in any that is not known, the penalty joins the loss.
+    """
+    parameter = inspect.signature(optimizer).parameters.get("weight_decay")
+    default = 0.0 if parameter is None else parameter.default
+    decay = float(settings.get("weight_decay", default))
+    left = list(regularizers)
+    l2 = sum(regularizer.weight_decay for regularizer in left)
+    if not l2:
+        return decay, left
+    if optimizer in _COUPLED and not settings.get("decoupled_weight_decay", False):
+        return decay + l2, left
+    return decay, [*left, _L2Penalty(l2)]
+
+
+class _L2Penalty(Regularizer):
+    def __init__(self, strength: float) -> None:
+        self.strength = strength
+
+    def penalty(self, weights: Sequence[Tensor]) -> Tensor:
+        return self.strength / 2 * torch.stack([w.square().sum() for w in weights]).sum()

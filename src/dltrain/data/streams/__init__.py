@@ -1,0 +1,1 @@
+"""Batches from examples that lie in memory or on disk."""

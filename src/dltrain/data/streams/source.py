@@ -1,0 +1,112 @@
+"""Sources whose examples are all known: read, split, and batched on the device."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import torch
+
+from dltrain.contracts.data import DataSpec, Placement, Source, Stream
+from dltrain.data.streams.in_memory import Batching, Limits, Prepare
+from dltrain.data.streams.splits import Split, hold_out
+
+
+class ArraySource(Source):
+    """Splits, limits and batches what :meth:`splits` returns.
+
+    ``root`` is the folder of the data sets' files; a source that needs no files ignores it.
+    ``batch_size`` is a number or ``full`` (batch gradient descent). ``validation`` sets aside a
+    share of the training split (below 1) or a number of its examples, drawn by the run's seed; 0
+    sets none aside. ``limit`` keeps only that many examples of the training split, validation
+    included, drawn by the same seed. The test split is always whole.
+    """
+
+    def __init__(
+        self,
+        root: str | None = None,
+        batch_size: int | Literal["full"] = 128,
+        validation: float = 0.1,
+        limit: int | None = None,
+        evaluation_batch_size: int = 1000,
+    ) -> None:
+        if batch_size != "full" and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if validation < 0:
+            raise ValueError(f"validation is not negative, got {validation}")
+        if limit is not None and limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        if evaluation_batch_size < 1:
+            raise ValueError(
+                f"evaluation_batch_size must be at least 1, got {evaluation_batch_size}"
+            )
+        self.root = root
+        self.batch_size = batch_size
+        self.validation = validation
+        self.limit = limit
+        self.evaluation_batch_size = evaluation_batch_size
+        self._splits: Mapping[str, Split] = {}
+
+    @abstractmethod
+    def splits(self) -> dict[str, Split]:
+        """Read ``train`` and ``test``; and ``validation`` where the data brings its own.
+
+        The setting ``validation`` is then without effect. From here on :meth:`outline` knows all
+        but what is learned from the training rows.
+        """
+
+    @abstractmethod
+    def prepare(self, device: torch.device) -> Prepare:
+        """Return what turns gathered columns into the model's input; after :meth:`read`."""
+
+    def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
+        """Learn what is to be done to every split from ``train`` alone, and do it.
+
+        So nothing of the validation or the test split leaks into means, deviations and the like.
+        """
+        return splits
+
+    def spec(self, splits: Mapping[str, Split]) -> DataSpec:
+        """All there is to know, given what :meth:`learn` returned."""
+        fields = dict(self.outline().fields)
+        target = fields["target"]
+        if target.kind == "class":
+            assert target.size is not None
+            counts = splits["train"].columns["target"].bincount(minlength=target.size)
+            fields["target"] = replace(target, counts=tuple(counts.tolist()))
+        return DataSpec(fields)
+
+    def training_limits(self) -> Limits:
+        """How much is in a batch to train on."""
+        return Limits(None if self.batch_size == "full" else self.batch_size)
+
+    def evaluation_limits(self) -> Limits:
+        """How much is in a batch to evaluate."""
+        return Limits(self.evaluation_batch_size)
+
+    def read(self, seed: int) -> DataSpec:
+        """Read and split the data."""
+        found = self.splits()
+        train = found["train"]
+        validation = 0.0 if "validation" in found else self.validation
+        rows, held_out = hold_out(len(train), validation, self.limit, seed)
+        parts = {"train": train if rows is None else train.only(rows)}
+        if held_out is not None:
+            parts["validation"] = train.only(held_out)
+        self._splits = self.learn(parts | {n: s for n, s in found.items() if n != "train"})
+        return self.spec(self._splits)
+
+    def open(self, placement: Placement) -> dict[str, Stream]:
+        """Batch the splits, and move them to the device."""
+        assert self._splits, "read() comes first"
+        prepare = self.prepare(placement.device)
+        evaluated = Batching(self.evaluation_limits(), placement.device, prepare)
+        training = Batching(
+            self.training_limits(), placement.device, prepare, placement.seed, shuffle=True
+        )
+        return {
+            name: split.stream(training if name == "train" else evaluated)
+            for name, split in self._splits.items()
+        }

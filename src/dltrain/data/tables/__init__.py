@@ -1,0 +1,1 @@
+"""Tables, points and sequences of numbers."""

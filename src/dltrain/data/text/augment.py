@@ -1,0 +1,46 @@
+"""Preparing texts: what is done to words in training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from dltrain.contracts.data import Augment, Batch, Draw, Field
+from dltrain.data.streams.in_memory import Prepare
+from dltrain.data.text.vocabulary import UNKNOWN_INDEX
+
+
+class WordAugment(Augment):
+    """Random changes of texts: the share ``word_dropout`` of the words is read as unknown.
+
+    Of Iyyer et al. 2015 (section 3.2, there the words are left out) and Dai and Le 2015: the
+    network cannot lean on any single word. Raises ValueError for what is no share.
+    """
+
+    def __init__(self, word_dropout: float = 0.0) -> None:
+        if not 0 <= word_dropout < 1:
+            raise ValueError(f"word_dropout is a share from 0 to below 1, got {word_dropout}")
+        self.word_dropout = word_dropout
+
+    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+        """Change the inputs (batch, time) that are tokens, but never their padding."""
+        if not self.word_dropout:
+            return batch
+        changed = dict(batch)
+        for name, field in fields.items():
+            if field.role == "input" and field.kind == "tokens":
+                ids = batch[name]
+                drawn = torch.rand(ids.shape, generator=draw.generator, device=ids.device)
+                dropped = (drawn < self.word_dropout) & (ids != field.fill)
+                changed[name] = ids.masked_fill(dropped, UNKNOWN_INDEX)
+        return changed
+
+
+def prepare_words(fields: Mapping[str, Field], augment: WordAugment) -> Prepare:
+    """Augment the training batches; evaluation sees them as they are."""
+
+    def prepare(batch: Batch, draw: Draw | None) -> Batch:
+        return batch if draw is None else augment(batch, draw, fields)
+
+    return prepare

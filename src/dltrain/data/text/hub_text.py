@@ -1,0 +1,76 @@
+"""Texts that ``datasets.load_dataset`` reads, and IMDB's film reviews among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dltrain.data.hub import load, read_labels, require_column, require_split
+from dltrain.data.text.source import TextSource
+from dltrain.data.text.tokenized import Corpus, Texts, fingerprint
+
+
+class HubText(TextSource):
+    """A column of texts and a column of classes, from the hub by name or from a local path.
+
+    ``config`` is the name of one of several versions of a data set. Where there is no
+    ``test_split``, a share is set aside; ``validation_split`` null: as ``validation`` says.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        text: str = "text",
+        label: str = "label",
+        config: str | None = None,
+        train_split: str = "train",
+        validation_split: str | None = None,
+        test_split: str = "test",
+        **common: Any,
+    ) -> None:
+        self.path, self.text, self.label, self.config = path, text, label, config
+        self._names = {"train": train_split, "test": test_split}
+        if validation_split is not None:
+            self._names["validation"] = validation_split
+        super().__init__(**common)
+
+    def key(self) -> dict[str, Any]:
+        """A local copy's files, or the name on the hub: the data set itself is not opened."""
+        local = Path(self.path).expanduser().absolute()
+        found = fingerprint(local) if local.exists() else self.path
+        return {
+            "source": "hub",
+            "found": found,
+            "columns": [self.text, self.label],
+            "config": self.config,
+            "splits": self._names,
+        }
+
+    def corpus(self) -> Corpus:
+        """The splits by their names."""
+        data = load(self.path, self.config)
+        names = {s: n for s, n in self._names.items() if s != "test" or n in data}
+        for name in names.values():
+            require_split(name, data, self.path)
+            for key, column in (("text", self.text), ("label", self.label)):
+                place = f"{self.path}, split {name!r},"
+                require_column(key, column, data[name].features, place)
+        targets, classes = read_labels(
+            {split: data[name] for split, name in names.items()}, self.label, self.path
+        )
+        splits = {
+            split: Texts(self._texts(data[name], split), targets[split])
+            for split, name in names.items()
+        }
+        return Corpus(self.path, classes, splits)
+
+    def _texts(self, data: Any, split: str) -> list[str]:
+        # A text that is missing is an empty one.
+        texts = ["" if text is None else text for text in data[self.text]]
+        row = next((row for row, text in enumerate(texts) if not isinstance(text, str)), None)
+        if row is not None:
+            raise ValueError(
+                f"{self.path}, {split}, row {row + 1}: column {self.text!r} holds "
+                f"{str(texts[row])[:40]!r}, which is no text"
+            )
+        return texts

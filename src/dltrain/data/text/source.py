@@ -1,0 +1,176 @@
+"""Sources of texts with a class each: encoded once, and batched by length."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.data.cache import CannotKeepError
+from dltrain.data.streams.in_memory import Limits, Prepare
+from dltrain.data.streams.ragged import Ragged, RaggedSplit
+from dltrain.data.streams.source import ArraySource
+from dltrain.data.streams.splits import Split
+from dltrain.data.text.augment import WordAugment, prepare_words
+from dltrain.data.text.reader import VocabularyReader
+from dltrain.data.text.tokenized import Corpus, Encoded, EncodedSplit, Reading, encode, encoded
+from dltrain.data.text.vocabulary import PAD_INDEX
+
+logger = logging.getLogger(__name__)
+
+HOME = "~/.cache/dltrain"
+
+
+class TextSource(ArraySource):
+    """Texts with a class each, as ids of a vocabulary that is learnt from the training split.
+
+    ``tokens`` are words or, by byte-pair encoding, pieces of words; the ``vocabulary_size`` most
+    frequent are known, but none that occurs fewer than ``min_frequency`` times. The training
+    split is what the data calls so, what is then set aside for validation included.
+    ``max_length`` tokens of a longer text are kept (null: all), its ``first`` or ``last``.
+    A batch holds ``batch_size`` texts of about one length or, given ``tokens_per_batch``, so many
+    tokens, padding included. Evaluation keeps to both of its limits.
+    Ids are kept in ``root``'s folder cache for the next run, or in ``HOME``'s where that cannot
+    be written to; null: nowhere.
+    ``test`` is the share set aside as test split where none is given, whatever the seed.
+
+    Reading raises ``ValueError`` naming the row of what cannot be used.
+    """
+
+    class_names: Sequence[str] = ()
+    """What is known of them before the texts are read."""
+
+    def __init__(
+        self,
+        root: str | None = None,
+        tokens: Literal["word", "bpe"] = "word",
+        vocabulary_size: int = 20000,
+        min_frequency: int = 1,
+        lower: bool = True,
+        clean_markup: bool = True,
+        max_length: int | None = 400,
+        keep: Literal["first", "last"] = "first",
+        test: float = 0.2,
+        tokens_per_batch: int | None = None,
+        evaluation_tokens: int = 50_000,
+        batch_size: int | Literal["full"] = 64,
+        evaluation_batch_size: int = 1000,
+        augment: WordAugment | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(
+            root=root,
+            batch_size=batch_size,
+            evaluation_batch_size=evaluation_batch_size,
+            **common,
+        )
+        positive = {
+            "min_frequency": min_frequency,
+            "max_length": max_length,
+            "tokens_per_batch": tokens_per_batch,
+            "evaluation_tokens": evaluation_tokens,
+        }
+        for name, value in positive.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if vocabulary_size < 3:
+            raise ValueError(
+                f"vocabulary_size is at least 3, padding and the unknown token among them; got "
+                f"{vocabulary_size}"
+            )
+        if not 0 < test < 1:
+            raise ValueError(f"test is a share between 0 and 1, got {test}")
+        self.augment = augment or WordAugment()
+        self.tokens_per_batch, self.evaluation_tokens = tokens_per_batch, evaluation_tokens
+        self._reading = Reading(
+            tokens,
+            vocabulary_size,
+            min_frequency,
+            lower,
+            clean_markup,
+            max_length,
+            keep,
+            test,
+        )
+        self._encoded: Encoded | None = None
+
+    @abstractmethod
+    def key(self) -> dict[str, Any]:
+        """All that decides what :meth:`corpus` returns, known without reading it."""
+
+    @abstractmethod
+    def corpus(self) -> Corpus:
+        """Read the texts and their classes."""
+
+    def outline(self) -> DataSpec:
+        """Tokens and a class; once they are read, the vocabulary and its counts in training."""
+        found = self._encoded
+        names = tuple(found.class_names if found else self.class_names)
+        return DataSpec(
+            {
+                "input": Field(
+                    (None,),
+                    "tokens",
+                    "input",
+                    size=len(found.words) if found else None,
+                    names=tuple(found.words) if found else (),
+                    counts=tuple(found.word_counts) if found else (),
+                    fill=PAD_INDEX,
+                ),
+                "target": Field((), "class", "target", size=len(names) or None, names=names),
+            },
+            complete=found is not None,
+        )
+
+    def splits(self) -> dict[str, Split]:
+        """Encode the texts, or read what was encoded before."""
+        found = self._encoded = self._encode()
+        for note in found.notes:
+            logger.info(note)
+        for warning in found.warnings:
+            logger.warning(warning)
+        return {name: _split(part) for name, part in found.splits.items()}
+
+    def prepare(self, device: torch.device) -> Prepare:
+        """Unknown words for the training texts, when asked."""
+        return prepare_words(self.outline().fields, self.augment)
+
+    def training_limits(self) -> Limits:
+        """So many texts, or so many tokens."""
+        if self.tokens_per_batch is not None:
+            return Limits(tokens=self.tokens_per_batch)
+        return super().training_limits()
+
+    def evaluation_limits(self) -> Limits:
+        """So many texts, and at most so many tokens."""
+        return Limits(self.evaluation_batch_size, self.evaluation_tokens)
+
+    def reader(self) -> Reader:
+        """Texts, by the vocabulary."""
+        assert self._encoded is not None, "read() comes first"
+        return VocabularyReader(self._encoded.tokenizer)
+
+    def _encode(self) -> Encoded:
+        if self.root is None:
+            return encode(self.corpus, self._reading)
+        key = self.key()
+        # The data may lie where nothing can be written.
+        for root in (self.root, HOME):
+            try:
+                folder = Path(root).expanduser() / "cache"
+                return encoded(folder, key, self.corpus, self._reading)
+            except CannotKeepError as error:
+                logger.warning(str(error))
+        return encode(self.corpus, self._reading)
+
+
+def _split(part: EncodedSplit) -> Split:
+    ids = Ragged.joined(
+        torch.from_numpy(part.ids), torch.from_numpy(part.lengths).long(), PAD_INDEX
+    )
+    return RaggedSplit({"input": ids}, {"target": torch.from_numpy(part.targets)})

@@ -1,0 +1,234 @@
+"""Texts encoded once: to ids in files that later runs read in no time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dltrain.data.cache import made_once, progress
+from dltrain.data.streams.splits import hold_out_test
+from dltrain.data.text.vocabulary import UNKNOWN_INDEX, Vocabulary, or_unknown
+
+FORMAT = 2
+"""Of the cache; another number makes every cache anew."""
+CHUNK = 1000
+"""Texts encoded at a time: beside its ids, what is encoded holds much that takes memory."""
+COLUMNS = ("ids", "lengths", "targets")
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A split as it was found: ``texts`` and the class of each."""
+
+    texts: Sequence[str]
+    targets: Sequence[int]
+
+    def only(self, rows: Sequence[int]) -> Texts:
+        """Those of the rows given."""
+        return Texts([self.texts[row] for row in rows], [self.targets[row] for row in rows])
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """All splits: ``train``, perhaps ``validation`` and ``test``; and what to say of them.
+
+    ``warnings`` are of what may be wrong.
+    """
+
+    name: str
+    class_names: Sequence[str]
+    splits: Mapping[str, Texts]
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How texts become ids."""
+
+    tokens: Literal["word", "bpe"]
+    vocabulary_size: int
+    min_frequency: int
+    lower: bool
+    clean_markup: bool
+    max_length: int | None
+    keep: Literal["first", "last"]
+    test: float
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """``ids`` (all tokens,) int32 end to end, ``lengths`` (examples,), ``targets`` (examples,)."""
+
+    ids: Ids
+    lengths: npt.NDArray[np.int32]
+    targets: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """All splits as ids, and the vocabulary: a file's content, and what each id stands for.
+
+    ``word_counts`` are those of the training split.
+    """
+
+    splits: Mapping[str, EncodedSplit]
+    tokenizer: str
+    class_names: Sequence[str]
+    words: Sequence[str]
+    word_counts: Sequence[int]
+    notes: Sequence[str]
+    warnings: Sequence[str]
+
+
+def encoded(
+    folder: Path, key: Mapping[str, Any], corpus: Callable[[], Corpus], reading: Reading
+) -> Encoded:
+    """What :func:`encode` returns, from ``folder`` where it was done before.
+
+    ``key`` holds all that shapes the texts. Raises :class:`UserError` where nothing can be kept.
+    """
+    settings = [FORMAT, "text", dict(key), asdict(reading)]
+    place = made_once(folder, settings, lambda to: _save(encode(corpus, reading), to), "the ids")
+    return _load(place)
+
+
+def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
+    """Learn a vocabulary from the training split, and encode all of them with it."""
+    found = corpus()
+    notes, warnings = list(found.notes), list(found.warnings)
+    parts = dict(found.splits)
+    if "test" not in parts:
+        parts["train"], parts["test"] = _set_aside(parts["train"], reading.test)
+        aside, left = len(parts["test"].texts), len(parts["train"].texts)
+        notes.append(
+            f"{found.name}: no test split is given: {aside:,} of {aside + left:,} texts are set "
+            "aside as one, the same for every seed."
+        )
+    _check(found, parts)
+    with progress("Encoding texts") as bars:
+        steps = [parts["train"], *parts.values()]
+        bar = bars.add_task("", total=sum(len(part.texts) for part in steps))
+
+        def chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+            for first in range(0, len(texts), CHUNK):
+                chunk = texts[first : first + CHUNK]
+                yield chunk
+                bars.advance(bar, len(chunk))
+
+        vocabulary = Vocabulary.learn(
+            chunks(parts["train"].texts),
+            reading.vocabulary_size,
+            reading.tokens,
+            reading.min_frequency,
+            reading.lower,
+            reading.clean_markup,
+        )
+        splits = {}
+        for name, part in parts.items():
+            ids = [row for chunk in chunks(part.texts) for row in vocabulary.encode(chunk)]
+            splits[name] = _joined(ids, part.targets, reading)
+            place = f"{found.name}, {name}"
+            warnings += _doubts(place, ids)
+            notes += _cuts(place, ids, reading)
+    vocabulary.cut(reading.max_length, reading.keep)
+    counts = np.bincount(splits["train"].ids, minlength=len(vocabulary))
+    return Encoded(
+        splits,
+        vocabulary.text,
+        found.class_names,
+        vocabulary.words,
+        counts.tolist(),
+        notes,
+        warnings,
+    )
+
+
+def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
+    targets = torch.tensor(texts.targets)
+    kept, aside = hold_out_test(targets, share)
+    return texts.only(kept.tolist()), texts.only(aside.tolist())
+
+
+def _check(corpus: Corpus, parts: Mapping[str, Texts]) -> None:
+    for name, part in parts.items():
+        if not part.texts:
+            hint = "; raise data.test, the share set aside" if "test" not in corpus.splits else ""
+            raise ValueError(f"{corpus.name}: no text is left for the split {name!r}{hint}")
+    found = set(parts["train"].targets)
+    if len(found) < 2:
+        only = corpus.class_names[found.pop()]
+        raise ValueError(
+            f"{corpus.name}: every training text is of one class, {only!r}: there is nothing to "
+            "learn"
+        )
+
+
+def _joined(ids: Sequence[Ids], targets: Sequence[int], reading: Reading) -> EncodedSplit:
+    """The texts end to end, each cut to length."""
+    most = reading.max_length
+    part = {"first": slice(most), "last": slice(-most if most else None, None)}[reading.keep]
+    rows = [or_unknown(row)[part] for row in ids]
+    lengths = np.array([len(row) for row in rows], np.int32)
+    return EncodedSplit(np.concatenate(rows), lengths, np.array(targets, np.int64))
+
+
+def _doubts(name: str, ids: Sequence[Ids]) -> Iterator[str]:
+    """Texts of which nothing is left, counted."""
+    count = len(ids)
+    empty = sum(not len(row) for row in ids)
+    if empty:
+        yield f"{name}: {empty:,} of {count:,} texts are empty: each is one unknown token."
+    unknown = sum(bool((row == UNKNOWN_INDEX).all()) for row in ids) - empty
+    if unknown:
+        yield f"{name}: {unknown:,} of {count:,} texts have no token that the vocabulary knows."
+
+
+def _cuts(name: str, ids: Sequence[Ids], reading: Reading) -> Iterator[str]:
+    """Texts that are too long, counted."""
+    count = len(ids)
+    longer = sum(len(row) > reading.max_length for row in ids) if reading.max_length else 0
+    if longer:
+        yield (
+            f"{name}: {longer:,} of {count:,} texts are longer than {reading.max_length} tokens: "
+            f"the {reading.keep} are kept."
+        )
+
+
+def _save(encoded: Encoded, place: Path) -> None:
+    for name, part in encoded.splits.items():
+        for column in COLUMNS:
+            np.save(place / f"{name}-{column}.npy", getattr(part, column))
+    rest = {name: value for name, value in vars(encoded).items() if name != "splits"}
+    content = json.dumps(rest | {"splits": list(encoded.splits)})
+    (place / "vocabulary.json").write_text(content, encoding="utf-8")
+
+
+def _load(place: Path) -> Encoded:
+    content = json.loads((place / "vocabulary.json").read_text(encoding="utf-8"))
+    splits = {
+        name: EncodedSplit(*(np.load(place / f"{name}-{column}.npy") for column in COLUMNS))
+        for name in content.pop("splits")
+    }
+    return Encoded(splits, **content)
+
+
+def fingerprint(path: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of change of a file, or of all files below a folder.
+
+    Raises ``ValueError`` where there is none.
+    """
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    try:
+        found = [(file, file.stat()) for file in files if not file.is_dir()]
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return [(str(file), about.st_size, about.st_mtime_ns) for file, about in found]

@@ -1,0 +1,146 @@
+"""``trainer.cuda_graph``: a whole training step recorded once, then replayed by the device alone.
+
+A step of a small network is many short kernels, and starting each takes longer than running it. A
+CUDA graph starts them all at once. It knows only the memory that was there when it was recorded, so
+batches are copied to where the recorded one lay, and nothing in a step may be decided on the host.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from dltrain.contracts.data import Batch
+from dltrain.contracts.task import Metrics, Task
+from dltrain.engine.compile import TrainStep
+from dltrain.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+CudaGraph = Literal["off", "on", "auto"]
+Replay = Callable[[], None]
+Record = Callable[[Callable[[], Metrics]], tuple[Replay, Metrics]]
+"""Records what a function does, without doing it: what does it, and where its results will lie."""
+
+
+class Optimizing(Protocol):
+    """What is asked of the loop's ``optimize`` besides its call."""
+
+    accumulate: int
+    measure: bool
+    gradient_norms: dict[str, Tensor]
+
+    def keep_rates_on(self, device: torch.device) -> None:
+        """Hold learning rates as tensors on ``device``."""
+
+    def obstacle_to_recording(self) -> str:
+        """Why no step can be a part of a CUDA graph; nothing where all can."""
+
+
+WARM = 3
+"""Steps before the recording; buffers are made in them, and libraries choose their kernels."""
+
+
+def replayed_step(
+    mode: CudaGraph,
+    step: TrainStep,
+    task: Task,
+    optimize: Optimizing,
+    device: torch.device,
+) -> TrainStep:
+    """``step``, replayed where ``mode`` asks for it; the user hears why ``auto`` means off.
+
+    Raises :class:`UserError` where ``on`` is not possible, and why.
+    """
+    if mode == "off":
+        return step
+    reason = _obstacle(task, optimize, device)
+    if not reason:
+        optimize.keep_rates_on(device)
+        return Recorded(step, optimize, _record)
+    if mode == "on":
+        raise UserError(f"trainer.cuda_graph: {reason}. Set it to off or auto.")
+    logger.info("trainer.cuda_graph=auto: off, %s.", reason)
+    return step
+
+
+class Recorded:
+    """Makes a step ``WARM`` times, records it, and replays it for every batch of that shape.
+
+    Batches of another shape, such as an epoch's last one, are stepped on as ever. Where the shape
+    changes before there is a recording, or the recording fails, all are.
+    """
+
+    def __init__(self, step: TrainStep, optimize: Optimizing, record: Record) -> None:
+        self._step, self._optimize = step, optimize
+        self._record = record
+        self._given_up = False
+        self._shapes: list[torch.Size] | None = None
+        self._seen = 0
+        self._replay: Replay | None = None
+
+    def __call__(self, batch: Batch) -> Metrics:
+        """Make a step, one way or the other."""
+        if self._given_up:
+            return self._step(batch)
+        shapes = [column.shape for column in batch.values()]
+        if self._shapes is None:
+            self._shapes = shapes
+        if self._replay is not None and shapes == self._shapes:
+            return self._replayed(batch)
+        if self._replay is None and shapes != self._shapes:
+            self._give_up("batches are of many shapes")
+        elif self._replay is None and self._seen == WARM:
+            self._start(batch)
+            return self(batch)
+        self._seen += 1
+        return self._step(batch)
+
+    def _start(self, batch: Batch) -> None:
+        self._batch = {name: column.clone() for name, column in batch.items()}
+        # Whether somebody will read the norms cannot be known to what is recorded.
+        self._optimize.measure = True
+        try:
+            self._replay, self._metrics = self._record(lambda: self._step(self._batch))
+        except RuntimeError as error:
+            self._give_up(f"the step cannot be recorded: {str(error).splitlines()[0]}")
+        self._norms = dict(self._optimize.gradient_norms)
+
+    def _replayed(self, batch: Batch) -> Metrics:
+        assert self._replay is not None
+        for name, column in batch.items():
+            self._batch[name].copy_(column)
+        self._replay()
+        self._optimize.gradient_norms.update(self._norms)
+        # The next replay writes to the same places, before anybody has read this one's.
+        return {name: _copied(value) for name, value in self._metrics.items()}
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = True
+        logger.info("trainer.cuda_graph: off, %s.", reason)
+
+
+def _obstacle(task: Task, optimize: Optimizing, device: torch.device) -> str:
+    """Why a step cannot be recorded; nothing where it can."""
+    if device.type != "cuda":
+        return f"{device.type} is no CUDA device"
+    if not task.replayable:
+        return f"a step of {type(task).__name__} decides something on the host"
+    if optimize.accumulate > 1:
+        return "not every batch steps with trainer.accumulate above 1"
+    return optimize.obstacle_to_recording()
+
+
+def _copied(value: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
+    return (value[0].clone(), value[1].clone()) if isinstance(value, tuple) else value.clone()
+
+
+def _record(step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        metrics = step()
+    return graph.replay, metrics

@@ -1,0 +1,147 @@
+"""What every pair of adversaries has: noise becomes pictures, pictures get a score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from dltrain.contracts.data import DataSpec
+from dltrain.models.layers.shapes import picture_shape
+
+SLOPE = 0.2
+"""Of the discriminators' leaky ReLU below 0 (Radford et al. 2016, section 3)."""
+NARROW = 0.02
+"""Standard deviation of DCGAN's initial weights (there, section 4)."""
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm with a scale and a shift for each class (de Vries et al. 2017).
+
+    Those have the ``shape`` (channels, ...) and are told to inputs (batch, channels, ...): with
+    sides of 1 to whole maps, as is usual, else to every place of its own.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.norm = _norm(shape, affine=False)
+        self.shape = tuple(shape)
+        self.scale = nn.Embedding(classes, math.prod(shape))
+        self.shift = nn.Embedding(classes, math.prod(shape))
+        nn.init.normal_(self.scale.weight, mean=1.0, std=NARROW)
+        nn.init.zeros_(self.shift.weight)
+
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        """Normalise ``values``, each as one of its class in ``labels`` (batch,)."""
+        scale, shift = (table(labels).view(-1, *self.shape) for table in (self.scale, self.shift))
+        return torch.addcmul(shift, self.norm(values), scale)
+
+
+def norm_layer(shape: Sequence[int], classes: int) -> nn.Module:
+    """Batch norm of values (batch, channels, ...); if there are classes, by class in ``shape``."""
+    return ConditionalBatchNorm(shape, classes) if classes else _norm(shape, affine=True)
+
+
+def _norm(shape: Sequence[int], affine: bool) -> nn.Module:
+    channels, *sides = shape
+    kind = nn.BatchNorm2d if sides else nn.BatchNorm1d
+    return kind(channels, affine=affine)
+
+
+class Generator(nn.Module):
+    """Noise (batch, noise_size) to pictures (batch, c, h, w) of values in -1..1.
+
+    A picture's class is told to every :class:`ConditionalBatchNorm` of its ``layers``, and to
+    nothing else: a class that stands beside the noise outgrows it (docs/performance.md).
+    """
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Make a picture of each row of noise, of the classes ``labels`` (batch,) if any."""
+        values = noise
+        for layer in self.layers:
+            by_class = isinstance(layer, ConditionalBatchNorm)
+            values = layer(values, labels) if by_class else layer(values)
+        return torch.tanh(values)
+
+
+class Discriminator(nn.Module):
+    """Pictures (batch, c, h, w) in -1..1 to scores (batch,): the higher, the more they seem real.
+
+    ``features`` make numbers of a picture, which ``score`` weighs. With ``classes`` above 0 each
+    class has a learnt vector that weighs them too (the projection of Miyato and Koyama 2018);
+    without labels the score says nothing of the class. ``spectral_norm`` keeps the largest singular
+    value of every layer's weights at 1 (Miyato et al. 2018).
+    """
+
+    def __init__(
+        self, features: nn.Module, score: nn.Linear, classes: int, spectral_norm: bool
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.score = score
+        self.embedding = nn.Embedding(classes, score.in_features) if classes else None
+        if self.embedding is not None:
+            # Of torch's own deviation, 1, it would drown what the picture says.
+            nn.init.normal_(self.embedding.weight, std=NARROW)
+        if spectral_norm:
+            for layer in list(self.modules()):
+                if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Embedding)):
+                    parametrizations.spectral_norm(layer)
+
+    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Score each picture, as one of its class where ``labels`` (batch,) tell it."""
+        features = self.features(pictures)
+        scores = self.score(features).squeeze(1)
+        if self.embedding is not None and labels is not None:
+            scores = scores + (features * self.embedding(labels)).sum(1)
+        return scores
+
+
+class Adversaries(nn.Module):
+    """A ``generator`` and a ``discriminator`` that are to be trained against each other.
+
+    They make images like the one input of ``spec``. ``conditional`` ones know of each image's
+    class, of which its target tells the number; those of ``kinds`` know which of so many kinds it
+    is, as whoever trains them makes them out::
+
+        GAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
+
+    Raises ValueError for both at once, for classes where the data has none, for inputs that are no
+    images, and where there is no noise.
+    """
+
+    generator: Generator
+    discriminator: Discriminator
+
+    def __init__(
+        self,
+        name: str,
+        spec: DataSpec,
+        noise_size: int,
+        conditional: bool,
+        kinds: int,
+    ) -> None:
+        super().__init__()
+        if noise_size < 1:
+            raise ValueError(f"noise_size is at least 1, got {noise_size}")
+        if kinds < 0:
+            raise ValueError(f"kinds is a number, not negative; got {kinds}")
+        if conditional and kinds:
+            raise ValueError("a picture's class is known, so nothing has to be made out: kinds=0")
+        classes = [field.size for field in spec.of("target") if field.kind == "class"]
+        if conditional and not classes:
+            raise ValueError("conditional pictures are of a class, and this data has no classes")
+        channels, sides = picture_shape(name, spec.facts().get("input_shape", ()))
+        self.shape = (channels, sides[0], sides[1])
+        """Of an image: channels, height, width."""
+        self.noise_size = noise_size
+        self.conditional, self.kinds = conditional, kinds
+        self.classes = (classes[0] or 0) if conditional else kinds
+        """How many labels both networks know, of classes or kinds; 0 where they know none."""

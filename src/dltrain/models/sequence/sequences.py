@@ -1,0 +1,149 @@
+"""What all readers of sequences share: words to vectors, states to one vector, that to logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.contracts.data import DataSpec, Field
+from dltrain.models.layers.embedding import WordEmbedding
+from dltrain.models.layers.pooling import POOLS, Pooling
+from dltrain.models.sequence.ngrams import NgramMixture
+
+
+class SequenceReader(nn.Module, ABC):
+    """Words (batch, time), or numbers (batch, time, features), to logits (batch, outputs).
+
+    Which of the two, the one input of ``spec`` says; nothing else of the spec is asked::
+
+        words = DataSpec({"text": Field((None,), "tokens", "input", size=20_000, fill=0)})
+        numbers = DataSpec({"series": Field((200, 2), "number", "input")})
+        LSTM(words, outputs=2, hidden_size=256), LSTM(numbers, outputs=1)
+
+    Words are ids below the field's ``size``, padded on the right with its ``fill``; each text has
+    at least one word. What a reader says of a text depends neither on how far it is padded nor on
+    what it is batched with. Numbers are of the shape (time, features), and for them the settings
+    that concern words do nothing.
+
+    - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
+    - ``normalise_embedding``: see :class:`~dltrain.models.layers.embedding.WordEmbedding`; it needs
+      the field's ``counts``.
+    - ``dropout`` acts between the layers and before the output.
+    - ``pooling``: see :mod:`dltrain.models.layers.pooling`. None is ``max`` over words, ``last``
+      where numbers are read: there a maximum of each step would do without any memory.
+    - ``ngrams`` above 0 mixes in a bag of n-grams of up to so many words; see
+      :class:`~dltrain.models.sequence.ngrams.NgramMixture`.
+
+    Raises ValueError for inputs that are neither, and for sizes and shares that are none.
+    """
+
+    def __init__(
+        self,
+        spec: DataSpec,
+        outputs: int,
+        embedding_size: int = 100,
+        normalise_embedding: bool = False,
+        embedding_dropout: float = 0.0,
+        dropout: float = 0.0,
+        pooling: Pooling | None = None,
+        ngrams: int = 0,
+    ) -> None:
+        super().__init__()
+        if embedding_size < 1:
+            raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
+        for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
+            if not 0 <= share < 1:
+                raise ValueError(f"{name} is a share from 0 to below 1, got {share}")
+        source = spec.input
+        reads_words = source.kind == "tokens"
+        self.outputs = outputs
+        self.pooling_name = pooling or ("max" if reads_words else "last")
+        self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.embedding: nn.Embedding | None = None
+        self.bag: NgramMixture | None = None
+        if reads_words:
+            size, self.pad_index = _vocabulary(source)
+            if normalise_embedding and not source.counts:
+                raise ValueError("normalise_embedding: the data do not tell the words' frequencies")
+            frequencies = source.frequencies if normalise_embedding else None
+            self.embedding = WordEmbedding(size, embedding_size, self.pad_index, frequencies)
+            self.features = embedding_size
+            if ngrams:
+                self.bag = NgramMixture(outputs, size, self.pad_index, ngrams)
+        else:
+            _, self.features = sequence_shape(source)
+
+    def finish(self, width: int, backward: int = 0) -> None:
+        """Add what follows the states, of which the last ``backward`` were read from the right."""
+        self.pooling = POOLS[self.pooling_name](width, backward)
+        self.output = nn.Linear(width, self.outputs)
+
+    @abstractmethod
+    def states(self, vectors: Tensor, real: Tensor) -> Tensor:
+        """Vectors (batch, time, features) to states (batch, time, width), as ``real`` says."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """The vectors of the words (batch, time, features), dropout included."""
+        assert self.embedding is not None
+        return self.embedding_dropout(self.embedding(ids))
+
+    def read(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        """Logits (batch, outputs) from vectors; ``ids`` say which are padding, None: none."""
+        if self.bag is None or ids is None:
+            return self._answer(vectors, ids)
+        return self.bag.mixed(ids, lambda rows: self._answer(vectors[rows], ids[rows]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Read whole sequences."""
+        if self.embedding is None:
+            return self._answer(inputs, None)
+        if self.bag is None:
+            return self._answer(self.embed(inputs), inputs)
+        # Only what is to be read is embedded.
+        return self.bag.mixed(
+            inputs, lambda rows: self._answer(self.embed(inputs[rows]), inputs[rows])
+        )
+
+    def _answer(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        real = self._real(vectors, ids)
+        return self.output(self.dropout(self.pooling(self.states(vectors, real), real)))
+
+    def embedding_weight(self) -> Tensor | None:
+        """The vectors as they are read (vocabulary, width); None where words have none."""
+        return self.embedding.table() if isinstance(self.embedding, WordEmbedding) else None
+
+    def attention_weights(self, ids: Tensor) -> Tensor | None:
+        """How much each word counts (batch, time), rows summing to 1; None if not learnt."""
+        vectors = self.embed(ids)
+        real = self._real(vectors, ids)
+        return self.pooling.weights(self.states(vectors, real), real)
+
+    def _real(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
+        if ids is None:
+            return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
+        return ids != self.pad_index
+
+
+def sequence_shape(source: Field) -> tuple[int, int]:
+    """Time and features of the sequences of numbers in ``source``.
+
+    Raises ValueError where it holds anything else.
+    """
+    shape = source.shape
+    if len(shape) != 2 or shape[0] is None or shape[1] is None:
+        sides = "x".join("?" if side is None else str(side) for side in shape) or "single numbers"
+        raise ValueError(
+            "this model reads words or sequences of numbers (time, features); "
+            f"the data's inputs are {sides}"
+        )
+    return shape[0], shape[1]
+
+
+def _vocabulary(source: Field) -> tuple[int, int]:
+    """How many words there are, and which of them is the padding."""
+    if source.size is None or source.fill is None:
+        raise ValueError("the data do not tell the size of their vocabulary and its padding")
+    return source.size, int(source.fill)

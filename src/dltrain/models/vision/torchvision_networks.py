@@ -1,0 +1,131 @@
+"""torchvision's classifiers, adapted to the data's pictures and classes."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.config.suggest import did_you_mean
+from dltrain.models.layers.shapes import picture_shape
+from dltrain.models.vision.transfer import Freezable
+
+SMALL = 64
+
+
+class ResNet18(Freezable):
+    """ResNet-18 (He et al. 2016): (batch, c, h, w) to logits (batch, outputs).
+
+    Pictures with a side below 64 would come to its first stage as a few pixels. For them the
+    stem is 3x3 in steps of 1 and has no max-pooling, as in that paper's networks for CIFAR-10
+    (section 4.2); on 32x32x3 and ten classes it then has 11,173,962 parameters. ``freeze`` names
+    parts that are kept as they are, such as ``network.layer1``.
+
+    Raises ValueError for what is no picture.
+    """
+
+    def __init__(
+        self, input_shape: Sequence[int], outputs: int, freeze: Sequence[str] = ()
+    ) -> None:
+        from torchvision.models import resnet18
+
+        super().__init__()
+        channels, sides = picture_shape("ResNet-18", input_shape)
+        self.network = resnet18(num_classes=outputs)
+        if min(sides) < SMALL:
+            stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
+            self.network.maxpool = nn.Identity()
+        else:
+            stem = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        self.network.conv1 = stem
+        self.freeze(freeze)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Classify the pictures."""
+        return self.network(pictures)
+
+
+class TorchvisionClassifier(Freezable):
+    """A classifier of torchvision by its name there: (batch, c, h, w) to logits (batch, outputs).
+
+    Its first convolution takes as many channels as the pictures have, its last layer gives as
+    many logits as there are classes, and a network built for one size of pictures is built for
+    theirs. Auxiliary classifiers are left out. ``freeze`` names parts that are kept as they are,
+    such as ``network.features``.
+
+    Raises ValueError for a name that torchvision does not know, for what is no picture, and for
+    pictures of a size that the network cannot read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_shape: Sequence[int],
+        outputs: int,
+        freeze: Sequence[str] = (),
+    ) -> None:
+        from torchvision import models
+
+        super().__init__()
+        channels, sides = picture_shape(name, input_shape)
+        known = models.list_models(module=models)
+        if name not in known:
+            hint = did_you_mean(name, known) or f"There are {', '.join(known)}."
+            raise ValueError(f"name: torchvision has no classifier {name!r}. {hint}")
+        builder = models.get_model_builder(name)
+        settings = {"num_classes": outputs, **_adaptations(builder, sides)}
+        try:
+            self.network = _with_channels(builder(**settings), channels)
+            _try(self.network, input_shape)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            size = "x".join(map(str, input_shape))
+            raise ValueError(f"{name} cannot read pictures of {size}: {error}") from error
+        self.freeze(freeze)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Classify the pictures."""
+        return self.network(pictures)
+
+
+def _adaptations(builder: Callable[..., nn.Module], sides: Sequence[int]) -> dict[str, Any]:
+    """What the network of ``builder`` can be told of the pictures, and of what to leave out."""
+    wanted = {
+        "aux_logits": False,
+        "image_size": sides[0],
+        "init_weights": True,
+        "input_size": tuple(sides),
+    }
+    network = typing.get_type_hints(builder)["return"]
+    taken = inspect.signature(network).parameters
+    return {name: value for name, value in wanted.items() if name in taken}
+
+
+def _with_channels(network: nn.Module, channels: int) -> nn.Module:
+    """Let the first convolution of ``network`` read ``channels`` planes instead of three."""
+    path, stem = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if stem.in_channels != channels:
+        parent, _, name = path.rpartition(".")
+        fresh = nn.Conv2d(
+            channels,
+            stem.out_channels,
+            stem.kernel_size,  # type: ignore[arg-type]
+            stem.stride,  # type: ignore[arg-type]
+            stem.padding,  # type: ignore[arg-type]
+            bias=stem.bias is not None,
+        )
+        setattr(network.get_submodule(parent), name, fresh)
+    return network
+
+
+def _try(network: nn.Module, input_shape: Sequence[int]) -> None:
+    """See that the sizes agree, without arithmetic; what the network raises is passed on."""
+    weights = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    shapes = {name: tensor.to("meta") for name, tensor in weights.items()}
+    picture = torch.empty(1, *input_shape, device="meta")
+    torch.func.functional_call(network.eval(), shapes, (picture,))
+    network.train()

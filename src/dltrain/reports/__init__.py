@@ -1,0 +1,1 @@
+"""From arrays to tables and figures; the only place that imports matplotlib."""

@@ -1,0 +1,125 @@
+"""The space of codes: two dimensions as a plane, any number by how much each is used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from dltrain.reports.canvas import BLUE, GREY, blank, light_frame, shortened
+from dltrain.reports.plane import Plane
+from dltrain.reports.sheets import mosaic
+
+MOST_POINTS = 5_000
+MOST_NAMED = 20
+PALE = "#b9cfe6"
+
+
+def draw_latent_plane(
+    plane: Plane,
+    decoded: NDArray[Any],
+    codes: NDArray[Any],
+    targets: NDArray[Any] | None,
+    class_names: Sequence[str],
+    deviations: Sequence[float] = (),
+) -> Figure:
+    """Where pictures lie in a plane of codes, and beside it what is decoded from each place.
+
+    ``decoded`` are (side * side, height, width, channels) of 0..1 in the order of
+    ``plane.grid()``, ``codes`` (n, 2); ``targets`` (n,) choose the colours. A circle around 0 is
+    drawn for each of ``deviations``, the prior's standard deviations.
+    """
+    figure = blank(12.4, 6.2)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
+    if targets is None:
+        stride = -(-len(codes) // MOST_POINTS)
+        x, y = codes[::stride].T
+        left.scatter(x, y, s=6, color=BLUE, alpha=0.6, linewidths=0)
+    else:
+        _draw_classes(left, codes, targets, class_names)
+    for deviation in deviations:
+        left.add_patch(Circle((0, 0), deviation, fill=False, color=GREY, linestyle=(0, (4, 4))))
+    light_frame(left)
+    left.set_title("Codes of the split's pictures", fontsize=11)
+    rows = decoded.reshape(plane.side, plane.side, *decoded.shape[1:])
+    # The grid begins at the bottom, a picture at the top.
+    sheet = mosaic(rows[::-1].reshape(decoded.shape), plane.side, gap=0)
+    right.imshow(sheet, extent=_edges(plane), aspect="auto")
+    right.spines[:].set_visible(False)
+    right.tick_params(left=False)
+    right.set_title("What is decoded from each place", fontsize=11)
+    right.set(xlim=_edges(plane)[:2], ylim=_edges(plane)[2:])
+    for axes in (left, right):
+        axes.set_box_aspect(1)
+        axes.set_xlabel("first latent dimension")
+    left.set_ylabel("second latent dimension")
+    return figure
+
+
+def draw_latent_use(divergences: NDArray[Any], active: int) -> Figure:
+    """What each latent dimension costs, the dearest first: ``divergences`` (latent_size,), nats.
+
+    A dimension that costs nothing says nothing of a picture; ``active`` of them do.
+    """
+    order = np.sort(divergences)[::-1]
+    figure = blank(7.2, 3.8)
+    axes = figure.add_subplot()
+    colours = [BLUE if number < active else PALE for number in range(len(order))]
+    axes.bar(np.arange(1, len(order) + 1), order, width=0.8, color=colours)
+    axes.set_xlabel("latent dimensions, sorted")
+    axes.set_ylabel("divergence from the prior (nats)")
+    axes.set_xlim(0.2, len(order) + 0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    total = float(order.sum())
+    axes.set_title(f"{active} of {len(order)} dimensions in use, {total:.1f} nats", fontsize=11)
+    light_frame(axes)
+    axes.set_axisbelow(True)
+    return figure
+
+
+def _draw_classes(
+    axes: Axes, codes: NDArray[Any], targets: NDArray[Any], class_names: Sequence[str]
+) -> None:
+    """Each class in a colour of its own, with its name amid its codes."""
+    colours = _palette(len(class_names))
+    stride = -(-len(codes) // MOST_POINTS)
+    x, y = codes[::stride].T
+    # In the split's order, so that no class covers all others.
+    own_colours = [colours[number] for number in targets[::stride]]
+    axes.scatter(x, y, s=7, c=own_colours, alpha=0.75, linewidths=0)
+    if len(class_names) > MOST_NAMED:
+        return
+    for number, name in enumerate(class_names):
+        own = codes[targets == number]
+        if len(own):
+            x, y = np.median(own, axis=0)
+            axes.text(
+                x, y, shortened(name), color=colours[number], ha="center",
+                va="center", fontsize=12, weight="bold", parse_math=False,
+                path_effects=[withStroke(linewidth=3, foreground="white")],
+            )  # fmt: skip
+
+
+def _palette(classes: int) -> list[str]:
+    """As many colours as there are classes, told apart as well as so many can be."""
+    if classes <= 10:
+        return [to_hex(colour) for colour in colormaps["tab10"](range(classes))]
+    return [to_hex(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, classes))]
+
+
+def _edges(plane: Plane) -> tuple[float, float, float, float]:
+    """Left, right, bottom, top of the plane's pictures, whose middles are its places."""
+    x, y = (
+        (high - low) / (plane.side - 1) / 2
+        for low, high in ((plane.left, plane.right), (plane.bottom, plane.top))
+    )
+    return plane.left - x, plane.right + x, plane.bottom - y, plane.top + y

@@ -1,0 +1,70 @@
+"""Pictures that a network makes, as files: one, many, and how they come to be.
+
+Bytes are pictures (n, height, width, channels) of 0..255, which is what files and checkpoints hold.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from dltrain.reports.moving import gif
+from dltrain.reports.sheets import mosaic
+
+MOST_CLASSES = 20
+"""Beyond that, a column for each class makes a sheet too wide."""
+HEAD = 24
+"""Pixels for a line above a frame."""
+
+Bytes = NDArray[np.uint8]
+
+
+def to_bytes(pictures: ArrayLike) -> Bytes:
+    """Bytes from values in 0..1 of shape (n, channels, height, width)."""
+    values = np.asarray(pictures, dtype=np.float32).transpose(0, 2, 3, 1)
+    return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
+
+
+def class_columns(classes: int) -> int | None:
+    """How many columns give each of ``classes`` that come in turn one; None for too many."""
+    return classes if 1 < classes <= MOST_CLASSES else None
+
+
+def sheet(pictures: Bytes, columns: int | None = None) -> bytes:
+    """The bytes of a PNG file with all pictures, small ones enlarged; as a square by default."""
+    return _png(mosaic(pictures / 255, columns or _square(pictures)))
+
+
+def single(picture: Bytes) -> bytes:
+    """The bytes of a PNG file with one picture (height, width, channels), pixel for pixel."""
+    return _png(picture if picture.shape[2] == 3 else picture.mean(2).astype(np.uint8))
+
+
+def animate_samples(
+    frames: Sequence[Bytes], lines: Sequence[str], columns: int | None = None
+) -> bytes:
+    """The bytes of a GIF file of sheets, each with a line above it."""
+    font = ImageFont.load_default(HEAD * 0.6)
+    images = []
+    for pictures, line in zip(frames, lines, strict=True):
+        values = mosaic(pictures / 255, columns or _square(pictures))
+        image = Image.fromarray(np.pad(values, ((HEAD, 0), (0, 0), (0, 0)), constant_values=255))
+        ImageDraw.Draw(image).text((2, HEAD / 2), line, "black", font, anchor="lm")
+        images.append(image)
+    return gif(images)
+
+
+def _square(pictures: NDArray[Any]) -> int:
+    return math.ceil(math.sqrt(len(pictures)))
+
+
+def _png(values: Bytes) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "png")
+    return file.getvalue()

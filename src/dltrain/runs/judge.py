@@ -1,0 +1,264 @@
+"""A classifier that dltrain trained, as a judge of the images that another run makes.
+
+Nothing here knows how images are made, and no task needs to know of the judge:
+``callbacks=generative callbacks.judge.run=RUN`` has
+:class:`~dltrain.callbacks.sample_quality.SampleJudge` ask whatever task makes images
+(:class:`~dltrain.contracts.task.SamplesImages`), and add what is found to the task's own evaluation
+of the test split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.contracts.data import DataSpec
+from dltrain.contracts.task import SamplesImages
+from dltrain.errors import UserError
+from dltrain.runs.checkpoint import LAST
+from dltrain.runs.folder import LATEST, RunFolder
+from dltrain.runs.load import load, spec_of_run
+
+PART = 1_000
+"""Pictures that are made, or looked at, in one go."""
+
+
+class Opinion(NamedTuple):
+    """What a judge sees in pictures, in float32 on the CPU."""
+
+    features: Tensor
+    """(n, features)"""
+    probabilities: Tensor
+    """(n, classes)"""
+
+
+class Seen(NamedTuple):
+    """What a judge saw in many pictures."""
+
+    moments: Moments
+    probabilities: Tensor
+    """(n, classes)"""
+    variety: float
+    """The variance of features within the classes that it takes the pictures for, all added up."""
+
+
+class Judge:
+    """The classifier of the run folder ``run``, with its last checkpoint.
+
+    ``name``, by which its figures are told from another judge's, is the first 8 hexadecimal digits
+    of that checkpoint's SHA-256. Features are the input of its last linear layer. ``class_names``
+    and ``input_shape`` are those of the data that it learnt from.
+
+    Raises :class:`UserError` where there is no such run, or it is no classifier of pictures.
+    """
+
+    def __init__(self, run: str) -> None:
+        if run == LATEST:
+            raise UserError(f"run is a run's own folder: {LATEST} moves on with every run")
+        folder = RunFolder.find(run, Path())
+        spec = spec_of_run(folder)
+        self.task = load(folder.path)
+        self.name = hashlib.sha256((folder.path / LAST).read_bytes()).hexdigest()[:8]
+        self.class_names = list(spec.class_names)
+        self.input_shape = spec.input.shape
+        heads = [
+            layer
+            for layer in self.task.modules()
+            if isinstance(layer, nn.Linear) and layer.out_features == len(self.class_names)
+        ]
+        if not heads or len(self.input_shape) != 3:
+            raise UserError(f"{run} is no classifier of pictures that ends in a linear layer")
+        self._features = torch.empty(0)
+        heads[-1].register_forward_pre_hook(self._keep_features)
+        self._scale = Scale.of(spec)
+
+    def to(self, device: torch.device) -> Judge:
+        """Do the work there."""
+        self.task.to(device)
+        return self
+
+    def __call__(self, pictures: Tensor) -> Opinion:
+        """Look at pictures (n, channels, height, width) of values in 0..1, on the judge's device.
+
+        In float32, whatever the precision of the run that asks.
+        """
+        inputs = self._scale.normalised(pictures.float())
+        with torch.inference_mode(), torch.autocast(pictures.device.type, enabled=False):
+            logits = self.task.forward({"input": inputs})["logits"]
+        return Opinion(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
+
+    def look(self, parts: Iterable[Tensor]) -> Seen:
+        """Look at part after part."""
+        moments, within, probabilities = Moments(), Within(len(self.class_names)), []
+        for part in parts:
+            opinion = self(part)
+            moments.add(opinion.features)
+            within.add(opinion.features, opinion.probabilities.argmax(1))
+            probabilities.append(opinion.probabilities)
+        return Seen(moments, torch.cat(probabilities), within.variance)
+
+    def _keep_features(self, layer: nn.Module, inputs: Any) -> None:
+        self._features = inputs[0]
+
+
+class Scale:
+    """Between pictures of values in 0..1 and normalised ones; the same where nothing is given."""
+
+    def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+        self._mean = torch.tensor([0.0] if mean is None else mean)[:, None, None]
+        self._std = torch.tensor([1.0] if std is None else std)[:, None, None]
+
+    @classmethod
+    def of(cls, spec: DataSpec) -> Scale:
+        """That of the data's images."""
+        return cls(spec.input.mean or None, spec.input.std or None)
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """From 0..1 to mean 0 and deviation 1."""
+        return (pictures - self._mean.to(pictures)) / self._std.to(pictures)
+
+    def restored(self, inputs: Tensor) -> Tensor:
+        """Back to 0..1."""
+        return (inputs * self._std.to(inputs) + self._mean.to(inputs)).clamp(0, 1)
+
+
+class Moments:
+    """Mean and covariance of features, gathered part by part in float64."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum: Tensor | float = 0.0
+        self._products: Tensor | float = 0.0
+
+    def add(self, features: Tensor) -> None:
+        """Take ``features`` (n, features) in."""
+        rows = features.double()
+        self.count += len(rows)
+        self._sum = self._sum + rows.sum(0)
+        self._products = self._products + rows.T @ rows
+
+    @property
+    def mean(self) -> Tensor:
+        """Of shape (features,)."""
+        assert isinstance(self._sum, Tensor), "no features"
+        return self._sum / self.count
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of shape (features, features), unbiased."""
+        mean = self.mean
+        return (self._products - self.count * torch.outer(mean, mean)) / max(self.count - 1, 1)
+
+
+class Within:
+    """How far features are from the mean of their own class, gathered part by part in float64."""
+
+    def __init__(self, classes: int) -> None:
+        self._counts = torch.zeros(classes, dtype=torch.float64)
+        self._sums: Tensor | float = 0.0
+        self._squares = 0.0
+
+    def add(self, features: Tensor, classes: Tensor) -> None:
+        """Take ``features`` (n, features) of ``classes`` (n,) in."""
+        rows = features.double()
+        sums = rows.new_zeros(len(self._counts), rows.shape[1])
+        self._sums = self._sums + sums.index_add_(0, classes, rows)
+        self._counts += torch.bincount(classes, minlength=len(self._counts))
+        self._squares += float(rows.square().sum())
+
+    @property
+    def variance(self) -> float:
+        """The mean squared distance."""
+        assert isinstance(self._sums, Tensor), "no features"
+        of_means = self._sums.square().sum(1) / self._counts.clamp(min=1)
+        return max(self._squares - float(of_means.sum()), 0.0) / float(self._counts.sum())
+
+
+def frechet_distance(one: Moments, other: Moments) -> float:
+    """The squared Wasserstein-2 distance of two Gaussians with these moments.
+
+    ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2))`` (Dowson and Landau 1982), as the
+    "FID" of Heusel et al. 2017 has it, in the judge's features for those of Inception. Even for
+    pictures of one source it is above 0, the more so the fewer they are.
+    """
+    root = _root(one.covariance)
+    eigenvalues = torch.linalg.eigvalsh(root @ other.covariance @ root)
+    shared = eigenvalues.clamp(min=0).sqrt().sum()
+    spread = one.covariance.trace() + other.covariance.trace() - 2 * shared
+    return float((one.mean - other.mean).square().sum() + spread.clamp(min=0))
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """The symmetric matrix whose square is ``covariance``."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+
+
+def classifier_score(probabilities: Tensor) -> float:
+    """``exp`` of the mean divergence of each picture's classes (n, classes) from those of all.
+
+    From 1 (all alike, or all unclear) to the number of classes (all clear, and as many of each):
+    the "inception score" of Salimans et al. 2016, with the judge for Inception.
+    """
+    each = probabilities.double()
+    mean = each.mean(0)
+    divergence = (torch.xlogy(each, each) - torch.xlogy(each, mean)).sum(1)
+    return math.exp(float(divergence.mean()))
+
+
+def believable(probabilities: Tensor, sure: float = 0.9) -> float:
+    """The share of pictures (n, classes) that have a class of at least ``sure``."""
+    return float((probabilities.amax(1) >= sure).double().mean())
+
+
+def class_shares(probabilities: Tensor) -> Tensor:
+    """The share of pictures (n, classes) that the judge takes for each class: (classes,)."""
+    counts = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
+    return counts.double() / len(probabilities)
+
+
+def evenness(shares: Tensor) -> float:
+    """The entropy of ``shares`` (classes,) over the most it could be: 1 is as many of each."""
+    entropy = -torch.xlogy(shares, shares).sum()
+    return float(entropy) / math.log(len(shares)) if len(shares) > 1 else 1.0
+
+
+class Nearest:
+    """Of many pictures that pass by, the nearest to each of ``pictures`` (n, c, h, w)."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        self.pictures = pictures
+        self.found = torch.zeros_like(pictures)
+        """Those nearest ones (n, c, h, w)."""
+        self._distances = torch.full((len(pictures),), math.inf, device=pictures.device)
+
+    def add(self, others: Tensor) -> None:
+        """Let ``others`` (m, c, h, w) pass by."""
+        distances, places = torch.cdist(self.pictures.flatten(1), others.flatten(1)).min(1)
+        nearer = distances < self._distances
+        self._distances[nearer] = distances[nearer]
+        self.found[nearer] = others[places[nearer]]
+
+    @property
+    def distances(self) -> Tensor:
+        """(n,): Euclidean, over all pixels."""
+        # cdist multiplies matrices, which for near twins is not exact.
+        return (self.pictures - self.found).flatten(1).norm(dim=1)
+
+
+def draw(
+    sampler: SamplesImages, count: int, seed: int, labels: Tensor | None = None
+) -> Iterator[Tensor]:
+    """``count`` pictures, a part (n, c, h, w) at a time, each part from a seed of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, count, PART):
+        size = min(PART, count - start)
+        part_seed = int(torch.randint(2**31, (1,), generator=generator))
+        asked = None if labels is None else labels[start : start + size]
+        yield sampler.sample(size, part_seed, asked).columns["image"]

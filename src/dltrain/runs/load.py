@@ -1,0 +1,120 @@
+"""Use a trained run: its task, its data's spec, its reader. Only the run folder is needed.
+
+Below the callbacks, so that one of them may use another run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from dltrain.config.build import OWN_PACKAGES, plan
+from dltrain.contracts.data import DataSpec, Reader
+from dltrain.contracts.run import Modifier
+from dltrain.contracts.task import Task
+from dltrain.engine import runtime
+from dltrain.errors import ConfigError, UserError
+from dltrain.optim.groups import groups_of
+from dltrain.runs import checkpoint
+from dltrain.runs.folder import RunFolder
+
+CONFIG, SPEC, READER = "config.yaml", "data.json", "reader.json"
+
+
+def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "outputs") -> Task:
+    """Return the trained task of a run, in eval mode on the CPU: ``load("latest").predict(batch)``.
+
+    ``weights`` is ``last`` or ``best``. The data is not needed. The same limits on packages hold
+    as for :func:`resume`. Raises :class:`UserError` where there is no such run, or no such weights.
+    """
+    with runtime.generators_kept():  # initial weights are drawn, then replaced
+        return _load(RunFolder.find(str(run), Path(output_dir)), weights)
+
+
+def _load(folder: RunFolder, weights: str) -> Task:
+    config, packages = read_config(folder), allowed_packages()
+    spec = spec_of_run(folder)
+    try:
+        model = plan(config.get("model", {}), torch.nn.Module, "model", {}, packages, spec).make()
+        given = {"model": model}
+        task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
+        modifiers = [
+            plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
+            for name, node in config.get("modifiers", {}).items()
+        ]
+    except ConfigError as error:
+        raise UserError(f"{folder.path / CONFIG}: {error}") from error
+    for modifier in modifiers:
+        modifier.attach(task)
+    path = folder.path / "checkpoints" / f"{weights}.pt"
+    state = checkpoint.load(path)
+    checkpoint.load_weights(task, state["task"], path)
+    # best.pt holds the weights as they were evaluated: there are no others in it.
+    with contextlib.ExitStack() as stack:
+        for modifier, modified in zip(modifiers, state.get("modifiers", []), strict=False):
+            modifier.start(groups_of(task))
+            with checkpoint.fitting(path):
+                modifier.load_state_dict(modified)
+            stack.enter_context(modifier.evaluation_weights())
+        evaluated = {name: value.clone() for name, value in task.state_dict().items()}
+    task.load_state_dict(evaluated)
+    for modifier in modifiers:
+        modifier.finish(task)
+    return task.eval()
+
+
+def reader_of_run(run: str | Path = "latest", output_dir: str = "outputs") -> Reader:
+    """What reads new examples as the run's were read. The data is not needed.
+
+    Raises :class:`UserError` where there is no such run, or its data has no examples to read.
+    """
+    folder = RunFolder.find(str(run), Path(output_dir))
+    require_current(folder)
+    node, given = folder.read_json(READER), {"folder": folder.path}
+    if not node:
+        raise UserError(f"{folder.path}: the data of this run has no new examples to be read.")
+    try:
+        return plan(node, Reader, "reader", given, allowed_packages()).make()
+    except ConfigError as error:
+        raise UserError(f"{folder.path / READER}: {error}") from error
+
+
+def spec_of_run(folder: RunFolder) -> DataSpec:
+    """What the data of a run is. Raises :class:`UserError` where its folder does not tell."""
+    require_current(folder)
+    try:
+        return DataSpec.from_json(folder.read_json(SPEC))
+    except (KeyError, TypeError, AssertionError) as error:
+        raise UserError(f"{folder.path / SPEC} does not tell what the data is.") from error
+
+
+def require_current(folder: RunFolder) -> None:
+    """Raise :class:`UserError` for a run folder of an earlier version."""
+    if not (folder.path / SPEC).is_file():
+        raise UserError(
+            f"{folder.path} has no {SPEC}: an earlier version of dltrain wrote this run, in a "
+            "format that this one does not read. Use that version, or train again."
+        )
+
+
+def read_config(folder: RunFolder) -> dict[str, Any]:
+    """The config that a run was trained by. Raises :class:`UserError` where there is none."""
+    path = folder.path / CONFIG
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise UserError(f"{path} is not the config of a run.")
+    return config
+
+
+def allowed_packages() -> frozenset[str]:
+    """Where the classes of a config that nobody typed may come from."""
+    named = os.environ.get("DLTRAIN_PACKAGES", "").replace(",", " ").split()
+    return OWN_PACKAGES | frozenset(named)
