@@ -279,7 +279,7 @@ def test_float32_is_float32_also_where_the_newer_switches_say_otherwise() -> Non
     """In a process of its own: torch refuses to go back from the newer switches to the older."""
     program = (
         "import torch\n"
-        "from dltrain import runtime\n"
+        "from dltrain.engine import runtime\n"
         "torch.backends.fp32_precision = 'tf32'\n"
         "def shown():\n"
         "    b = torch.backends\n"
