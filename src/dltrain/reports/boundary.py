@@ -1,4 +1,4 @@
-"""Where in a plane a network changes its mind, as a picture and as a moving one."""
+"""Where in a plane a network changes its mind, as a figure and as an animation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw_decision_boundary(
     """What a network says at each place of a plane, and the examples that lie there.
 
     ``probabilities`` are (side * side, classes) in the order of ``plane.grid()``, ``points``
-    (n, 2), ``targets`` (n,). Strong colour is certainty; black lines part the classes.
+    (n, 2), ``targets`` (n,). Strong color is certainty; black lines part the classes.
     """
     figure = blank(6.4, 5.4)
     axes = figure.add_subplot()
