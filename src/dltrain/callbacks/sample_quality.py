@@ -42,7 +42,7 @@ COVERAGE = ("believability", "smallest_class", "class_entropy", "variety")
 
 
 class SampleJudge(Probe):
-    """Adds numbers about a task's samples to its evaluations, where the task makes samples.
+    """Adds numbers about a task's samples to its evaluations, where the task generates samples.
 
     ``run`` is the folder of a run of dltrain that trained a classifier on the same data; its hash
     ends the names of all that depends on it. Of the test split, from ``samples`` images:
@@ -56,7 +56,7 @@ class SampleJudge(Probe):
 
     Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
     samples to the training image nearest to each, beside ``nearest_to_test_picture``, that of as
-    many test images. Far below it, the network has learned by heart. Training images are
+    many test images. Far below it, the network has memorized. Training images are
     taken without augmentation.
 
     Raises ``ValueError`` where the classifier knows other images or other classes than the data.

@@ -59,7 +59,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     add(
         "--weights", choices=("last", "best"), default="last",
-        help="those of the last step, or of the best validation result (default last)",
+        help="those of the last step, or of the best validation metric (default last)",
     )  # fmt: skip
     add("--out", metavar="PATH", help="a .png file, or a folder (default: RUN/samples)")
     return parser

@@ -72,7 +72,7 @@ def animate_decision_boundary(
 
 
 def _draw_places(axes: Axes, plane: Plane, probabilities: NDArray[Any]) -> list[Any]:
-    """Colour the plane; return what was drawn."""
+    """Color the plane; return what was drawn."""
     classes = probabilities.shape[1]
     chances = probabilities.reshape(plane.side, plane.side, classes).astype(float)
     likeliest, confidence = chances.argmax(2), chances.max(2)

@@ -268,7 +268,7 @@ class PictureSource(ArraySource):
         )
 
     def prepare(self, device: torch.device) -> Prepare:
-        """Normalise, and augment when asked."""
+        """Normalize, and augment when asked."""
         return prepare_pictures(self.outline().fields, self.augment, device)
 
     def reader(self) -> Reader:
@@ -281,7 +281,7 @@ class PictureSource(ArraySource):
 def prepare_pictures(
     fields: Mapping[str, Field], augment: PictureAugment, device: torch.device
 ) -> Prepare:
-    """Normalise uint8 images, and augment them, with all that belongs to them.
+    """Normalize uint8 images, and augment them, with all that belongs to them.
 
     Raises :class:`ValueError` for a field that cannot be augmented so.
     """

@@ -143,7 +143,7 @@ class Iris(BundledTable):
 
 
 class BreastCancer(BundledTable):
-    """569 tumours, told malignant from benign by their cells' nuclei (Street et al. 1993, UCI)."""
+    """569 tumors, told malignant from benign by their cells' nuclei (Street et al. 1993, UCI)."""
 
     feature_names = tuple(
         f"{statistic} {measure}"
@@ -164,7 +164,7 @@ class BreastCancer(BundledTable):
     class_names = ("malignant", "benign")
 
     def load(self) -> Any:
-        """Mean, standard error and worst of ten measures of a tumour's nuclei."""
+        """Mean, standard error and worst of ten measures of a tumor's nuclei."""
         from sklearn.datasets import load_breast_cancer
 
         return load_breast_cancer()

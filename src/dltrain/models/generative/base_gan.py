@@ -35,7 +35,7 @@ class ConditionalBatchNorm(nn.Module):
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
-        """Normalise ``values``, each as one of its class in ``labels`` (batch,)."""
+        """Normalize ``values``, each as one of its class in ``labels`` (batch,)."""
         scale, shift = (table(labels).view(-1, *self.shape) for table in (self.scale, self.shift))
         return torch.addcmul(shift, self.norm(values), scale)
 

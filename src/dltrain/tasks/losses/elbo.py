@@ -47,7 +47,7 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def drawn(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A code for each, of the arguments' shape, by the reparametrisation trick.
+    """A code for each, of the arguments' shape, by the reparameterization trick.
 
     Noise is drawn where ``generator`` lies; None is the run's own, on the arguments' device.
     """

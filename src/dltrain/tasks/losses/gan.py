@@ -71,10 +71,11 @@ LOSSES = {
 def gradient_penalty(
     discriminator: Scorer, real: Tensor, made: Tensor, labels: Tensor | None
 ) -> Tensor:
-    """How far the score's slope is from 1, between real and generated images (batch, c, h, w).
+    """How far the norm of the score's gradient is from 1, between real and generated images.
 
-    The mean over examples of ``(|slope| - 1)^2`` at a random place on the way from one to the
-    other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by the discriminator's weights.
+    Both are (batch, c, h, w). The mean over examples of ``(|gradient| - 1)^2`` at a random place
+    on the way from one to the other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by
+    the discriminator's weights.
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     slopes = _slopes(discriminator, torch.lerp(made.float(), real, share), labels)
@@ -82,7 +83,7 @@ def gradient_penalty(
 
 
 def r1_penalty(discriminator: Scorer, real: Tensor, labels: Tensor | None) -> Tensor:
-    """Half the squared slope of the score at ``real`` images (batch, c, h, w), on average.
+    """Half the squared gradient norm of the score at ``real`` images (batch, c, h, w), on average.
 
     0-d, with a gradient by the discriminator's weights (Mescheder et al. 2018, equation 9).
     """
