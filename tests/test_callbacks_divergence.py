@@ -81,7 +81,7 @@ def test_what_was_a_victory_once_and_no_longer_is_none_at_the_end(played: Any) -
 
     (line,) = played(callback, view, *[(1.0, 1.0)] * 4, (0.6, 0.7))
 
-    assert "for 2 evaluations it is right about 100.0% of the real pictures" in line
+    assert "for 2 evaluations it is right about 100.0% of the real images" in line
     assert played(callback, view, (1.0, 1.0), split="test") == []
 
 

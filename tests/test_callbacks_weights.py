@@ -160,7 +160,7 @@ def test_a_convolution_or_a_dense_layer_that_looks_at_pictures_has_filters(
     [
         ((6, 1, 5, 5), "First layer: 6 filters of 5×5"),
         ((1, 2, 3, 4), "First layer: 1 filters of 3×4"),
-        ((256, 3, 11, 11), "First layer: the first 100 of 256 filters of 11×11; grey is 0"),
+        ((256, 3, 11, 11), "First layer: the first 100 of 256 filters of 11×11; gray is 0"),
     ],
 )
 def test_each_filter_has_a_tile(shape: tuple[int, ...], title: str) -> None:

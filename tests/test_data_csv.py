@@ -180,7 +180,7 @@ def test_the_filling_mean_is_not_that_of_the_validation_split(write: Write) -> N
         ("a,y\n1,\n3,\n", {"missing": "drop"}, r"every row has a missing value"),
         ("a,y\nu,1\nv,2\nw,3\n", {"max_levels": 2, "test": 0.1}, r"'a' has 3 different texts"),
         ("a,y\n1,2\n3,4\n", {"test": 0.1}, r"no row is left for the test split"),
-        ("a,y\n1,2\n3,4\n", {"test": 1.5}, r"test is a share between 0 and 1"),
+        ("a,y\n1,2\n3,4\n", {"test": 1.5}, r"test is a fraction between 0 and 1"),
     ],
 )
 def test_each_fault_is_one_message_with_its_place(

@@ -190,14 +190,14 @@ def test_pictures_are_decoded_once_until_something_changes(
 def test_what_is_no_picture_is_named_and_nothing_is_kept(write: Write) -> None:
     write("a", 5)
     path = write("b", 5)
-    (path / "b" / "notes.txt").write_text("no picture")
+    (path / "b" / "notes.txt").write_text("no image")
     (path / "a" / "cut.png").write_bytes((path / "a" / "000.png").read_bytes()[:44])
 
     with pytest.raises(UserError) as caught:
         folder(path)
     message = str(caught.value)
-    assert f"{path / 'b' / 'notes.txt'} is no picture" in message
-    assert f"{path / 'a' / 'cut.png'} is no picture" in message
+    assert f"{path / 'b' / 'notes.txt'} is no image" in message
+    assert f"{path / 'a' / 'cut.png'} is no image" in message
     assert "data.skip_unreadable=true" in message
     assert not list((path.parent / "own" / "cache").iterdir())
 
@@ -208,12 +208,12 @@ def test_what_is_no_picture_is_left_out_when_asked_and_listed(
     for split in ("train", "test"):
         write(f"{split}/a", 5)
         path = write(f"{split}/b", 5, first=50)
-    (path / "train" / "a" / "00.png").write_text("no picture")
+    (path / "train" / "a" / "00.png").write_text("no image")
     for _ in range(2):  # decoded, and then from the cache
         loaders = folder(path, validation=0, skip_unreadable=True)
         error = caplog.text
         caplog.clear()
-        assert "1 files of train skipped" in error and "00.png is no picture" in error
+        assert "1 files of train skipped" in error and "00.png is no image" in error
         assert sorted(values(loaders["train"])) == [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]
         train = whole(loaders["train"])
         assert torch.equal(train["target"], (train["input"][:, 0, 0, 0] > 0.1).long())
@@ -256,9 +256,9 @@ def test_a_class_that_training_has_not_is_refused(write: Write) -> None:
         ({"size": 0}, "size"),
         ({"size": [4]}, "size"),
         ({"channels": 2}, "channels"),
-        ({"test": 1.0}, "test is a share"),
+        ({"test": 1.0}, "test is a fraction"),
         ({"workers": -1}, "workers"),
-        ({"mean": [0.5, 0.5]}, "the pictures have 1 channels"),
+        ({"mean": [0.5, 0.5]}, "the images have 1 channels"),
     ],
 )
 def test_impossible_settings_are_refused(

@@ -106,7 +106,7 @@ def test_missing_columns_and_splits_list_those_there_are(tmp_path: Path) -> None
         source(path, image="image").read(0)
     with pytest.raises(ValueError, match=r"no column 'labels'.*Did you mean 'label'\?"):
         source(path, label="labels").read(0)
-    with pytest.raises(ValueError, match=r"'label' holds no pictures; img does"):
+    with pytest.raises(ValueError, match=r"'label' holds no images; img does"):
         source(path, image="label").read(0)
     with pytest.raises(ValueError, match=r"no split 'training'.*It has train\."):
         source(path, train_split="training").read(0)
@@ -128,10 +128,10 @@ def test_a_row_that_is_no_picture_is_named(tmp_path: Path) -> None:
     place = tmp_path / "pets"
     place.mkdir()
     features = datasets.Features({"img": datasets.Image(), "label": NAMED})
-    rows = {"img": [png(1), {"bytes": b"no picture"}, None], "label": [0, 1, 1]}
+    rows = {"img": [png(1), {"bytes": b"no image"}, None], "label": [0, 1, 1]}
     datasets.Dataset.from_dict(rows, features).to_parquet(place / "train-00000-of-00001.parquet")
     write(place, "test", [4], [1])
-    with pytest.raises(UserError, match=r"train, row 2 is no picture[\s\S]*row 3 is no picture"):
+    with pytest.raises(UserError, match=r"train, row 2 is no image[\s\S]*row 3 is no image"):
         pictures(place)
     assert pairs(pictures(place, skip_unreadable=True)["train"]) == [(1, 0)]
 

@@ -305,8 +305,8 @@ def test_images_of_any_size_and_kind_become_the_runs(tmp_path: Path) -> None:
         (photograph / 255, r"example 1 is an array of float64 of shape \(30, 50, 3\), not one"),
         (np.zeros((2, 2, 5), np.uint8), "example 1 is an array of uint8"),
         (7, "example 1 is no image, but of type int"),
-        (b"PNG", "example 1 is no picture that can be read"),
-        ("none.png", r"example 1, none\.png, is no picture that can be read"),
+        (b"PNG", "example 1 is no image that can be read"),
+        ("none.png", r"example 1, none\.png, is no image that can be read"),
     ):
         with pytest.raises(ValueError, match=message):
             reader.read([photograph, wrong])

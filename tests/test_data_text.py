@@ -189,7 +189,7 @@ FAULTS: list[tuple[str | bytes, dict[str, Any], str]] = [
     ("review,stars\na,1\nb, so,2\n", {}, r"line 3: 3 cells, but the header names 2 columns"),
     (b"review,stars\na,1\nb\xe9,2\n", {}, r"reviews.csv, line 3, is not UTF-8 text"),
     ("review,stars\na,1\nb,2\n", {"label": "review"}, r"text and label are both the column"),
-    ("review,stars\na,1\nb,2\n", {"test": 1.5}, r"test is a share between 0 and 1"),
+    ("review,stars\na,1\nb,2\n", {"test": 1.5}, r"test is a fraction between 0 and 1"),
     ("review,stars\na,1\nb,2\n", {"test": 0.1}, r"no text is left for the split 'test'; raise"),
     ("review,stars\na,1\nb,2\n", {"vocabulary_size": 2}, r"vocabulary_size is at least 3"),
     ("review,stars\na,1\nb,2\n", {"max_length": 0}, r"max_length must be at least 1"),

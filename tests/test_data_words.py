@@ -43,5 +43,5 @@ def test_each_epoch_drops_others_and_a_resumed_one_the_same() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_what_is_no_share_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match="word_dropout is a share from 0 to below 1"):
+    with pytest.raises(ValueError, match="word_dropout is a fraction from 0 to below 1"):
         WordAugment(word_dropout=share)

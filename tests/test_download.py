@@ -339,6 +339,6 @@ def test_pictures_and_labels_that_do_not_match_are_told(tmp_path: Path) -> None:
     for name, content in {**TINY, "train-labels-idx1-ubyte": labels(19)}.items():
         (tmp_path / name).write_bytes(content)
 
-    with pytest.raises(UserError, match="20 pictures but 19 labels") as raised:
+    with pytest.raises(UserError, match="20 images but 19 labels") as raised:
         mnist.Mnist(str(tmp_path)).read(0)
     assert str(tmp_path) in str(raised.value)

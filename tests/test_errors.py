@@ -96,7 +96,7 @@ def test_one_mistake_is_one_message(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["model=lenet5", "data=line"], ["model", "pictures", "(1,)"]),
+        (["model=lenet5", "data=line"], ["model", "images", "(1,)"]),
         (["model=mlp", "data=line", "task=classification"], ["task", "needs classes"]),
         (["task=regression"], ["task", "numbers", "class"]),
         (["trainer.precision=tf32", "device=cpu"], ["trainer", "tf32 is of CUDA devices", "cpu"]),

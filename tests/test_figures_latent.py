@@ -94,7 +94,7 @@ def test_ways_lead_from_picture_to_picture() -> None:
     starts, ends = greys(0.0, 0.2), greys(0.8, 1.0)
     between = np.stack([greys(0.1, 0.4, 0.7), greys(0.3, 0.6, 0.9)])
 
-    figure = draw_ways(starts, between, ends, title="Between pictures")
+    figure = draw_ways(starts, between, ends, title="Between images")
 
     sheet = np.asarray(figure.axes[0].images[0].get_array())
     values = [[0, 26, 102, 178, 204], [51, 76, 153, 230, 255]]
@@ -103,7 +103,7 @@ def test_ways_lead_from_picture_to_picture() -> None:
         assert [v for v in dict.fromkeys(line.tolist()) if v != 255] == [
             v for v in expected if v != 255
         ]
-    assert [text.get_text() for text in figure.texts] == ["Between pictures"]
+    assert [text.get_text() for text in figure.texts] == ["Between images"]
     assert png(figure).startswith(PNG)
 
 

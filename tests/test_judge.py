@@ -244,7 +244,7 @@ def test_one_picture_of_each_class_is_a_collapse_too(
     folder = judged(classifier, *settings, conditional=True, each=1)
 
     log = (folder / "train.log").read_text()
-    assert log.count("collapse: those of a class have 0% of the variety of real pictures") == 2
+    assert log.count("collapse: those of a class have 0% of the variety of real images") == 2
     assert summary(folder)[f"variety_{name}"] == pytest.approx(0, abs=1e-9)
     assert summary(folder)[f"label_agreement_{name}"] > 0.8
 
@@ -285,7 +285,7 @@ def test_a_run_learns_the_same_with_and_without_a_judge(
     plain = train(*settings).folder
     watched = train(*settings, *FEW, f"callbacks.judge.run={classifier}").folder
 
-    assert "judges nothing" in capsys.readouterr().out
+    assert "evaluates nothing" in capsys.readouterr().out
     assert (plain / "metrics.csv").read_bytes() == (watched / "metrics.csv").read_bytes()
 
 
@@ -304,7 +304,7 @@ def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
         assert message.startswith("callbacks.judge: ")
         return message
 
-    assert "no classifier of pictures" in refused(other)
+    assert "no classifier of images" in refused(other)
     assert "does not exist" in refused(tmp_path / "nowhere")
     assert "latest moves on" in refused("latest")
     try:

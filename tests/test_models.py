@@ -128,7 +128,7 @@ def test_lenet5_enlarges_a_small_picture_and_centres_it_on_its_plane(
 
 @pytest.mark.parametrize("shape", [(1,), (784,), (28, 28), (5, 1, 28, 28)])
 def test_lenet5_refuses_what_is_no_picture(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="pictures") as raised:
+    with pytest.raises(ValueError, match="images") as raised:
         LeNet5(input_shape=shape, outputs=10)
     assert str(shape) in str(raised.value)
 

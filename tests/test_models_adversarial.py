@@ -173,8 +173,8 @@ def test_dropout_is_the_discriminators() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GAN(numbers(13)), "a GAN reads pictures"),
-        (lambda: DCGAN(numbers(13)), "a DCGAN reads pictures"),
+        (lambda: GAN(numbers(13)), "a GAN reads images"),
+        (lambda: DCGAN(numbers(13)), "a DCGAN reads images"),
         (lambda: DCGAN(images(1, 6, 28)), "6x28 does not allow: sides are at least 7"),
         (lambda: GAN(DIGITS, noise_size=0), "noise_size"),
         (lambda: GAN(DIGITS, generator_hidden=[0]), "at least one unit"),

@@ -82,7 +82,7 @@ def test_convolutions_begin_by_handing_on_what_they_are_given() -> None:
 @pytest.mark.parametrize(
     ("shape", "channels", "message"),
     [
-        ((13,), [8], "reads pictures"),
+        ((13,), [8], "reads images"),
         ((1, 8, 8), [8, 8, 8], "after 3 blocks that each halve it"),
         (CIFAR, [], "at least one map"),
         (CIFAR, [0], "at least one map"),

@@ -234,7 +234,7 @@ def test_pictures_of_which_nothing_would_be_left_are_refused(shape: tuple[int, .
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"five|at least|divisible|probability|pictures"):
+    with pytest.raises(ValueError, match=r"five|at least|divisible|probability|images"):
         AlexNet(**{**TINY, **settings})
 
 

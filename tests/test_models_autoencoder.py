@@ -95,7 +95,7 @@ def test_a_picture_that_cannot_be_halved_so_often_is_refused(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_picture_and_layers_without_units_are_refused(kind: Any) -> None:
-    with pytest.raises(ValueError, match="autoencoder reads pictures"):
+    with pytest.raises(ValueError, match="autoencoder reads images"):
         kind((4,))
     with pytest.raises(ValueError, match="latent_size is at least 1"):
         kind(MNIST, latent_size=0)

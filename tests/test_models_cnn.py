@@ -117,7 +117,7 @@ def test_initial_weights_are_as_asked() -> None:
 
 @pytest.mark.parametrize("shape", [(784,), (28, 28)])
 def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="pictures") as raised:
+    with pytest.raises(ValueError, match="images") as raised:
         CNN(shape, 10)
     assert str(shape) in str(raised.value)
 

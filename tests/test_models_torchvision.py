@@ -126,8 +126,8 @@ def test_trying_the_sizes_leaves_the_statistics_untouched() -> None:
         ("resnet81", (3, 32, 32), "Did you mean 'resnet18'?"),
         ("zzzz", (3, 32, 32), "There are alexnet, convnext_base"),
         ("fasterrcnn_resnet50_fpn", (3, 32, 32), "no classifier"),
-        ("alexnet", (1, 28, 28), "alexnet cannot read pictures of 1x28x28"),
-        ("vit_b_32", (3, 48, 48), "vit_b_32 cannot read pictures of 3x48x48"),
+        ("alexnet", (1, 28, 28), "alexnet cannot read images of 1x28x28"),
+        ("vit_b_32", (3, 48, 48), "vit_b_32 cannot read images of 3x48x48"),
         ("resnet18", (784,), "(784,)"),
     ],
 )

@@ -184,7 +184,7 @@ def test_a_class_that_there_is_not(label: str, conditional: Path) -> None:
 def test_a_run_that_makes_no_pictures_or_is_not_there(train: Train, tmp_path: Path) -> None:
     folder = train("model=linreg", "data=line", "trainer.steps=1").folder
 
-    assert "makes no pictures: its task is Regression" in refused([folder])
+    assert "generates no images: its task is Regression" in refused([folder])
     assert "does not exist" in refused([tmp_path / "nowhere"])
     assert "There is no run" in refused(["latest", f"output_dir={tmp_path / 'none'}"])
 
@@ -224,6 +224,6 @@ def test_the_command_itself(plain: Path, cli: Cli) -> None:
     wrong = cli("sample", str(plain), "--n", "0", cwd=REPOSITORY)
 
     assert done.returncode == 0, done.stderr
-    assert "4 pictures in " in done.stdout
+    assert "4 images in " in done.stdout
     assert (same.returncode, same.stdout) == (0, done.stdout)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)

@@ -213,7 +213,7 @@ def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> 
     evaluated(task, *halves, final=True)
     first, second, *again = map(shown, model.read)
     assert torch.equal(first, again[0])
-    assert torch.equal(first, again[1]), "the estimate is of the same pictures"
+    assert torch.equal(first, again[1]), "the estimate is of the same images"
     assert torch.equal(second, again[2])
     assert torch.equal(second, again[3])
     assert not torch.equal(first, second[:77])

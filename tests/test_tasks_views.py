@@ -63,8 +63,8 @@ def test_training_sees_the_picture_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("shape", "settings", "message"),
     [
-        ((4,), {"mirrored": True}, "only images have views"),
-        ((4,), {"shifted": 1}, "only images have views"),
+        ((4,), {"mirrored": True}, "test-time augmentation is for images"),
+        ((4,), {"shifted": 1}, "test-time augmentation is for images"),
         ((1, 3, 3), {"shifted": -1}, "number of pixels"),
     ],
 )

@@ -85,7 +85,7 @@ def folder(compose: Compose, tmp_path: Path) -> Path:
 def test_a_run_folder_is_resumed_and_sampled_where_it_lies(folder: Path) -> None:
     assert typed(folder, "resume", ".").startswith("0 ")
     # Started as a command, Python puts no folder first: where it is installed, see that too.
-    assert "64 pictures in" in typed(folder, "sample", ".", module=not INSTALLED.exists())
+    assert "64 images in" in typed(folder, "sample", ".", module=not INSTALLED.exists())
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 PREFIX = {logging.INFO: "note", logging.WARNING: "warning", logging.ERROR: "error"}
 Line = tuple[float, str]
-"""When it was said (seconds since the epoch), and what."""
+"""When it was logged (seconds since the epoch), and what."""
 
 
 class Messages(logging.Handler):
@@ -27,7 +27,7 @@ class Messages(logging.Handler):
         self._say: Callable[[str], None] | None = None
 
     def show_by(self, say: Callable[[str], None] | None) -> list[Line]:
-        """From now on by ``say`` (None: on standard error); return what was said before."""
+        """From now on by ``say`` (None: on standard error); return the messages before."""
         self._say = say
         early, self._early = self._early, []
         return early

@@ -23,9 +23,9 @@ class Divergence(Callback):
     """Warns of a discriminator that wins outright: on the console, in the log, and at the end.
 
     That is so when ``patience`` evaluations in a row have one of two signs: it is right about at
-    least ``accuracy`` of the real and as much of the made pictures (null: that is no sign), or
-    the norm of the generator's gradient is below ``vanished`` of the largest there was. Judged is
-    the validation split where there is one, else the training means. A loss that does not
+    least ``accuracy`` of the real and as much of the generated images (null: that is no sign), or
+    the norm of the generator's gradient is below ``vanished`` of the largest there was. The
+    validation split is evaluated where there is one, else the training means. A loss that does not
     saturate leaves a generator its gradient however clearly it has lost, so either sign will do.
     """
 
@@ -35,9 +35,9 @@ class Divergence(Callback):
         if patience < 1:
             raise ValueError(f"patience is at least 1, got {patience}")
         if accuracy is not None and not 0 < accuracy <= 1:
-            raise ValueError(f"accuracy is a share above 0, or null; got {accuracy}")
+            raise ValueError(f"accuracy is a fraction above 0, or null; got {accuracy}")
         if not 0 <= vanished < 1:
-            raise ValueError(f"vanished is a share from 0 to below 1, got {vanished}")
+            raise ValueError(f"vanished is a fraction from 0 to below 1, got {vanished}")
         self.patience, self.accuracy, self.vanished = patience, accuracy, vanished
         self._largest = 0.0
         self._norm: float | None = None
@@ -86,7 +86,8 @@ class Divergence(Callback):
         """What speaks for a discriminator that has won; empty where nothing does."""
         real, made = scalars["accuracy_real"], scalars["accuracy_fake"]
         if self.accuracy is not None and min(real, made) >= self.accuracy:
-            return f"it is right about {real:.1%} of the real pictures and {made:.1%} of the made"
+            seen = f"{real:.1%} of the real images and {made:.1%} of the generated"
+            return f"it is right about {seen}"
         if self._norm is not None and self._norm < self.vanished * self._largest:
             return f"the generator's gradient has vanished (norm {self._norm:.1e})"
         return ""

@@ -44,7 +44,7 @@ class EventFile:
         self._summary(step, [Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
 
     def image(self, tag: str, step: int, png: bytes) -> None:
-        """A picture."""
+        """An image."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         # A PNG file has its width and height at bytes 16 and 20, most significant first.

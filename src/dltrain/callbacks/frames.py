@@ -1,4 +1,4 @@
-"""What a moving picture of a whole run is made of."""
+"""What the animation of a whole run is made of."""
 
 from __future__ import annotations
 

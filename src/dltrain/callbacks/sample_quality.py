@@ -1,4 +1,4 @@
-"""What a classifier says of the pictures that a run makes."""
+"""Sample quality: how a classifier sees the images that a run generates."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ from dltrain.runs.judge import (
 logger = logging.getLogger(__name__)
 
 RARE = 0.1
-"""A class is missing below that share of an equal share: for ten classes, 1 % of all samples."""
+"""A class is missing below that fraction of an even split: for ten classes, 1 % of all."""
 UNEVEN = 0.5
-"""The classes are uneven below that share of the entropy that even ones have."""
+"""The classes are uneven below that fraction of the entropy that even ones have."""
 SHOWN = 20
-"""Samples that are drawn beside the training pictures nearest to them."""
+"""Samples that are drawn beside the training images nearest to them."""
 ALIKE = 0.1
-"""Samples of a class are alike below that share of the variance that real pictures have."""
+"""Samples of a class are alike below that fraction of the variance that real images have."""
 MOST_NAMED = 10
 COVERAGE = ("believability", "smallest_class", "class_entropy", "variety")
 
 
 class SampleJudge(Probe):
-    """Adds numbers about a task's samples to its evaluations, where the task makes samples.
+    """Adds numbers about a task's samples to its evaluations, where the task generates samples.
 
     ``run`` is the folder of a run of dltrain that trained a classifier on the same data; its hash
-    ends the names of all that depends on it. Of the test split, from ``samples`` pictures:
-    ``frechet``, the distance to the test pictures; ``frechet_floor``, that of the training pictures
-    to them; ``classifier_score``; ``believability``, the share of samples with a class of
-    probability 0.9 over the same share of test pictures; ``smallest_class``, a share;
+    ends the names of all that depends on it. Of the test split, from ``samples`` images:
+    ``frechet``, the distance to the test images; ``frechet_floor``, that of the training images
+    to them; ``classifier_score``; ``believability``, the fraction of samples with a class of
+    probability 0.9 over the same fraction of test images; ``smallest_class``, a fraction;
     ``class_entropy``, of 1; ``variety``, the variance of features within classes over that of test
-    pictures; and ``label_agreement`` where labels can be asked for. Of the validation split, from
+    images; and ``label_agreement`` where labels can be asked for. Of the validation split, from
     ``training_samples``: ``believability``, ``smallest_class``, ``class_entropy``, ``variety``.
-    When samples come to keep to a few classes, or to one picture of each, there is a warning.
+    When samples come to keep to a few classes, or to one image of each, there is a warning.
 
     Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
-    samples to the training picture nearest to each, beside ``nearest_to_test_picture``, that of as
-    many test pictures. Far below it, the network has learnt by heart. Training pictures are
+    samples to the training image nearest to each, beside ``nearest_to_test_picture``, that of as
+    many test images. Far below it, the network has memorized. Training images are
     taken without augmentation.
 
-    Raises ``ValueError`` where the judge knows other pictures or other classes than the data.
+    Raises ``ValueError`` where the classifier knows other images or other classes than the data.
     """
 
     def __init__(
@@ -87,12 +87,12 @@ class SampleJudge(Probe):
         self._collapsed = False
 
     def begin(self, task: Task, streams: Streams, view: View) -> None:
-        """Bring the judge to the device; note where there is nothing to judge."""
+        """Bring the classifier to the device; note where there is nothing to evaluate."""
         self._device = torch.device(view.device)
         if self._judge is not None:
             self._judge.to(self._device)
         if not isinstance(task, SamplesImages):
-            logger.info("callbacks.judge judges nothing: this task makes no images")
+            logger.info("callbacks.judge evaluates nothing: this task generates no images")
 
     def look(self, task: Task, streams: Streams, view: View, split: str) -> Evaluation:
         """Little of the validation split, everything of the test split.
@@ -126,7 +126,7 @@ class SampleJudge(Probe):
         self._collapsed = state["collapsed"]
 
     def _validated(self, stream: Stream, task: SamplesImages, judge: Judge) -> Evaluation:
-        """How many samples are believed, and whether every class is among them."""
+        """Of how many samples the classifier is sure, and whether every class is among them."""
         if self._real is None:
             self._real = judge.look(self._images(stream))
         seen = self._look_on(task, judge)
@@ -153,7 +153,7 @@ class SampleJudge(Probe):
         return [warning] if warning and new else []
 
     def _tested(self, streams: Streams, task: SamplesImages, judge: Judge) -> Evaluation:
-        """Samples and training pictures, each beside the test pictures."""
+        """Samples and training images, each beside the test images."""
         names = judge.class_names
         asked = torch.arange(self.samples) % len(names) if task.conditional else None
         samples = judge.look(self._made(task, self.samples, self.seed, asked))
@@ -216,10 +216,10 @@ class SampleJudge(Probe):
 def _compare(judge: Judge, spec: DataSpec) -> None:
     shapes = ["x".join(map(str, shape)) for shape in (judge.input_shape, spec.input.shape)]
     if shapes[0] != shapes[1]:
-        raise ValueError(f"run: that judge knows pictures of {shapes[0]}, these are {shapes[1]}")
+        raise ValueError(f"run: that classifier knows images of {shapes[0]}, these are {shapes[1]}")
     if judge.class_names != list(spec.class_names):
         theirs, ours = (", ".join(names[:3]) for names in (judge.class_names, spec.class_names))
-        raise ValueError(f"run: that judge knows the classes {theirs}, …; these are {ours}, …")
+        raise ValueError(f"run: that classifier knows the classes {theirs}, …; these are {ours}, …")
 
 
 def _first(parts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
@@ -232,7 +232,7 @@ def _first(parts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
 
 
 def _measured(seen: Seen) -> tuple[float, float, float]:
-    """What can be said of pictures without others to compare with."""
+    """What can be measured of images without others to compare with."""
     return (
         believable(seen.probabilities),
         classifier_score(seen.probabilities),
@@ -241,7 +241,7 @@ def _measured(seen: Seen) -> tuple[float, float, float]:
 
 
 def _coverage(seen: Seen, real: Seen, name: str) -> dict[str, float]:
-    """How much of what the judge sees in real pictures is in the samples."""
+    """How much of what the classifier sees in real images is in the samples."""
     shares = class_shares(seen.probabilities)
     believed = believable(real.probabilities)
     values = (
@@ -268,7 +268,7 @@ def _missing(seen: Seen, real: Seen, names: Sequence[str]) -> str:
         said.append(f"their classes have {evenness(shares):.0%} of the entropy of even ones")
     if seen.variety < ALIKE * real.variety:
         share = seen.variety / real.variety
-        said.append(f"those of a class have {share:.0%} of the variety of real pictures")
+        said.append(f"those of a class have {share:.0%} of the variety of real images")
     return f"mode collapse: {'; '.join(said)}" if said else ""
 
 

@@ -18,7 +18,7 @@ from dltrain.contracts.task import Predictions, SamplesImages, Task
 logger = logging.getLogger(__name__)
 
 STEPS = 10
-"""Pictures from one latent point to the other."""
+"""Images from one latent point to the other."""
 
 
 class Samples(Probe):

@@ -188,7 +188,7 @@ def _event_files(folder: Path) -> list[Path]:
 
 
 def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """The settings that can change what is learnt, flat: ``optimizer.lr``, ``model`` (its class).
+    """The settings that can change what is learned, flat: ``optimizer.lr``, ``model`` (its class).
 
     Lists become text; what is null is left out.
     """

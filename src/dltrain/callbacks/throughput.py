@@ -1,4 +1,4 @@
-"""How much is read in a second, where an example is not the unit that says it best."""
+"""Throughput, where an example is not the unit that says it best."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``dltrain sample RUN``: pictures that a trained network makes, as one sheet or a file each.
+"""``dltrain sample RUN``: images that a trained network generates, as one sheet or a file each.
 
 Nothing here imports torch until the arguments are known to be right.
 """
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 COUNT, MOST = 64, 10_000
 STEPS = 10
-"""Pictures from one latent point to the other."""
+"""Images from one latent point to the other."""
 
 
 def sample(arguments: Sequence[str]) -> int:
-    """Make pictures, write them, and say where; return the exit code.
+    """Generate images, write them, and say where; return the exit code.
 
     Raises :class:`UserError` where the arguments ask for what the run cannot give.
     """
@@ -40,26 +40,26 @@ def sample(arguments: Sequence[str]) -> int:
         where = _write(pictures, columns, out, name, asked)
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error.strerror}.") from error
-    print(f"{len(pictures):,} {'pictures' if len(pictures) > 1 else 'picture'} in {where}")
+    print(f"{len(pictures):,} {'images' if len(pictures) > 1 else 'image'} in {where}")
     return 0
 
 
 def _parser() -> Parser:
     parser = Parser(
-        "sample", "Pictures that a trained network makes. The same command gives the same bytes."
+        "sample", "Images that a trained network generates. The same command gives the same bytes."
     )
     add = parser.add_argument
-    add("--n", type=int, metavar="N", help=f"how many pictures (default {COUNT})")
+    add("--n", type=int, metavar="N", help=f"how many images (default {COUNT})")
     add("--label", metavar="CLASS", help="of which class, by name or number: conditional models")
-    add("--seed", type=int, default=0, metavar="N", help="another seed, other pictures (default 0)")
-    add("--each", action="store_true", help="one file a picture, as it is, for one enlarged sheet")
+    add("--seed", type=int, default=0, metavar="N", help="another seed, other images (default 0)")
+    add("--each", action="store_true", help="one file an image, as it is, for one enlarged sheet")
     add(
         "--interpolate", type=int, metavar="ROWS",
-        help=f"rows of {STEPS} pictures from one latent point to another",
+        help=f"rows of {STEPS} images from one latent point to another",
     )  # fmt: skip
     add(
         "--weights", choices=("last", "best"), default="last",
-        help="those of the last step, or of the best validation result (default last)",
+        help="those of the last step, or of the best validation metric (default last)",
     )  # fmt: skip
     add("--out", metavar="PATH", help="a .png file, or a folder (default: RUN/samples)")
     return parser
@@ -90,7 +90,7 @@ def _pictures(
 
     task = load(folder.path, asked.weights)
     if not isinstance(task, SamplesImages):
-        raise UserError(f"{folder.path} makes no pictures: its task is {type(task).__name__}.")
+        raise UserError(f"{folder.path} generates no images: its task is {type(task).__name__}.")
     classes = spec_of_run(folder).class_names
     labels = None
     what = f"n{asked.n}" if asked.interpolate is None else f"interpolate{asked.interpolate}"

@@ -66,7 +66,7 @@ class Metric(ABC):
 
     @abstractmethod
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Take in a batch: what the task said, what is true, and which examples (batch,)."""
+        """Take in a batch: what the task predicted, what is true, and which examples (batch,)."""
 
     @abstractmethod
     def merge(self, other: Self) -> None:

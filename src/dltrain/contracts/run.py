@@ -202,7 +202,7 @@ class View(Protocol):
 
     @property
     def rates(self) -> dict[str, float]:
-        """What else than samples is read in a second, by unit; callbacks put it here."""
+        """Throughput in other units than examples, by unit; callbacks put it here."""
 
     @property
     def device(self) -> str:

@@ -148,7 +148,7 @@ class Samples(Protocol):
 
 @runtime_checkable
 class SamplesImages(Protocol):
-    """A task that makes images: a column ``image`` (n, channels, height, width) of 0..1.
+    """A task that generates images: a column ``image`` (n, channels, height, width) of 0..1.
 
     Both methods are as :meth:`Samples.sample`.
     """

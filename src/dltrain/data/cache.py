@@ -1,4 +1,4 @@
-"""What is made once and read by later runs; pictures: decoded in parallel to uint8 arrays."""
+"""What is made once and read by later runs; images: decoded in parallel to uint8 arrays."""
 
 from __future__ import annotations
 
@@ -65,17 +65,17 @@ def decoded(
     splits: Mapping[str, Pictures],
     skip_unreadable: bool,
 ) -> dict[str, Stored]:
-    """Each split's pictures in ``shape``, from ``folder`` where they were decoded before.
+    """Each split's images in ``shape``, from ``folder`` where they were decoded before.
 
     ``key`` holds all that shapes the result besides. A cache appears whole or not at all. Raises
-    :class:`UserError` naming pictures that cannot be read, unless they are to be skipped.
+    :class:`UserError` naming images that cannot be read, unless they are to be skipped.
     """
     settings = [FORMAT, dict(key), asdict(shape), skip_unreadable]
 
     def make(partial: Path) -> None:
         _decode_all(partial, shape, splits, skip_unreadable)
 
-    place = made_once(folder, settings, make, "the decoded pictures")
+    place = made_once(folder, settings, make, "the decoded images")
     skipped = json.loads((place / "skipped.json").read_text(encoding="utf-8"))
     return {
         name: Stored(
@@ -134,7 +134,7 @@ def _publish(partial: Path, place: Path) -> None:
     try:
         partial.rename(place)
     except OSError:
-        # Another run was faster, with the same pictures.
+        # Another run was faster, with the same images.
         if not place.is_dir():
             raise
 
@@ -143,7 +143,7 @@ def _decode_all(
     place: Path, shape: Shape, splits: Mapping[str, Pictures], skip_unreadable: bool
 ) -> None:
     faults: dict[str, dict[int, str]] = {}
-    with progress("Decoding pictures") as bars:
+    with progress("Decoding images") as bars:
         bar = bars.add_task("", total=sum(len(split.names) for split in splits.values()))
         for name, pictures in splits.items():
             faults[name] = {}
@@ -172,7 +172,7 @@ def _decode_all(
 
 
 def _decode(path: Path, shape: Shape, pictures: Pictures) -> Iterator[tuple[int, dict[int, str]]]:
-    """Write an array of all pictures; yield how many more are done, and faults by row."""
+    """Write an array of all images; yield how many more are done, and faults by row."""
     count = len(pictures.names)
     pixels = np.lib.format.open_memmap(
         path, "w+", np.uint8, (count, shape.channels, shape.height, shape.width)

@@ -1,4 +1,4 @@
-"""Any data set of pictures or a table that ``datasets.load_dataset`` reads."""
+"""Any data set of images or a table that ``datasets.load_dataset`` reads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class HubPictures(DecodedPictures):
-    """A column of pictures and a column of labels, from the hub by name or from a local path.
+    """A column of images and a column of labels, from the hub by name or from a local path.
 
     ``config`` is the name of one of several versions of a data set. Labels are named where the
     data set names them; else each different one in the training split is a class.
@@ -75,7 +75,7 @@ class HubPictures(DecodedPictures):
         if not isinstance(features[self.image], Image):
             pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
             raise ValueError(
-                f"{self.path}: column {self.image!r} holds no pictures; "
+                f"{self.path}: column {self.image!r} holds no images; "
                 + (f"{', '.join(pictures)} does" if pictures else "use data=hub_table")
             )
 
@@ -83,7 +83,7 @@ class HubPictures(DecodedPictures):
 class HubTable(ColumnsTable):
     """A data set of columns, as :class:`~dltrain.data.tables.csv_file.CsvTable` reads a file's.
 
-    ``test`` is the share to set aside where the data set has no ``test_split``.
+    ``test`` is the fraction to set aside where the data set has no ``test_split``.
     """
 
     def __init__(
@@ -97,13 +97,13 @@ class HubTable(ColumnsTable):
         **columns: Any,
     ) -> None:
         if not 0 < test < 1:
-            raise ValueError(f"test is a share between 0 and 1, got {test}")
+            raise ValueError(f"test is a fraction between 0 and 1, got {test}")
         self.path, self.config, self.test = path, config, test
         self.train_split, self.test_split = train_split, test_split
         super().__init__(target=target, **columns)
 
     def cells(self) -> tuple[Cells, Cells | float]:
-        """The columns as texts; those of pictures, lists and the like are left out."""
+        """The columns as texts; those of images, lists and the like are left out."""
         data = load(self.path, self.config)
         require_split(self.train_split, data, self.path)
         train = self._cells(data, self.train_split)

@@ -68,7 +68,7 @@ def settings(
 def generators_kept(device: torch.device | None = None) -> Iterator[None]:
     """What is drawn inside leaves no trace: Python's generator, torch's of the CPU and ``device``.
 
-    A CUDA device is initialised by this, for else its generator has no state to come back to.
+    A CUDA device is initialized by this, for else its generator has no state to come back to.
     """
     import torch
 
@@ -146,7 +146,7 @@ def _denormals_flushed() -> Iterator[None]:
 def seed_generators(seed: int, device: torch.device) -> None:
     """Seed the generators of :func:`generators_kept`, and no others.
 
-    ``torch.manual_seed`` would seed every device's, those too that are not yet initialised.
+    ``torch.manual_seed`` would seed every device's, those too that are not yet initialized.
     """
     import random
 

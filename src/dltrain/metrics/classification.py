@@ -98,7 +98,7 @@ class Ranking(NamedTuple):
 
 
 def ranking(scores: Tensor, positive: Tensor) -> Ranking:
-    """Judge scores (n,) against ``positive`` (n,), which is True for some and False for others."""
+    """Curves of scores (n,) against ``positive`` (n,), which is True for some, False for others."""
     ordered, order = scores.sort(descending=True)
     found = positive[order].double().cumsum(0)
     # Equal scores pass a threshold together.
@@ -312,7 +312,7 @@ class Mistakes(Keeper):
 
 
 class ImageExamples(KeepingMetric):
-    """The first images with what was said of them, and the most confident mistakes.
+    """The first images with their predictions, and the most confident mistakes.
 
     ``shown`` turns inputs (n, channels, height, width) into images of values in 0..1, on the CPU.
     """

@@ -1,4 +1,4 @@
-"""Metrics of models that make images: reconstructions, latent spaces, the ELBO, samples."""
+"""Metrics of models that generate images: reconstructions, latent spaces, the ELBO, samples."""
 
 from __future__ import annotations
 
@@ -242,8 +242,8 @@ class LatentSpace(Metric):
     """The figures ``interpolation`` and, with a ``latent_size`` of 2, ``latent_plane``.
 
     The first has straight ways between pairs of the split's first codes, the second all codes,
-    coloured by ``class_names`` where there are any. ``deviations`` are the prior's standard
-    deviations to draw circles at; the plane is a square where there are any.
+    colored by ``class_names`` where there are any. ``deviations`` are the prior's standard
+    standard deviations to draw circles at; the plane is a square where there are any.
     """
 
     def __init__(

@@ -92,7 +92,7 @@ class Moments(Keeper):
     """The mean and the sum of squared deviations from it, by column, in float64.
 
     Parts are joined by the formula of Chan, Golub and LeVeque 1983, which stays exact where the
-    mean is large beside the deviations.
+    mean is large beside the standard deviations.
     """
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class Moments(Keeper):
         self.count = total
 
     def state_dict(self) -> dict[str, Any]:
-        """Count, mean and deviations; None where no row was added."""
+        """Count, mean and standard deviations; None where no row was added."""
         return {"count": self.count, "mean": self._mean, "deviations": self._deviations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Texts of a split worth reading, with what was said of them."""
+"""Texts of a split worth reading, with their predictions."""
 
 from __future__ import annotations
 

@@ -15,16 +15,16 @@ RMS = 0.2
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, for what has two dimensions or more; Adam for the rest.
+    """Nesterov momentum, orthogonalized, for what has two dimensions or more; Adam for the rest.
 
     A kernel of a convolution is the matrix of its filters, flat. The momentum ``U S V'`` is
     replaced by about ``U V'``, by ``iterations`` of a quintic Newton-Schulz iteration that brings
     all singular values near 1 (Jordan et al. 2024), so that directions which matter little to the
-    gradient are learnt too. It is then brought to the size of an Adam update (Liu et al. 2025,
+    gradient are learned too. It is then brought to the size of an Adam update (Liu et al. 2025,
     section 2.2), so one ``lr`` serves both, and rates that are right for AdamW are right here.
     Weight decay is decoupled, as AdamW's. ``betas`` and ``eps`` are those of the Adam part.
 
-    Raises ValueError for rates and shares that are none.
+    Raises ValueError for rates and fractions that are none.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Muon(torch.optim.Optimizer):
         return loss
 
     def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        """Matrices of one shape are orthogonalised together."""
+        """Matrices of one shape are orthogonalized together."""
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         for parameter in parameters:
             gradient, state = parameter.grad, self.state[parameter]

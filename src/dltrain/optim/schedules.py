@@ -83,7 +83,7 @@ class OneCycle(Schedule):
     ) -> None:
         super().__init__(**run)
         if not 0 < peak < 1:
-            raise ValueError(f"peak is a share of the run, between 0 and 1; got {peak}")
+            raise ValueError(f"peak is a fraction of the run, between 0 and 1; got {peak}")
         self.start, self.peak, self.end = start, peak, end
 
     def shape(self, progress: float) -> float:

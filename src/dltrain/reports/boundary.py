@@ -1,4 +1,4 @@
-"""Where in a plane a network changes its mind, as a picture and as a moving one."""
+"""Where in a plane a network changes its mind, as a figure and as an animation."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw_decision_boundary(
     """What a network says at each place of a plane, and the examples that lie there.
 
     ``probabilities`` are (side * side, classes) in the order of ``plane.grid()``, ``points``
-    (n, 2), ``targets`` (n,). Strong colour is certainty; black lines part the classes.
+    (n, 2), ``targets`` (n,). Strong color is certainty; black lines part the classes.
     """
     figure = blank(6.4, 5.4)
     axes = figure.add_subplot()
@@ -72,7 +72,7 @@ def animate_decision_boundary(
 
 
 def _draw_places(axes: Axes, plane: Plane, probabilities: NDArray[Any]) -> list[Any]:
-    """Colour the plane; return what was drawn."""
+    """Color the plane; return what was drawn."""
     classes = probabilities.shape[1]
     chances = probabilities.reshape(plane.side, plane.side, classes).astype(float)
     likeliest, confidence = chances.argmax(2), chances.max(2)

@@ -1,4 +1,4 @@
-"""Classes: which are taken for which, and single pictures with what is said of them."""
+"""Classes: which are taken for which, and single images with their predictions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dltrain.reports.canvas import RED, blank, shortened
 def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
     """Examples by true class (row) and predicted class (column): counts (classes, classes).
 
-    Colour is the share of the row, on a root scale: a class confused once in a hundred times
+    Color is the fraction of the row, on a root scale: a class confused once in a hundred times
     can still be seen beside a diagonal of 99 %.
     """
     classes = len(class_names)
@@ -42,7 +42,7 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     axes.set_title(f"{correct:,} of {total:,} correct ({correct / max(total, 1):.2%})", fontsize=11)
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, ticks=[0, 0.01, 0.1, 0.3, 0.6, 1])
     bar.ax.set_yticklabels(["0%", "1%", "10%", "30%", "60%", "100%"], fontsize=8)
-    bar.set_label("share of the true class", fontsize=9)
+    bar.set_label("fraction of the true class", fontsize=9)
     return figure
 
 
@@ -68,7 +68,7 @@ def draw_predictions(
     class_names: Sequence[str],
     title: str = "",
 ) -> Figure:
-    """Pictures (n, height, width, channels) in 0..1, each with its class and its probability.
+    """Images (n, height, width, channels) in 0..1, each with its class and its probability.
 
     ``probabilities`` is (n, classes). A wrong prediction has a red frame, and the true class.
     ``n`` may be 0 where there is a title.
@@ -84,7 +84,7 @@ def draw_predictions(
     pitch = ratio + caption + gap
     inches = 1.2
     figure = Figure(figsize=(inches * columns * (1 + gap), inches * (rows * pitch + head) + 0.1))
-    # One pair of axes for all pictures: creating a pair for each takes several times as long.
+    # One pair of axes for all images: creating a pair for each takes several times as long.
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set_axis_off()
     for index, (image, chance, target) in enumerate(zip(images, chances, targets, strict=True)):

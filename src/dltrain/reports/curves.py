@@ -16,7 +16,7 @@ def draw_learning_curves(rows: Iterable[Mapping[str, str]]) -> Figure:
     """One panel a metric, training and validation against the epoch.
 
     ``rows`` are those of ``metrics.csv``. The step takes the epoch's place where a run was
-    judged more than once in one epoch.
+    evaluated more than once in one epoch.
     """
     curves: dict[str, dict[str, list[tuple[float, int, float]]]] = {}
     for row in rows:

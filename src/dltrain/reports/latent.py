@@ -32,10 +32,10 @@ def draw_latent_plane(
     class_names: Sequence[str],
     deviations: Sequence[float] = (),
 ) -> Figure:
-    """Where pictures lie in a plane of codes, and beside it what is decoded from each place.
+    """Where images lie in a plane of codes, and beside it what is decoded from each place.
 
     ``decoded`` are (side * side, height, width, channels) of 0..1 in the order of
-    ``plane.grid()``, ``codes`` (n, 2); ``targets`` (n,) choose the colours. A circle around 0 is
+    ``plane.grid()``, ``codes`` (n, 2); ``targets`` (n,) choose the colors. A circle around 0 is
     drawn for each of ``deviations``, the prior's standard deviations.
     """
     figure = blank(12.4, 6.2)
@@ -49,9 +49,9 @@ def draw_latent_plane(
     for deviation in deviations:
         left.add_patch(Circle((0, 0), deviation, fill=False, color=GREY, linestyle=(0, (4, 4))))
     light_frame(left)
-    left.set_title("Codes of the split's pictures", fontsize=11)
+    left.set_title("Codes of the split's images", fontsize=11)
     rows = decoded.reshape(plane.side, plane.side, *decoded.shape[1:])
-    # The grid begins at the bottom, a picture at the top.
+    # The grid begins at the bottom, an image at the top.
     sheet = mosaic(rows[::-1].reshape(decoded.shape), plane.side, gap=0)
     right.imshow(sheet, extent=_edges(plane), aspect="auto")
     right.spines[:].set_visible(False)
@@ -68,7 +68,7 @@ def draw_latent_plane(
 def draw_latent_use(divergences: NDArray[Any], active: int) -> Figure:
     """What each latent dimension costs, the dearest first: ``divergences`` (latent_size,), nats.
 
-    A dimension that costs nothing says nothing of a picture; ``active`` of them do.
+    A dimension that costs nothing says nothing of an image; ``active`` of them do.
     """
     order = np.sort(divergences)[::-1]
     figure = blank(7.2, 3.8)
@@ -89,7 +89,7 @@ def draw_latent_use(divergences: NDArray[Any], active: int) -> Figure:
 def _draw_classes(
     axes: Axes, codes: NDArray[Any], targets: NDArray[Any], class_names: Sequence[str]
 ) -> None:
-    """Each class in a colour of its own, with its name amid its codes."""
+    """Each class in a color of its own, with its name amid its codes."""
     colours = _palette(len(class_names))
     stride = -(-len(codes) // MOST_POINTS)
     x, y = codes[::stride].T
@@ -110,14 +110,14 @@ def _draw_classes(
 
 
 def _palette(classes: int) -> list[str]:
-    """As many colours as there are classes, told apart as well as so many can be."""
+    """As many colors as there are classes, told apart as well as so many can be."""
     if classes <= 10:
         return [to_hex(colour) for colour in colormaps["tab10"](range(classes))]
     return [to_hex(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, classes))]
 
 
 def _edges(plane: Plane) -> tuple[float, float, float, float]:
-    """Left, right, bottom, top of the plane's pictures, whose middles are its places."""
+    """Left, right, bottom, top of the plane's images, whose middles are its places."""
     x, y = (
         (high - low) / (plane.side - 1) / 2
         for low, high in ((plane.left, plane.right), (plane.bottom, plane.top))

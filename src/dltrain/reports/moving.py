@@ -1,4 +1,4 @@
-"""Pictures one after the other."""
+"""Images one after the other."""
 
 from __future__ import annotations
 

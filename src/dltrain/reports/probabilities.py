@@ -32,7 +32,7 @@ def draw_rankings(curves: Sequence[ClassCurves]) -> Figure:
     """ROC and precision-recall curves, one-vs-rest.
 
     Of more than ``MOST_CLASSES`` classes, the mean is drawn and the ``WEAKEST`` ones. Where all
-    curves hug the perfect corner, that corner fills the picture.
+    curves hug the perfect corner, that corner fills the figure.
     """
     figure = blank(10.5, 5.4)
     roc, recalls = figure.subplots(1, 2)
@@ -47,8 +47,8 @@ def _draw_roc(axes: Axes, curves: Sequence[ClassCurves]) -> None:
     enlarged = _draw_lines(axes, lines, "AUC", steps=False)
     axes.set_xlim(*((-0.002, 0.1) if enlarged else (-0.02, 1.02)))
     axes.set_title("ROC" + (": the upper left corner, enlarged" if enlarged else ""), fontsize=11)
-    axes.set_xlabel("false-positive rate: share of the rest taken for the class", fontsize=9)
-    axes.set_ylabel("recall: share of the class found", fontsize=9)
+    axes.set_xlabel("false-positive rate: fraction of the rest taken for the class", fontsize=9)
+    axes.set_ylabel("recall: fraction of the class found", fontsize=9)
 
 
 def _draw_precision(axes: Axes, curves: Sequence[ClassCurves]) -> None:
@@ -57,8 +57,8 @@ def _draw_precision(axes: Axes, curves: Sequence[ClassCurves]) -> None:
     axes.set_xlim(*((0.9, 1.002) if enlarged else (-0.02, 1.02)))
     corner = ": the upper right corner, enlarged" if enlarged else ""
     axes.set_title("Precision against recall" + corner, fontsize=11)
-    axes.set_xlabel("recall: share of the class found", fontsize=9)
-    axes.set_ylabel("precision: share of those taken for the class that are it", fontsize=9)
+    axes.set_xlabel("recall: fraction of the class found", fontsize=9)
+    axes.set_ylabel("precision: fraction of those taken for the class that are it", fontsize=9)
 
 
 class _Line(NamedTuple):
@@ -142,12 +142,12 @@ def draw_calibration(bins: NDArray[Any], error: float) -> Figure:
         f"mean confidence {mean_confidence:.2%}, accuracy {mean_accuracy:.2%}",
         fontsize=11,
     )
-    above.set_ylabel("accuracy: share of the bin that is right", fontsize=9)
+    above.set_ylabel("accuracy: fraction of the bin that is right", fontsize=9)
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     above.legend(frameon=False, fontsize=9, loc="upper left")
     below.bar(low, share, width, align="edge", color=GREY, edgecolor="white")
     below.set_xlabel("confidence: probability of the predicted class", fontsize=9)
-    below.set_ylabel("share of examples", fontsize=9)
+    below.set_ylabel("fraction of examples", fontsize=9)
     below.set_ylim(0, 1)
     for axes in (above, below):
         axes.tick_params(labelsize=8)

@@ -1,6 +1,6 @@
-"""Pictures that a network makes, as files: one, many, and how they come to be.
+"""Images that a network generates, as files: one, many, and how they come to be.
 
-Bytes are pictures (n, height, width, channels) of 0..255, which is what files and checkpoints hold.
+Bytes are images (n, height, width, channels) of 0..255, which is what files and checkpoints hold.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def class_columns(classes: int) -> int | None:
 
 
 def sheet(pictures: Bytes, columns: int | None = None) -> bytes:
-    """The bytes of a PNG file with all pictures, small ones enlarged; as a square by default."""
+    """The bytes of a PNG file with all images, small ones enlarged; as a square by default."""
     return _png(mosaic(pictures / 255, columns or _square(pictures)))
 
 
 def single(picture: Bytes) -> bytes:
-    """The bytes of a PNG file with one picture (height, width, channels), pixel for pixel."""
+    """The bytes of a PNG file with one image (height, width, channels), pixel for pixel."""
     return _png(picture if picture.shape[2] == 3 else picture.mean(2).astype(np.uint8))
 
 

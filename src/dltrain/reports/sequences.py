@@ -15,7 +15,7 @@ from dltrain.reports.canvas import blank, light_frame
 
 MOST_CURVES = 8
 SMALLEST = 1e-12
-"""Where the log axis ends; what is smaller leaves the picture."""
+"""Where the log axis ends; what is smaller leaves the figure."""
 
 
 def draw_gradient_by_time(steps: Sequence[int], norms: NDArray[Any]) -> Figure:

@@ -1,4 +1,4 @@
-"""Pictures beside each other, pixel by pixel: sheets of samples, reconstructions, ways between."""
+"""Images beside each other, pixel by pixel: sheets of samples, reconstructions, ways between."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from PIL import Image
 from dltrain.reports.canvas import DPI, GREY
 
 SIDE = 56
-"""About as many pixels of the screen does a small picture get each way."""
+"""About as many pixels of the screen does a small image get each way."""
 GAP, BREAK = 4, 14
 WHITE = 255
 HEAD, EDGE = 34, 12
-"""Pixels for a line of text above pictures, and around them."""
+"""Pixels for a line of text above images, and around them."""
 LETTER = 7.5
 """About as many pixels does a letter take, at most."""
 MOST_IN_A_ROW = 10
 
 
 def mosaic(pictures: NDArray[Any], columns: int, gap: int = GAP) -> NDArray[np.uint8]:
-    """Pictures (n, height, width, channels) of 0..1, row by row, as one (H, W, 3) of 0..255.
+    """Images (n, height, width, channels) of 0..1, row by row, as one (H, W, 3) of 0..255.
 
-    Each pixel of a small picture becomes a square of several, and large pictures are shrunk.
-    Three channels are colours; any other number is averaged to grey.
+    Each pixel of a small image becomes a square of several, and large images are shrunk.
+    Three channels are colors; any other number is averaged to gray.
     """
     tiles = [_enlarged(picture) for picture in _coloured(pictures)]
     height, width, _ = tiles[0].shape
@@ -43,7 +43,7 @@ def mosaic(pictures: NDArray[Any], columns: int, gap: int = GAP) -> NDArray[np.u
 
 
 def draw_rows(rows: Mapping[str, NDArray[Any]], title: str = "") -> Figure:
-    """The same pictures in several versions, one below the other, with their names beside them.
+    """The same images in several versions, one below the other, with their names beside them.
 
     Each version is (n, height, width, channels) of 0..1. More than ``MOST_IN_A_ROW`` go on below.
     """
@@ -67,9 +67,9 @@ def draw_rows(rows: Mapping[str, NDArray[Any]], title: str = "") -> Figure:
 def draw_ways(
     starts: NDArray[Any], between: NDArray[Any], ends: NDArray[Any], title: str = ""
 ) -> Figure:
-    """From one picture to another, a way a row: (rows, height, width, channels) of 0..1 each.
+    """From one image to another, a way a row: (rows, height, width, channels) of 0..1 each.
 
-    ``between`` are (rows, steps, height, width, channels). The pictures at both ends stand apart.
+    ``between`` are (rows, steps, height, width, channels). The images at both ends stand apart.
     """
     steps = between.shape[1]
     middle = mosaic(between.reshape(-1, *starts.shape[1:]), steps)
@@ -101,7 +101,7 @@ def _framed(
 
 
 def _coloured(pictures: NDArray[Any]) -> NDArray[np.uint8]:
-    """Pictures of three channels of 0..255."""
+    """Images of three channels of 0..255."""
     if pictures.shape[3] != 3:
         pictures = pictures.mean(axis=3, keepdims=True).repeat(3, axis=3)
     return (pictures.clip(0, 1) * WHITE).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Weights: the first layer as pictures, every layer as a histogram."""
+"""Weights: the first layer as images, every layer as a histogram."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ MOST_FILTERS = 100
 MOST_LAYERS = 24
 MOST_BINS = 81
 NEAR = 0.01
-"""What counts as near zero, as a share of a layer's largest."""
+"""What counts as near zero, as a fraction of a layer's largest."""
 
 
 def draw_filters(filters: NDArray[Any]) -> Figure:
     """Filters (n, channels, height, width), a tile each; of many, the first ``MOST_FILTERS``.
 
-    Three channels are shown as colours, each filter on its own scale with grey for 0. Any other
+    Three channels are shown as colors, each filter on its own scale with gray for 0. Any other
     number is averaged to one, and all filters share a scale with white for 0.
     """
     count, channels, height, width = filters.shape
     shown = filters[:MOST_FILTERS].astype(float)
     columns = math.ceil(math.sqrt(len(shown)))
     rows = math.ceil(len(shown) / columns)
-    # A gap of one weight where filters are small, and in proportion where they are pictures.
+    # A gap of one weight where filters are small, and in proportion where they are images.
     gap = max(1, round(width / 12))
     coloured = channels == 3
     if coloured:
@@ -55,7 +55,7 @@ def draw_filters(filters: NDArray[Any]) -> Figure:
     some = f"the first {len(shown)} of " if count > len(shown) else ""
     title = f"First layer: {some}{count} filters of {height}×{width}"
     if coloured:
-        title += "; grey is 0"
+        title += "; gray is 0"
     else:
         mean = f", mean of {channels} channels" if channels > 1 else ""
         figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02).set_label("weight" + mean, fontsize=9)
@@ -86,9 +86,7 @@ def draw_histograms(layers: Mapping[str, NDArray[Any]], what: str) -> Figure:
         axes.set_yscale("log")
         axes.set_ylim(0.7, 2 * max(int(counts.max()), 1))
         near = float(np.mean(np.abs(values) < NEAR * largest))
-        axes.set_title(
-            f"{names[place]}\ndeviation {values.std():.3g}, near zero {near:.0%}", fontsize=9
-        )
+        axes.set_title(f"{names[place]}\nstd {values.std():.3g}, near zero {near:.0%}", fontsize=9)
         axes.set_xlabel(what, fontsize=9)
         if number % columns == 0:
             axes.set_ylabel("how many (log scale)", fontsize=9)

@@ -25,7 +25,7 @@ SHADES = LinearSegmentedColormap.from_list("shades", ("white", ORANGE))
 
 
 class Shaded(NamedTuple):
-    """A text: its words, the weight of each (words,), and what is said of it."""
+    """A text: its words, the weight of each (words,), and its prediction."""
 
     words: Sequence[str]
     weights: NDArray[Any]
@@ -72,7 +72,7 @@ def draw_attention(texts: Sequence[Shaded]) -> Figure:
 
 
 def _stretch(text: Shaded) -> Shaded:
-    """The neighbouring words that have most of the weight, and how many there are besides."""
+    """The neighboring words that have most of the weight, and how many there are besides."""
     count = len(text.words)
     share = f"darkest {text.weights.max(initial=0):.1%} of the weight"
     if count <= MOST_WORDS:

@@ -1,8 +1,8 @@
-"""A classifier that dltrain trained, as a judge of the images that another run makes.
+"""A classifier that dltrain trained, to measure the sample quality of another run.
 
-Nothing here knows how images are made, and no task needs to know of the judge:
+Nothing here knows how images are generated, and no task needs to know of the classifier:
 ``callbacks=generative callbacks.judge.run=RUN`` has
-:class:`~dltrain.callbacks.sample_quality.SampleJudge` ask whatever task makes images
+:class:`~dltrain.callbacks.sample_quality.SampleJudge` ask whatever task generates images
 (:class:`~dltrain.contracts.task.SamplesImages`), and add what is found to the task's own evaluation
 of the test split.
 """
@@ -26,11 +26,11 @@ from dltrain.runs.folder import LATEST, RunFolder
 from dltrain.runs.load import load, spec_of_run
 
 PART = 1_000
-"""Pictures that are made, or looked at, in one go."""
+"""Images that are generated, or classified, in one go."""
 
 
 class Opinion(NamedTuple):
-    """What a judge sees in pictures, in float32 on the CPU."""
+    """What the classifier sees in images, in float32 on the CPU."""
 
     features: Tensor
     """(n, features)"""
@@ -39,23 +39,23 @@ class Opinion(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a judge saw in many pictures."""
+    """What the classifier saw in many images."""
 
     moments: Moments
     probabilities: Tensor
     """(n, classes)"""
     variety: float
-    """The variance of features within the classes that it takes the pictures for, all added up."""
+    """The variance of features within the classes that it takes the images for, all added up."""
 
 
 class Judge:
     """The classifier of the run folder ``run``, with its last checkpoint.
 
-    ``name``, by which its figures are told from another judge's, is the first 8 hexadecimal digits
+    ``name``, by which its figures are told from another's, is the first 8 hexadecimal digits
     of that checkpoint's SHA-256. Features are the input of its last linear layer. ``class_names``
-    and ``input_shape`` are those of the data that it learnt from.
+    and ``input_shape`` are those of the data that it learned from.
 
-    Raises :class:`UserError` where there is no such run, or it is no classifier of pictures.
+    Raises :class:`UserError` where there is no such run, or it is no classifier of images.
     """
 
     def __init__(self, run: str) -> None:
@@ -73,7 +73,7 @@ class Judge:
             if isinstance(layer, nn.Linear) and layer.out_features == len(self.class_names)
         ]
         if not heads or len(self.input_shape) != 3:
-            raise UserError(f"{run} is no classifier of pictures that ends in a linear layer")
+            raise UserError(f"{run} is no classifier of images that ends in a linear layer")
         self._features = torch.empty(0)
         heads[-1].register_forward_pre_hook(self._keep_features)
         self._scale = Scale.of(spec)
@@ -84,7 +84,7 @@ class Judge:
         return self
 
     def __call__(self, pictures: Tensor) -> Opinion:
-        """Look at pictures (n, channels, height, width) of values in 0..1, on the judge's device.
+        """Look at images (n, channels, height, width) of values in 0..1, on this one's device.
 
         In float32, whatever the precision of the run that asks.
         """
@@ -108,7 +108,7 @@ class Judge:
 
 
 class Scale:
-    """Between pictures of values in 0..1 and normalised ones; the same where nothing is given."""
+    """Between images of values in 0..1 and normalized ones; the same where nothing is given."""
 
     def __init__(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
         self._mean = torch.tensor([0.0] if mean is None else mean)[:, None, None]
@@ -120,7 +120,7 @@ class Scale:
         return cls(spec.input.mean or None, spec.input.std or None)
 
     def normalised(self, pictures: Tensor) -> Tensor:
-        """From 0..1 to mean 0 and deviation 1."""
+        """From 0..1 to mean 0 and standard deviation 1."""
         return (pictures - self._mean.to(pictures)) / self._std.to(pictures)
 
     def restored(self, inputs: Tensor) -> Tensor:
@@ -184,8 +184,8 @@ def frechet_distance(one: Moments, other: Moments) -> float:
     """The squared Wasserstein-2 distance of two Gaussians with these moments.
 
     ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^(1/2) S2 S1^(1/2))^(1/2))`` (Dowson and Landau 1982), as the
-    "FID" of Heusel et al. 2017 has it, in the judge's features for those of Inception. Even for
-    pictures of one source it is above 0, the more so the fewer they are.
+    "FID" of Heusel et al. 2017 has it, in this classifier's features for those of Inception. Even
+    for images of one source it is above 0, the more so the fewer they are.
     """
     root = _root(one.covariance)
     eigenvalues = torch.linalg.eigvalsh(root @ other.covariance @ root)
@@ -201,10 +201,10 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 def classifier_score(probabilities: Tensor) -> float:
-    """``exp`` of the mean divergence of each picture's classes (n, classes) from those of all.
+    """``exp`` of the mean divergence of each image's classes (n, classes) from those of all.
 
     From 1 (all alike, or all unclear) to the number of classes (all clear, and as many of each):
-    the "inception score" of Salimans et al. 2016, with the judge for Inception.
+    the "inception score" of Salimans et al. 2016, with this classifier for Inception.
     """
     each = probabilities.double()
     mean = each.mean(0)
@@ -213,12 +213,12 @@ def classifier_score(probabilities: Tensor) -> float:
 
 
 def believable(probabilities: Tensor, sure: float = 0.9) -> float:
-    """The share of pictures (n, classes) that have a class of at least ``sure``."""
+    """The fraction of images (n, classes) that have a class of at least ``sure``."""
     return float((probabilities.amax(1) >= sure).double().mean())
 
 
 def class_shares(probabilities: Tensor) -> Tensor:
-    """The share of pictures (n, classes) that the judge takes for each class: (classes,)."""
+    """The fraction of images (n, classes) that the classifier takes for each class: (classes,)."""
     counts = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
     return counts.double() / len(probabilities)
 
@@ -230,7 +230,7 @@ def evenness(shares: Tensor) -> float:
 
 
 class Nearest:
-    """Of many pictures that pass by, the nearest to each of ``pictures`` (n, c, h, w)."""
+    """Of many images that pass by, the nearest to each of ``pictures`` (n, c, h, w)."""
 
     def __init__(self, pictures: Tensor) -> None:
         self.pictures = pictures
@@ -255,7 +255,7 @@ class Nearest:
 def draw(
     sampler: SamplesImages, count: int, seed: int, labels: Tensor | None = None
 ) -> Iterator[Tensor]:
-    """``count`` pictures, a part (n, c, h, w) at a time, each part from a seed of its own."""
+    """``count`` images, a part (n, c, h, w) at a time, each part from a seed of its own."""
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, count, PART):
         size = min(PART, count - start)

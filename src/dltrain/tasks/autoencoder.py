@@ -40,7 +40,7 @@ class Reconstruction(Task):
     minimum above 0) or of their squared error (``mse``).
 
     ``noise`` and ``masking`` make a denoising autoencoder: in training the network reads images
-    to which normal noise of that standard deviation was added, or of which each value was set to 0
+    to which Gaussian noise of that std was added, or of which each value was set to 0
     with that probability (Vincent et al. 2008, 2010), and is to reconstruct the clean ones. It is
     evaluated on clean images, and besides on some corrupted alike each time.
 

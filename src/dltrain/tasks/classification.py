@@ -31,11 +31,11 @@ class Classification(Task):
 
     ``label_smoothing`` moves that fraction of each target's weight evenly to all classes
     (Szegedy et al. 2016, section 7); it acts in training only. ``mirrored`` and ``shifted`` act
-    after it only: answers to images are means over views
+    after it only: test-time augmentation, the mean over versions of an image
     (:func:`~dltrain.models.layers.tta.mean_over_views`).
 
-    Raises ValueError for targets that are no classes, for what is no fraction, and for views of
-    what is no image.
+    Raises ValueError for targets that are no classes, for what is no fraction, and for test-time
+    augmentation of what is no image.
     """
 
     monitor = Monitor("accuracy", "max")
@@ -64,7 +64,7 @@ class Classification(Task):
         if shifted < 0:
             raise ValueError(f"shifted is a number of pixels, not negative; got {shifted}")
         if (mirrored or shifted) and spec.input.kind != "image":
-            raise ValueError("only images have views: mirrored=false and shifted=0")
+            raise ValueError("test-time augmentation is for images: mirrored=false and shifted=0")
         self.model = model
         self.spec = spec
         self.class_names = list(spec.target.names or map(str, range(spec.target.size or 0)))

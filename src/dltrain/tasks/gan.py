@@ -26,15 +26,15 @@ class Adversaries(Protocol):
     """A network that is two."""
 
     generator: nn.Module
-    """Noise (batch, noise_size) and labels (batch,), or None, to pictures of -1..1."""
+    """Noise (batch, noise_size) and labels (batch,), or None, to images of -1..1."""
     discriminator: nn.Module
-    """Pictures (batch, c, h, w) of -1..1 and labels, or None, to scores (batch,)."""
+    """Images (batch, c, h, w) of -1..1 and labels, or None, to scores (batch,)."""
     noise_size: int
     conditional: bool
     kinds: int
-    """Kinds of picture that it is to be told of, where it knows of no classes; 0: none."""
+    """k-means clusters of images that it is told of, where it knows of no classes; 0: none."""
     classes: int
-    """How many labels there are, of classes or kinds."""
+    """How many labels there are, of classes or clusters."""
 
 
 class AdversarialGame(Task):
@@ -47,9 +47,10 @@ class AdversarialGame(Task):
     al.'s (2018) on real images. ``label_smoothing`` lowers the target of real images, and
     theirs alone, from 1 (Salimans et al. 2016, section 3.4).
 
-    A network of ``kinds`` is told which of so many an image is, as another is told the class: they
-    are found as training goes (:class:`~dltrain.models.layers.online_kmeans.Kinds`). Its samples
-    are of each kind as often as real images are.
+    A network of ``kinds`` is told in which of so many clusters an image is, as another is
+    told the class: they are found as training goes
+    (:class:`~dltrain.models.layers.online_kmeans.Kinds`). Its samples are of each cluster as
+    often as real images are.
 
     Metrics are each network's loss, without penalties, and the fraction of real and of generated
     images that the discriminator is right about: by the sign of the score, by 0.5 with ``lsgan``,
@@ -199,7 +200,7 @@ class AdversarialGame(Task):
         return self._images(between(starts, ends, steps).flatten(0, 1), labels)
 
     def _real(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """A batch's images in -1..1, and their classes or kinds (batch,) where those play a part.
+        """A batch's images in -1..1, and their classes or clusters (batch,) where they play a part.
 
         A mixed image, whose target is probabilities, is taken for its likeliest class.
         """
@@ -255,7 +256,7 @@ class AdversarialGame(Task):
         return torch.cat(parts)
 
     def _unasked(self, count: int, generator: torch.Generator) -> Tensor | None:
-        """Labels (count,) for images of which nobody said what they are to be."""
+        """Labels (count,) for images for which no class was asked."""
         if self._kinds is not None:
             return self._kinds.drawn(count, generator)
         return torch.arange(count) % self.model.classes if self.conditional else None

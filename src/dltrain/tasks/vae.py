@@ -1,4 +1,4 @@
-"""Learn a distribution of images by way of codes: the evidence lower bound."""
+"""Learn a distribution of images by way of codes: the ELBO."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Terms(NamedTuple):
 
 
 class Variational(Task):
-    """The evidence lower bound of images (batch, c, h, w) of 0..1 (Kingma and Welling 2014).
+    """The evidence lower bound (ELBO) of images (batch, c, h, w) of 0..1 (Kingma and Welling 2014).
 
     The loss is the mean over images of ``reconstruction`` (-log p(x|z) of one code z drawn from
     the posterior) plus ``beta`` times ``kl`` (of that posterior from the standard normal), in nats;

@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 + 10,000 colour pictures of 32x32 pixels (Krizhevsky 2009)."""
+"""CIFAR-10: 50,000 + 10,000 color images of 32x32 pixels (Krizhevsky 2009)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From any picture file to uint8 channels, height, width."""
+"""From any image file to uint8 channels, height, width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Fit = Literal["crop", "pad", "stretch"]
 
 @dataclass(frozen=True)
 class Shape:
-    """What every picture is made into.
+    """What every image is made into.
 
     ``fit`` says how another shape becomes ``height`` x ``width``: the middle of it (crop), all of
     it between bars of 0 (pad), or distorted (stretch); null refuses any other size.
@@ -31,11 +31,11 @@ class Shape:
 
 
 class UnreadableError(Exception):
-    """Bytes that are no picture, or none that is wanted; says why."""
+    """Bytes that are no image, or none that is wanted; says why."""
 
 
 def decode(file: Path | bytes, shape: Shape) -> np.ndarray[Any, Any]:
-    """Return the picture as (channels, height, width) uint8, upright.
+    """Return the image as (channels, height, width) uint8, upright.
 
     Raises :class:`UnreadableError`.
     """
@@ -43,7 +43,7 @@ def decode(file: Path | bytes, shape: Shape) -> np.ndarray[Any, Any]:
 
 
 def fitted(picture: Image, shape: Shape) -> np.ndarray[Any, Any]:
-    """An upright picture as (channels, height, width) uint8. Raises :class:`UnreadableError`."""
+    """An upright image as (channels, height, width) uint8. Raises :class:`UnreadableError`."""
     from PIL import Image, ImageOps
 
     picture = picture.convert("L" if shape.channels == 1 else "RGB")
@@ -66,18 +66,18 @@ def fitted(picture: Image, shape: Shape) -> np.ndarray[Any, Any]:
 
 
 def open_upright(file: Path | bytes) -> Image:
-    """Open a picture, as :func:`upright` has it. Raises :class:`UnreadableError`."""
+    """Open an image, as :func:`upright` has it. Raises :class:`UnreadableError`."""
     from PIL import Image
 
     try:
         picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableError("is no picture that can be read") from error
+        raise UnreadableError("is no image that can be read") from error
     return upright(picture)
 
 
 def upright(picture: Image) -> Image:
-    """Turn a picture as its EXIF data says, in mode L, RGB, or one that converts to them.
+    """Turn an image as its EXIF data says, in mode L, RGB, or one that converts to them.
 
     16 bits become 8; what is transparent lies on white, as on a page.
     Raises :class:`UnreadableError`.
@@ -88,7 +88,7 @@ def upright(picture: Image) -> Image:
         picture.load()
         picture = ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableError("is no picture that can be read") from error
+        raise UnreadableError("is no image that can be read") from error
     if picture.mode.startswith("I"):
         values = np.asarray(picture).astype(np.int64).clip(0, 65535)
         return Image.fromarray((values // 257).astype(np.uint8))
@@ -104,7 +104,7 @@ def upright(picture: Image) -> Image:
 def shape_like(
     file: Path | bytes, channels: int | None, size: int | Sequence[int] | None, fit: Fit
 ) -> Shape:
-    """The shape as asked; what was not asked for, as the picture ``file`` has it.
+    """The shape as asked; what was not asked for, as the image ``file`` has it.
 
     ``size`` is a side or (height, width). Raises :class:`UnreadableError`.
     """

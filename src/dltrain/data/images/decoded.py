@@ -1,4 +1,4 @@
-"""Sources of pictures that are decoded once, and read or streamed from then on."""
+"""Sources of images that are decoded once, and read or streamed from then on."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ GIB = 2**30
 
 
 class DecodedPictures(PictureSource):
-    """Pictures of any format and size, made alike and kept as uint8 in ``root``'s folder cache.
+    """Images of any format and size, made alike and kept as uint8 in ``root``'s folder cache.
 
-    ``size`` is a side or (height, width); null: that of the first picture, which all must have.
-    ``fit`` says how a picture of another shape gets there: crop, pad or stretch. ``channels`` is
-    1 (grey) or 3; null: as the first picture has it. ``skip_unreadable`` leaves out, counts and
-    lists what is no picture, instead of refusing it. Up to ``memory_limit`` GiB are held in
-    memory; more is streamed by ``workers`` processes. ``test`` is the share set aside as test
-    split where none is given: the same pictures for every seed.
+    ``size`` is a side or (height, width); null: that of the first image, which all must have.
+    ``fit`` says how an image of another shape gets there: crop, pad or stretch. ``channels`` is
+    1 (gray) or 3; null: as the first image has it. ``skip_unreadable`` leaves out, counts and
+    lists what is no image, instead of refusing it. Up to ``memory_limit`` GiB are held in
+    memory; more is streamed by ``workers`` processes. ``test`` is the fraction set aside as test
+    split where none is given: the same images for every seed.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class DecodedPictures(PictureSource):
         if channels not in (None, 1, 3):
             raise ValueError(f"channels is 1 or 3, got {channels}")
         if not 0 < test < 1:
-            raise ValueError(f"test is a share between 0 and 1, got {test}")
+            raise ValueError(f"test is a fraction between 0 and 1, got {test}")
         if memory_limit < 0 or workers < 0:
             raise ValueError("memory_limit and workers are not negative")
         self.test, self.skip_unreadable = test, skip_unreadable
@@ -99,7 +99,7 @@ class DecodedPictures(PictureSource):
         splits = {name: self._opened(part, streamed) for name, part in stored.items()}
         for name, split in splits.items():
             if not len(split):
-                raise UserError(f"data: no picture is left for the split {name!r}.")
+                raise UserError(f"data: no image is left for the split {name!r}.")
         return splits
 
     def _opened(self, stored: Stored, streamed: bool) -> Split:
@@ -109,7 +109,7 @@ class DecodedPictures(PictureSource):
         return InMemory({name: torch.from_numpy(array) for name, array in columns.items()})
 
     def _find_shape(self, pictures: Pictures) -> Shape:
-        """As asked; what was not asked for, as the first picture has it."""
+        """As asked; what was not asked for, as the first image has it."""
         fault = ""
         for row, name in enumerate(pictures.names):
             try:
@@ -117,10 +117,10 @@ class DecodedPictures(PictureSource):
             except UnreadableError as error:
                 # Decoding will name it, together with any others.
                 fault = fault or f"{name} {error}, nor is any other"
-        raise ValueError(fault or "the training split has no picture")
+        raise ValueError(fault or "the training split has no image")
 
     def _set_aside(self, pictures: Pictures) -> tuple[Pictures, Pictures]:
-        """A test split of what is all for training, said."""
+        """A test split of what is all for training, with a note that says so."""
         rows, test = hold_out_test(torch.tensor(pictures.targets), self.test)
         logger.info(
             "no test split is given: %s of %s images are set aside as one, the same for every "

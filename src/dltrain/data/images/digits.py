@@ -17,7 +17,7 @@ SPLIT_SEED = 0
 class Digits(PictureSource):
     """Optical recognition of handwritten digits (Alpaydin and Kaynak 1998, UCI), no network needed.
 
-    scikit-learn bundles no split, so a fixed one is made: 360 pictures, the same ones whatever
+    scikit-learn bundles no split, so a fixed one is made: 360 images, the same ones whatever
     the run's seed, are the test split. Pixel values 0 to 16 are stretched to 0 to 255.
     """
 

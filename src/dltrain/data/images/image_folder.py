@@ -1,4 +1,4 @@
-"""Anyone's own pictures: one folder a class."""
+"""Anyone's own images: one folder a class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SPLITS = {
 
 
 class ImageFolder(DecodedPictures):
-    """Pictures in ``path``: a folder for each class, or such folders in train, val and test.
+    """Images in ``path``: a folder for each class, or such folders in train, val and test.
 
     Any file below a class's folder counts, but for hidden ones. Classes are in the order of their
     names. A validation split that is there is used as it is.
@@ -70,13 +70,13 @@ def _check_classes(given: Mapping[str, Path], class_names: Sequence[str]) -> Non
     place = given["train"]
     if len(class_names) < 2:
         has = f"has one class, {class_names[0]!r}" if class_names else "has no folder"
-        raise ValueError(f"{place} {has}; give each class its folder of pictures")
+        raise ValueError(f"{place} {has}; give each class its folder of images")
     for folder in given.values():
         unknown = {f.name for f in _folders(folder)} - set(class_names)
         if unknown:
             raise ValueError(
                 f"{folder} has the class {sorted(unknown)[0]!r}, which {place} has not; it "
-                "cannot be learnt"
+                "cannot be learned"
             )
 
 

@@ -1,4 +1,4 @@
-"""Parts of pictures taken out, and pictures mixed with one another, targets and all."""
+"""Parts of images taken out, and images mixed with one another, targets and all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Beta:
 def boxes(x: Tensor, y: Tensor, wide: Tensor, high: Tensor, size: tuple[int, int]) -> Tensor:
     """Masks (batch, 1, h, w) of 1 within a box and 0 outside, cut off at the border.
 
-    The centre ``x``, ``y`` is in 0..1 of each side, ``wide`` and ``high`` in pixels; all (batch,).
+    The center ``x``, ``y`` is in 0..1 of each side, ``wide`` and ``high`` in pixels; all (batch,).
     """
     height, width = size
     columns, rows = torch.arange(width, device=x.device), torch.arange(height, device=x.device)
@@ -50,13 +50,13 @@ def boxes(x: Tensor, y: Tensor, wide: Tensor, high: Tensor, size: tuple[int, int
 
 
 def mix(batch: Batch, weights: Tensor, images: Sequence[str], target: str, classes: int) -> Batch:
-    """Each picture, times its weight, plus its neighbour's rest; and the targets alike.
+    """Each image, times its weight, plus its neighbor's rest; and the targets alike.
 
     ``images`` and ``target`` name the columns.
 
-    ``weights`` (batch, 1, h, w) say of each pixel how much is the picture's own; their mean is its
-    own share of the target. Classes (batch,) become probabilities (batch, classes). The
-    neighbour is the next picture of the batch, whose order is random already.
+    ``weights`` (batch, 1, h, w) say of each pixel how much is the image's own; their mean is its
+    own fraction of the target. Classes (batch,) become probabilities (batch, classes). The
+    neighbor is the next image of the batch, whose order is random already.
     """
     share = weights.mean((1, 2, 3))[:, None]
     chances = functional.one_hot(batch[target], classes).to(weights.dtype)

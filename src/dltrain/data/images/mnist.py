@@ -25,7 +25,7 @@ SHAPE = (1, 28, 28)
 
 
 class IdxPictures(PictureSource):
-    """28x28 grey pictures of ten classes in MNIST's four files.
+    """28x28 gray images of ten classes in MNIST's four files.
 
     They are looked for in ``root``, ``root/<folder>/raw`` (where torchvision puts them) and
     ``root/raw``, plain or gzipped, and downloaded to ``root/<folder>/raw`` where missing.
@@ -52,7 +52,7 @@ class IdxPictures(PictureSource):
         labels = self._array(f"{split}-labels-idx1-ubyte", ())
         if len(pictures) != len(labels):
             raise UserError(
-                f"data.root: {self.folder} holds {len(pictures):,} pictures but {len(labels):,} "
+                f"data.root: {self.folder} holds {len(pictures):,} images but {len(labels):,} "
                 f"labels for the split {split!r}. Delete its files to have them fetched anew."
             )
         return InMemory({"input": pictures[:, None], "target": labels.long()})
@@ -122,7 +122,7 @@ FASHION_FILES = {
 
 
 class FashionMnist(IdxPictures):
-    """Pictures of clothes (Xiao, Rasul and Vollgraf 2017), made to replace MNIST's."""
+    """Images of clothes (Xiao, Rasul and Vollgraf 2017), made to replace MNIST's."""
 
     class_names = (
         "T-shirt/top",

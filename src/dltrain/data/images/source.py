@@ -1,4 +1,4 @@
-"""Pictures: from uint8 to normalised floats, with augmentation, a batch at a time."""
+"""Images: from uint8 to normalized floats, with augmentation, a batch at a time."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.source import ArraySource
 
 LUMINANCE = (0.299, 0.587, 0.114)
-"""What red, green and blue give to grey (ITU-R BT.601)."""
+"""What red, green and blue give to gray (ITU-R BT.601)."""
 
 HASH = -7046029254386353131
 """2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
 
 class PictureAugment(Augment):
-    """Random changes, others for every picture, as tensor work on the device.
+    """Random changes, others for every image, as tensor work on the device.
 
     Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way
-    (a crop of the picture after padding it by so many); ``rotate`` and ``shear`` in degrees each
-    way; ``scale`` a share (0.1 is 90 to 110 %); ``flip`` the probability of a left-right mirror
-    image; with ``alternating_flip`` each picture is mirrored every other epoch instead, half of
+    (a crop of the image after padding it by so many); ``rotate`` and ``shear`` in degrees each
+    way; ``scale`` a fraction (0.1 is 90 to 110 %); ``flip`` the probability of a left-right mirror
+    image; with ``alternating_flip`` each image is mirrored every other epoch instead, half of
     them in the first (Jordan 2024, section 3.6); elastic deformation (Simard et al. 2003): each
     pixel displaced at random by the numbers -1 to 1, smoothed by a Gaussian of ``elastic_sigma``
     pixels and multiplied by ``elastic_alpha``. What comes in from beyond the border is the
     background, pixel value 0.
 
-    Of colour: ``brightness``, ``contrast`` and (three channels only) ``saturation`` are shares
+    Of color: ``brightness``, ``contrast`` and (three channels only) ``saturation`` are fractions
     as ``scale`` is.
 
     Of content: ``cutout`` replaces a square of so many pixels by the mean (DeVries and Taylor
     2017); ``mixup`` (Zhang et al. 2018) and ``cutmix`` (Yun et al. 2019) are the parameter of the
-    Beta distribution that says how much of a picture is its own, the rest being another's; with
-    both, each picture gets one of them. Those two make targets (batch,) into probabilities
+    Beta distribution that says how much of an image is its own, the rest being another's; with
+    both, each image gets one of them. Those two make targets (batch,) into probabilities
     (batch, classes).
 
     Images and masks of an example move together; a mask's pixels are the nearest, and its ``fill``
@@ -73,10 +73,10 @@ class PictureAugment(Augment):
             raise ValueError("what augmentation may do is given as amounts, not negative")
         if max(scale, brightness, contrast, saturation, flip - 1e-9) >= 1 or shear >= 90:
             raise ValueError(
-                "shares are not negative and below 1, flip in 0..1, shear below 90 degrees"
+                "fractions are not negative and below 1, flip in 0..1, shear below 90 degrees"
             )
         if flip and alternating_flip:
-            raise ValueError("a picture is mirrored by chance or every other epoch: flip=0")
+            raise ValueError("an image is mirrored by chance or every other epoch: flip=0")
         if elastic_sigma <= 0:
             raise ValueError(f"elastic_sigma is above 0 pixels, got {elastic_sigma}")
         self.shift, self.rotate, self.scale, self.flip = shift, rotate, scale, flip
@@ -94,7 +94,7 @@ class PictureAugment(Augment):
 
     @property
     def active(self) -> bool:
-        """Whether any picture's pixels would move or change colour."""
+        """Whether any image's pixels would move or change color."""
         return self._warps or self._colours
 
     def check(self, fields: Mapping[str, Field]) -> None:
@@ -115,7 +115,7 @@ class PictureAugment(Augment):
             raise ValueError("mixup and cutmix mix classes: they need one target, a class")
 
     def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
-        """Change place and colour of images (batch, c, h, w) with values 0..255, made float.
+        """Change place and color of images (batch, c, h, w) with values 0..255, made float.
 
         Masks (batch, h, w) change place with them.
         """
@@ -130,7 +130,7 @@ class PictureAugment(Augment):
         return batch | images | masks
 
     def after(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
-        """Cut out of, and mix, a batch of normalised images, in which 0 is the mean."""
+        """Cut out of, and mix, a batch of normalized images, in which 0 is the mean."""
         names = _of_kind(fields, "image")
         if self.cutout:
             first = batch[names[0]]
@@ -165,7 +165,7 @@ class PictureAugment(Augment):
         return places(_size(pictures), matrix, smooth(noise, self.elastic_sigma))
 
     def _mirrored(self, chance: Tensor, draw: Draw) -> Tensor:
-        """Whether each picture is, given numbers (batch,) in 0..1."""
+        """Whether each image is, given numbers (batch,) in 0..1."""
         if not self.alternating_flip:
             return chance < self.flip
         return ((((draw.rows + draw.seed) * HASH) >> 32) + draw.epoch) & 1 == 1
@@ -182,7 +182,7 @@ class PictureAugment(Augment):
         return pictures.clamp_(0, 255)
 
     def _own_shares(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        """How much of each pixel (batch, 1, h, w) is to be the picture's own."""
+        """How much of each pixel (batch, 1, h, w) is to be the image's own."""
         draw, x, y, coin = _uniform(4, pictures, generator)
         height, width = _size(pictures)
         shares = []
@@ -216,9 +216,9 @@ def _of_kind(fields: Mapping[str, Field], kind: str) -> list[str]:
 
 
 class PictureSource(ArraySource):
-    """Pictures as columns ``input`` (n, c, h, w) uint8 and ``target`` (n,) of classes.
+    """Images as columns ``input`` (n, c, h, w) uint8 and ``target`` (n,) of classes.
 
-    ``mean`` and ``std`` of each channel (or one for all), of pixels in 0..1, normalise them.
+    ``mean`` and ``std`` of each channel (or one for all), of pixels in 0..1, normalize them.
     """
 
     input_shape: tuple[int | None, int | None, int | None]
@@ -243,7 +243,7 @@ class PictureSource(ArraySource):
 
     @property
     def fit(self) -> Fit:
-        """How a new picture of another shape becomes one of these."""
+        """How a new image of another shape becomes one of these."""
         return "crop"
 
     def check_channels(self) -> None:
@@ -251,13 +251,13 @@ class PictureSource(ArraySource):
         channels = self.input_shape[0]
         if not {len(self.mean), len(self.std)} <= {1, channels}:
             raise ValueError(
-                f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the pictures "
+                f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the images "
                 f"have {channels} channels"
             )
         self.augment.check(self.outline().fields)
 
     def outline(self) -> DataSpec:
-        """Shape and classes, as far as they are known, and what undoes the normalisation."""
+        """Shape and classes, as far as they are known, and what undoes the normalization."""
         names = tuple(self.class_names)
         return DataSpec(
             {
@@ -268,7 +268,7 @@ class PictureSource(ArraySource):
         )
 
     def prepare(self, device: torch.device) -> Prepare:
-        """Normalise, and augment when asked."""
+        """Normalize, and augment when asked."""
         return prepare_pictures(self.outline().fields, self.augment, device)
 
     def reader(self) -> Reader:
@@ -281,7 +281,7 @@ class PictureSource(ArraySource):
 def prepare_pictures(
     fields: Mapping[str, Field], augment: PictureAugment, device: torch.device
 ) -> Prepare:
-    """Normalise uint8 images, and augment them, with all that belongs to them.
+    """Normalize uint8 images, and augment them, with all that belongs to them.
 
     Raises :class:`ValueError` for a field that cannot be augmented so.
     """

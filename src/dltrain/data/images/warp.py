@@ -1,4 +1,4 @@
-"""Moving the pixels of a whole batch of pictures: one grid, one sampling."""
+"""Moving the pixels of a whole batch of images: one grid, one sampling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional
 def places(size: tuple[int, int], matrix: Tensor, displacement: Tensor | None = None) -> Tensor:
     """Where each pixel of images of ``size`` (h, w) is fetched from, (batch, h, w, 2).
 
-    ``matrix`` (batch, 2, 3) maps a pixel of the result, (x, y, 1) counted from the centre, to a
+    ``matrix`` (batch, 2, 3) maps a pixel of the result, (x, y, 1) counted from the center, to a
     place in the original; ``displacement`` (batch, 2, h, w) is added to that. Both are in pixels;
     what is returned counts each side from -1 to 1.
     """
@@ -61,7 +61,7 @@ def affine(
 
 
 def smooth(noise: Tensor, sigma: float) -> Tensor:
-    """Fields (…, h, w) convolved with a Gaussian of deviation ``sigma`` pixels; 0 beyond them."""
+    """Fields (…, h, w) convolved with a Gaussian, std ``sigma`` pixels; 0 beyond them."""
     height, width = noise.shape[-2:]
     return _gaussian(height, sigma, noise) @ noise @ _gaussian(width, sigma, noise)
 

@@ -19,7 +19,7 @@ class ArraySource(Source):
 
     ``root`` is the folder of the data sets' files; a source that needs no files ignores it.
     ``batch_size`` is a number or ``full`` (batch gradient descent). ``validation`` sets aside a
-    share of the training split (below 1) or a number of its examples, drawn by the run's seed; 0
+    fraction of the training split (below 1) or a number of its examples, drawn by the run's seed; 0
     sets none aside. ``limit`` keeps only that many examples of the training split, validation
     included, drawn by the same seed. The test split is always whole.
     """
@@ -64,7 +64,7 @@ class ArraySource(Source):
     def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
         """Learn what is to be done to every split from ``train`` alone, and do it.
 
-        So nothing of the validation or the test split leaks into means, deviations and the like.
+        So nothing of the validation or the test split leaks into means, stds and the like.
         """
         return splits
 

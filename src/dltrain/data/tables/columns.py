@@ -73,8 +73,8 @@ class ColumnsTable(TableSource):
     training split (a level that only the test split has is 0 in all of them), and may have
     ``max_levels`` of them. ``kind`` null makes a target of numbers a regression and one of texts
     a classification. ``missing`` cells (empty, ?, NA, N/A, NaN, null, none) are refused, or their
-    rows dropped, or filled with the training rows' mean (for a category, the levels' shares).
-    ``test`` is the share of the rows to set aside, the same rows whatever the run's seed.
+    rows dropped, or filled with the training rows' mean (for a category, the levels' frequencies).
+    ``test`` is the fraction of the rows to set aside, the same rows whatever the run's seed.
 
     Raises ``ValueError`` naming file, line and column of what cannot be used.
     """
@@ -141,7 +141,7 @@ class ColumnsTable(TableSource):
         return dict(found)
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
-        """Of numbers to predict also their mean and deviation in training."""
+        """Of numbers to predict also their mean and standard deviation in training."""
         fields = dict(super().spec(splits).fields)
         if not self.class_names:
             mean, std = self._unit
@@ -156,7 +156,7 @@ class ColumnsTable(TableSource):
 
     @abstractmethod
     def cells(self) -> tuple[Cells, Cells | float]:
-        """The training split's cells; and the test split's, or the share to take from the first."""
+        """The training split's cells; and the test split's, or what fraction of the first."""
 
     def _handle_missing(self, cells: Cells, names: Sequence[str]) -> Cells:
         """Refuse or drop rows with missing cells, or leave them to be filled; count them."""
@@ -285,8 +285,8 @@ class ColumnsTable(TableSource):
     def _check_splits(self, name: str, splits: Mapping[str, Split]) -> None:
         if not len(splits["test"]):
             raise ValueError(
-                f"{name}: no row is left for the test split; raise data.test, a share, or give a "
-                "second file as data.test"
+                f"{name}: no row is left for the test split; raise data.test, a fraction, or give "
+                "a second file as data.test"
             )
         logger.info(
             "%s: %s training and %s test rows, %d features%s.",

@@ -17,7 +17,7 @@ LONGEST_CELL = 2**31 - 1
 class CsvTable(ColumnsTable):
     """A file with a header: ``path``, relative to ``root`` where that is given.
 
-    ``test`` is a share of its rows, or a second file with the same columns. ``separator`` null
+    ``test`` is a fraction of its rows, or a second file with the same columns. ``separator`` null
     is a comma, or a tab for .tsv.
     """
 
@@ -38,7 +38,7 @@ class CsvTable(ColumnsTable):
         elif 0 < test < 1:
             self.test = float(test)
         else:
-            raise ValueError(f"test is a share between 0 and 1, or a second file; got {test}")
+            raise ValueError(f"test is a fraction between 0 and 1, or a second file; got {test}")
         super().__init__(root=root, **columns)
 
     def cells(self) -> tuple[Cells, Cells | float]:

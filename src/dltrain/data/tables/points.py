@@ -52,7 +52,7 @@ class Gates(VectorSource):
 class GeneratedPoints(VectorSource):
     """Noisy points around two curves, drawn by ``data_seed``, whatever the run's seed.
 
-    ``noise`` is the deviation of each coordinate; ``examples`` and ``test_examples`` count the
+    ``noise`` is the std of each coordinate; ``examples`` and ``test_examples`` count the
     points, half of them of each class. The test split is drawn by itself.
     """
 

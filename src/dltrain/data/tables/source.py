@@ -1,4 +1,4 @@
-"""Tables: feature vectors, standardised by what the training split alone knows."""
+"""Tables: feature vectors, standardized by what the training split alone knows."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ class VectorSource(ArraySource):
 
 
 class TableSource(VectorSource):
-    """Vectors whose features have units; ``standardise`` gives each mean 0 and deviation 1.
+    """Vectors whose features have units; ``standardise`` gives each mean 0 and std 1.
 
     A missing value is NaN on the way here, and becomes the mean of the training rows.
     """
 
     unscaled: Sequence[int] = ()
-    """Features that are no measure, such as the 0 and 1 of a category; never standardised."""
+    """Features that are no measure, such as the 0 and 1 of a category; never standardized."""
 
     def __init__(self, standardise: bool = True, **common: Any) -> None:
         super().__init__(**common)
         self.standardise = standardise
 
     def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
-        """Mean and deviation of each feature over the training rows.
+        """Mean and standard deviation of each feature over the training rows.
 
         Raises :class:`UserError` for a feature that has no value in any of them.
         """
@@ -83,14 +83,14 @@ class TableSource(VectorSource):
         }
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
-        """With what the features were standardised by."""
+        """With what the features were standardized by."""
         fields = dict(super().spec(splits).fields)
         mean, std = tuple(self.scaling.mean), tuple(self.scaling.std)
         fields["input"] = replace(fields["input"], mean=mean, std=std)
         return DataSpec(fields)
 
     def reader(self) -> Reader:
-        """Rows by the features' names, filled and standardised as the training rows."""
+        """Rows by the features' names, filled and standardized as the training rows."""
         scaling = self.scaling
         return TableReader(
             self.feature_names, fill=scaling.fill, mean=scaling.mean, std=scaling.std
@@ -143,7 +143,7 @@ class Iris(BundledTable):
 
 
 class BreastCancer(BundledTable):
-    """569 tumours, told malignant from benign by their cells' nuclei (Street et al. 1993, UCI)."""
+    """569 tumors, told malignant from benign by their cells' nuclei (Street et al. 1993, UCI)."""
 
     feature_names = tuple(
         f"{statistic} {measure}"
@@ -164,7 +164,7 @@ class BreastCancer(BundledTable):
     class_names = ("malignant", "benign")
 
     def load(self) -> Any:
-        """Mean, standard error and worst of ten measures of a tumour's nuclei."""
+        """Mean, standard error and worst of ten measures of a tumor's nuclei."""
         from sklearn.datasets import load_breast_cancer
 
         return load_breast_cancer()
@@ -187,7 +187,7 @@ class Diabetes(BundledTable):
     )
 
     def load(self) -> Any:
-        """Unscaled: standardising is the training split's business."""
+        """Unscaled: standardizing is the training split's business."""
         from sklearn.datasets import load_diabetes
 
         return load_diabetes(scaled=False)

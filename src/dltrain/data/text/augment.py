@@ -12,15 +12,15 @@ from dltrain.data.text.vocabulary import UNKNOWN_INDEX
 
 
 class WordAugment(Augment):
-    """Random changes of texts: the share ``word_dropout`` of the words is read as unknown.
+    """Random changes of texts: the fraction ``word_dropout`` of the words is read as unknown.
 
     Of Iyyer et al. 2015 (section 3.2, there the words are left out) and Dai and Le 2015: the
-    network cannot lean on any single word. Raises ValueError for what is no share.
+    network cannot lean on any single word. Raises ValueError for what is no fraction.
     """
 
     def __init__(self, word_dropout: float = 0.0) -> None:
         if not 0 <= word_dropout < 1:
-            raise ValueError(f"word_dropout is a share from 0 to below 1, got {word_dropout}")
+            raise ValueError(f"word_dropout is a fraction from 0 to below 1, got {word_dropout}")
         self.word_dropout = word_dropout
 
     def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:

@@ -14,7 +14,7 @@ class HubText(TextSource):
     """A column of texts and a column of classes, from the hub by name or from a local path.
 
     ``config`` is the name of one of several versions of a data set. Where there is no
-    ``test_split``, a share is set aside; ``validation_split`` null: as ``validation`` says.
+    ``test_split``, a fraction is set aside; ``validation_split`` null: as ``validation`` says.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ class Imdb(HubText):
     """Film reviews, negative or positive, in the official split.
 
     ``path`` is a local copy as ``datasets`` reads it, or a name on the hub; null: the folder
-    ``imdb`` in ``copies`` where there is one, else the hub's. The unlabelled reviews are not used.
+    ``imdb`` in ``copies`` where there is one, else the hub's. The unlabeled reviews are not used.
     """
 
     class_names = CLASS_NAMES

@@ -27,7 +27,7 @@ HOME = "~/.cache/dltrain"
 
 
 class TextSource(ArraySource):
-    """Texts with a class each, as ids of a vocabulary that is learnt from the training split.
+    """Texts with a class each, as ids of a vocabulary that is learned from the training split.
 
     ``tokens`` are words or, by byte-pair encoding, pieces of words; the ``vocabulary_size`` most
     frequent are known, but none that occurs fewer than ``min_frequency`` times. The training
@@ -37,7 +37,7 @@ class TextSource(ArraySource):
     tokens, padding included. Evaluation keeps to both of its limits.
     Ids are kept in ``root``'s folder cache for the next run, or in ``HOME``'s where that cannot
     be written to; null: nowhere.
-    ``test`` is the share set aside as test split where none is given, whatever the seed.
+    ``test`` is the fraction set aside as test split where none is given, whatever the seed.
 
     Reading raises ``ValueError`` naming the row of what cannot be used.
     """
@@ -84,7 +84,7 @@ class TextSource(ArraySource):
                 f"{vocabulary_size}"
             )
         if not 0 < test < 1:
-            raise ValueError(f"test is a share between 0 and 1, got {test}")
+            raise ValueError(f"test is a fraction between 0 and 1, got {test}")
         self.augment = augment or WordAugment()
         self.tokens_per_batch, self.evaluation_tokens = tokens_per_batch, evaluation_tokens
         self._reading = Reading(

@@ -161,7 +161,7 @@ def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
 def _check(corpus: Corpus, parts: Mapping[str, Texts]) -> None:
     for name, part in parts.items():
         if not part.texts:
-            hint = "; raise data.test, the share set aside" if "test" not in corpus.splits else ""
+            hint = "" if "test" in corpus.splits else "; raise data.test, the fraction set aside"
             raise ValueError(f"{corpus.name}: no text is left for the split {name!r}{hint}")
     found = set(parts["train"].targets)
     if len(found) < 2:

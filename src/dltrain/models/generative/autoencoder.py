@@ -1,4 +1,4 @@
-"""Autoencoders: pictures through a bottleneck, and back."""
+"""Autoencoders: images through a bottleneck, and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dltrain.models.layers.init import Init, initialise
 
 
 class _Autoencoder(nn.Module):
-    """Pictures (batch, c, h, w) to codes (batch, latent_size) and back to logits of pictures."""
+    """Images (batch, c, h, w) to codes (batch, latent_size) and back to logits of images."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, latent_size: int) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class _Autoencoder(nn.Module):
         return self.encoder(pictures)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Logits (batch, c, h, w): their sigmoid is a picture of 0..1."""
+        """Logits (batch, c, h, w): their sigmoid is an image of 0..1."""
         return self.decoder(codes)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Autoencoder(_Autoencoder):
     """Of dense layers (Hinton and Salakhutdinov 2006, here trained as a whole).
 
     ``hidden`` are the encoder's layers; the decoder has the same in reverse. Raises ValueError for
-    what is no picture and for layers without units.
+    what is no image and for layers without units.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Autoencoder(_Autoencoder):
 
 
 class ConvolutionalAutoencoder(_Autoencoder):
-    """Of convolutions, each of which halves the picture's sides (Masci et al. 2011).
+    """Of convolutions, each of which halves the image's sides (Masci et al. 2011).
 
     ``channels`` are the maps of each, ``dense`` the layers between them and the code; the decoder
-    has the same in reverse. Raises ValueError for what is no picture, for layers without units,
-    and where nothing is left of the picture.
+    has the same in reverse. Raises ValueError for what is no image, for layers without units,
+    and where nothing is left of the image.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What every pair of adversaries has: noise becomes pictures, pictures get a score."""
+"""What every pair of adversaries has: noise becomes images, images get a score."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ConditionalBatchNorm(nn.Module):
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
-        """Normalise ``values``, each as one of its class in ``labels`` (batch,)."""
+        """Normalize ``values``, each as one of its class in ``labels`` (batch,)."""
         scale, shift = (table(labels).view(-1, *self.shape) for table in (self.scale, self.shift))
         return torch.addcmul(shift, self.norm(values), scale)
 
@@ -52,9 +52,9 @@ def _norm(shape: Sequence[int], affine: bool) -> nn.Module:
 
 
 class Generator(nn.Module):
-    """Noise (batch, noise_size) to pictures (batch, c, h, w) of values in -1..1.
+    """Noise (batch, noise_size) to images (batch, c, h, w) of values in -1..1.
 
-    A picture's class is told to every :class:`ConditionalBatchNorm` of its ``layers``, and to
+    An image's class is told to every :class:`ConditionalBatchNorm` of its ``layers``, and to
     nothing else: a class that stands beside the noise outgrows it (docs/performance.md).
     """
 
@@ -63,7 +63,7 @@ class Generator(nn.Module):
         self.layers = layers
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Make a picture of each row of noise, of the classes ``labels`` (batch,) if any."""
+        """Generate an image from each row of noise, of the classes ``labels`` (batch,) if any."""
         values = noise
         for layer in self.layers:
             by_class = isinstance(layer, ConditionalBatchNorm)
@@ -72,10 +72,10 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Pictures (batch, c, h, w) in -1..1 to scores (batch,): the higher, the more they seem real.
+    """Images (batch, c, h, w) in -1..1 to scores (batch,): the higher, the more they seem real.
 
-    ``features`` make numbers of a picture, which ``score`` weighs. With ``classes`` above 0 each
-    class has a learnt vector that weighs them too (the projection of Miyato and Koyama 2018);
+    ``features`` make numbers of an image, which ``score`` weighs. With ``classes`` above 0 each
+    class has a learned vector that weighs them too (the projection of Miyato and Koyama 2018);
     without labels the score says nothing of the class. ``spectral_norm`` keeps the largest singular
     value of every layer's weights at 1 (Miyato et al. 2018).
     """
@@ -88,7 +88,7 @@ class Discriminator(nn.Module):
         self.score = score
         self.embedding = nn.Embedding(classes, score.in_features) if classes else None
         if self.embedding is not None:
-            # Of torch's own deviation, 1, it would drown what the picture says.
+            # Of torch's own standard deviation, 1, it would drown what the image says.
             nn.init.normal_(self.embedding.weight, std=NARROW)
         if spectral_norm:
             for layer in list(self.modules()):
@@ -96,7 +96,7 @@ class Discriminator(nn.Module):
                     parametrizations.spectral_norm(layer)
 
     def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Score each picture, as one of its class where ``labels`` (batch,) tell it."""
+        """Score each image, as one of its class where ``labels`` (batch,) tell it."""
         features = self.features(pictures)
         scores = self.score(features).squeeze(1)
         if self.embedding is not None and labels is not None:
@@ -107,8 +107,8 @@ class Discriminator(nn.Module):
 class Adversaries(nn.Module):
     """A ``generator`` and a ``discriminator`` that are to be trained against each other.
 
-    They make images like the one input of ``spec``. ``conditional`` ones know of each image's
-    class, of which its target tells the number; those of ``kinds`` know which of so many kinds it
+    They generate images like the one input of ``spec``. ``conditional`` ones know of each image's
+    class, of which its target tells the number; those of ``kinds`` know in which cluster it
     is, as whoever trains them makes them out::
 
         GAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
@@ -134,14 +134,14 @@ class Adversaries(nn.Module):
         if kinds < 0:
             raise ValueError(f"kinds is a number, not negative; got {kinds}")
         if conditional and kinds:
-            raise ValueError("a picture's class is known, so nothing has to be made out: kinds=0")
+            raise ValueError("an image's class is known, so no clusters are needed: kinds=0")
         classes = [field.size for field in spec.of("target") if field.kind == "class"]
         if conditional and not classes:
-            raise ValueError("conditional pictures are of a class, and this data has no classes")
+            raise ValueError("conditional images are of a class, and this data has no classes")
         channels, sides = picture_shape(name, spec.facts().get("input_shape", ()))
         self.shape = (channels, sides[0], sides[1])
         """Of an image: channels, height, width."""
         self.noise_size = noise_size
         self.conditional, self.kinds = conditional, kinds
         self.classes = (classes[0] or 0) if conditional else kinds
-        """How many labels both networks know, of classes or kinds; 0 where they know none."""
+        """How many labels both networks know, of classes or clusters; 0 where they know none."""

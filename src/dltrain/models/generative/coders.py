@@ -1,4 +1,4 @@
-"""The two halves of an autoencoder: from pictures to a few numbers, and back."""
+"""The two halves of an autoencoder: from images to a few numbers, and back."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def dense_halves(
     activation: Activation,
     numbers: int = 1,
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Encoder, pictures (batch, *input_shape) to (batch, numbers * latent_size), and decoder.
+    """Encoder, images (batch, *input_shape) to (batch, numbers * latent_size), and decoder.
 
     ``hidden`` are the encoder's layers; the decoder has the same from the last to the first, from
     codes (batch, latent_size) to (batch, *input_shape) without a final activation. Raises
-    ValueError, in the name of the network ``name``, for what is no picture and for layers
+    ValueError, in the name of the network ``name``, for what is no image and for layers
     without units.
     """
     picture_shape(name, input_shape)
@@ -52,9 +52,9 @@ def convolutional_halves(
 ) -> tuple[nn.Sequential, nn.Sequential]:
     """What :func:`dense_halves` returns, of convolutions.
 
-    Each entry of ``channels`` is a convolution that halves the picture's sides (an odd one loses a
+    Each entry of ``channels`` is a convolution that halves the image's sides (an odd one loses a
     pixel), each of ``dense`` a layer between them and the code. The decoder does all that in
-    reverse, with transposed convolutions. Raises ValueError also where nothing of the picture is
+    reverse, with transposed convolutions. Raises ValueError also where nothing of the image is
     left.
     """
     planes, sides = picture_shape(name, input_shape)
@@ -67,7 +67,7 @@ def convolutional_halves(
         sizes.append(swept(sizes[-1], KERNEL, STRIDE, PADDING))
     if min(sizes[-1]) < 1:
         raise ValueError(
-            f"nothing is left of a picture of {'x'.join(map(str, input_shape))} after being "
+            f"nothing is left of an image of {'x'.join(map(str, input_shape))} after being "
             f"halved {len(channels)} times; take fewer channels"
         )
     smallest = (maps[-1], *sizes[-1])

@@ -24,21 +24,21 @@ SMALLEST = 4
 
 
 class DCGAN(Adversaries):
-    """Convolutions of stride 2 against transposed ones, in sizes that follow the picture's.
+    """Convolutions of stride 2 against transposed ones, in sizes that follow the image's.
 
-    The discriminator halves the picture, rounding up, as long as its sides stay at least 4, with
+    The discriminator halves the image, rounding up, as long as its sides stay at least 4, with
     ``discriminator_width`` maps at first and twice as many each time (28x28: 14, 7, 4; 64x64: 32,
     16, 8, 4). A layer is convolution, batch norm (not in the first; it goes by the statistics of
     the batch in eval mode too), leaky ReLU, ``dropout``. The generator begins with a dense layer
     and does the same in reverse, ``generator_width`` maps before the last layer: batch norm and
     ReLU, tanh in the end. Weights are drawn as in section 4 of the paper. On 64x64 in three
-    colours, width 64, that is the usual pair of 3,576,704 and 2,765,568 parameters.
+    colors, width 64, that is the usual pair of 3,576,704 and 2,765,568 parameters.
 
     Without ``batch_norm`` the discriminator has none, as a gradient penalty asks for; its layers
     then have biases, and torch's own initial weights. ``conditional``, ``kinds`` and
     ``spectral_norm`` are as in :mod:`~dltrain.models.generative.base_gan`.
 
-    Raises ValueError for what is no picture, cannot be halved, or leaves a layer without maps.
+    Raises ValueError for what is no image, cannot be halved, or leaves a layer without maps.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ Shape = tuple[int, int, int]
 
 
 def _halved(height: int, width: int) -> list[tuple[int, int]]:
-    """The sides that a picture has after each halving."""
+    """The sides that an image has after each halving."""
     sizes = [(height, width)]
     while min(sizes[-1]) > 2 * (SMALLEST - 1):
         high, wide = sizes[-1]
         sizes.append(((high + 1) // 2, (wide + 1) // 2))
     if len(sizes) == 1:
         raise ValueError(
-            f"a DCGAN halves pictures again and again, which {height}x{width} does not allow: "
+            f"a DCGAN halves images again and again, which {height}x{width} does not allow: "
             f"sides are at least {2 * SMALLEST - 1}"
         )
     return sizes[1:]
@@ -125,13 +125,13 @@ def _growing(noise_size: int, shapes: Sequence[Shape], classes: int) -> nn.Seque
 
 
 def _shrinking(shapes: Sequence[Shape], batch_norm: bool, dropout: float) -> nn.Sequential:
-    """From the first of ``shapes``, a picture's, to the last, flat."""
+    """From the first of ``shapes``, an image's, to the last, flat."""
     layers: list[nn.Module] = []
     for number, ((before, *sides), (after, *_)) in enumerate(pairwise(shapes)):
         kernel = _kernel(*sides)
         layers.append(nn.Conv2d(before, after, kernel, STRIDE, PADDING, bias=not batch_norm))
         if batch_norm and number:
-            # Real and made pictures have statistics of their own: an average would fit neither.
+            # Real and generated images have statistics of their own: an average would fit neither.
             layers.append(nn.BatchNorm2d(after, track_running_stats=False))
         layers.append(nn.LeakyReLU(SLOPE))
         if dropout:

@@ -25,7 +25,7 @@ class GAN(Adversaries):
     leaky ReLU, ``dropout``. ``conditional``, ``kinds`` and ``spectral_norm`` are as in
     :mod:`~dltrain.models.generative.base_gan`.
 
-    Raises ValueError for what is no picture, and for layers without units.
+    Raises ValueError for what is no image, and for layers without units.
     """
 
     def __init__(

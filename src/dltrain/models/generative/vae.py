@@ -16,7 +16,7 @@ Decoder = Literal["bernoulli", "gaussian"]
 
 
 class _VAE(nn.Module):
-    """Pictures (batch, c, h, w) to distributions over codes (batch, latent_size), and back."""
+    """Images (batch, c, h, w) to distributions over codes (batch, latent_size), and back."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class _VAE(nn.Module):
         self.likelihood = likelihood
 
     def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (batch, latent_size) of the codes that a picture may have."""
+        """Mean and log-variance (batch, latent_size) of the codes that an image may have."""
         mean, log_variance = self.encoder(pictures).chunk(2, 1)
         return mean, log_variance
 
@@ -44,7 +44,7 @@ class _VAE(nn.Module):
         return self.decoder(codes)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """The outputs for each picture's mean code."""
+        """The outputs for each image's mean code."""
         return self.decode(self.encode(pictures))
 
 
@@ -52,8 +52,8 @@ class VAE(_VAE):
     """Of dense layers.
 
     ``hidden`` are the encoder's layers; the decoder has the same in reverse. ``decoder`` says what
-    pixels are: 0 or 1, or grey values with the deviation ``scale``, learnt from there on with
-    ``learn_scale``. Raises ValueError for what is no picture and for layers without units.
+    pixels are: 0 or 1, or gray values with the standard deviation ``scale``, learned from there on
+    with ``learn_scale``. Raises ValueError for what is no image and for layers without units.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class VAE(_VAE):
 
 
 class ConvolutionalVAE(_VAE):
-    """Of convolutions, each of which halves the picture's sides.
+    """Of convolutions, each of which halves the image's sides.
 
     ``channels`` are the maps of each, ``dense`` the layers between them and the code; the decoder
     has the same in reverse. The rest is as in :class:`VAE`. Raises ValueError for what is no
-    picture, for layers without units, and where nothing is left of the picture.
+    image, for layers without units, and where nothing is left of the image.
     """
 
     def __init__(

@@ -13,10 +13,10 @@ EPSILON = 1e-6
 
 
 class WordEmbedding(nn.Embedding):
-    """A learnt vector for each word: ids (batch, time) to (batch, time, width).
+    """A learned vector for each word: ids (batch, time) to (batch, time, width).
 
-    With ``frequencies`` (the words' shares of the training text, summing to 1) the vectors are
-    normalised to mean 0 and variance 1 in each dimension, words weighted by frequency
+    With ``frequencies`` (the words' fractions of the training text, summing to 1) the vectors are
+    normalized to mean 0 and variance 1 in each dimension, words weighted by frequency
     (Miyato, Dai and Goodfellow 2016, equation 1): a perturbation of a given length then cannot be
     made harmless by growing vectors. The gradient passes through mean and variance.
 

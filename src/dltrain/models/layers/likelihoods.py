@@ -1,4 +1,4 @@
-"""What a decoder's outputs say of a picture: a distribution over its pixels."""
+"""A decoder's outputs as a distribution over an image's pixels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PICTURE = (-3, -2, -1)
-"""The dimensions of one picture: channels, height, width."""
+"""The dimensions of one image: channels, height, width."""
 
 
 class Bernoulli(nn.Module):
     """Each pixel is 1 with the probability that is its output's sigmoid, else 0.
 
-    Of grey values in between, the logarithm below is minus their cross-entropy, and no
+    Of gray values in between, the logarithm below is minus their cross-entropy, and no
     log-probability.
     """
 
@@ -27,14 +27,14 @@ class Bernoulli(nn.Module):
         return (outputs * pictures - functional.softplus(outputs)).sum(PICTURE)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """The expected picture, of the outputs' shape, in 0..1."""
+        """The expected image, of the outputs' shape, in 0..1."""
         return outputs.sigmoid()
 
 
 class Gaussian(nn.Module):
-    """Each pixel is normally distributed around its output, with one deviation for all.
+    """Each pixel is normally distributed around its output, with one standard deviation for all.
 
-    ``scale`` is that deviation; with ``learnt`` it is where learning begins (Rybkin, Daniilidis
+    ``scale`` is that one; with ``learnt`` it is where learning begins (Rybkin, Daniilidis
     and Levine 2021). Densities of values in 0..1 may well be above 1, and their logarithms above 0.
     """
 
@@ -53,5 +53,5 @@ class Gaussian(nn.Module):
         return -(distances / 2 + constant).sum(PICTURE)
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """The expected picture: the outputs themselves."""
+        """The expected image: the outputs themselves."""
         return outputs

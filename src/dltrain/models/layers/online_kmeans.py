@@ -1,4 +1,4 @@
-"""Kinds of picture that nobody has named."""
+"""Online k-means: clusters of images without labels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MEMORY = 0.998
-"""Of the shares, from batch to batch."""
+"""Momentum of the clusters' fractions, from batch to batch."""
 
 
 class Kinds(nn.Module):
-    """Kinds of picture (c, h, w), found in batch after batch: k-means on pixels (Sculley 2010).
+    """Clusters of images (c, h, w), found batch after batch: k-means on pixels (Sculley 2010).
 
-    The first pictures become centres; from then on each centre moves to the mean of all pictures
-    that were ever nearest to it. Adversaries that are told a picture's kind, as if it were a class,
+    The first images become centers; from then on each center moves to the mean of all images
+    that were ever nearest to it. Adversaries that are told an image's cluster as if it were a class
     have much less to invent (Sage et al. 2018).
     """
 
@@ -30,12 +30,12 @@ class Kinds(nn.Module):
         self.register_buffer("centres", torch.zeros(kinds, math.prod(shape)))
         self.register_buffer("counts", torch.zeros(kinds))
         self.register_buffer("shares", torch.full((kinds,), 1 / kinds))
-        # On the host: how many centres there are must be known without asking the device.
+        # On the host: how many centers there are must be known without asking the device.
         self._begun = 0
 
     @torch.no_grad()
     def learn(self, pictures: Tensor) -> Tensor:
-        """The kinds (batch,) of a training batch, from which the centres learn."""
+        """The clusters (batch,) of a training batch, from which the centers learn."""
         kinds, vectors = len(self.centres), pictures.flatten(1).float()
         more = min(kinds - self._begun, len(vectors))
         self.centres[self._begun : self._begun + more] = vectors[:more]
@@ -51,17 +51,17 @@ class Kinds(nn.Module):
         return labels
 
     def of(self, pictures: Tensor) -> Tensor:
-        """The kind (batch,) of each picture (batch, c, h, w): whose centre is nearest."""
+        """The cluster (batch,) of each image (batch, c, h, w): whose center is nearest."""
         vectors, centres = pictures.flatten(1).float(), self.centres[: max(1, self._begun)]
         with torch.autocast(vectors.device.type, enabled=False):
             return (centres.square().sum(1) - 2 * vectors @ centres.T).argmin(1)
 
     def drawn(self, count: int, generator: torch.Generator) -> Tensor:
-        """Kinds (count,), each as often as the latest batches had it; drawn on the CPU."""
+        """Clusters (count,), each as often as the latest batches had it; drawn on the CPU."""
         return torch.multinomial(self.shares.cpu(), count, replacement=True, generator=generator)
 
     def get_extra_state(self) -> Tensor:
-        """How many centres there are; a tensor, as all of a state is."""
+        """How many centers there are; a tensor, as all of a state is."""
         return torch.tensor(self._begun)
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -28,7 +28,7 @@ class Pool(nn.Module, ABC):
         """Pool the states."""
 
     def weights(self, states: Tensor, real: Tensor) -> Tensor | None:
-        """How much each step counts (batch, time), rows summing to 1; None if not learnt."""
+        """How much each step counts (batch, time), rows summing to 1; None if not learned."""
         return None
 
 
@@ -60,7 +60,7 @@ class MeanPool(Pool):
 
 
 class AttentionPool(Pool):
-    """A mean weighted by what is learnt to matter (Yang et al. 2016, section 2.2, equations 5-7).
+    """A mean weighted by what is learned to matter (Yang et al. 2016, section 2.2, equations 5-7).
 
     A step's weight is the softmax over time of ``u . tanh(W h + b)``.
     """

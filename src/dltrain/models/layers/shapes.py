@@ -1,4 +1,4 @@
-"""What every network for pictures must know of the pictures' size."""
+"""What every network for images must know of the images' size."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Sequence
 def picture_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
     """Split ``input_shape`` into channels and sides, (height, width).
 
-    Raises ValueError, in the name of the network ``name``, for what is no picture.
+    Raises ValueError, in the name of the network ``name``, for what is no image.
     """
     if len(input_shape) != 3:
         raise ValueError(
-            f"{name} reads pictures (channels, height, width); "
+            f"{name} reads images (channels, height, width); "
             f"this data gives examples of shape {tuple(input_shape)}"
         )
     channels, *sides = input_shape
@@ -20,5 +20,5 @@ def picture_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]
 
 
 def swept(sides: Sequence[int], kernel: int, stride: int = 1, padding: int = 0) -> list[int]:
-    """The sides that are left after a kernel has swept over the padded picture."""
+    """The sides that are left after a kernel has swept over the padded image."""
     return [(side + 2 * padding - kernel) // stride + 1 for side in sides]

@@ -1,4 +1,4 @@
-"""One answer from several views of an image."""
+"""Test-time augmentation: one answer from several versions of an image."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch.nn import functional
 def mean_over_views(
     answer: Callable[[Tensor], Tensor], images: Tensor, mirrored: bool, shifted: int
 ) -> Tensor:
-    """The mean of what is answered to views of ``images`` (batch, c, h, w); first dimension kept.
+    """The mean answer to versions of ``images`` (batch, c, h, w); first dimension kept.
 
     ``mirrored``: half of the weight goes to the mirror image. ``shifted``: half of it goes to the
-    image moved by so many pixels up and left, and down and right, its border repeated (Jordan
+    image shifted by so many pixels up and left, and down and right, its border repeated (Jordan
     2024, section 3.5).
     """
     return torch.stack([weight * answer(v) for weight, v in _views(images, mirrored, shifted)]).sum(
@@ -24,7 +24,7 @@ def mean_over_views(
 
 
 def _views(images: Tensor, mirrored: bool, shifted: int) -> Iterator[tuple[float, Tensor]]:
-    """Views and their weights, which sum to 1."""
+    """Versions of the images and their weights, which sum to 1."""
     for weight, view in _moved(images, shifted):
         if mirrored:
             yield weight / 2, view

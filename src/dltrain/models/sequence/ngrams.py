@@ -19,12 +19,12 @@ n-grams are rare, these must go further in a step than those of a network at the
 
 
 class NgramBag(nn.Module):
-    """The sum of a learnt vector for each word and each ``length`` or fewer that are neighbours.
+    """The sum of a learned vector for each word and each ``length`` or fewer that are neighbors.
 
     Ids (batch, time), padded with ``pad_index``, to logits (batch, outputs); the sum is divided by
     the root of the number of words. Words have vectors of their own; longer n-grams share
     ``buckets`` by a hash (Joulin et al. 2017, section 2.2), None: as many as make two million
-    weights. What holds the word ``unknown`` is left out: it would say nothing. That two neighbours
+    weights. What holds the word ``unknown`` is left out: it would say nothing. That two neighbors
     tell sentiment much better than single words was shown by Wang and Manning (2012).
 
     Raises ValueError for a ``length`` or ``buckets`` below 1.

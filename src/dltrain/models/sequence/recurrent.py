@@ -37,7 +37,7 @@ class Recurrent(SequenceReader):
     - ``recurrent_init``: ``orthogonal`` recurrent matrices, one for each gate (Saxe et al. 2014;
       Le, Jaitly and Hinton 2015), or torch's ``default``, uniform within 1/sqrt(hidden_size).
 
-    Raises ValueError for layers without units, and for one-hot vectors that are to be normalised.
+    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Recurrent(SequenceReader):
         self.one_hot = embedding == "onehot" and reads_words
         if self.one_hot and normalise_embedding:
             raise ValueError(
-                "normalise_embedding: one-hot vectors are not learnt; they stay as they are"
+                "normalise_embedding: one-hot vectors are not learned; they stay as they are"
             )
         self.directions = 2 if (reads_words if bidirectional is None else bidirectional) else 1
         if self.one_hot:

@@ -36,7 +36,7 @@ class SequenceReader(nn.Module, ABC):
     - ``ngrams`` above 0 mixes in a bag of n-grams of up to so many words; see
       :class:`~dltrain.models.sequence.ngrams.NgramMixture`.
 
-    Raises ValueError for inputs that are neither, and for sizes and shares that are none.
+    Raises ValueError for inputs that are neither, and for sizes and fractions that are none.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SequenceReader(nn.Module, ABC):
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
         for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
             if not 0 <= share < 1:
-                raise ValueError(f"{name} is a share from 0 to below 1, got {share}")
+                raise ValueError(f"{name} is a fraction from 0 to below 1, got {share}")
         source = spec.input
         reads_words = source.kind == "tokens"
         self.outputs = outputs
@@ -116,7 +116,7 @@ class SequenceReader(nn.Module, ABC):
         return self.embedding.table() if isinstance(self.embedding, WordEmbedding) else None
 
     def attention_weights(self, ids: Tensor) -> Tensor | None:
-        """How much each word counts (batch, time), rows summing to 1; None if not learnt."""
+        """How much each word counts (batch, time), rows summing to 1; None if not learned."""
         vectors = self.embed(ids)
         real = self._real(vectors, ids)
         return self.pooling.weights(self.states(vectors, real), real)

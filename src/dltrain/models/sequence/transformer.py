@@ -1,4 +1,4 @@
-"""A self-attention encoder for sequences (Vaswani et al. 2017), normalised before each part."""
+"""A self-attention encoder for sequences (Vaswani et al. 2017), normalized before each part."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SelfAttention(SequenceReader):
     - ``embedding_size`` is the width of all layers, divided among ``heads``; numbers are brought
       to it by a dense layer.
     - Each of ``layers`` is attention, then a dense layer of ``feedforward`` units; both are added
-      to what they were given, after normalisation (pre-norm: Xiong et al. 2020) and ``dropout``.
+      to what they were given, after normalization (pre-norm: Xiong et al. 2020) and ``dropout``.
     - ``positions``: ``rotary`` (Su et al. 2021) turn queries and keys, so that attention sees how
       far apart two steps are; ``sinusoidal`` (Vaswani et al. 2017, section 3.5) and ``learned``
       ones are added to the vectors. Learned ones are for at most ``max_length`` steps.

@@ -1,4 +1,4 @@
-"""A network that learns small pictures in few epochs (Jordan 2024)."""
+"""A network that learns small images in few epochs (Jordan 2024)."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ PATCH = 2
 EPSILON = 5e-4
 """Added to their variances, of which some may be almost 0."""
 MOMENTUM = 0.4
-"""Share of the latest batch in the norms' running statistics; more than usual, for short runs."""
+"""Weight of the latest batch in the norms' running statistics; more than usual, for short runs."""
 HEAD = 1 / 9
 """What the logits are multiplied by."""
 
 
 class Whitening(nn.Module):
-    """Patches of pictures (batch, c, h, w) to uncorrelated numbers of variance 1, in both signs.
+    """Patches of images (batch, c, h, w) to uncorrelated numbers of variance 1, in both signs.
 
-    Its filters are not learnt. They are the eigenvectors of the patches' covariance over their
-    standard deviations, as the first batch in training mode has them; only the biases are learnt.
+    Its filters are not learned. They are the eigenvectors of the patches' covariance over their
+    standard deviations, as the first batch in training mode has them; only the biases are learned.
     Returns (batch, 2 * c * patch * patch, h - patch + 1, w - patch + 1).
     """
 
@@ -71,7 +71,7 @@ class Airbench(nn.Module):
     this is the network of airbench94 (Jordan 2024, section 3), but for its norms, which learn
     scales here.
 
-    Raises ValueError for what is no picture or too small a one, and for blocks without maps.
+    Raises ValueError for what is no image or too small a one, and for blocks without maps.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Airbench(nn.Module):
             sides = swept(sides, 2, stride=2)
         if min(sides) < 1:
             raise ValueError(
-                f"nothing is left of a picture of {'x'.join(map(str, input_shape))} after "
+                f"nothing is left of an image of {'x'.join(map(str, input_shape))} after "
                 f"{len(channels)} blocks that each halve it; give model.channels fewer"
             )
         self.features = nn.Sequential(*blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten())

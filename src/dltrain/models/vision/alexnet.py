@@ -25,12 +25,12 @@ class AlexNet(Freezable):
     As it stands it is the network of 2012: 60,965,224 parameters on 224x224x3 and 1000 classes.
 
     - ``channels`` and ``kernels`` are those of the five convolutions; ``stride`` and ``padding``
-      act in the first, the others keep the picture's size. The paper's 224 and its 55x55 maps do
+      act in the first, the others keep the image's size. The paper's 224 and its 55x55 maps do
       not agree without padding: (224 - 11)/4 + 1 is not whole. ``padding=2``, of which the far
       side's last pixel is never reached, makes of 224 the 227 that do: 55, pooled to 27, 13, 6.
     - ``groups=2`` splits convolutions 2, 4 and 5 as the paper's two GPUs did.
     - ``response_norm``: each value of the first two layers is divided by (2 + 1e-4 times the sum
-      of squares at its place over five neighbouring channels) to the power 0.75 (section 3.3).
+      of squares at its place over five neighboring channels) to the power 0.75 (section 3.3).
       The sum runs over all channels, not only over those of the same GPU.
     - Max-pooling is over 3x3 in steps of 2, and so overlaps (section 3.4).
     - ``dense`` are the two hidden dense layers, each followed by ``dropout``.
@@ -41,7 +41,7 @@ class AlexNet(Freezable):
       form (Krizhevsky 2014); with other than 1000 classes the last layer begins anew.
     - ``freeze`` names parts that are kept as they are: ``features``, ``classifier.1``.
 
-    Raises ValueError for what is no picture or too small a one, for other than five and two
+    Raises ValueError for what is no image or too small a one, for other than five and two
     layers, and for weights that cannot be had or do not fit.
     """
 
@@ -92,7 +92,7 @@ class AlexNet(Freezable):
                 sides = swept(sides, 3, stride=2)
             if min(sides) < 1:
                 raise ValueError(
-                    f"pictures of {'x'.join(map(str, input_shape))} are too small for this form "
+                    f"images of {'x'.join(map(str, input_shape))} are too small for this form "
                     "of AlexNet; model=alexnet_small is made for them"
                 )
         self.features = nn.Sequential(*blocks)
@@ -109,7 +109,7 @@ class AlexNet(Freezable):
         if unit_biases:
             self._set_unit_biases()
         if pretrained is not None:
-            hint = "They fit model=alexnet_one_column on pictures of 224x224."
+            hint = "They fit model=alexnet_one_column on images of 224x224."
             fill(self, read_weights("alexnet", pretrained), hint)
         self.freeze(freeze)
 

@@ -20,11 +20,11 @@ class CNN(nn.Module):
     Each entry of ``channels`` is a block: convolution with square kernels, batch norm (if asked),
     activation, max-pooling by ``pooling`` (1: none), dropout of single values at the rate
     ``conv_dropout``. Each entry of ``dense`` is a hidden layer: dense, activation, ``dropout``.
-    With ``padding="same"`` a convolution keeps the picture's size, with ``"valid"`` it only looks
+    With ``padding="same"`` a convolution keeps the image's size, with ``"valid"`` it only looks
     inside and loses a border.
 
-    Raises ValueError for what is no picture, for layers without units, and where the blocks
-    leave nothing of the picture.
+    Raises ValueError for what is no image, for layers without units, and where the blocks
+    leave nothing of the image.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CNN(nn.Module):
                 blocks.append(ACTIVATIONS[activation]())
             if min(sides) < 1:
                 raise ValueError(
-                    f"nothing is left of a picture of {'x'.join(map(str, input_shape))} after "
+                    f"nothing is left of an image of {'x'.join(map(str, input_shape))} after "
                     f"{len(channels)} blocks with kernel {kernel} and pooling {pooling}; "
                     "take fewer or smaller ones"
                 )

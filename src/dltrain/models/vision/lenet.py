@@ -19,7 +19,7 @@ PLANE = 32
 class LeNet5(nn.Module):
     """Two convolutions with subsampling, three dense layers: (batch, c, h, w) to (batch, outputs).
 
-    The paper's input plane is 32x32. Smaller pictures are enlarged by the greatest whole factor
+    The paper's input plane is 32x32. Smaller images are enlarged by the greatest whole factor
     that fits (8x8 digits by 4) and padded with zeros to it (28x28 by 2 on each side); larger ones
     are taken as they are, and the first dense layer grows. On one channel and ten classes it has
     61,706 parameters.
@@ -60,7 +60,7 @@ class LeNet5(nn.Module):
         initialise(self, init)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Bring the pictures to the input plane, and classify them."""
+        """Bring the images to the input plane, and classify them."""
         if self.enlarge > 1:
             pictures = functional.interpolate(
                 pictures, scale_factor=self.enlarge, mode="bilinear", align_corners=False

@@ -1,4 +1,4 @@
-"""torchvision's classifiers, adapted to the data's pictures and classes."""
+"""torchvision's classifiers, adapted to the data's images and classes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SMALL = 64
 class ResNet18(Freezable):
     """ResNet-18 (He et al. 2016): (batch, c, h, w) to logits (batch, outputs).
 
-    Pictures with a side below 64 would come to its first stage as a few pixels. For them the
+    Images with a side below 64 would come to its first stage as a few pixels. For them the
     stem is 3x3 in steps of 1 and has no max-pooling, as in that paper's networks for CIFAR-10
     (section 4.2); on 32x32x3 and ten classes it then has 11,173,962 parameters. ``freeze`` names
     parts that are kept as they are, such as ``network.layer1``.
 
-    Raises ValueError for what is no picture.
+    Raises ValueError for what is no image.
     """
 
     def __init__(
@@ -46,20 +46,20 @@ class ResNet18(Freezable):
         self.freeze(freeze)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Classify the pictures."""
+        """Classify the images."""
         return self.network(pictures)
 
 
 class TorchvisionClassifier(Freezable):
     """A classifier of torchvision by its name there: (batch, c, h, w) to logits (batch, outputs).
 
-    Its first convolution takes as many channels as the pictures have, its last layer gives as
-    many logits as there are classes, and a network built for one size of pictures is built for
+    Its first convolution takes as many channels as the images have, its last layer gives as
+    many logits as there are classes, and a network built for one size of images is built for
     theirs. Auxiliary classifiers are left out. ``freeze`` names parts that are kept as they are,
     such as ``network.features``.
 
-    Raises ValueError for a name that torchvision does not know, for what is no picture, and for
-    pictures of a size that the network cannot read.
+    Raises ValueError for a name that torchvision does not know, for what is no image, and for
+    images of a size that the network cannot read.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class TorchvisionClassifier(Freezable):
             _try(self.network, input_shape)
         except (AssertionError, RuntimeError, ValueError) as error:
             size = "x".join(map(str, input_shape))
-            raise ValueError(f"{name} cannot read pictures of {size}: {error}") from error
+            raise ValueError(f"{name} cannot read images of {size}: {error}") from error
         self.freeze(freeze)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Classify the pictures."""
+        """Classify the images."""
         return self.network(pictures)
 
 
 def _adaptations(builder: Callable[..., nn.Module], sides: Sequence[int]) -> dict[str, Any]:
-    """What the network of ``builder`` can be told of the pictures, and of what to leave out."""
+    """What the network of ``builder`` can be told of the images, and of what to leave out."""
     wanted = {
         "aux_logits": False,
         "image_size": sides[0],

@@ -1,4 +1,4 @@
-"""Begin with weights that were learnt elsewhere, and keep some of them."""
+"""Begin with weights that were learned elsewhere, and keep some of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How probable a picture is to a model that draws a code first: bounds on log p(x)."""
+"""How probable an image is to a model that draws a code first: bounds on log p(x)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NUMBERS = 2**22
 
 
 class Likelihood(Protocol):
-    """What outputs say of pictures, both (..., c, h, w); of ``grey`` pixels or of 0 and 1."""
+    """What outputs say of images, both (..., c, h, w); of ``grey`` pixels or of 0 and 1."""
 
     grey: bool
 
@@ -21,18 +21,18 @@ class Likelihood(Protocol):
         """In nats, (...), of arguments that are broadcast."""
 
     def mean(self, outputs: Tensor) -> Tensor:
-        """The expected pictures."""
+        """The expected images."""
 
 
 @runtime_checkable
 class Variation(Protocol):
-    """A network that gives each picture a distribution of codes, and each code one of pictures."""
+    """A network that gives each image a distribution of codes, and each code one of images."""
 
     latent_size: int
     likelihood: Likelihood
 
     def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance (n, latent_size), of pictures (n, c, h, w) as a source gives."""
+        """Mean and log-variance (n, latent_size), of images (n, c, h, w) as a source gives."""
 
     def decode(self, codes: Tensor) -> Tensor:
         """Outputs (n, c, h, w), from codes (n, latent_size)."""
@@ -47,7 +47,7 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def drawn(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None) -> Tensor:
-    """A code for each, of the arguments' shape, by the reparametrisation trick.
+    """A code for each, of the arguments' shape, by the reparameterization trick.
 
     Noise is drawn where ``generator`` lies; None is the run's own, on the arguments' device.
     """
@@ -97,7 +97,7 @@ def _log_weights(
     count: int,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """Log p(x, z) - log q(z | x), (count, n), of ``count`` codes for each picture."""
+    """Log p(x, z) - log q(z | x), (count, n), of ``count`` codes for each image."""
     noise = torch.empty(count, *mean.shape, device=mean.device).normal_(generator=generator)
     codes = mean + noise * (log_variance / 2).exp()
     outputs = model.decode(codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])

@@ -1,4 +1,4 @@
-"""What two adversaries minimise, given the scores of real and of made pictures."""
+"""What two adversaries minimize, given the scores of real and of generated images."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ class Scorer(Protocol):
     """A discriminator."""
 
     def __call__(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Scores (batch,) of pictures (batch, c, h, w)."""
+        """Scores (batch,) of images (batch, c, h, w)."""
 
 
 class AdversarialLoss(NamedTuple):
-    """Means over scores (batch,), the higher the more real a picture seems; all are 0-d."""
+    """Means over scores (batch,), the higher the more real an image seems; all are 0-d."""
 
     discriminator: Callable[[Tensor, Tensor, float], Tensor]
-    """Of scores of real and of made pictures, and the target of the real ones."""
+    """Of scores of real and of generated images, and the target of the real ones."""
     generator: Callable[[Tensor], Tensor]
-    """Of scores of made pictures."""
+    """Of scores of generated images."""
     border: Callable[[Tensor, Tensor], Tensor | float]
-    """Between what passes for real and what does not; of scores of real and of made pictures."""
+    """Between what passes for real and what does not; of scores of real and of generated images."""
     has_target: bool
-    """Whether real pictures have a target score that is 1, and could be less."""
+    """Whether real images have a target score that is 1, and could be less."""
 
 
 def _cross_entropy(real: Tensor, made: Tensor, target: float) -> Tensor:
@@ -71,10 +71,11 @@ LOSSES = {
 def gradient_penalty(
     discriminator: Scorer, real: Tensor, made: Tensor, labels: Tensor | None
 ) -> Tensor:
-    """How far the score's slope is from 1, between real and made pictures (batch, c, h, w).
+    """How far the norm of the score's gradient is from 1, between real and generated images.
 
-    The mean over examples of ``(|slope| - 1)^2`` at a random place on the way from one to the
-    other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by the discriminator's weights.
+    Both are (batch, c, h, w). The mean over examples of ``(|gradient| - 1)^2`` at a random place
+    on the way from one to the other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by
+    the discriminator's weights.
     """
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     slopes = _slopes(discriminator, torch.lerp(made.float(), real, share), labels)
@@ -82,7 +83,7 @@ def gradient_penalty(
 
 
 def r1_penalty(discriminator: Scorer, real: Tensor, labels: Tensor | None) -> Tensor:
-    """Half the squared slope of the score at ``real`` pictures (batch, c, h, w), on average.
+    """Half the squared gradient norm of the score at ``real`` images (batch, c, h, w), on average.
 
     0-d, with a gradient by the discriminator's weights (Mescheder et al. 2018, equation 9).
     """
@@ -90,7 +91,7 @@ def r1_penalty(discriminator: Scorer, real: Tensor, labels: Tensor | None) -> Te
 
 
 def _slopes(discriminator: Scorer, pictures: Tensor, labels: Tensor | None) -> Tensor:
-    """How each picture's score changes with its pixels: (batch, pixels)."""
+    """How each image's score changes with its pixels: (batch, pixels)."""
     pictures = pictures.detach().requires_grad_()
     scores = discriminator(pictures, labels)
     # The backward pass already knows the dtypes that the forward pass chose.
