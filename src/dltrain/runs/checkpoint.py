@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,16 +36,20 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise UserError(
             f"{path} does not exist: the run ended before its first checkpoint."
         ) from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(state, dict) or "format" not in state:
+    if not (isinstance(state, dict) and isinstance(state.get("format"), int)):
         raise UserError(f"{path} is not a checkpoint of dltrain.")
     if state["format"] != FORMAT:
         raise UserError(
             f"{path} is a checkpoint of format {state['format']}, and this version of dltrain "
             f"reads format {FORMAT}. Use the version that wrote it, or train again."
         )
+    if not isinstance(state.get("task"), Mapping):
+        raise UserError(f"{path} is a checkpoint without weights.")
     return state
 
 
