@@ -508,6 +508,37 @@ def test_a_network_that_fails_at_once_leaves_a_folder_that_tells_of_it(
     assert (newest(recorder) / "config.yaml").is_file()
 
 
+def test_training_metrics_of_changing_names_are_one_message() -> None:
+    history, one = History(), torch.ones(())
+    history.add({"fit": one}, 2)
+    history.read()
+    history.add({"other": one}, 2)
+    with pytest.raises(UserError, match="gave fit, and then other"):
+        history.read()
+
+
+def test_a_task_may_have_nothing_to_tell_of_its_training() -> None:
+    history = History()
+    history.add({}, 2)
+    assert history.read() is None
+    assert history.period() == {}
+
+
+class Hoarder(Callback):
+    """Its state is nothing that a checkpoint could give back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": [Path("somewhere")]}
+
+
+def test_a_state_that_no_checkpoint_gives_back_is_refused_when_it_is_saved(
+    recorder: dict[str, Any],
+) -> None:
+    recorder["callbacks"] = {"hoarder": node("Hoarder")}
+    with pytest.raises(UserError, match=r"callbacks, 1, seen, 0: .* this state has a PosixPath"):
+        run.train(recorder)
+
+
 def test_weights_of_another_network_are_one_message(recorder: dict[str, Any]) -> None:
     folder = trained(recorder)
     path = folder / "checkpoints/last.pt"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 from dltrain.errors import UserError
 from dltrain.runs.folder import RunFolder
 
+PLAIN = {int, float, complex, bool, str, bytes, type(None), torch.Size, torch.dtype, torch.device}
 LAST = "checkpoints/last.pt"
 BEST = "checkpoints/best.pt"
 FORMAT = 2
@@ -20,7 +22,11 @@ FORMAT = 2
 
 
 def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
-    """Write ``state`` to ``name`` in the run folder: temporary file, fsync, rename."""
+    """Write ``state`` to ``name`` in the run folder: temporary file, fsync, rename.
+
+    Raises :class:`UserError` for what :func:`load` would refuse.
+    """
+    _require_plain(dict(state), name)
     folder.write(name, lambda file: torch.save({"format": FORMAT, **state}, file))
 
 
@@ -92,6 +98,22 @@ def fitting(path: Path) -> Iterator[None]:
             f"{path} does not fit this run's config: {reason}. "
             "Use the config and the version of dltrain that it was trained with."
         ) from error
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """See that a state holds tensors and primitives, in mappings and sequences, alone."""
+    if type(value) in (dict, OrderedDict):
+        for key, inner in value.items():
+            _require_plain(key, f"{where}, a key")
+            _require_plain(inner, f"{where}, {key}")
+    elif type(value) in (list, tuple, set):
+        for number, inner in enumerate(value):
+            _require_plain(inner, f"{where}, {number}")
+    elif not isinstance(value, torch.Tensor) and type(value) not in PLAIN:
+        raise UserError(
+            f"{where}: a checkpoint holds tensors and primitives, and this state has a "
+            f"{type(value).__name__}. Give a number, a text or a tensor instead."
+        )
 
 
 def _shape(value: Any) -> str:
