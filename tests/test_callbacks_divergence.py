@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from dltrain.callbacks.divergence import Divergence
+from dltrain.contracts.data import DataSpec
 from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.run import Setup
 from dltrain.errors import UserError
 from tests.conftest import Train
 from tests.watching import FakeView
@@ -37,6 +39,15 @@ def played(caplog: pytest.LogCaptureFixture) -> Any:
         return [record.getMessage() for record in caplog.records]
 
     return what_is_said
+
+
+def test_a_task_without_accuracies_is_refused_before_the_run() -> None:
+    spec, groups = DataSpec({}), ["generator", "discriminator"]
+    setup = Setup(spec, frozenset({"train", "validation"}), ["loss"], groups)
+    with pytest.raises(UserError, match="no accuracy_real and no accuracy_fake"):
+        Divergence().check(setup)
+    Divergence(accuracy=None).check(setup)
+    Divergence(accuracy=None).evaluated(FakeView(), "validation", Evaluation({"loss": 1.0}))
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,30 @@ def test_texts_of_other_kinds_are_refused(tmp_path: Path) -> None:
         rebuilt(source, tmp_path).read(["good", 7])
 
 
+@pytest.mark.parametrize("examples", [[], "good"])
+def test_examples_come_as_a_list_of_some(examples: Sequence[Any], tmp_path: Path) -> None:
+    for make in (toy_reviews, digits, iris, adding):
+        source, _ = make(tmp_path)
+        source.read(0)
+        with pytest.raises(ValueError, match=r"no example to read|examples come as a list"):
+            rebuilt(source, tmp_path).read(examples)
+
+
+def test_what_numpy_does_not_take_is_named(tmp_path: Path) -> None:
+    source = Digits()
+    source.read(0)
+    with pytest.raises(ValueError, match=r"example 0 is a tensor of torch.bfloat16"):
+        rebuilt(source, tmp_path).read([torch.zeros(8, 8, dtype=torch.bfloat16)])
+    table = Iris()
+    table.read(0)
+    with pytest.raises(ValueError, match="example 0 is neither a mapping"):
+        rebuilt(table, tmp_path).read([[1, [2]]])
+    array = rebuilt(Adding(length=3), tmp_path)
+    for wrong in (torch.zeros(3, 2, requires_grad=True), [[10**400, 1]] * 3):
+        with pytest.raises(ValueError, match="example 0 is no array of numbers"):
+            array.read([wrong])
+
+
 def test_arrays_of_other_shapes_are_refused(tmp_path: Path) -> None:
     reader = rebuilt(Adding(length=3), tmp_path)
     for wrong, message in (

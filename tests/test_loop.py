@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -474,6 +475,68 @@ def test_whatever_is_logged_is_shown_and_in_the_log_file(
         assert log.count(line) == 1
     assert log.index("said before") < log.index("said at the end")
     assert not logging.getLogger("dltrain").handlers
+
+
+class OfNumpy(Mean):
+    """A metric whose numbers are numpy's, as those of scikit-learn are."""
+
+    def compute(self) -> Evaluation:
+        found = super().compute().scalars
+        return Evaluation({name: np.float64(value) for name, value in found.items()})
+
+
+def test_a_metric_may_compute_by_numpy(
+    recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Recorder, "metrics", lambda self, final: [OfNumpy("error", "final"), OfNumpy("noise")]
+    )
+    folder = trained(recorder)
+    assert rows(folder, "validation", "error")
+    assert checkpoint.load(folder / "checkpoints/last.pt")["loop"]["results"]["validation"]
+
+
+def test_a_network_that_fails_at_once_leaves_a_folder_that_tells_of_it(
+    recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: Recorder, batch: Batch) -> Outputs:
+        raise RuntimeError("a bug of the user's")
+
+    monkeypatch.setattr(Recorder, "forward", forward)
+    with pytest.raises(RuntimeError, match="a bug of the user's"):
+        run.train(recorder)
+    assert (newest(recorder) / "config.yaml").is_file()
+
+
+def test_training_metrics_of_changing_names_are_one_message() -> None:
+    history, one = History(), torch.ones(())
+    history.add({"fit": one}, 2)
+    history.read()
+    history.add({"other": one}, 2)
+    with pytest.raises(UserError, match="gave fit, and then other"):
+        history.read()
+
+
+def test_a_task_may_have_nothing_to_tell_of_its_training() -> None:
+    history = History()
+    history.add({}, 2)
+    assert history.read() is None
+    assert history.period() == {}
+
+
+class Hoarder(Callback):
+    """Its state is nothing that a checkpoint could give back."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": [Path("somewhere")]}
+
+
+def test_a_state_that_no_checkpoint_gives_back_is_refused_when_it_is_saved(
+    recorder: dict[str, Any],
+) -> None:
+    recorder["callbacks"] = {"hoarder": node("Hoarder")}
+    with pytest.raises(UserError, match=r"callbacks, 1, seen, 0: .* this state has a PosixPath"):
+        run.train(recorder)
 
 
 def test_weights_of_another_network_are_one_message(recorder: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from dltrain import assemble as run
 from dltrain import cli
 from dltrain.errors import UserError
 from dltrain.runs.folder import latest
-from dltrain.runs.load import load
+from dltrain.runs.load import load, reader_of_run
 from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
 
@@ -42,6 +43,7 @@ SETTINGS = (
     "device=cpu",
 )
 STEPS = 18
+EMA = "dltrain.optim.modifiers.EMA"
 PARTS = (
     *("task", "training", "modifiers", "optimize", "streams", "random", "history", "callbacks"),
     "loop",
@@ -202,6 +204,11 @@ def test_early_stopping_survives_a_resume(
     assert_same_end(latest(tmp_path / "whole"), latest(tmp_path / "cut"))
 
 
+def rewrite(folder: Path, **changed: Any) -> None:
+    path = folder / "checkpoints/last.pt"
+    torch.save({**torch.load(path), **changed}, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -209,7 +216,15 @@ def test_early_stopping_survives_a_resume(
         (lambda folder: (folder / "checkpoints/last.pt").write_bytes(b"no"), "cannot be read"),
         (lambda folder: (folder / "config.yaml").write_text("a: ["), "cannot be read"),
         (lambda folder: (folder / "config.yaml").unlink(), "not a run folder"),
+        (lambda folder: (folder / "checkpoints/last.pt").write_bytes(b""), "cannot be read"),
+        (lambda folder: (folder / "checkpoints/last.pt").write_bytes(b"hello"), "cannot be read"),
+        (lambda folder: rewrite(folder, task=None), "without weights"),
+        (lambda folder: rewrite(folder, format=torch.zeros(2)), "is not a checkpoint"),
+        (lambda folder: rewrite(folder, random={}), "does not fit"),
+        (lambda folder: rewrite(folder, loop={"step": "two", "places": {}}), "does not fit"),
+        (lambda folder: (folder / "config.yaml").write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / "summary.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "summary.json").write_text("[]"), "no JSON object"),
     ],
 )
 def test_an_unreadable_run_is_one_message(
@@ -225,6 +240,47 @@ def test_an_unreadable_run_is_one_message(
     damage(folder)
     with pytest.raises(UserError, match=message):
         run.resume(str(folder), tmp_path)
+
+
+def test_a_run_that_cannot_go_on_still_tells_how_far_it_was(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2, signal.SIGTERM)
+        folder = trained(compose, tmp_path)
+    rewrite(folder, optimize={})
+    with pytest.raises(UserError, match="does not fit"):
+        run.resume(str(folder), tmp_path)
+    assert json.loads((folder / "summary.json").read_text())["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", {"modifiers": None}),
+        ("config.yaml", {"modifiers": {"e": {"_target_": EMA, "groups": ["none"]}}}),
+        ("config.yaml", {"modifiers": {"e": {"_target_": EMA}}}),
+        ("data.json", {"fields": []}),
+        ("data.json", {"fields": {"input": {"shape": [-3], "kind": "image", "role": "input"}}}),
+        ("data.json", {"fields": {"input": {"shape": ["x"], "kind": "image", "role": "input"}}}),
+    ],
+)
+def test_what_an_edited_run_cannot_be_loaded_by_is_one_message(
+    compose: Compose, tmp_path: Path, name: str, content: dict[str, Any]
+) -> None:
+    folder = trained(compose, tmp_path)
+    kept = yaml.safe_load((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**kept, **content}))
+    with pytest.raises(UserError):
+        load(folder)
+
+
+def test_a_reader_without_its_file_is_one_message(compose: Compose, tmp_path: Path) -> None:
+    folder = trained(compose, tmp_path)
+    node = {"_target_": "dltrain.data.text.reader.TextReader"}
+    (folder / "reader.json").write_text(json.dumps(node))
+    with pytest.raises(UserError, match=r"reader.json: .*tokenizer.json"):
+        reader_of_run(folder)
 
 
 def test_a_strangers_run_can_name_no_foreign_package(

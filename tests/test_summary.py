@@ -117,6 +117,29 @@ def test_multiply_adds_are_those_of_a_pencil(name: str) -> None:
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+class Several(nn.Module):
+    """A layer that answers by name, and has nothing at all to say first."""
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        return {"nothing": None, "answer": images.flatten(1)[:, :10]}
+
+
+class Named(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = Several()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        answer: torch.Tensor = self.layer(images)["answer"]
+        return answer
+
+
+def test_a_layer_may_answer_by_name() -> None:
+    task = Classification(Named(), classes("0123456789", 1, 28, 28))
+    rows = summarise(task, {"input": torch.rand(3, 1, 28, 28)}).rows
+    assert rows[0][:2] == ("layer (Several)", "10")
+
+
 def test_looking_changes_no_answer() -> None:
     task = Classification(NETWORKS["encoder"][0], classes("0123456789", 1, 28, 28)).eval()
     pictures = {"input": torch.rand(3, 1, 28, 28)}

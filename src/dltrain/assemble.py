@@ -84,8 +84,8 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
         run = _Run(config, parts, shown, started)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with _begun(folder):
+            run.describe(folder, overrides)
             run.begin(folder)
-            run.describe(overrides)
             return run.go(None)
 
 
@@ -104,7 +104,7 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
 
 def _resume(folder: RunFolder, started: float) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
-    if summary["status"] == "finished":
+    if summary.get("status") == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = read_config(folder)
     require_current(folder)
@@ -430,9 +430,9 @@ class _Run:
             saved=lambda: self._summarise("running"),
         )
 
-    def describe(self, overrides: Sequence[str]) -> None:
-        """Write what a new run's folder has from the beginning."""
-        folder, parts = self.folder, self.parts
+    def describe(self, folder: RunFolder, overrides: Sequence[str]) -> None:
+        """Write what a new run's folder has from the beginning, whatever fails after it."""
+        parts = self.parts
         folder.write_text(CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
         settings = parts.settings

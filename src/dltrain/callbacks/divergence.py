@@ -12,6 +12,7 @@ from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+ACCURACIES = ("accuracy_real", "accuracy_fake")
 ADVICE = (
     "Samples will be noise. Try a lower rate for the discriminator (optimizer.discriminator.lr), "
     "another loss (task.loss=hinge, or model=wgan_gp), task.label_smoothing=0.1, or "
@@ -51,6 +52,14 @@ class Divergence(Callback):
                 "callbacks.divergence: it watches a generator and a discriminator, which this "
                 "task does not have; leave it out of callbacks."
             )
+        if self.accuracy is None or "validation" not in setup.splits:
+            return
+        missing = [name for name in ACCURACIES if name not in setup.metrics]
+        if missing:
+            raise UserError(
+                f"callbacks.divergence: this task's evaluation gives no {' and no '.join(missing)}; "
+                "set callbacks.divergence.accuracy=null, or leave it out of callbacks."
+            )
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
         """Note the generator's gradient."""
@@ -84,7 +93,7 @@ class Divergence(Callback):
 
     def _find(self, scalars: Mapping[str, float]) -> str:
         """What speaks for a discriminator that has won; empty where nothing does."""
-        real, made = scalars["accuracy_real"], scalars["accuracy_fake"]
+        real, made = (scalars.get(name, 0.0) for name in ACCURACIES)
         if self.accuracy is not None and min(real, made) >= self.accuracy:
             seen = f"{real:.1%} of the real images and {made:.1%} of the generated"
             return f"it is right about {seen}"

@@ -51,6 +51,8 @@ class Field:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         assert self.kind in get_args(Kind), self.kind
         assert self.role in get_args(Role), self.role
+        sides = [side for side in (*self.shape, self.size) if side is not None]
+        assert all(isinstance(side, int) and side >= 0 for side in sides), sides
 
     @property
     def frequencies(self) -> list[float]:

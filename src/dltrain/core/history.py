@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.task import Metrics
+from dltrain.errors import UserError
 
 
 class History:
@@ -40,14 +41,19 @@ class History:
         self._sizes.append(size)
 
     def read(self) -> int | None:
-        """Fetch what is pending; return how many steps ago the first non-finite value arose."""
+        """Fetch what is pending; return how many steps ago the first non-finite value arose.
+
+        Raises :class:`UserError` where steps differ in what they return.
+        """
         if not self._pending:
             return None
         first = self._pending[0]
+        self._require_same_names()
         self._names = list(first)
         self._weighted = [name for name, value in first.items() if isinstance(value, tuple)]
-        stacked = torch.stack([value for step in self._pending for value in self._values(step)])
-        rows = stacked.view(len(self._pending), -1).tolist()
+        values = [value for step in self._pending for value in self._values(step)]
+        steps = len(self._pending)
+        rows = torch.stack(values).view(steps, -1).tolist() if values else [[]] * steps
         self._pending.clear()
         self._rows += rows
         for index, row in enumerate(rows):
@@ -68,6 +74,17 @@ class History:
         """Begin a new period."""
         assert not self._pending, "read before you clear"
         self._rows, self._sizes, self._window_start = [], [], 0
+
+    def _require_same_names(self) -> None:
+        expected = self._names if self._rows else list(self._pending[0])
+        names = set(expected)
+        for step in self._pending:
+            if step.keys() != names:
+                raise UserError(
+                    f"task: its training steps gave {', '.join(expected) or 'nothing'}, and then "
+                    f"{', '.join(step) or 'nothing'}. They give always the same; what has no value "
+                    "is (value, 0)."
+                )
 
     def _values(self, step: Metrics) -> list[Tensor]:
         if not self._weighted:

@@ -25,6 +25,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -383,7 +384,13 @@ class Trainer:
         return stack
 
     def _tell(self, split: str, evaluation: Evaluation) -> None:
-        self.state.results[split] = dict(evaluation.scalars)
+        # A metric may give numbers of numpy's or 0-d tensors, which no checkpoint and no csv takes.
+        scalars = {
+            name: value if isinstance(value, int) else float(value)
+            for name, value in evaluation.scalars.items()
+        }
+        evaluation = replace(evaluation, scalars=scalars)
+        self.state.results[split] = dict(scalars)
         for warning in evaluation.warnings:
             logger.warning(warning)
         for callback in self.callbacks:
@@ -430,6 +437,8 @@ class Trainer:
 
     def _load_state(self, saved: Mapping[str, Any]) -> None:
         path = self.folder.path / checkpoint.LAST
+        with checkpoint.fitting(path):  # first: a run that cannot go on still tells how far it was
+            self.state.load_state_dict(saved["loop"])
         checkpoint.load_weights(self.task, saved["task"], path)
         with checkpoint.fitting(path):
             self.task.load_training_state(saved["training"])
@@ -441,5 +450,4 @@ class Trainer:
             self._history.load_state_dict(saved["history"])
             for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
                 callback.load_state_dict(state)
-            self.state.load_state_dict(saved["loop"])
-        generators.restore(saved["random"], self.settings.device)
+            generators.restore(saved["random"], self.settings.device)

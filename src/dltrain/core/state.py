@@ -52,7 +52,9 @@ class State:
         return asdict(self)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take ``state`` over."""
-        for name, value in state.items():
-            setattr(self, name, value)
-        self.places = {name: Place(**place) for name, place in state["places"].items()}
+        """Take ``state`` over, or leave all as it is: ValueError and the like for what is none."""
+        places = {name: Place(**place) for name, place in state["places"].items()}
+        found = State(**{**state, "places": places})
+        if not (isinstance(found.step, int) and found.step >= 0):
+            raise ValueError(f"{found.step!r} is no number of steps")
+        vars(self).update(vars(found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 from dltrain.errors import UserError
 from dltrain.runs.folder import RunFolder
 
+PLAIN = {int, float, complex, bool, str, bytes, type(None), torch.Size, torch.dtype, torch.device}
 LAST = "checkpoints/last.pt"
 BEST = "checkpoints/best.pt"
 FORMAT = 2
@@ -21,7 +22,11 @@ FORMAT = 2
 
 
 def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
-    """Write ``state`` to ``name`` in the run folder: temporary file, fsync, rename."""
+    """Write ``state`` to ``name`` in the run folder: temporary file, fsync, rename.
+
+    Raises :class:`UserError` for what :func:`load` would refuse.
+    """
+    _require_plain(dict(state), name)
     folder.write(name, lambda file: torch.save({"format": FORMAT, **state}, file))
 
 
@@ -37,16 +42,20 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise UserError(
             f"{path} does not exist: the run ended before its first checkpoint."
         ) from error
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
-    if not isinstance(state, dict) or "format" not in state:
+    if not (isinstance(state, dict) and isinstance(state.get("format"), int)):
         raise UserError(f"{path} is not a checkpoint of dltrain.")
     if state["format"] != FORMAT:
         raise UserError(
             f"{path} is a checkpoint of format {state['format']}, and this version of dltrain "
             f"reads format {FORMAT}. Use the version that wrote it, or train again."
         )
+    if not isinstance(state.get("task"), Mapping):
+        raise UserError(f"{path} is a checkpoint without weights.")
     return state
 
 
@@ -89,6 +98,22 @@ def fitting(path: Path) -> Iterator[None]:
             f"{path} does not fit this run's config: {reason}. "
             "Use the config and the version of dltrain that it was trained with."
         ) from error
+
+
+def _require_plain(value: Any, where: str) -> None:
+    """See that a state holds tensors and primitives, in mappings and sequences, alone."""
+    if type(value) in (dict, OrderedDict):
+        for key, inner in value.items():
+            _require_plain(key, f"{where}, a key")
+            _require_plain(inner, f"{where}, {key}")
+    elif type(value) in (list, tuple, set):
+        for number, inner in enumerate(value):
+            _require_plain(inner, f"{where}, {number}")
+    elif not isinstance(value, torch.Tensor) and type(value) not in PLAIN:
+        raise UserError(
+            f"{where}: a checkpoint holds tensors and primitives, and this state has a "
+            f"{type(value).__name__}. Give a number, a text or a tensor instead."
+        )
 
 
 def _shape(value: Any) -> str:

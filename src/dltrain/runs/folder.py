@@ -107,11 +107,14 @@ class RunFolder:
         self.write_text(name, json.dumps(content, indent=2) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file; raises :class:`UserError` where that is impossible."""
+        """Read a JSON object; raises :class:`UserError` where that is impossible."""
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{self.path / name} cannot be read: {error}.") from error
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name} cannot be read: it is no JSON object.")
+        return content
 
     def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
-from dltrain.errors import ConfigError, UserError
+from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
@@ -45,22 +46,23 @@ def _load(folder: RunFolder, weights: str) -> Task:
         task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
         modifiers = [
             plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
-            for name, node in config.get("modifiers", {}).items()
+            for name, node in _modifiers(config).items()
         ]
-    except ConfigError as error:
+        for modifier in modifiers:
+            modifier.attach(task)
+    except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    for modifier in modifiers:
-        modifier.attach(task)
     path = folder.path / "checkpoints" / f"{weights}.pt"
     state = checkpoint.load(path)
     checkpoint.load_weights(task, state["task"], path)
     # best.pt holds the weights as they were evaluated: there are no others in it.
     with contextlib.ExitStack() as stack:
-        for modifier, modified in zip(modifiers, state.get("modifiers", []), strict=False):
-            modifier.start(groups_of(task))
-            with checkpoint.fitting(path):
+        with checkpoint.fitting(path):
+            pairs = zip(modifiers, state["modifiers"], strict=True) if "modifiers" in state else ()
+            for modifier, modified in pairs:
+                modifier.start(groups_of(task))
                 modifier.load_state_dict(modified)
-            stack.enter_context(modifier.evaluation_weights())
+                stack.enter_context(modifier.evaluation_weights())
         evaluated = {name: value.clone() for name, value in task.state_dict().items()}
     task.load_state_dict(evaluated)
     for modifier in modifiers:
@@ -80,7 +82,7 @@ def reader_of_run(run: str | Path = "latest", output_dir: str = "outputs") -> Re
         raise UserError(f"{folder.path}: the data of this run has no new examples to be read.")
     try:
         return plan(node, Reader, "reader", given, allowed_packages()).make()
-    except ConfigError as error:
+    except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{folder.path / READER}: {error}") from error
 
 
@@ -89,7 +91,7 @@ def spec_of_run(folder: RunFolder) -> DataSpec:
     require_current(folder)
     try:
         return DataSpec.from_json(folder.read_json(SPEC))
-    except (KeyError, TypeError, AssertionError) as error:
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"{folder.path / SPEC} does not tell what the data is.") from error
 
 
@@ -107,11 +109,18 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     path = folder.path / CONFIG
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is not the config of a run.")
     return config
+
+
+def _modifiers(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = config.get("modifiers", {})
+    if not isinstance(found, Mapping):
+        raise ConfigError([Fault("modifiers", "this group is missing from the config.")])
+    return found
 
 
 def allowed_packages() -> frozenset[str]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Table
@@ -87,10 +88,10 @@ def summarise(task: Task, batch: Batch) -> Table:
 
         def after(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
             operations[name] += counter.total
-            first = output if isinstance(output, Tensor) else output[0]
             if isinstance(module, nn.RNNBase) and not operations[name]:
                 unseen[name] = _of_recurrence(module, inputs[0])
-            shapes.setdefault(name, "×".join(map(str, first.shape[1:])))
+            first = next((leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)), None)
+            shapes.setdefault(name, "" if first is None else "×".join(map(str, first.shape[1:])))
 
         handles += [leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after)]
     was_training, fused = task.training, torch.backends.mha.get_fastpath_enabled()

@@ -14,6 +14,7 @@ from torch import Tensor
 from dltrain.contracts.data import Batch, Reader
 from dltrain.data.images.decode import Fit, Shape, UnreadableError, fitted, open_upright, upright
 from dltrain.data.images.normalize import Normalize
+from dltrain.data.streams.reader import several
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +42,7 @@ class ImageReader(Reader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The images, float32 (batch, channels, height, width)."""
-        pixels = [self._pixels(position, example) for position, example in enumerate(examples)]
+        pixels = [self._pixels(position, one) for position, one in enumerate(several(examples))]
         normalize = Normalize(self.mean, self.std, torch.device("cpu"))
         return {"input": normalize(torch.from_numpy(np.stack(pixels)))}
 
@@ -92,6 +93,8 @@ def _(example: bytes) -> Image:
 
 @opened.register(Tensor)
 def _(example: Tensor) -> Image:
+    if example.dtype != torch.uint8:  # numpy has no bfloat16
+        raise UnreadableError(f"is a tensor of {example.dtype}, not one of uint8")
     return opened(example.numpy(force=True))
 
 

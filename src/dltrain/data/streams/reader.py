@@ -12,6 +12,15 @@ import torch
 from dltrain.contracts.data import Batch, Reader
 
 
+def several(examples: Sequence[Any]) -> Sequence[Any]:
+    """``examples``, of which there are some. Raises ValueError for none, and for a lone text."""
+    if isinstance(examples, (str, bytes)):
+        raise ValueError(f"examples come as a list; got {examples!r} alone")
+    if not len(examples):
+        raise ValueError("there is no example to read")
+    return examples
+
+
 class ArrayReader(Reader):
     """Reads arrays of numbers of one ``shape``, such as a sequence (time, features).
 
@@ -23,7 +32,7 @@ class ArrayReader(Reader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The examples, float32 (batch, *shape)."""
-        return {"input": torch.stack([self._one(n, e) for n, e in enumerate(examples)])}
+        return {"input": torch.stack([self._one(n, e) for n, e in enumerate(several(examples))])}
 
     def node(self, folder: Path) -> dict[str, Any]:
         """The shape."""
@@ -32,7 +41,7 @@ class ArrayReader(Reader):
     def _one(self, position: int, example: Any) -> torch.Tensor:
         try:
             array = np.atleast_1d(np.asarray(example, np.float32))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ValueError(f"example {position} is no array of numbers: {error}") from error
         if array.shape != self.shape:
             raise ValueError(f"example {position} is of shape {array.shape}, not {self.shape}")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import Batch, Reader
+from dltrain.data.streams.reader import several
 from dltrain.data.tables.encoding import Scaling, is_missing, numbers, one_hot
 
 
@@ -38,7 +39,7 @@ class TableReader(Reader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The features, float32 (batch, features)."""
-        rows = [self._cells(position, example) for position, example in enumerate(examples)]
+        rows = [self._cells(position, row) for position, row in enumerate(several(examples))]
         blocks = [self._block(name, [row[name] for row in rows]) for name in self.columns]
         return {"input": self.scaling(torch.cat(blocks, 1))}
 
@@ -77,7 +78,10 @@ class TableReader(Reader):
         return found
 
     def _named(self, position: int, example: Any) -> dict[str, Any]:
-        shape = np.shape(example)
+        try:
+            shape = np.shape(example)
+        except ValueError:  # ragged
+            shape = ()
         if shape != (len(self.columns),):
             raise ValueError(
                 f"example {position} is neither a mapping from column to cell nor the "

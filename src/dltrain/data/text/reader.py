@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dltrain.contracts.data import Batch, Reader
+from dltrain.data.streams.reader import several
 from dltrain.data.text.vocabulary import Vocabulary
 
 TOKENIZER = "tokenizer.json"
@@ -28,7 +29,8 @@ class VocabularyReader(Reader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """Ids (batch, time) and how many of them are real, (batch,)."""
-        wrong = next((n for n, text in enumerate(examples) if not isinstance(text, str)), None)
+        texts = several(examples)
+        wrong = next((n for n, text in enumerate(texts) if not isinstance(text, str)), None)
         if wrong is not None:
             raise ValueError(f"example {wrong} is no text; got {examples[wrong]!r}")
         ids = self.vocabulary.rows(examples)
