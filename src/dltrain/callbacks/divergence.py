@@ -57,7 +57,8 @@ class Divergence(Callback):
         missing = [name for name in ACCURACIES if name not in setup.metrics]
         if missing:
             raise UserError(
-                f"callbacks.divergence: this task's evaluation gives no {' and no '.join(missing)}; "
+                "callbacks.divergence: this task's evaluation gives no "
+                f"{' and no '.join(missing)}; "
                 "set callbacks.divergence.accuracy=null, or leave it out of callbacks."
             )
 
