@@ -210,6 +210,17 @@ def test_latest_points_at_the_newest_run(train: Train, tmp_path: Path) -> None:
     assert latest(tmp_path / "outputs") == second
 
 
+def test_a_latest_that_names_no_path_is_one_message(tmp_path: Path) -> None:
+    pointer = tmp_path / "latest"
+    pointer.write_bytes(b"a\0b")
+    with pytest.raises(UserError, match="cannot be read as the path of a run"):
+        latest(tmp_path)
+    pointer.unlink()
+    pointer.symlink_to("latest")
+    with pytest.raises(UserError):  # which is a link in a circle, or a run that is gone
+        latest(tmp_path)
+
+
 def test_a_failing_run_says_failed(train: Train, compose: Compose, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         train(*QUICK, "optimizer=sgd", "optimizer.lr=1e12")

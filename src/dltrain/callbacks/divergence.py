@@ -57,9 +57,9 @@ class Divergence(Callback):
         missing = [name for name in ACCURACIES if name not in setup.metrics]
         if missing:
             raise UserError(
-                f"callbacks.divergence: this task's evaluation gives no "
-                f"{' and no '.join(missing)}; set callbacks.divergence.accuracy=null, or leave it "
-                "out of callbacks."
+                "callbacks.divergence: this task's evaluation gives no "
+                f"{' and no '.join(missing)}; "
+                "set callbacks.divergence.accuracy=null, or leave it out of callbacks."
             )
 
     def log(self, view: View, values: Mapping[str, float]) -> None:

@@ -158,13 +158,12 @@ def _point_latest_at(path: Path, pointer: Path) -> None:
 
 def _pointed_at(pointer: Path) -> Path:
     """The absolute path of what ``pointer``, a file or a link, points at; it may not exist."""
-    if pointer.is_symlink():
-        return pointer.resolve()
     try:
-        line = pointer.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        if pointer.is_symlink():
+            return pointer.resolve()
+        return (pointer.parent / pointer.read_text(encoding="utf-8").strip()).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a zero byte
         raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
-    return (pointer.parent / line).resolve()
 
 
 def _shortest(path: Path) -> Path:
