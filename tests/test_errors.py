@@ -116,6 +116,8 @@ def test_one_mistake_is_one_message(
         (["sample", "latest", "--weights", "bets"], ["--weights", "'bets'", "best"]),
         (["sample", "--n", "3", "latest", "output_dir=o"], ["no run in o"]),
         (["help", "resum"], ["resum", "'resume'"]),
+        (["help", "modle"], ["modle", "'model'"]),
+        (["help", "model=mpl"], ["model=mpl", "'mlp'"]),
         (["--config-dir", "nowhere"], ["nowhere", "no such folder"]),
         (["--config-dir"], ["needs a folder"]),
         (["train", "model"], ["model", "key=value"]),

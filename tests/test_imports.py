@@ -52,6 +52,7 @@ LIGHT = (
     "__init__",
     "cli",
     "errors",
+    "config/annotations",
     "config/compose",
     "config/suggest",
     "config/build",

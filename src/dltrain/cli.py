@@ -9,10 +9,11 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dltrain.commands.arguments import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
@@ -32,7 +33,7 @@ UNFINISHED = {"--shell-completion", "-sc", "--hydra-help"}
 MULTIRUN = {"--multirun", "-m"}
 # All that may be typed: Hydra's options.
 OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
-OPTIONS |= {"--help", "-h", "--config-dir", "-cd"}  # which are ours to answer
+OPTIONS |= {"--help", "-h", *CONFIG_DIR}  # which are ours to answer
 
 
 def main() -> None:
@@ -73,8 +74,8 @@ def train(arguments: Sequence[str]) -> int:
 
 def _train(arguments: Sequence[str]) -> int:
     if {"--help", "-h"} & set(arguments):
-        return COMMANDS["help"](())
-    config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
+        return COMMANDS["help"](list(_asked_about(arguments)))
+    config_dir, arguments = take_value(arguments, CONFIG_DIR)
     options, overrides = _separate(arguments)
     from dltrain.config import compose as composition
 
@@ -192,6 +193,18 @@ def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
         print(f"dltrain: {line}", file=sys.stderr)
 
 
+def _asked_about(arguments: Sequence[str]) -> Iterator[str]:
+    """What ``--help`` is asked about: all but Hydra's options; the user's folder has a say."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in WITH_VALUE:
+            next(rest, None)
+        elif argument in CONFIG_DIR:
+            yield from (argument, next(rest, ""))
+        elif not argument.startswith("-") or argument.partition("=")[0] in CONFIG_DIR:
+            yield argument
+
+
 def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
     """The names of the options, and the overrides."""
     options, overrides = set(), []
@@ -213,18 +226,3 @@ def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
         else:
             overrides.append(argument)
     return options, overrides
-
-
-def _take_value(arguments: Sequence[str], names: tuple[str, ...]) -> tuple[str | None, list[str]]:
-    """Take the option ``names`` and its value out of ``arguments``."""
-    value, rest = None, []
-    remaining = iter(arguments)
-    for argument in remaining:
-        name, equals, given = argument.partition("=")
-        if name in names:
-            value = given if equals else next(remaining, None)
-            if not value:
-                raise UserError(f"{name} needs a folder.")
-        else:
-            rest.append(argument)
-    return value, rest

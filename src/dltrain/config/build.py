@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TARGET = "_target_"
+UNSAID = "another kind of value"
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 PUBLIC = {
     "dltrain": ("dltrain",),
@@ -397,7 +398,7 @@ def expected(annotation: Any) -> str:
         return "a list" + (f" of {inner.pop()}" if len(inner) == 1 else "")
     if (origin or annotation) in (dict, collections.abc.Mapping):
         return "a mapping"
-    return "another kind of value"
+    return UNSAID
 
 
 def _configurable(annotation: Any) -> bool:
