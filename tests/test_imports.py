@@ -54,6 +54,7 @@ LIGHT = (
     "errors",
     "config/annotations",
     "config/compose",
+    "config/refusals",
     "config/suggest",
     "config/build",
     "config/working_folder",

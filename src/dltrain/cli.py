@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -132,7 +133,7 @@ def _train_one(arguments: Sequence[str]) -> int:
         try:
             codes.append(exit_code(train_run(job.config, job.overrides)["signal"]))
         except UserError as error:
-            _complain(error, job.overrides)
+            _complain(_with_what_fits(error, job.overrides), job.overrides)
             codes.append(2)
         except Interrupted:
             raise
@@ -142,6 +143,31 @@ def _train_one(arguments: Sequence[str]) -> int:
 
     composition.launch(arguments, work)
     return codes[0]
+
+
+def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
+    """``error``; where the model and the data are at odds, with the models that fit the data.
+
+    Each is tried with the other overrides. What is said is said only of data that are known unread.
+    """
+    keys = {line.lstrip("+~").partition("=")[0].partition(".")[0] for line in overrides}
+    at_odds = {"model"} if "task" in keys else {"model", "task"}
+    if not isinstance(error, ConfigError) or not at_odds & {fault.key for fault in error.faults}:
+        return error
+    from dltrain.assemble import fits_together
+    from dltrain.config import compose as composition
+
+    rest = [line for line in overrides if not line.lstrip("+~").startswith(("model=", "model."))]
+
+    names = [
+        name for name, config in composition.compose_each(rest, "model") if fits_together(config)
+    ]
+    if not names:
+        return error
+    first = next(fault for fault in error.faults if fault.key in at_odds)
+    problem = f"{first.problem.rstrip('.')}; fits: {', '.join(names)}"
+    faults = [replace(f, problem=problem) if f is first else f for f in error.faults]
+    return ConfigError(faults)
 
 
 def _train_several(arguments: Sequence[str], output_dir: Path) -> int:

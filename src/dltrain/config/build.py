@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from dltrain.config.refusals import refused
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import ConfigError, Fault
 
@@ -83,7 +84,7 @@ class Plan(Generic[T]):
         except ConfigError:
             raise
         except ValueError as error:
-            raise ConfigError([Fault(self.key, str(error))]) from error
+            raise ConfigError([refused(self.key, self.arguments, error)]) from error
 
 
 def build(config: Mapping[str, Any], kind: type[T], key: str, **given: Any) -> T:

@@ -135,9 +135,23 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
     """
     check(typed, multirun=False)
     with _hydra():
-        config = hydra.compose(ROOT, list(typed), return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+        return _composed(typed)
+
+
+def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The config of ``typed`` with each choice of ``group``, by name; without what is at fault."""
+    with _hydra():
+        for name in _options(group):
+            try:
+                yield name, _composed([*typed, f"{group}={name}"])
+            except (HydraException, OmegaConfBaseException, ConfigError):
+                continue
+
+
+def _composed(lines: Sequence[str]) -> dict[str, Any]:
+    config = hydra.compose(ROOT, list(lines), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
 
 
 def defining_file(key: str, typed: Sequence[str]) -> str | None:
