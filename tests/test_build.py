@@ -582,7 +582,7 @@ def test_what_a_constructor_refuses_by_value_is_the_configs_fault() -> None:
         build(node("Refusing", size=0), Part, "slot")
     assert str(raised.value) == "slot.size must be at least 1, got 0"
 
-    with pytest.raises(ConfigError, match=r"slot\.inner: size must be"):
+    with pytest.raises(ConfigError, match=r"slot\.inner\.size must be"):
         build(node("Collecting", inner=node("Refusing", size=0)), Part, "slot")
 
 
