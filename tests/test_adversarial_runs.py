@@ -173,7 +173,7 @@ def test_a_task_of_one_network_may_have_settings_by_its_name_too(compose: Compos
         ("+optimizer.other.lr=1", "It has generator, discriminator."),
         ("+optimizer.generator.rate=1", "optimizer.generator.rate: Adam has no such argument"),
         ("optimizer.generator.lr=fast", "optimizer.generator.lr: expected a number"),
-        ("optimizer.generator.lr=-1", "optimizer.generator: Invalid learning rate"),
+        ("optimizer.generator.lr=-1", "optimizer.generator.lr must be >= 0, got -1"),
     ],
 )
 def test_a_wrong_setting_of_one_network_is_one_fault(

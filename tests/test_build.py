@@ -580,9 +580,9 @@ def test_what_the_data_has_yet_to_tell_is_waited_for() -> None:
 def test_what_a_constructor_refuses_by_value_is_the_configs_fault() -> None:
     with pytest.raises(ConfigError) as raised:
         build(node("Refusing", size=0), Part, "slot")
-    assert str(raised.value) == "slot: size must be at least 1, got 0"
+    assert str(raised.value) == "slot.size must be at least 1, got 0"
 
-    with pytest.raises(ConfigError, match=r"slot\.inner: size must be"):
+    with pytest.raises(ConfigError, match=r"slot\.inner\.size must be"):
         build(node("Collecting", inner=node("Refusing", size=0)), Part, "slot")
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from dltrain.cli import main
+from dltrain.cli import dispatch, main
+from dltrain.commands.help import GROUPS
 from dltrain.commands.table import COMMANDS
+from dltrain.config.compose import choices
 from dltrain.runs.folder import latest
 from tests.conftest import Cli
 
@@ -100,10 +104,11 @@ def test_three_runs_at_once_get_three_folders(tmp_path: Path) -> None:
     assert len(list((tmp_path / "outputs" / "lenet5-digits").iterdir())) == 3
 
 
-@pytest.mark.parametrize("query", ["--help", "--version", "--cfg", "completion"])
+@pytest.mark.parametrize("query", ["--help", "help", "--version", "--cfg", "completion"])
 def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
     """0.5 s is what a user feels; what is imported tells it on a busy machine, too."""
-    arguments = {"--cfg": ["--cfg", "job"], "completion": ["-sc", "query=bash"]}.get(query, [query])
+    typed = {"--cfg": "--cfg job", "completion": "-sc query=bash", "help": "help model=mlp"}
+    arguments = typed.get(query, query).split()
     program = (
         "import sys, atexit\n"
         f"heavy = {sorted(HEAVY)!r}\n"
@@ -131,19 +136,75 @@ def test_what_needs_no_torch_is_quick(tmp_path: Path, query: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_lists_every_config_file_in_80_columns(cli: Cli) -> None:
-    from importlib.resources import files
+def columns(page: str) -> int:
+    return max(map(len, page.splitlines()))
 
+
+def test_help_fits_one_screen_and_names_every_group(cli: Cli) -> None:
     page = cli("--help").stdout
-    assert max(map(len, page.splitlines())) <= 80
-    tree = files("dltrain.configs")
-    for group in tree.iterdir():
+    assert len(page.splitlines()) <= 24
+    assert columns(page) <= 80
+    for group in files("dltrain.configs").iterdir():
         if group.is_dir() and not group.name.startswith("_"):
-            assert f"\n{group.name}=" in page
-            for file in group.iterdir():
-                if file.name.endswith(".yaml"):
-                    assert f"\n  {file.name.removesuffix('.yaml')} " in page
-    assert "texts" not in {line.split(" ")[0] for line in page.replace("\n  ", "\n").split("\n")}
+            assert f"  {group.name} " in page
+
+
+@pytest.mark.parametrize("group", [*GROUPS, "data/augment"])
+def test_help_on_a_group_has_a_line_for_each_choice(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert dispatch(["help", group]) == 0
+    page = capsys.readouterr().out
+    names = [file.name for file in files("dltrain.configs").joinpath(group).iterdir()]
+    choices = sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    rows = [line for line in page.splitlines() if line.startswith("  ")]
+    assert [row.split()[0] for row in rows] == choices
+    column = 4 + max(map(len, choices))
+    assert all(row[column - 1] == " " and row[column] != " " for row in rows), "one column"
+    assert columns(page) <= 80
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_help_on_a_choice_explains_every_key(
+    group: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each key of the file, with a type where a constructor takes it."""
+    for name in choices(group):
+        assert dispatch(["help", f"{group}={name}"]) == 0
+        page = capsys.readouterr().out
+        assert columns(page) <= 80
+        for key in re.findall(r"^  (\S+?)=(?!.*\()", page, re.MULTILINE):
+            # A key of another group's choice has one only with such a choice.
+            assert key.split(".")[0] != group, f"{key} has no type"
+
+
+def test_help_on_a_choice_has_type_default_and_comment(cli: Cli) -> None:
+    page = cli("--help", "model=mlp").stdout
+    assert page.startswith("model=mlp  (dltrain.models.mlp.MLP)\nThe multi-layer perceptron")
+    assert "  model.hidden=[256, 128]  (a list of integers)\n      units of each" in page
+    assert "  model.init=default  (one of 'default', 'zeros'," in page
+    assert cli("help", "model=mlp").stdout == page == cli("model=mlp", "--help").stdout
+    hub = cli("help", "data=hub").stdout
+    assert "  data.image=  (must be given: text)\n      the column" in hub
+    assert "  data.fit=crop  (one of 'crop', 'pad', 'stretch')" in hub, "of the file it builds on"
+    recipe = cli("help", "experiment=mlp_mnist_best").stdout
+    assert "Chooses model=mlp data=mnist optimizer=adamw" in recipe
+
+
+def test_help_knows_a_folder_of_ones_own(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "own" / "model" / "mine_with_a_long_name.yaml").write_text(
+        "# Mine.\n_target_: mynets.Net\nwidth: 5  # units\n"
+    )
+    (tmp_path / "mynets.py").write_text(
+        "raise RuntimeError('help imports nothing')\n"
+        "class Net:\n    def __init__(self, width: int) -> None: ...\n"
+    )
+    listed = cli("--config-dir", "own", "--help", "model").stdout
+    assert "  mine_with_a_long_name  Mine.\n" in listed
+    assert columns(listed) <= 80
+    page = cli("help", "--config-dir=own", "model=mine_with_a_long_name").stdout
+    assert "  model.width=5  (an integer)\n      units\n" in page
 
 
 def test_help_lists_every_command_and_each_has_its_own(cli: Cli) -> None:

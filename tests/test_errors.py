@@ -58,9 +58,12 @@ def refused(
         ("trainer.deterministic=3", ["trainer.deterministic", "true or false"]),
         ("data.augment.shift=far", ["data.augment.shift", "a number", "data/digits.yaml"]),
         # a wrong value
-        ("optimizer.lr=-1", ["optimizer", "-1"]),
-        ("trainer.epochs=0", ["trainer", "epochs", "at least 1"]),
-        ("data.batch_size=0", ["data", "batch_size"]),
+        ("optimizer.lr=-1", ["optimizer.lr must be >= 0, got -1", "optimizer/adam.yaml"]),
+        ("optimizer.eps=-1", ["optimizer.eps must be >= 0, got -1"]),
+        ("optimizer.betas=[2,0.9]", ["optimizer.betas must be < 1, got 2 at index 0"]),
+        ("trainer.epochs=0", ["trainer.epochs must be at least 1, got 0"]),
+        ("trainer.accumulate=0", ["trainer.accumulate must be at least 1", "trainer/default"]),
+        ("data.batch_size=0", ["data.batch_size must be at least 1, got 0"]),
         ("data.limit=99999", ["data.limit", "99999", "1437"]),
         ("data.validation=1437", ["data.validation", "none to train on"]),
         ("schedule.warmup_percent=200", ["schedule", "100 per cent"]),
@@ -96,7 +99,10 @@ def test_one_mistake_is_one_message(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["model=lenet5", "data=line"], ["model", "images", "(1,)"]),
+        (
+            ["model=lenet5", "data=line"],
+            ["model", "images", "(1,)", "; fits: linreg, mlp"],
+        ),
         (["model=mlp", "data=line", "task=classification"], ["task", "needs classes"]),
         (["task=regression"], ["task", "numbers", "class"]),
         (["trainer.precision=tf32", "device=cpu"], ["trainer", "tf32 is of CUDA devices", "cpu"]),
@@ -116,6 +122,8 @@ def test_one_mistake_is_one_message(
         (["sample", "latest", "--weights", "bets"], ["--weights", "'bets'", "best"]),
         (["sample", "--n", "3", "latest", "output_dir=o"], ["no run in o"]),
         (["help", "resum"], ["resum", "'resume'"]),
+        (["help", "modle"], ["modle", "'model'"]),
+        (["help", "model=mpl"], ["model=mpl", "'mlp'"]),
         (["--config-dir", "nowhere"], ["nowhere", "no such folder"]),
         (["--config-dir"], ["needs a folder"]),
         (["train", "model"], ["model", "key=value"]),
@@ -237,3 +245,23 @@ def test_a_bug_keeps_its_traceback(
     with pytest.raises(RuntimeError, match="a bug of ours"):
         cli.main()
     assert '"status": "failed"' in (latest(Path("outputs")) / "summary.json").read_text()
+
+
+@pytest.mark.parametrize("typed", [["resume"], ["resume", "nowhere"], ["sample", "nowhere"]])
+def test_a_run_that_is_not_found_is_answered_by_the_newest_runs(
+    typed: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in range(1, 8):
+        folder = Path(f"outputs/mlp-digits/2026-01-0{day}_00-00-00")
+        folder.mkdir(parents=True)
+        (folder / "summary.json").write_text('{"status": "interrupted"}' if day > 3 else "{")
+    monkeypatch.setattr(sys, "argv", ["dltrain", *typed])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    _, title, *rows = capsys.readouterr().err.splitlines()
+    assert title == "The newest runs in outputs:"
+    assert [row.split() for row in rows] == [
+        [f"outputs/mlp-digits/2026-01-0{day}_00-00-00", "interrupted" if day > 3 else "unreadable"]
+        for day in (7, 6, 5, 4, 3)
+    ]

@@ -143,7 +143,7 @@ def test_a_mistyped_name_is_one_line_of_help(cli: Cli) -> None:
     done = cli("model=torchvision", "model.name=resnet81")
 
     assert done.returncode == 2
-    assert "model: name: torchvision has no classifier 'resnet81'. Did you mean" in done.stderr
+    assert "model.name: torchvision has no classifier 'resnet81'. Did you mean" in done.stderr
     assert "Traceback" not in done.stderr
 
 

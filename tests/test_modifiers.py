@@ -172,7 +172,7 @@ def test_a_group_that_is_not_there_is_a_fault_of_the_config(compose: Compose) ->
     with pytest.raises(ConfigError) as caught:
         run.train(compose(*SMALL, "device=cpu", "modifiers.ema.groups=[model]"))
 
-    assert "modifiers.ema: groups: this task has no group 'model'" in str(caught.value)
+    assert "modifiers.ema.groups: this task has no group 'model'" in str(caught.value)
 
 
 def test_a_run_trains_as_without_it_and_is_evaluated_and_used_with_it(train: Train) -> None:

@@ -201,6 +201,6 @@ def test_on_without_a_device_is_one_message_and_auto_says_why_not(cli: Cli) -> N
     refused, gone_without = (cli(*quick, f"trainer.cuda_graph={mode}") for mode in ("on", "auto"))
 
     assert refused.returncode == 2
-    assert "trainer: cuda_graph=on needs a CUDA device, and this is cpu" in refused.stderr
+    assert "trainer.cuda_graph=on needs a CUDA device, and this is cpu" in refused.stderr
     assert gone_without.returncode == 0
     assert "trainer.cuda_graph=auto: off, cpu is no CUDA device." in gone_without.stdout

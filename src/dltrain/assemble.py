@@ -21,6 +21,7 @@ from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
 from dltrain.config.build import build, expected, fits, plan
+from dltrain.config.refusals import refused
 from dltrain.contracts.data import DataSpec, Placement, Source, Streams
 from dltrain.contracts.run import (
     Callback,
@@ -183,6 +184,11 @@ class Assembly(AbstractContextManager["Assembly"]):
         self._watchers = self._make_watchers(spec)
         self._raise_faults()
 
+    @property
+    def complete(self) -> bool:
+        """Whether all is known of the data before they are read, so that all is checked."""
+        return self._outline is not None and self._outline.complete
+
     def read(self) -> Parts:
         """Read the data, and build whatever had to wait for it.
 
@@ -195,7 +201,7 @@ class Assembly(AbstractContextManager["Assembly"]):
         except UserError:
             raise
         except ValueError as error:
-            raise ConfigError([Fault("data", str(error))]) from error
+            raise ConfigError([refused("data", self._config["data"], error)]) from error
         if spec != self._outline:
             self._make_task(spec)
             self._watchers = self._make_watchers(spec)
@@ -208,7 +214,8 @@ class Assembly(AbstractContextManager["Assembly"]):
             try:
                 modifier.attach(self._task)
             except ValueError as error:
-                self._faults.append(Fault(f"modifiers.{name}", str(error)))
+                arguments = self._config["modifiers"][name]
+                self._faults.append(refused(f"modifiers.{name}", arguments, error))
         self._raise_faults()
         task: Any = self._task  # torch's types know of no memory_format here
         task.to(settings.device, memory_format=settings.memory_format)
@@ -293,6 +300,18 @@ class Assembly(AbstractContextManager["Assembly"]):
     def _raise_faults(self) -> None:
         if self._faults:
             raise ConfigError(self._faults)
+
+
+def fits_together(config: Config) -> bool:
+    """Whether the parts of ``config`` can be made for its data; False if these must be read first.
+
+    Nothing is computed or allocated.
+    """
+    try:
+        with torch.device("meta"), Assembly(config) as assembly:
+            return assembly.complete
+    except UserError:
+        return False
 
 
 WATCHERS: dict[str, type[Any]] = {

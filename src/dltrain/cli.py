@@ -9,10 +9,12 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dltrain.commands.arguments import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
@@ -32,7 +34,7 @@ UNFINISHED = {"--shell-completion", "-sc", "--hydra-help"}
 MULTIRUN = {"--multirun", "-m"}
 # All that may be typed: Hydra's options.
 OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
-OPTIONS |= {"--help", "-h", "--config-dir", "-cd"}  # which are ours to answer
+OPTIONS |= {"--help", "-h", *CONFIG_DIR}  # which are ours to answer
 
 
 def main() -> None:
@@ -73,8 +75,8 @@ def train(arguments: Sequence[str]) -> int:
 
 def _train(arguments: Sequence[str]) -> int:
     if {"--help", "-h"} & set(arguments):
-        return COMMANDS["help"](())
-    config_dir, arguments = _take_value(arguments, ("--config-dir", "-cd"))
+        return COMMANDS["help"](list(_asked_about(arguments)))
+    config_dir, arguments = take_value(arguments, CONFIG_DIR)
     options, overrides = _separate(arguments)
     from dltrain.config import compose as composition
 
@@ -131,7 +133,7 @@ def _train_one(arguments: Sequence[str]) -> int:
         try:
             codes.append(exit_code(train_run(job.config, job.overrides)["signal"]))
         except UserError as error:
-            _complain(error, job.overrides)
+            _complain(_with_what_fits(error, job.overrides), job.overrides)
             codes.append(2)
         except Interrupted:
             raise
@@ -141,6 +143,31 @@ def _train_one(arguments: Sequence[str]) -> int:
 
     composition.launch(arguments, work)
     return codes[0]
+
+
+def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
+    """``error``; where the model and the data are at odds, with the models that fit the data.
+
+    Each is tried with the other overrides. What is said is said only of data that are known unread.
+    """
+    keys = {line.lstrip("+~").partition("=")[0].partition(".")[0] for line in overrides}
+    at_odds = {"model"} if "task" in keys else {"model", "task"}
+    if not isinstance(error, ConfigError) or not at_odds & {fault.key for fault in error.faults}:
+        return error
+    from dltrain.assemble import fits_together
+    from dltrain.config import compose as composition
+
+    rest = [line for line in overrides if not line.lstrip("+~").startswith(("model=", "model."))]
+
+    names = [
+        name for name, config in composition.compose_each(rest, "model") if fits_together(config)
+    ]
+    if not names:
+        return error
+    first = next(fault for fault in error.faults if fault.key in at_odds)
+    problem = f"{first.problem.rstrip('.')}; fits: {', '.join(names)}"
+    faults = [replace(f, problem=problem) if f is first else f for f in error.faults]
+    return ConfigError(faults)
 
 
 def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
@@ -192,6 +219,18 @@ def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
         print(f"dltrain: {line}", file=sys.stderr)
 
 
+def _asked_about(arguments: Sequence[str]) -> Iterator[str]:
+    """What ``--help`` is asked about: all but Hydra's options; the user's folder has a say."""
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in WITH_VALUE:
+            next(rest, None)
+        elif argument in CONFIG_DIR:
+            yield from (argument, next(rest, ""))
+        elif not argument.startswith("-") or argument.partition("=")[0] in CONFIG_DIR:
+            yield argument
+
+
 def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
     """The names of the options, and the overrides."""
     options, overrides = set(), []
@@ -213,18 +252,3 @@ def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
         else:
             overrides.append(argument)
     return options, overrides
-
-
-def _take_value(arguments: Sequence[str], names: tuple[str, ...]) -> tuple[str | None, list[str]]:
-    """Take the option ``names`` and its value out of ``arguments``."""
-    value, rest = None, []
-    remaining = iter(arguments)
-    for argument in remaining:
-        name, equals, given = argument.partition("=")
-        if name in names:
-            value = given if equals else next(remaining, None)
-            if not value:
-                raise UserError(f"{name} needs a folder.")
-        else:
-            rest.append(argument)
-    return value, rest

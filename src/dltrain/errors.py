@@ -23,15 +23,17 @@ class Fault:
     """One thing wrong with a config.
 
     ``key`` is the config key as a user would type it (``optimizer.lr``), ``problem`` what is
-    wrong with it, ``hint`` the nearest right thing.
+    wrong with it, ``hint`` the nearest right thing. ``joint`` stands between key and problem: a
+    blank where the key is the subject of the sentence.
     """
 
     key: str
     problem: str
     hint: str = ""
+    joint: str = ": "
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.problem}" + (f" {self.hint}" if self.hint else "")
+        return f"{self.key}{self.joint}{self.problem}" + (f" {self.hint}" if self.hint else "")
 
 
 class ConfigError(UserError):

@@ -14,8 +14,10 @@ from typing import NoReturn
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
+from dltrain.runs.folder import listed
 
 OUTPUT_DIR = "output_dir"
+CONFIG_DIR = ("--config-dir", "-cd")
 OVERRIDE = re.compile(r"[+~]*[\w.]+=")
 
 
@@ -59,7 +61,8 @@ class Parser(argparse.ArgumentParser):
                 self._refuse(f"{word}: a run keeps its own config. {hint}")
             parsed.output_dir = value
         if not runs:
-            self._refuse("give a RUN: a run's folder, or latest for the newest")
+            there = listed(Path(parsed.output_dir).expanduser())
+            self._refuse("give a RUN: a run's folder, or latest for the newest", there)
         if len(runs) > 1:
             self._refuse(f"one RUN, not {len(runs)}: {', '.join(runs)}")
         parsed.run = runs[0]
@@ -74,6 +77,21 @@ class Parser(argparse.ArgumentParser):
         names = [name for name in self._option_string_actions if name.startswith("--")]
         self._refuse(f"{name}: there is no such option. {did_you_mean(name, names)}".rstrip())
 
-    def _refuse(self, message: str) -> NoReturn:
+    def _refuse(self, message: str, more: str = "") -> NoReturn:
         end = "" if message[-1] in ".?" else "."
-        raise UserError(f"{self.command}: {message}{end} See {self.prog} --help.")
+        raise UserError(f"{self.command}: {message}{end} See {self.prog} --help.{more}")
+
+
+def take_value(arguments: Sequence[str], names: tuple[str, ...]) -> tuple[str | None, list[str]]:
+    """Take the option ``names`` and its value out of ``arguments``."""
+    value, rest = None, []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, given = argument.partition("=")
+        if name in names:
+            value = given if equals else next(remaining, None)
+            if not value:
+                raise UserError(f"{name} needs a folder.")
+        else:
+            rest.append(argument)
+    return value, rest

@@ -36,7 +36,9 @@ COMMANDS = {
     "sample": Command(
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),
-    "help": Command("[COMMAND]", "this page, or a command's own", "dltrain.commands.help:show"),
+    "help": Command(
+        "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
+    ),
 }
 
 

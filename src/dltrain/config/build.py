@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from dltrain.config.refusals import refused
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import ConfigError, Fault
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TARGET = "_target_"
+UNSAID = "another kind of value"
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 PUBLIC = {
     "dltrain": ("dltrain",),
@@ -82,7 +84,7 @@ class Plan(Generic[T]):
         except ConfigError:
             raise
         except ValueError as error:
-            raise ConfigError([Fault(self.key, str(error))]) from error
+            raise ConfigError([refused(self.key, self.arguments, error)]) from error
 
 
 def build(config: Mapping[str, Any], kind: type[T], key: str, **given: Any) -> T:
@@ -397,7 +399,7 @@ def expected(annotation: Any) -> str:
         return "a list" + (f" of {inner.pop()}" if len(inner) == 1 else "")
     if (origin or annotation) in (dict, collections.abc.Mapping):
         return "a mapping"
-    return "another kind of value"
+    return UNSAID
 
 
 def _configurable(annotation: Any) -> bool:

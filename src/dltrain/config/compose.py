@@ -12,11 +12,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -44,6 +46,14 @@ class Job:
 
     config: dict[str, Any]
     overrides: list[str]
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """The text of a config file, and the key that its own keys lie under; empty: the root."""
+
+    package: str
+    text: str
 
 
 def use_folder(folder: str) -> None:
@@ -125,9 +135,23 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
     """
     check(typed, multirun=False)
     with _hydra():
-        config = hydra.compose(ROOT, list(typed), return_hydra_config=True)
-        HydraConfig.instance().set_config(config)
-        return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+        return _composed(typed)
+
+
+def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The config of ``typed`` with each choice of ``group``, by name; without what is at fault."""
+    with _hydra():
+        for name in _options(group):
+            try:
+                yield name, _composed([*typed, f"{group}={name}"])
+            except (HydraException, OmegaConfBaseException, ConfigError):
+                continue
+
+
+def _composed(lines: Sequence[str]) -> dict[str, Any]:
+    config = hydra.compose(ROOT, list(lines), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
 
 
 def defining_file(key: str, typed: Sequence[str]) -> str | None:
@@ -135,6 +159,50 @@ def defining_file(key: str, typed: Sequence[str]) -> str | None:
     groups = [o.input_line or "" for o in _parse(typed) if _is_group(o)]
     with _hydra():
         return _defining_file(key, groups)
+
+
+def groups() -> list[str]:
+    """The groups that one can choose a file of, the user's own among them."""
+    with _hydra():
+        return [name for name in _groups() if name != "hydra" and _options(name)]
+
+
+def choices(group: str) -> dict[str, str]:
+    """The choices of ``group`` by name, each with its file's text; empty where there is none."""
+    with _hydra():
+        return {name: _text(f"{group}/{name}") for name in _options(group)}
+
+
+def default_choices() -> dict[str, str]:
+    """What a run takes of each group where nothing is typed."""
+    with _hydra():
+        return {
+            default.override_key: Path(default.config_path).name
+            for default in _defaults([])
+            if default.override_key is not None and default.config_path is not None
+        }
+
+
+def files_of(group: str, choice: str) -> list[ConfigFile]:
+    """The files that ``group=choice`` brings, itself among them; later ones win."""
+    with _hydra():
+        inside = {f"{group}/{choice}"}
+        defaults = _defaults([f"{group}={choice}"])
+        for _ in defaults:  # a file stands before or after the one that names it
+            inside |= {d.config_path for d in defaults if d.config_path and d.parent in inside}
+        return [
+            ConfigFile(default.package or "", _text(default.config_path))
+            for default in defaults
+            if default.config_path in inside
+        ]
+
+
+def targets(group: str, choice: str) -> dict[str, str]:
+    """The class that each key names in a run with ``group=choice`` and no other choice."""
+    with _hydra():
+        config = hydra.compose(ROOT, [f"{group}={choice}"])
+        ends = [key for key in _keys(config) if key.endswith("._target_")]
+        return {key.removesuffix("._target_"): OmegaConf.select(config, key) for key in ends}
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -253,6 +321,21 @@ def _groups() -> list[str]:
     return loader.get_group_options("", results_filter=ObjectType.GROUP)
 
 
+def _defaults(lines: list[str]) -> list[ResultDefault]:
+    """The files that make up the config of ``lines``, in the order in which they win."""
+    loader = GlobalHydra.instance().config_loader()
+    found = loader.compute_defaults_list(ROOT, lines, RunMode.RUN).defaults
+    return [one for one in found if not (one.config_path or "hydra").startswith("hydra")]
+
+
+def _text(path: str) -> str:
+    """The text of the config file that Hydra reads for ``path``, such as ``model/mlp``."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    source = next(source for source in sources if source.is_config(path))
+    root = files(source.path) if source.scheme() == "pkg" else Path(source.path)
+    return (root / f"{path}.yaml").read_text(encoding="utf-8")
+
+
 def _keys(config: DictConfig) -> Iterator[str]:
     for name in config:
         key = str(name)
@@ -266,14 +349,13 @@ def _defining_file(key: str, lines: list[str]) -> str | None:
     """The last file of the defaults list that has ``key``, relative to its configs folder."""
     loader = GlobalHydra.instance().config_loader()
     try:
-        defaults = loader.compute_defaults_list(ROOT, lines, RunMode.RUN).defaults
+        defaults = _defaults(lines)
     except HydraException:
         return None
     found = None
     for default in defaults:
         path, package = default.config_path, default.package or ""
-        if path is None or path.startswith("hydra"):
-            continue
+        assert path is not None
         inside = key
         if package:
             if not f"{key}.".startswith(f"{package}."):

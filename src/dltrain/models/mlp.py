@@ -32,7 +32,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if any(width < 1 for width in hidden):
-            raise ValueError(f"hidden layers need at least one unit each, got {list(hidden)}")
+            raise ValueError(f"hidden needs at least one unit a layer, got {list(hidden)}")
         widths = [math.prod(input_shape), *hidden]
         layers: list[nn.Module] = [nn.Flatten()]
         if input_dropout:

@@ -17,6 +17,8 @@ from dltrain.errors import UserError
 
 LATEST = "latest"
 """The newest run, on the command line; and the file in ``output_dir`` that says which it is."""
+LISTED = 5
+"""Runs that are named where one was not found."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,14 +34,37 @@ def latest(output_dir: Path) -> Path:
     """
     pointer = output_dir / LATEST
     if not os.path.lexists(pointer):
-        raise UserError(f"There is no run in {output_dir} yet.")
+        raise UserError(f"There is no run in {output_dir} yet.{listed(output_dir)}")
     path = _pointed_at(pointer)
     if not path.exists():
         raise UserError(
             f"The newest run in {output_dir} is gone: there is no {_shortest(path)}. "
-            "Give the path of another run."
+            f"Give the path of another run.{listed(output_dir)}"
         )
     return path
+
+
+def listed(output_dir: Path) -> str:
+    """Lines with the newest runs in ``output_dir`` and their status; empty where there are none.
+
+    They begin with a line break: they follow a message that a run was not found.
+    """
+    newest = sorted(
+        (file.parent for file in output_dir.glob("*/*/summary.json")),
+        key=lambda folder: (folder.name, folder.stat().st_mtime),
+        reverse=True,
+    )[:LISTED]
+    if not newest:
+        return ""
+    lines = [f"  {_shortest(folder)}  {_status(folder)}" for folder in newest]
+    return "\n".join([f"\nThe newest runs in {output_dir}:", *lines])
+
+
+def _status(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "unreadable"
 
 
 class RunFolder:
@@ -84,7 +109,10 @@ class RunFolder:
             what = (
                 "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
             )
-            raise UserError(f"{run} {what}. Give the path that the run printed, or {LATEST!r}.")
+            raise UserError(
+                f"{run} {what}. Give the path that the run printed, or {LATEST!r}."
+                f"{listed(output_dir.expanduser())}"
+            )
         return cls(_shortest(path.resolve()))
 
     def hold(self) -> None:

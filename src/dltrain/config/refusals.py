@@ -1,0 +1,46 @@
+"""What a constructor refused, told by the key that a user would type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from dltrain.errors import Fault
+
+TORCH = re.compile(
+    r"Invalid (?P<name>.+?)(?: value| parameter)?(?P<at> at index \d)?: (?P<got>\S+)"
+)
+"""How torch's optimizers refuse a value: without the bound, and at times by another name."""
+TORCH_NAMES = {"learning rate": "lr", "epsilon": "eps", "beta": "betas"}
+
+
+def refused(key: str, arguments: Collection[str], error: ValueError) -> Fault:
+    """The fault of the node ``key`` whose constructor, given ``arguments``, raised ``error``.
+
+    A message that begins with the name of an argument is about that key.
+    """
+    message = str(error)
+    theirs = TORCH.fullmatch(message)
+    if theirs is not None:
+        name = TORCH_NAMES.get(theirs["name"], theirs["name"])
+        bound = _bound(theirs["got"])
+        if name in arguments and bound:
+            problem = f"must be {bound}, got {theirs['got']}{theirs['at'] or ''}"
+            return Fault(f"{key}.{name}", problem, joint=" ")
+    name = re.match(r"\w*", message)[0]  # type: ignore[index]  # matches always
+    if name not in arguments:
+        return Fault(key, message)
+    rest = message[len(name) :]
+    joint = re.match(r"(: | )?", rest)[0]  # type: ignore[index]
+    return Fault(f"{key}.{name}", rest[len(joint) :], joint=joint)
+
+
+def _bound(got: str) -> str:
+    """The bound that ``got`` breaks: of torch's, the lower is 0, and the upper, if any, is 1."""
+    try:
+        value = float(got)
+    except ValueError:
+        return ""
+    if value < 0:
+        return ">= 0"
+    return "< 1" if value >= 1 else ""
