@@ -148,7 +148,7 @@ def _train_one(arguments: Sequence[str]) -> int:
 def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
     """``error``; where the model and the data are at odds, with the models that fit the data.
 
-    Each is tried with the other overrides. What is said is said only of data that are known unread.
+    Each is tried with the other overrides, and only on data whose outline is complete.
     """
     keys = {line.lstrip("+~").partition("=")[0].partition(".")[0] for line in overrides}
     at_odds = {"model"} if "task" in keys else {"model", "task"}
