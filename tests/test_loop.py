@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import math
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -319,6 +320,27 @@ def test_the_best_checkpoint_names_the_step_of_the_best_evaluation(
     best = torch.load(folder / "checkpoints/best.pt", weights_only=True)
     # The first of equals is kept.
     assert best["step"] == 3
+
+
+class Undefined(Mean):
+    """A metric that has no value on this data."""
+
+    def compute(self) -> Evaluation:
+        return Evaluation(dict.fromkeys(self.names, math.nan))
+
+
+def test_the_last_weights_in_place_of_the_best_are_told(
+    recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Recorder, "metrics", lambda self, final: [Undefined("error", "final"), Mean("noise")]
+    )
+    recorder["trainer"]["test_weights"] = "best"
+    folder = trained(recorder)
+    assert not (folder / "checkpoints/best.pt").exists()
+    log = (folder / "train.log").read_text()
+    assert "no evaluation gave a number for error" in log
+    assert "the last ones are used" in log
 
 
 class Interrupting(Callback):

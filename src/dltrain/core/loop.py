@@ -334,6 +334,11 @@ class Trainer:
             loaded = checkpoint.load(best, self.settings.device)
             checkpoint.load_weights(self.task, loaded["task"], best)
             self._uses_best = True
+        elif self.settings.test_weights == "best":
+            logger.warning(
+                f"trainer.test_weights=best: no evaluation gave a number for "
+                f"{self.task.monitor.name}, so there are no best weights: the last ones are used."
+            )
         if "test" in self.streams:
             self._tell("test", self._evaluate("test", final=True))
 
