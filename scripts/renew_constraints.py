@@ -8,6 +8,7 @@ Then ``python scripts/check_versions.py --versions locked`` sees whether they wo
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import shutil
@@ -23,7 +24,9 @@ OLDEST_PYTHON = "3.10"
 
 
 def main() -> None:
-    held = sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("held", nargs="*", help="what is not to be the newest: 'torch==2.14.1'")
+    held = parser.parse_args().held
     with tempfile.TemporaryDirectory() as folder:
         holding = Path(folder) / "held.txt"
         holding.write_text("\n".join(held))
