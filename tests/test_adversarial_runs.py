@@ -125,7 +125,7 @@ def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Com
     for optimizer in common.values():
         assert isinstance(optimizer, torch.optim.Adam)
         assert [g["lr"] for g in optimizer.param_groups] == [3e-4]
-        assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+        assert tuple(optimizer.param_groups[0]["betas"]) == (0.5, 0.999)
     generator, discriminator = own["generator"], own["discriminator"]
     assert [g["lr"] for g in generator.param_groups] == [1e-3]
     assert [g["lr"] for g in discriminator.param_groups] == [3e-4, 3e-4]

@@ -325,8 +325,9 @@ def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[
 
 
 def _nested_kind(annotation: Any) -> type[Any]:
-    kinds = [a for a in (annotation, *typing.get_args(annotation)) if inspect.isclass(a)]
-    # From Python 3.11 on, Any is a class too.
+    named = (annotation, *typing.get_args(annotation))
+    # Python 3.10 calls list[int] a class; from 3.11 on, Any is one.
+    kinds = [a for a in named if inspect.isclass(a) and typing.get_origin(a) is None]
     return next((k for k in kinds if k not in (type(None), Any)), object)
 
 

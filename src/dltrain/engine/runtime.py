@@ -133,9 +133,13 @@ def _denormals_flushed() -> Iterator[None]:
     A processor is slow with them, twenty times in a recurrent network whose gradient reaches far
     back (docs/performance.md). Threads inherit this, so it comes before the first of them.
     """
+    import numpy as np
     import torch
 
     before = sys.float_info.min / 2 == 0  # nothing else tells
+    # numpy before 2.3, the last for Python 3.10, warns if it measures its types only afterwards.
+    for kind in (np.float32, np.float64):
+        str(np.finfo(kind))
     torch.set_flush_denormal(True)
     try:
         yield

@@ -31,7 +31,10 @@ class ResNet18(Freezable):
     def __init__(
         self, input_shape: Sequence[int], outputs: int, freeze: Sequence[str] = ()
     ) -> None:
-        from torchvision.models import resnet18
+        # A network that is only tried is made on torch's meta device. torch before 2.7 cannot be
+        # imported further there, as torchvision's first import does.
+        with torch.device("cpu"):
+            from torchvision.models import resnet18
 
         super().__init__()
         channels, sides = picture_shape("ResNet-18", input_shape)
@@ -69,7 +72,8 @@ class TorchvisionClassifier(Freezable):
         outputs: int,
         freeze: Sequence[str] = (),
     ) -> None:
-        from torchvision import models
+        with torch.device("cpu"):  # as in ResNet18
+            from torchvision import models
 
         super().__init__()
         channels, sides = picture_shape(name, input_shape)
