@@ -129,8 +129,8 @@ def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Com
     generator, discriminator = own["generator"], own["discriminator"]
     assert [g["lr"] for g in generator.param_groups] == [1e-3]
     assert [g["lr"] for g in discriminator.param_groups] == [3e-4, 3e-4]
-    assert generator.param_groups[0]["betas"] == (0.5, 0.999)
-    assert discriminator.param_groups[0]["betas"] == (0.0, 0.9)
+    assert tuple(generator.param_groups[0]["betas"]) == (0.5, 0.999)
+    assert tuple(discriminator.param_groups[0]["betas"]) == (0.0, 0.9)
     # Weights decay, biases do not.
     assert [g["weight_decay"] for g in generator.param_groups] == [0.0]
     assert [g["weight_decay"] for g in discriminator.param_groups] == [0.1, 0.0]
