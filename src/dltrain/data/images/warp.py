@@ -70,5 +70,6 @@ def _gaussian(size: int, sigma: float, like: Tensor) -> Tensor:
     """The convolution of a line of ``size`` numbers, as a matrix (size, size)."""
     along = torch.arange(size, dtype=like.dtype, device=like.device)
     weights = (-0.5 * ((along - along[:, None]) / sigma) ** 2).exp()
+    # On the host, wherever the fields are: reading the sum waits for no device.
     reach = torch.arange(-int(6 * sigma) - 1, int(6 * sigma) + 2)
     return weights / (-0.5 * (reach / sigma) ** 2).exp().sum().item()
