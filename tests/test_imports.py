@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from import_graph import DRAWING, circles, drawing, import_graph, package_of, packages, sources, way
 from tests.conftest import REPOSITORY
 
 SOURCE = REPOSITORY / "src" / "dltrain"
@@ -78,12 +79,6 @@ def top(file: Path) -> str:
     return name_of(file).partition("/")[0]
 
 
-def room_of(module: str) -> str:
-    """The part of dltrain that a module such as ``dltrain.models.mlp`` belongs to."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else ""
-
-
 def is_for_type_checkers(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
@@ -116,7 +111,9 @@ def imports(file: Path, at_once: bool = False) -> set[str]:
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_a_room_imports_only_what_it_may_know(file: Path) -> None:
     room = top(file)
-    found = {room_of(module) for module in imports(file) if module.partition(".")[0] == "dltrain"}
+    found = {
+        package_of(module) for module in imports(file) if module.partition(".")[0] == "dltrain"
+    }
 
     # The package itself is known by its version alone.
     assert found <= ROOMS[room] | {room, "", "__version__"}
@@ -162,55 +159,9 @@ def test_queries_load_nothing_heavy(name: str) -> None:
         waiting += [name for name in names - seen if (SOURCE / f"{name}.py").is_file()]
 
 
-def module_of(file: Path) -> str:
-    """What a source file is imported as."""
-    parts = file.relative_to(SOURCE.parent).with_suffix("").parts
-    return ".".join(parts).removesuffix(".__init__")
-
-
-def import_graph(sources: Mapping[str, str]) -> dict[str, list[str]]:
-    """Which of the modules each of them imports: anywhere in it, for type checkers too."""
-    graph: dict[str, list[str]] = {}
-    for module, source in sources.items():
-        names: set[str] = set()
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                # ``from package import module`` is an import of the module, not of its siblings.
-                full = {f"{node.module}.{alias.name}" for alias in node.names}
-                names |= {name if name in sources else str(node.module) for name in full}
-        graph[module] = sorted(names & sources.keys() - {module})
-    return graph
-
-
-def way(graph: Mapping[str, Sequence[str]], start: str, ends: Collection[str]) -> list[str]:
-    """The shortest way by imports from ``start`` to one of ``ends``, both included; or nothing."""
-    ways = [[start]]
-    seen: set[str] = set()
-    for current in ways:
-        for module in graph[current[-1]]:
-            if module in ends:
-                return [*current, module]
-            if module not in seen:
-                seen.add(module)
-                ways.append([*current, module])
-    return []
-
-
-def circles(graph: Mapping[str, Sequence[str]]) -> set[str]:
-    """Every shortest circle, from its first module in the alphabet back to it."""
-    found = set()
-    for module in graph:
-        circle = way(graph, module, {module})
-        if circle and module == min(circle):
-            found.add(" -> ".join(circle))
-    return found
-
-
 @pytest.fixture(scope="module")
 def graph() -> dict[str, list[str]]:
-    return import_graph({module_of(file): file.read_text(encoding="utf-8") for file in FILES})
+    return import_graph(sources())
 
 
 def test_imports_have_no_circle(graph: dict[str, list[str]]) -> None:
@@ -219,15 +170,19 @@ def test_imports_have_no_circle(graph: dict[str, list[str]]) -> None:
     assert not circles(graph)
 
 
+def test_the_drawing_is_of_these_imports(graph: dict[str, list[str]]) -> None:
+    assert DRAWING.read_text(encoding="utf-8") == drawing(packages(graph))
+
+
 def test_a_circle_is_found_wherever_its_imports_stand() -> None:
-    sources = {
+    written = {
         "dltrain.one": "from dltrain import two, __version__",
         "dltrain.two": "if TYPE_CHECKING:\n    from dltrain.room.three import name",
         "dltrain.room.three": "def late():\n    import dltrain.one",
         "dltrain.room": "import dltrain.two",
         "dltrain": "",
     }
-    assert circles(import_graph(sources)) == {
+    assert circles(import_graph(written)) == {
         "dltrain.one -> dltrain.two -> dltrain.room.three -> dltrain.one"
     }
 
@@ -238,7 +193,7 @@ def test_what_is_below_a_run_reaches_none_that_makes_one(
 ) -> None:
     makers = {f"dltrain.{name}" for name in ("assemble", "core.loop", "cli", "__main__")}
     for module in graph:
-        if room_of(module) == room:
+        if package_of(module) == room:
             found = way(graph, module, makers)
             assert not found, " -> ".join(found)
 
