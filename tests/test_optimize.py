@@ -15,11 +15,12 @@ from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.contracts.task import Metrics, Task
 from dltrain.contracts.task import Optimize as OptimizeContract
-from dltrain.core.update import Optimize, with_decay_where_exact
+from dltrain.core.update import Optimize
 from dltrain.errors import UserError
 from dltrain.optim.groups import groups_of
 from dltrain.optim.modifiers import MaxNorm
 from dltrain.optim.regularizers import L1, L2
+from dltrain.optim.weight_decay import with_decay_where_exact
 from dltrain.runs.load import load
 from tests.conftest import Train
 

@@ -12,7 +12,7 @@ from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Metrics, Task
 from dltrain.core.update import Optimize
-from dltrain.engine.cuda_graph import WARM, Recorded, Replay, replayed_step
+from dltrain.engine.cuda_graph import WARM, Recorded, Replay, keep_rates_on, replayed_step
 from dltrain.errors import UserError
 from dltrain.models.generative.gan import GAN
 from dltrain.optim.groups import groups_of
@@ -81,7 +81,7 @@ def run(sizes: list[int], record: Tape | None) -> tuple[Tensor, list[Tensor]]:
 
     step = plain
     if record is not None:
-        optimize.keep_rates_on(CPU)
+        keep_rates_on(CPU, optimize.optimizers.values())
         step = Recorded(plain, optimize, record)
     losses: list[Tensor] = []
     for number, size in enumerate(sizes):

@@ -36,11 +36,12 @@ from dltrain.contracts.run import (
 from dltrain.contracts.task import Task
 from dltrain.core.loop import OnePhase, Trainer
 from dltrain.core.settings import Settings
-from dltrain.core.update import Optimize, with_decay_where_exact
+from dltrain.core.update import Optimize
 from dltrain.data.streams.in_memory import FirstBatches
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, Interrupted, UserError
 from dltrain.optim.groups import groups_of
+from dltrain.optim.weight_decay import with_decay_where_exact
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import choose_device, describe
 from dltrain.runs.folder import RunFolder

@@ -31,10 +31,6 @@ class History:
         self._sizes: list[int] = []
         self._window_start = 0
 
-    def __bool__(self) -> bool:
-        """Whether any step was added since the last :meth:`clear`."""
-        return bool(self._sizes)
-
     def add(self, metrics: Metrics, size: int) -> None:
         """Note one step's metrics, of a batch of ``size``."""
         self._pending.append(metrics)

@@ -6,8 +6,7 @@ after it are each here, once, for every task.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,20 +15,6 @@ from torch import Tensor, nn
 from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.engine.torch_startup import step_of
 from dltrain.errors import UserError
-
-# Those whose weight decay adds weight_decay * w to the gradient. Others shrink the weight itself
-# (AdamW, Adafactor, Muon), and of one that is not from torch nobody can know.
-_COUPLED = {
-    torch.optim.ASGD,
-    torch.optim.Adadelta,
-    torch.optim.Adagrad,
-    torch.optim.Adam,
-    torch.optim.Adamax,
-    torch.optim.NAdam,
-    torch.optim.RAdam,
-    torch.optim.RMSprop,
-    torch.optim.SGD,
-}
 
 
 class Optimize:
@@ -65,7 +50,7 @@ class Optimize:
             name: regularizers.get(name, ()) if self._weights[name] else ()
             for name in self.optimizers
         }
-        self._modifiers = list(modifiers)
+        self.modifiers = list(modifiers)
         self._searching = {
             name for name, one in self.optimizers.items() if isinstance(one, torch.optim.LBFGS)
         }
@@ -179,12 +164,12 @@ class Optimize:
         # a small model.
         for parameter in parameters:
             parameter.grad = None
-        if self._modifiers:
+        if self.modifiers:
             self._after(name)
 
     @torch.no_grad()
     def _after(self, name: str) -> None:
-        for modifier in self._modifiers:
+        for modifier in self.modifiers:
             modifier.after_update(name)
 
     def finish(self) -> None:
@@ -208,25 +193,6 @@ class Optimize:
                     group["lr"].fill_(rate)
                 else:
                     group["lr"] = rate
-
-    def obstacle_to_recording(self) -> str:
-        """Why no step can be a part of a CUDA graph; nothing where all can."""
-        for modifier in self._modifiers:
-            if not modifier.replayable:
-                return f"{type(modifier).__name__} decides something on the host"
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                if not group.get("fused") and "capturable" not in group:
-                    return f"{type(optimizer).__name__} decides something on the host"
-        return ""
-
-    def keep_rates_on(self, device: torch.device) -> None:
-        """Hold learning rates as tensors on ``device``, which a CUDA graph reads anew each time."""
-        for optimizer in self.optimizers.values():
-            for group in optimizer.param_groups:
-                group["lr"] = torch.tensor(float(group["lr"]), device=device)
-                if "capturable" in group:
-                    group["capturable"] = True
 
     def learning_rates(self) -> dict[str, float]:
         """The learning rate now in force, by group name."""
@@ -254,34 +220,3 @@ class Optimize:
         self._calls, self._multiplier = dict(state["calls"]), None
         self._totals = dict(state["totals"])
         self.gradient_norms = dict(state["gradient_norms"])
-
-
-def with_decay_where_exact(
-    settings: Mapping[str, Any],
-    optimizer: type[torch.optim.Optimizer],
-    regularizers: Iterable[Regularizer],
-) -> tuple[float, list[Regularizer]]:
-    """Return the weight decay to ask of ``optimizer``, and the penalties left over.
-
-    An L2 penalty costs nothing inside an optimizer that adds ``weight_decay * w`` to the
-    gradient. One with decoupled decay (AdamW; Loshchilov and Hutter 2019) does something
-    else, so there, and in any that is not known, the penalty joins the loss.
-    """
-    parameter = inspect.signature(optimizer).parameters.get("weight_decay")
-    default = 0.0 if parameter is None else parameter.default
-    decay = float(settings.get("weight_decay", default))
-    left = list(regularizers)
-    l2 = sum(regularizer.weight_decay for regularizer in left)
-    if not l2:
-        return decay, left
-    if optimizer in _COUPLED and not settings.get("decoupled_weight_decay", False):
-        return decay + l2, left
-    return decay, [*left, _L2Penalty(l2)]
-
-
-class _L2Penalty(Regularizer):
-    def __init__(self, strength: float) -> None:
-        self.strength = strength
-
-    def penalty(self, weights: Sequence[Tensor]) -> Tensor:
-        return self.strength / 2 * torch.stack([w.square().sum() for w in weights]).sum()

@@ -8,13 +8,14 @@ batches are copied to where the recorded one lay, and nothing in a step may be d
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
+from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Metrics, Task
 from dltrain.engine.compile import TrainStep
 from dltrain.errors import UserError
@@ -34,11 +35,13 @@ class Optimizing(Protocol):
     measure: bool
     gradient_norms: dict[str, Tensor]
 
-    def keep_rates_on(self, device: torch.device) -> None:
-        """Hold learning rates as tensors on ``device``."""
+    @property
+    def optimizers(self) -> Mapping[str, torch.optim.Optimizer]:
+        """Those of every group of parameters."""
 
-    def obstacle_to_recording(self) -> str:
-        """Why no step can be a part of a CUDA graph; nothing where all can."""
+    @property
+    def modifiers(self) -> Sequence[Modifier]:
+        """What acts after their steps."""
 
 
 WARM = 3
@@ -60,7 +63,7 @@ def replayed_step(
         return step
     reason = _obstacle(task, optimize, device)
     if not reason:
-        optimize.keep_rates_on(device)
+        keep_rates_on(device, optimize.optimizers.values())
         return Recorded(step, optimize, _record)
     if mode == "on":
         raise UserError(f"trainer.cuda_graph: {reason}. Set it to off or auto.")
@@ -132,7 +135,23 @@ def _obstacle(task: Task, optimize: Optimizing, device: torch.device) -> str:
         return f"a step of {type(task).__name__} decides something on the host"
     if optimize.accumulate > 1:
         return "not every batch steps with trainer.accumulate above 1"
-    return optimize.obstacle_to_recording()
+    for modifier in optimize.modifiers:
+        if not modifier.replayable:
+            return f"{type(modifier).__name__} decides something on the host"
+    for optimizer in optimize.optimizers.values():
+        for group in optimizer.param_groups:
+            if not group.get("fused") and "capturable" not in group:
+                return f"{type(optimizer).__name__} decides something on the host"
+    return ""
+
+
+def keep_rates_on(device: torch.device, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+    """Hold learning rates as tensors on ``device``, which a CUDA graph reads anew each time."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)
+            if "capturable" in group:
+                group["capturable"] = True
 
 
 def _copied(value: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Tensor]:
