@@ -2,6 +2,7 @@
 
     python scripts/renew_constraints.py                         # the newest of each
     python scripts/renew_constraints.py 'torch==2.14.1' …       # with some of them held
+    python scripts/renew_constraints.py --keep                  # all held that fit: adds what is new
 
 Then ``python scripts/check_versions.py --versions locked`` sees whether they work.
 """
@@ -26,11 +27,14 @@ OLDEST_PYTHON = "3.10"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("held", nargs="*", help="what is not to be the newest: 'torch==2.14.1'")
-    held = parser.parse_args().held
+    parser.add_argument("--keep", action="store_true", help="change nothing that need not change")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         holding = Path(folder) / "held.txt"
-        holding.write_text("\n".join(held))
+        holding.write_text("\n".join(arguments.held))
         made = Path(folder) / "constraints.txt"
+        if arguments.keep:  # the resolver prefers what its output has already
+            shutil.copyfile(CONSTRAINTS, made)
         command = [
             *(uv(Path(folder)), "pip", "compile", "-q", "--universal", "--all-extras"),
             *("--python-version", OLDEST_PYTHON, "--no-annotate", "--no-emit-index-url"),
