@@ -175,8 +175,8 @@ def left_by(run: Path, hidden: Mapping[str, str]) -> dict[str, Any]:
         return re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", "$TIME", text)
 
     def pixels(file: Any) -> str:
-        with Image.open(file) as picture:
-            frames = [np.asarray(f.convert("RGBA")) for f in ImageSequence.Iterator(picture)]
+        with Image.open(file) as image:
+            frames = [np.asarray(f.convert("RGBA")) for f in ImageSequence.Iterator(image)]
         return f"{np.stack(frames).shape} {digest(np.stack(frames).tobytes())}"
 
     result: dict[str, Any] = {kind: {} for kind in ("tensor", "figure", "table", "event", "file")}

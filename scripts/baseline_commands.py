@@ -21,7 +21,7 @@ COLOURS = (
     "data.augment.crop=2 data.augment.alternating_flip=true data.augment.cutout=6"
 )
 TABLE = "data=csv data.path={made}/table.csv data.missing=mean data.categorical=[code]"
-FOLDER = "data=image_folder data.path={made}/pictures data.size=16 data.root={made}/cache"
+FOLDER = "data=image_folder data.path={made}/images data.size=16 data.root={made}/cache"
 HUB = "data.path={made}/hub_"
 
 COMMANDS = {
@@ -90,19 +90,19 @@ COMMANDS = {
     "data.tokens_per_batch=200 trainer.epochs=2 callbacks=none",
     "ngrams_hub": f"model=ngrams model.length=1 data=hub_text {HUB}texts "
     "data.root={made}/cache data.batch_size=16 trainer.epochs=2 callbacks=none",
-    # Tables and pictures of one's own.
+    # Tables and images of one's own.
     "csv_classes": f"model=mlp {TABLE} data.target=kind data.batch_size=16 trainer.epochs=3",
     "csv_numbers": f"model=mlp {TABLE} data.target=price data.missing=drop data.batch_size=16 "
     "trainer.epochs=3",
     "hub_table": f"model=mlp data=hub_table {HUB}table data.target=kind data.batch_size=16 "
     "trainer.epochs=2 callbacks=none",
-    "hub_pictures": f"model=cnn data=hub {HUB}pictures data.image=img data.label=label "
+    "hub_images": f"model=cnn data=hub {HUB}images data.image=img data.label=label "
     "data.root={made}/cache data.size=12 data.batch_size=16 trainer.epochs=2 callbacks=none",
     "image_folder": f"model=cnn {FOLDER} data.batch_size=16 data.augment.shift=1 "
     f"{COLOURS} trainer.epochs=2",
     "image_folder_streamed": f"model=cnn {FOLDER} data.memory_limit=0 data.batch_size=16 "
     "data.augment.shift=1 data.fit=pad data.channels=1 trainer.epochs=2 callbacks=none",
-    # Pictures through a bottleneck, and the evidence.
+    # Images through a bottleneck, and the evidence.
     "autoencoder": "model=autoencoder model.latent_size=2 data.limit=300 trainer.epochs=2",
     "denoising": "model=conv_autoencoder model.channels=[8,16] task.noise=0.3 task.masking=0.1 "
     "task.loss=mse data.limit=300 trainer.epochs=2",
@@ -127,7 +127,7 @@ COMMANDS = {
 
 
 def make_files(place: Path) -> None:
-    """Tables, texts and pictures of everyone's own, the same ones every time."""
+    """Tables, texts and images of everyone's own, the same ones every time."""
     import datasets
     import numpy as np
     from PIL import Image
@@ -169,21 +169,21 @@ def make_files(place: Path) -> None:
         records = random.integers(0, 256, (30, 1 + 3 * 32 * 32), np.uint8)
         records[:, 0] = np.arange(30) % 10
         (archive / f"{name}.bin").write_bytes(records.tobytes())
-    pictures: dict[str, list[Any]] = {"img": [], "label": []}
+    images: dict[str, list[Any]] = {"img": [], "label": []}
     for row in range(60):
         kind = row % 3
-        folder = place / "pictures" / ["ant", "bee", "cat"][kind]
+        folder = place / "images" / ["ant", "bee", "cat"][kind]
         folder.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(80 * kind, 80 * kind + 90, (16 + row % 5, 16, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{row:02}.png")
-        pictures["img"].append({"bytes": (folder / f"{row:02}.png").read_bytes()})
-        pictures["label"].append(kind)
+        images["img"].append({"bytes": (folder / f"{row:02}.png").read_bytes()})
+        images["label"].append(kind)
     labels = {
-        "pictures": {"img": datasets.Image(), "label": datasets.ClassLabel(3)},
+        "images": {"img": datasets.Image(), "label": datasets.ClassLabel(3)},
         "texts": {"text": datasets.Value("string"), "label": datasets.ClassLabel(2)},
     }
     columns: dict[str, dict[str, list[Any]]] = {
-        "pictures": pictures,
+        "images": images,
         "texts": {"text": [t["says"] for t in texts], "label": [0, 1] * 60},
         "table": {name: [row[name] for row in rows] for name in ("price", "colour", "kind")},
     }

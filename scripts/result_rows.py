@@ -1,6 +1,6 @@
 """The rows of the README's results table: commands, and what is measured of their runs.
 
-``$JUDGE`` in a command is the folder of a run that trained a classifier on the same pictures;
+``$JUDGE`` in a command is the folder of a run that trained a classifier on the same images;
 scripts/results.py trains one where the variable is not set.
 """
 
@@ -86,7 +86,7 @@ def judged(name: str, times: float = 1.0) -> Callable[[Path], float]:
 
 
 def over_the_floor(folder: Path) -> float:
-    """Samples' Fréchet distance to the test pictures, in distances of the training pictures."""
+    """Samples' Fréchet distance to the test images, in distances of the training images."""
     return judged("frechet")(folder) / judged("frechet_floor")(folder)
 
 
@@ -125,7 +125,7 @@ def accurate(bound: float | None) -> Figure:
 
 
 def believed(bound: float | None) -> Figure:
-    """How often the judge is sure of a sample, over how often it is of a real picture."""
+    """How often the judge is sure of a sample, over how often it is of a real image."""
     return Figure("believability", judged("believability"), bound)
 
 

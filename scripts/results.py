@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def judge(folder: Path) -> None:
-    """Train the classifier that judges made pictures, unless one is named already."""
+    """Train the classifier that judges made images, unless one is named already."""
     if "JUDGE" not in os.environ:
         command("experiment=lenet5_mnist", 0, str(folder), os.cpu_count() or 1)
         os.environ["JUDGE"] = str(latest(folder))

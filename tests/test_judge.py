@@ -1,4 +1,4 @@
-"""The judge of made pictures: its measures in closed form, and what it adds to a run."""
+"""The judge of made images: its measures in closed form, and what it adds to a run."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_classes_are_counted_and_their_entropy_is_of_one() -> None:
     assert evenness(torch.tensor([0.5, 0.5, 0.0, 0.0])) == pytest.approx(0.5)
 
 
-def test_the_nearest_picture_is_found_wherever_it_passes_by() -> None:
+def test_the_nearest_image_is_found_wherever_it_passes_by() -> None:
     generator = torch.Generator().manual_seed(0)
     many = torch.rand(40, 1, 3, 3, generator=generator)
     asked = torch.cat((many[[31, 7]], torch.full((1, 1, 3, 3), 9.0)))
@@ -152,14 +152,14 @@ def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     classifier: Path, name: str
 ) -> None:
     field = spec_of_run(RunFolder(classifier)).input
-    pictures = Digits().splits()["test"].columns["input"][:20] / 255
-    inputs = (pictures - field.mean[0]) / field.std[0]
+    images = Digits().splits()["test"].columns["input"][:20] / 255
+    inputs = (images - field.mean[0]) / field.std[0]
     with torch.no_grad():
         expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
 
     judge = Judge(str(classifier))
-    opinion = judge(pictures)
+    opinion = judge(images)
 
     assert torch.equal(before, torch.get_rng_state())
     assert judge.name == name
@@ -167,7 +167,7 @@ def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
     torch.testing.assert_close(opinion.features, inputs.flatten(1))
 
 
-def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name: str) -> None:
+def test_images_like_the_real_ones_are_as_good_as_they(classifier: Path, name: str) -> None:
     """The stand-in draws from the training split: a perfect imitation, and learnt by heart."""
     folder = judged(classifier, conditional=True)
 
@@ -179,14 +179,14 @@ def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name:
     assert test[f"class_entropy_{name}"] > 0.95
     assert test[f"label_agreement_{name}"] > 0.9
     assert 5 < test[f"classifier_score_{name}"] < 10
-    assert test["nearest_training_picture"] < 1e-5 < test["nearest_to_test_picture"]
+    assert test["nearest_training_image"] < 1e-5 < test["nearest_to_test_image"]
     assert "mode collapse" not in (folder / "train.log").read_text()
     rows = table(folder, f"test_judge_{name}_classes.csv")
     assert [row["class"] for row in rows] == list("0123456789")
     assert sum(float(row["share_of_samples"]) for row in rows) == pytest.approx(1)
     (distance, *_) = table(folder, f"test_judge_{name}.csv")
     assert float(distance["samples"]) == test[f"frechet_{name}"]
-    assert float(distance["training_pictures"]) == test[f"frechet_floor_{name}"]
+    assert float(distance["training_images"]) == test[f"frechet_floor_{name}"]
 
 
 def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) -> None:
@@ -200,7 +200,7 @@ def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) ->
     m = splits[0].mean(0) - splits[1].mean(0)
     expected = m @ m + np.trace(s + t - 2 * np.real(sqrtm(s @ t)))
 
-    # Training pictures are taken as they are, whatever the network sees of them.
+    # Training images are taken as they are, whatever the network sees of them.
     folder = judged(classifier, "data.validation=0", "data.augment.rotate=30")
 
     assert summary(folder)[f"frechet_floor_{name}"] == pytest.approx(expected, rel=1e-3)
@@ -237,7 +237,7 @@ def test_without_a_validation_split_a_collapse_is_named_all_the_same(classifier:
 
 
 @pytest.mark.parametrize("validation", [0, 200])
-def test_one_picture_of_each_class_is_a_collapse_too(
+def test_one_image_of_each_class_is_a_collapse_too(
     classifier: Path, name: str, validation: int
 ) -> None:
     settings = ("trainer.epochs=2", "trainer.evaluate_every=1", f"data.validation={validation}")
@@ -267,15 +267,15 @@ def test_without_a_run_only_what_was_learnt_by_heart_is_measured(tmp_path: Path)
     folder = trained(tmp_path, "callbacks=[judge]", "trainer.steps=1", *PLAIN, brightness=0.5)
 
     test = summary(folder)
-    assert set(test) == {"loss", "nearest_training_picture", "nearest_to_test_picture"}
-    assert test["nearest_training_picture"] > 0
+    assert set(test) == {"loss", "nearest_training_image", "nearest_to_test_image"}
+    assert test["nearest_training_image"] > 0
 
 
-def test_the_nearest_pictures_are_drawn(tmp_path: Path) -> None:
+def test_the_nearest_images_are_drawn(tmp_path: Path) -> None:
     settings = ("callbacks=[judge,figures]", "callbacks.judge.nearest=20", "trainer.steps=1")
     folder = trained(tmp_path, *settings, *PLAIN)
 
-    assert (folder / "figures" / "test_nearest_training_pictures.png").stat().st_size > 1000
+    assert (folder / "figures" / "test_nearest_training_images.png").stat().st_size > 1000
 
 
 def test_a_run_learns_the_same_with_and_without_a_judge(

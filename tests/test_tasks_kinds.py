@@ -1,4 +1,4 @@
-"""Kinds of picture that nobody has named: found, told to both networks, drawn."""
+"""Kinds of image that nobody has named: found, told to both networks, drawn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHAPE = (1, 4, 4)
 SHARES = torch.tensor([0.5, 0.25, 0.25])
 
 
-def pictures(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def heaps(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Three heaps of them (count, 1, 4, 4), the first twice as high, and whose each is (count,)."""
     generator = torch.Generator().manual_seed(seed)
     whose = torch.multinomial(SHARES, count, replacement=True, generator=generator)
@@ -33,12 +33,12 @@ def pictures(count: int, seed: int) -> tuple[Tensor, Tensor]:
 def settled(kinds: int, batches: int = 300) -> Kinds:
     found = Kinds(kinds, SHAPE)
     for number in range(batches):
-        found.learn(pictures(40, number)[0])
+        found.learn(heaps(40, number)[0])
     return found
 
 
 def test_heaps_are_found_without_a_word_about_them() -> None:
-    seen, whose = pictures(500, 1_000)
+    seen, whose = heaps(500, 1_000)
 
     labels = settled(12).of(seen)
 
@@ -47,7 +47,7 @@ def test_heaps_are_found_without_a_word_about_them() -> None:
 
 
 def test_centres_are_means_of_what_is_nearest() -> None:
-    """Exactly so: two pictures, far apart, that every batch has alike."""
+    """Exactly so: two images, far apart, that every batch has alike."""
     kinds = Kinds(2, (1, 1, 2))
     batch = torch.tensor([[0.0, 0.0], [10.0, 10.0], [1.0, 0.0], [10.0, 12.0]]).view(4, 1, 1, 2)
 
@@ -57,17 +57,17 @@ def test_centres_are_means_of_what_is_nearest() -> None:
     torch.testing.assert_close(kinds.centres[0], torch.tensor([1.0, 0.0]))
 
 
-def test_more_kinds_than_a_batch_has_pictures_are_begun_by_the_next() -> None:
+def test_more_kinds_than_a_batch_has_images_are_begun_by_the_next() -> None:
     kinds = Kinds(10, SHAPE)
 
-    assert int(kinds.learn(pictures(6, 0)[0]).max()) < 6
-    kinds.learn(pictures(6, 1)[0])
+    assert int(kinds.learn(heaps(6, 0)[0]).max()) < 6
+    kinds.learn(heaps(6, 1)[0])
 
     assert bool((kinds.counts > 0).all())
 
 
-def test_kinds_are_drawn_as_often_as_pictures_have_them() -> None:
-    kinds, seen = settled(3, 3_000), pictures(2_000, 5_000)[0]
+def test_kinds_are_drawn_as_often_as_images_have_them() -> None:
+    kinds, seen = settled(3, 3_000), heaps(2_000, 5_000)[0]
     labels = kinds.of(seen)
 
     drawn = kinds.drawn(20_000, torch.Generator().manual_seed(0))
@@ -87,12 +87,12 @@ def game(**settings: Any) -> AdversarialGame:
     )
 
 
-def test_both_networks_are_told_the_kinds_of_real_pictures() -> None:
+def test_both_networks_are_told_the_kinds_of_real_images() -> None:
     task = game(kinds=5)
     told: list[Tensor] = []
     for network in (task.model.generator, task.model.discriminator):
         network.register_forward_pre_hook(lambda module, inputs: told.append(inputs[1]))
-    batch = {"input": pictures(40, 0)[0].sigmoid()}
+    batch = {"input": heaps(40, 0)[0].sigmoid()}
 
     task.train_step(batch, lambda loss, name="model": None)
 
@@ -103,11 +103,11 @@ def test_both_networks_are_told_the_kinds_of_real_pictures() -> None:
 
 def test_judging_teaches_nothing_about_kinds() -> None:
     task = game(kinds=5)
-    batch = {"input": pictures(40, 0)[0].sigmoid()}
+    batch = {"input": heaps(40, 0)[0].sigmoid()}
     task.train_step(batch, lambda loss, name="model": None)
     before = task.state_dict()["_kinds.centres"].clone()
 
-    evaluated(task, {"input": pictures(40, 1)[0].sigmoid()})
+    evaluated(task, {"input": heaps(40, 1)[0].sigmoid()})
 
     assert torch.equal(task.state_dict()["_kinds.centres"], before)
 

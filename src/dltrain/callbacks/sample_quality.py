@@ -54,8 +54,8 @@ class SampleJudge(Probe):
     ``training_samples``: ``believability``, ``smallest_class``, ``class_entropy``, ``variety``.
     When samples come to keep to a few classes, or to one image of each, there is a warning.
 
-    Without ``run`` there is left ``nearest_training_picture``: the median distance of ``nearest``
-    samples to the training image nearest to each, beside ``nearest_to_test_picture``, that of as
+    Without ``run`` there is left ``nearest_training_image``: the median distance of ``nearest``
+    samples to the training image nearest to each, beside ``nearest_to_test_image``, that of as
     many test images. Far below it, the network has memorized. Training images are
     taken without augmentation.
 
@@ -173,7 +173,7 @@ class SampleJudge(Probe):
             right = samples.probabilities.argmax(1) == asked
             scalars[f"label_agreement_{judge.name}"] = float(right.double().mean())
             columns.append([float(right[asked == k].double().mean()) for k in range(len(names))])
-        titles = ("class", "share_of_samples", "share_of_test_pictures", "label_agreement")
+        titles = ("class", "share_of_samples", "share_of_test_images", "label_agreement")
         measures = ("believable", "classifier_score", "class_entropy")
         rows = zip(measures, *map(_measured, (samples, test, train)), strict=True)
         warning = _missing(samples, test, names)
@@ -181,8 +181,8 @@ class SampleJudge(Probe):
             scalars=scalars,
             tables={
                 f"judge_{judge.name}": Table(
-                    ("measure", "samples", "test_pictures", "training_pictures"),
-                    [("frechet_distance_to_test_pictures", distance, 0.0, floor), *rows],
+                    ("measure", "samples", "test_images", "training_images"),
+                    [("frechet_distance_to_test_images", distance, 0.0, floor), *rows],
                 ),
                 f"judge_{judge.name}_classes": Table(
                     titles[: len(columns)], list(zip(*columns, strict=True))
@@ -201,10 +201,10 @@ class SampleJudge(Probe):
         pairs = (samples[:SHOWN].cpu(), both.found[:SHOWN].cpu())
         return Evaluation(
             scalars={
-                "nearest_training_picture": float(both.distances[: len(samples)].median()),
-                "nearest_to_test_picture": float(both.distances[len(samples) :].median()),
+                "nearest_training_image": float(both.distances[: len(samples)].median()),
+                "nearest_to_test_image": float(both.distances[len(samples) :].median()),
             },
-            figures={"nearest_training_pictures": partial(_draw_pairs, *pairs)},
+            figures={"nearest_training_images": partial(_draw_pairs, *pairs)},
         )
 
     def _images(self, stream: Stream) -> Iterator[Tensor]:

@@ -83,13 +83,13 @@ class Judge:
         self.task.to(device)
         return self
 
-    def __call__(self, pictures: Tensor) -> Opinion:
+    def __call__(self, images: Tensor) -> Opinion:
         """Look at images (n, channels, height, width) of values in 0..1, on this one's device.
 
         In float32, whatever the precision of the run that asks.
         """
-        inputs = self._scale.normalised(pictures.float())
-        with torch.inference_mode(), torch.autocast(pictures.device.type, enabled=False):
+        inputs = self._scale.normalised(images.float())
+        with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             logits = self.task.forward({"input": inputs})["logits"]
         return Opinion(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
 
@@ -119,9 +119,9 @@ class Scale:
         """That of the data's images."""
         return cls(spec.input.mean or None, spec.input.std or None)
 
-    def normalised(self, pictures: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
         """From 0..1 to mean 0 and standard deviation 1."""
-        return (pictures - self._mean.to(pictures)) / self._std.to(pictures)
+        return (images - self._mean.to(images)) / self._std.to(images)
 
     def restored(self, inputs: Tensor) -> Tensor:
         """Back to 0..1."""
@@ -230,17 +230,17 @@ def evenness(shares: Tensor) -> float:
 
 
 class Nearest:
-    """Of many images that pass by, the nearest to each of ``pictures`` (n, c, h, w)."""
+    """Of many images that pass by, the nearest to each of ``images`` (n, c, h, w)."""
 
-    def __init__(self, pictures: Tensor) -> None:
-        self.pictures = pictures
-        self.found = torch.zeros_like(pictures)
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.found = torch.zeros_like(images)
         """Those nearest ones (n, c, h, w)."""
-        self._distances = torch.full((len(pictures),), math.inf, device=pictures.device)
+        self._distances = torch.full((len(images),), math.inf, device=images.device)
 
     def add(self, others: Tensor) -> None:
         """Let ``others`` (m, c, h, w) pass by."""
-        distances, places = torch.cdist(self.pictures.flatten(1), others.flatten(1)).min(1)
+        distances, places = torch.cdist(self.images.flatten(1), others.flatten(1)).min(1)
         nearer = distances < self._distances
         self._distances[nearer] = distances[nearer]
         self.found[nearer] = others[places[nearer]]
@@ -249,7 +249,7 @@ class Nearest:
     def distances(self) -> Tensor:
         """(n,): Euclidean, over all pixels."""
         # cdist multiplies matrices, which for near twins is not exact.
-        return (self.pictures - self.found).flatten(1).norm(dim=1)
+        return (self.images - self.found).flatten(1).norm(dim=1)
 
 
 def draw(

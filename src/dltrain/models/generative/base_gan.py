@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dltrain.contracts.data import DataSpec
-from dltrain.models.layers.shapes import picture_shape
+from dltrain.models.layers.shapes import image_shape
 
 SLOPE = 0.2
 """Of the discriminators' leaky ReLU below 0 (Radford et al. 2016, section 3)."""
@@ -95,9 +95,9 @@ class Discriminator(nn.Module):
                 if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Embedding)):
                     parametrizations.spectral_norm(layer)
 
-    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Score each image, as one of its class where ``labels`` (batch,) tell it."""
-        features = self.features(pictures)
+        features = self.features(images)
         scores = self.score(features).squeeze(1)
         if self.embedding is not None and labels is not None:
             scores = scores + (features * self.embedding(labels)).sum(1)
@@ -138,7 +138,7 @@ class Adversaries(nn.Module):
         classes = [field.size for field in spec.of("target") if field.kind == "class"]
         if conditional and not classes:
             raise ValueError("conditional images are of a class, and this data has no classes")
-        channels, sides = picture_shape(name, spec.facts().get("input_shape", ()))
+        channels, sides = image_shape(name, spec.facts().get("input_shape", ()))
         self.shape = (channels, sides[0], sides[1])
         """Of an image: channels, height, width."""
         self.noise_size = noise_size

@@ -34,13 +34,13 @@ class Kinds(nn.Module):
         self._begun = 0
 
     @torch.no_grad()
-    def learn(self, pictures: Tensor) -> Tensor:
+    def learn(self, images: Tensor) -> Tensor:
         """The clusters (batch,) of a training batch, from which the centers learn."""
-        kinds, vectors = len(self.centres), pictures.flatten(1).float()
+        kinds, vectors = len(self.centres), images.flatten(1).float()
         more = min(kinds - self._begun, len(vectors))
         self.centres[self._begun : self._begun + more] = vectors[:more]
         self._begun += more
-        labels = self.of(pictures)
+        labels = self.of(images)
         with torch.autocast(vectors.device.type, enabled=False):
             members = functional.one_hot(labels, kinds).float()
             found = members.sum(0)
@@ -50,9 +50,9 @@ class Kinds(nn.Module):
             self.shares.lerp_(found / len(vectors), 1 - MEMORY)
         return labels
 
-    def of(self, pictures: Tensor) -> Tensor:
+    def of(self, images: Tensor) -> Tensor:
         """The cluster (batch,) of each image (batch, c, h, w): whose center is nearest."""
-        vectors, centres = pictures.flatten(1).float(), self.centres[: max(1, self._begun)]
+        vectors, centres = images.flatten(1).float(), self.centres[: max(1, self._begun)]
         with torch.autocast(vectors.device.type, enabled=False):
             return (centres.square().sum(1) - 2 * vectors @ centres.T).argmin(1)
 
