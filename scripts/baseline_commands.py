@@ -117,7 +117,7 @@ COMMANDS = {
     "gan_hinge": "model=gan model.spectral_norm=true model.dropout=0.1 task.loss=hinge task.r1=1 "
     "data.limit=300 trainer.epochs=2 callbacks=none optimizer.generator.lr=1e-3",
     "dcgan_kinds": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
-    "model.kinds=5 data.limit=300 trainer.epochs=3 callbacks.judge.samples=200",
+    "model.clusters=5 data.limit=300 trainer.epochs=3 callbacks.judge.samples=200",
     "dcgan_conditional": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
     "model.conditional=true task.loss=lsgan data.limit=300 trainer.epochs=2 "
     "callbacks.judge.run={judge} callbacks.judge.samples=200",
