@@ -1,7 +1,7 @@
 """The commands that scripts/baseline.py records, and the files that they read.
 
 In a command, {made} is the folder of the files that are made here, {data} where MNIST lies, and
-{judge} the folder of the run of ``JUDGE``.
+{classifier} the folder of the run of ``CLASSIFIER``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-JUDGE = "lenet5_digits"
+CLASSIFIER = "lenet5_digits"
 COMMON = "seed=3 device=cpu trainer.precision=float32 trainer.log_every=5 trainer.evaluate_every=1"
 WARPS = (
     "data.augment.shift=2 data.augment.rotate=10 data.augment.scale=0.1 data.augment.shear=5 "
@@ -26,7 +26,7 @@ HUB = "data.path={made}/hub_"
 
 COMMANDS = {
     # Classification.
-    JUDGE: "trainer.epochs=3",
+    CLASSIFIER: "trainer.epochs=3",
     "lenet5_1998_mnist_warped": "model=lenet5 model.variant=1998 data=mnist data.root={data} "
     f"data.limit=640 data.validation=128 data.batch_size=64 {WARPS} trainer.steps=12",
     "mlp_mnist_mixed": "model=mlp model.batch_norm=true data=mnist data.root={data} data.limit=640 "
@@ -102,7 +102,7 @@ COMMANDS = {
     f"{COLOURS} trainer.epochs=2",
     "image_folder_streamed": f"model=cnn {FOLDER} data.memory_limit=0 data.batch_size=16 "
     "data.augment.shift=1 data.fit=pad data.channels=1 trainer.epochs=2 callbacks=none",
-    # Images through a bottleneck, and the evidence.
+    # Images through a bottleneck, and the ELBO.
     "autoencoder": "model=autoencoder model.latent_size=2 data.limit=300 trainer.epochs=2",
     "denoising": "model=conv_autoencoder model.channels=[8,16] task.noise=0.3 task.masking=0.1 "
     "task.loss=mse data.limit=300 trainer.epochs=2",
@@ -110,17 +110,19 @@ COMMANDS = {
     "data.limit=300 trainer.epochs=2",
     "conv_vae_gaussian": "model=conv_vae model.channels=[8,16] model.decoder=gaussian "
     "task.binarise=none task.beta=0.5 task.free_bits=0.1 task.importance_samples=5 "
-    "data.limit=300 trainer.epochs=2 callbacks.judge.run={judge} callbacks.judge.samples=200",
+    "data.limit=300 trainer.epochs=2 callbacks.sample_quality.run={classifier} "
+    "callbacks.sample_quality.samples=200",
     # Two networks.
-    "gan_judged": "model=gan data.limit=300 trainer.epochs=2 callbacks.judge.run={judge} "
-    "callbacks.judge.samples=300 callbacks.judge.training_samples=100",
+    "gan_sample_quality": "model=gan data.limit=300 trainer.epochs=2 "
+    "callbacks.sample_quality.run={classifier} callbacks.sample_quality.samples=300 "
+    "callbacks.sample_quality.training_samples=100",
     "gan_hinge": "model=gan model.spectral_norm=true model.dropout=0.1 task.loss=hinge task.r1=1 "
     "data.limit=300 trainer.epochs=2 callbacks=none optimizer.generator.lr=1e-3",
-    "dcgan_kinds": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
-    "model.clusters=5 data.limit=300 trainer.epochs=3 callbacks.judge.samples=200",
+    "dcgan_clusters": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
+    "model.clusters=5 data.limit=300 trainer.epochs=3 callbacks.sample_quality.samples=200",
     "dcgan_conditional": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
     "model.conditional=true task.loss=lsgan data.limit=300 trainer.epochs=2 "
-    "callbacks.judge.run={judge} callbacks.judge.samples=200",
+    "callbacks.sample_quality.run={classifier} callbacks.sample_quality.samples=200",
     "wgan_gp": "model=wgan_gp model.generator_width=8 model.discriminator_width=8 "
     "task.n_critic=2 data.limit=300 trainer.epochs=2 callbacks=samples",
 }

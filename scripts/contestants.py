@@ -201,7 +201,7 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
     images = mnist("train")[0].mul_(2).sub_(1)
     pair = DCGAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
     generator, discriminator = pair.generator, pair.discriminator
-    generate, judge = (
+    generate, discriminate = (
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
         for network in (generator, discriminator)
     )
@@ -214,7 +214,7 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
             discriminator.zero_grad()
             cross_entropy(discriminator(real), ones).backward()
             cross_entropy(discriminator(made.detach()), zeros).backward()
-            judge.step()
+            discriminate.step()
             generator.zero_grad()
             cross_entropy(discriminator(made), ones).backward()
             generate.step()
@@ -277,7 +277,7 @@ def noise_as_cifar(folder: Path) -> list[str]:
 
 
 def data_loader(workload: str, batch: int, train: bool = True) -> Any:
-    """What tutorials have: each image is opened, made a tensor and normalised on its own."""
+    """What tutorials have: each image is opened, made a tensor and normalized on its own."""
     from torch.utils.data import DataLoader, TensorDataset
 
     if workload == "linreg":
@@ -290,7 +290,7 @@ def data_loader(workload: str, batch: int, train: bool = True) -> Any:
 
 
 def tested(model: nn.Module) -> float:
-    """The share of the test split that is right, by a DataLoader."""
+    """The accuracy on the test split, by a DataLoader."""
     import torch
 
     right = 0
