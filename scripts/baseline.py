@@ -47,7 +47,7 @@ from operator import ne
 from pathlib import Path
 from typing import Any
 
-from baseline_commands import COMMANDS, COMMON, JUDGE, make_files
+from baseline_commands import CLASSIFIER, COMMANDS, COMMON, make_files
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = "torch torchvision numpy scipy scikit-learn matplotlib pillow tokenizers tensorboard"
@@ -106,7 +106,7 @@ def record(out: Path, only: Sequence[str], jobs: int, python: str) -> None:
     if not list(Path(data).rglob("train-images-idx3-ubyte*")):
         chosen = [name for name in chosen if "{data}" not in COMMANDS[name]]
         print(f"no MNIST in {data}: its commands are left out")
-    judged = any("{judge}" in COMMANDS[name] for name in chosen)
+    measured = any("{classifier}" in COMMANDS[name] for name in chosen)
     with tempfile.TemporaryDirectory(prefix="baseline-") as folder:
         place, made = Path(folder), Path(folder) / "made"
         environ["HF_DATASETS_CACHE"] = str(place / "hub")
@@ -132,18 +132,18 @@ def record(out: Path, only: Sequence[str], jobs: int, python: str) -> None:
             if run.returncode or len(runs) != 1:
                 print(f"{name} FAILED:\n{run.stdout[-1000:]}{run.stderr[-3000:]}")
             else:
-                if name == JUDGE:
-                    known["{judge}"] = str(runs[0])
-                    hidden[bare_weights(runs[0] / "checkpoints" / "last.pt")] = "$JUDGE"
+                if name == CLASSIFIER:
+                    known["{classifier}"] = str(runs[0])
+                    hidden[bare_weights(runs[0] / "checkpoints" / "last.pt")] = "$CLASSIFIER"
                 result |= left_by(runs[0], hidden)
             print(f"{name}: {time.perf_counter() - begun:.1f} s", flush=True)
             return result
 
         results = {}
-        if judged or JUDGE in chosen:  # it judges others, so it comes first
-            results[JUDGE] = found(JUDGE)
+        if measured or CLASSIFIER in chosen:  # others are measured by it, so it comes first
+            results[CLASSIFIER] = found(CLASSIFIER)
         with ThreadPoolExecutor(jobs) as pool:
-            rest = [name for name in chosen if name != JUDGE]
+            rest = [name for name in chosen if name != CLASSIFIER]
             results |= zip(rest, pool.map(found, rest), strict=True)
     out.write_text(json.dumps({"environment": environment, "commands": results}) + "\n")
     failed = [name for name, result in results.items() if result["status"][""] != "exit 0"]
@@ -155,7 +155,7 @@ def record(out: Path, only: Sequence[str], jobs: int, python: str) -> None:
 
 
 def bare_weights(path: Path) -> str:
-    """Drop timings and the like from a checkpoint that judges, whose hash names its figures."""
+    """Drop timings and the like from a classifier's checkpoint, whose hash names figures."""
     import torch
 
     state = torch.load(path, weights_only=True)
@@ -175,8 +175,8 @@ def left_by(run: Path, hidden: Mapping[str, str]) -> dict[str, Any]:
         return re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", "$TIME", text)
 
     def pixels(file: Any) -> str:
-        with Image.open(file) as picture:
-            frames = [np.asarray(f.convert("RGBA")) for f in ImageSequence.Iterator(picture)]
+        with Image.open(file) as image:
+            frames = [np.asarray(f.convert("RGBA")) for f in ImageSequence.Iterator(image)]
         return f"{np.stack(frames).shape} {digest(np.stack(frames).tobytes())}"
 
     result: dict[str, Any] = {kind: {} for kind in ("tensor", "figure", "table", "event", "file")}
@@ -262,6 +262,9 @@ def compare(before: Path, after: Path, expected: Path | None) -> None:
     renames, allowed = rules.get("renames") or [], rules.get("differences") or []
     outcomes: dict[str, int] = {}
     used: set[int] = set()
+    one["commands"] = {
+        new_name(renames, name, "command", name): result for name, result in one["commands"].items()
+    }
     for command in {**one["commands"], **other["commands"]}:
         pair = [recording["commands"].get(command) for recording in (one, other)]
         lines, outcome = [], "identical"
@@ -291,23 +294,24 @@ def compare(before: Path, after: Path, expected: Path | None) -> None:
     sys.exit("DIFFERENT" in outcomes)
 
 
+def new_name(rules: Sequence[Any], command: str, kind: str, name: str) -> str:
+    """What the second recording calls ``name``."""
+    for rule in rules:
+        pattern = re.escape(rule["old"]).replace(r"\*", "(.*)")
+        match = re.fullmatch(pattern, name)
+        applies = fnmatchcase(kind, rule.get("kind", "*"))
+        if match and applies and fnmatchcase(command, rule.get("command", "*")):
+            pieces = zip_longest(rule["new"].split("*"), match.groups(), fillvalue="")
+            return "".join(chain.from_iterable(pieces))
+    return name
+
+
 def renamed(command: str, result: dict[str, Any], rules: Sequence[Any]) -> dict[str, Any]:
     """The first recording's result with the second's names."""
-
-    def new(kind: str, name: str) -> str:
-        for rule in rules:
-            pattern = re.escape(rule["old"]).replace(r"\*", "(.*)")
-            match = re.fullmatch(pattern, name)
-            applies = fnmatchcase(kind, rule.get("kind", "*"))
-            if match and applies and fnmatchcase(command, rule.get("command", "*")):
-                pieces = zip_longest(rule["new"].split("*"), match.groups(), fillvalue="")
-                return "".join(chain.from_iterable(pieces))
-        return name
-
     changed: dict[str, Any] = {}
     for kind, content in result.items():
         old = {row[2] for row in content} if kind == "metric" else content
-        names = {name: new(kind, name) for name in old}
+        names = {name: new_name(rules, command, kind, name) for name in old}
         if len(set(names.values())) < len(names):
             sys.exit(f"renames: {command} would have two of a name among its {kind}s")
         if kind == "metric":

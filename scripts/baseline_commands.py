@@ -1,7 +1,7 @@
 """The commands that scripts/baseline.py records, and the files that they read.
 
 In a command, {made} is the folder of the files that are made here, {data} where MNIST lies, and
-{judge} the folder of the run of ``JUDGE``.
+{classifier} the folder of the run of ``CLASSIFIER``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-JUDGE = "lenet5_digits"
+CLASSIFIER = "lenet5_digits"
 COMMON = "seed=3 device=cpu trainer.precision=float32 trainer.log_every=5 trainer.evaluate_every=1"
 WARPS = (
     "data.augment.shift=2 data.augment.rotate=10 data.augment.scale=0.1 data.augment.shear=5 "
@@ -21,12 +21,12 @@ COLOURS = (
     "data.augment.crop=2 data.augment.alternating_flip=true data.augment.cutout=6"
 )
 TABLE = "data=csv data.path={made}/table.csv data.missing=mean data.categorical=[code]"
-FOLDER = "data=image_folder data.path={made}/pictures data.size=16 data.root={made}/cache"
+FOLDER = "data=image_folder data.path={made}/images data.size=16 data.root={made}/cache"
 HUB = "data.path={made}/hub_"
 
 COMMANDS = {
     # Classification.
-    JUDGE: "trainer.epochs=3",
+    CLASSIFIER: "trainer.epochs=3",
     "lenet5_1998_mnist_warped": "model=lenet5 model.variant=1998 data=mnist data.root={data} "
     f"data.limit=640 data.validation=128 data.batch_size=64 {WARPS} trainer.steps=12",
     "mlp_mnist_mixed": "model=mlp model.batch_norm=true data=mnist data.root={data} data.limit=640 "
@@ -90,19 +90,19 @@ COMMANDS = {
     "data.tokens_per_batch=200 trainer.epochs=2 callbacks=none",
     "ngrams_hub": f"model=ngrams model.length=1 data=hub_text {HUB}texts "
     "data.root={made}/cache data.batch_size=16 trainer.epochs=2 callbacks=none",
-    # Tables and pictures of one's own.
+    # Tables and images of one's own.
     "csv_classes": f"model=mlp {TABLE} data.target=kind data.batch_size=16 trainer.epochs=3",
     "csv_numbers": f"model=mlp {TABLE} data.target=price data.missing=drop data.batch_size=16 "
     "trainer.epochs=3",
     "hub_table": f"model=mlp data=hub_table {HUB}table data.target=kind data.batch_size=16 "
     "trainer.epochs=2 callbacks=none",
-    "hub_pictures": f"model=cnn data=hub {HUB}pictures data.image=img data.label=label "
+    "hub_images": f"model=cnn data=hub {HUB}images data.image=img data.label=label "
     "data.root={made}/cache data.size=12 data.batch_size=16 trainer.epochs=2 callbacks=none",
     "image_folder": f"model=cnn {FOLDER} data.batch_size=16 data.augment.shift=1 "
     f"{COLOURS} trainer.epochs=2",
     "image_folder_streamed": f"model=cnn {FOLDER} data.memory_limit=0 data.batch_size=16 "
     "data.augment.shift=1 data.fit=pad data.channels=1 trainer.epochs=2 callbacks=none",
-    # Pictures through a bottleneck, and the evidence.
+    # Images through a bottleneck, and the ELBO.
     "autoencoder": "model=autoencoder model.latent_size=2 data.limit=300 trainer.epochs=2",
     "denoising": "model=conv_autoencoder model.channels=[8,16] task.noise=0.3 task.masking=0.1 "
     "task.loss=mse data.limit=300 trainer.epochs=2",
@@ -110,24 +110,26 @@ COMMANDS = {
     "data.limit=300 trainer.epochs=2",
     "conv_vae_gaussian": "model=conv_vae model.channels=[8,16] model.decoder=gaussian "
     "task.binarise=none task.beta=0.5 task.free_bits=0.1 task.importance_samples=5 "
-    "data.limit=300 trainer.epochs=2 callbacks.judge.run={judge} callbacks.judge.samples=200",
+    "data.limit=300 trainer.epochs=2 callbacks.sample_quality.run={classifier} "
+    "callbacks.sample_quality.samples=200",
     # Two networks.
-    "gan_judged": "model=gan data.limit=300 trainer.epochs=2 callbacks.judge.run={judge} "
-    "callbacks.judge.samples=300 callbacks.judge.training_samples=100",
+    "gan_sample_quality": "model=gan data.limit=300 trainer.epochs=2 "
+    "callbacks.sample_quality.run={classifier} callbacks.sample_quality.samples=300 "
+    "callbacks.sample_quality.training_samples=100",
     "gan_hinge": "model=gan model.spectral_norm=true model.dropout=0.1 task.loss=hinge task.r1=1 "
     "data.limit=300 trainer.epochs=2 callbacks=none optimizer.generator.lr=1e-3",
-    "dcgan_kinds": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
-    "model.kinds=5 data.limit=300 trainer.epochs=3 callbacks.judge.samples=200",
+    "dcgan_clusters": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
+    "model.clusters=5 data.limit=300 trainer.epochs=3 callbacks.sample_quality.samples=200",
     "dcgan_conditional": "model=dcgan model.generator_width=8 model.discriminator_width=8 "
     "model.conditional=true task.loss=lsgan data.limit=300 trainer.epochs=2 "
-    "callbacks.judge.run={judge} callbacks.judge.samples=200",
+    "callbacks.sample_quality.run={classifier} callbacks.sample_quality.samples=200",
     "wgan_gp": "model=wgan_gp model.generator_width=8 model.discriminator_width=8 "
     "task.n_critic=2 data.limit=300 trainer.epochs=2 callbacks=samples",
 }
 
 
 def make_files(place: Path) -> None:
-    """Tables, texts and pictures of everyone's own, the same ones every time."""
+    """Tables, texts and images of everyone's own, the same ones every time."""
     import datasets
     import numpy as np
     from PIL import Image
@@ -169,21 +171,21 @@ def make_files(place: Path) -> None:
         records = random.integers(0, 256, (30, 1 + 3 * 32 * 32), np.uint8)
         records[:, 0] = np.arange(30) % 10
         (archive / f"{name}.bin").write_bytes(records.tobytes())
-    pictures: dict[str, list[Any]] = {"img": [], "label": []}
+    images: dict[str, list[Any]] = {"img": [], "label": []}
     for row in range(60):
         kind = row % 3
-        folder = place / "pictures" / ["ant", "bee", "cat"][kind]
+        folder = place / "images" / ["ant", "bee", "cat"][kind]
         folder.mkdir(parents=True, exist_ok=True)
         pixels = random.integers(80 * kind, 80 * kind + 90, (16 + row % 5, 16, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{row:02}.png")
-        pictures["img"].append({"bytes": (folder / f"{row:02}.png").read_bytes()})
-        pictures["label"].append(kind)
+        images["img"].append({"bytes": (folder / f"{row:02}.png").read_bytes()})
+        images["label"].append(kind)
     labels = {
-        "pictures": {"img": datasets.Image(), "label": datasets.ClassLabel(3)},
+        "images": {"img": datasets.Image(), "label": datasets.ClassLabel(3)},
         "texts": {"text": datasets.Value("string"), "label": datasets.ClassLabel(2)},
     }
     columns: dict[str, dict[str, list[Any]]] = {
-        "pictures": pictures,
+        "images": images,
         "texts": {"text": [t["says"] for t in texts], "label": [0, 1] * 60},
         "table": {name: [row[name] for row in rows] for name in ("price", "colour", "kind")},
     }

@@ -35,7 +35,7 @@ MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
 """Of linreg's line."""
 NOISE = 10_000
-"""Pictures of alexnet's noise."""
+"""Images of alexnet's noise."""
 LEVELS = (0.97, 0.98, 0.99)
 """Test accuracies whose times are taken."""
 
@@ -139,14 +139,14 @@ def line() -> tuple[Tensor, Tensor]:
 
 
 def mnist(split: str) -> tuple[Tensor, Tensor]:
-    """Pictures (n, 1, 28, 28) of 0..1 and their classes; ``split`` is train or t10k."""
+    """Images (n, 1, 28, 28) of 0..1 and their classes; ``split`` is train or t10k."""
     import numpy as np
     import torch
 
     folder = Path(os.environ["DLTRAIN_DATA"]) / "MNIST" / "raw"
-    pictures = np.fromfile(folder / f"{split}-images-idx3-ubyte", np.uint8)[16:]
+    images = np.fromfile(folder / f"{split}-images-idx3-ubyte", np.uint8)[16:]
     labels = np.fromfile(folder / f"{split}-labels-idx1-ubyte", np.uint8)[8:]
-    inputs = torch.from_numpy(pictures).view(-1, 1, 28, 28).float().div_(255)
+    inputs = torch.from_numpy(images).view(-1, 1, 28, 28).float().div_(255)
     return inputs, torch.from_numpy(labels).long()
 
 
@@ -167,10 +167,10 @@ def by_hand(workload: str, batch: int, watch: Watch) -> None:
     model = network(workload)
 
     def accuracy() -> float:
-        pictures, classes = mnist("t10k")
+        images, classes = mnist("t10k")
         model.eval()
         with torch.inference_mode():
-            right = model(pictures.sub_(MEAN).div_(STD)).argmax(1) == classes
+            right = model(images.sub_(MEAN).div_(STD)).argmax(1) == classes
         model.train()
         return float(right.float().mean())
 
@@ -198,23 +198,23 @@ def adversaries_by_hand(batch: int, watch: Watch) -> None:
     from dltrain.contracts.data import DataSpec, Field
     from dltrain.models.generative.dcgan import DCGAN
 
-    pictures = mnist("train")[0].mul_(2).sub_(1)
+    images = mnist("train")[0].mul_(2).sub_(1)
     pair = DCGAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
     generator, discriminator = pair.generator, pair.discriminator
-    generate, judge = (
+    generate, discriminate = (
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999))
         for network in (generator, discriminator)
     )
     watch.begin()
     while True:
-        for chosen in torch.randperm(len(pictures)).split(batch):
-            real = pictures[chosen]
+        for chosen in torch.randperm(len(images)).split(batch):
+            real = images[chosen]
             ones, zeros = torch.ones(len(real)), torch.zeros(len(real))
             made = generator(torch.randn(len(real), pair.noise_size))
             discriminator.zero_grad()
             cross_entropy(discriminator(real), ones).backward()
             cross_entropy(discriminator(made.detach()), zeros).backward()
-            judge.step()
+            discriminate.step()
             generator.zero_grad()
             cross_entropy(discriminator(made), ones).backward()
             generate.step()
@@ -261,7 +261,7 @@ OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
 
 
 def noise_as_cifar(folder: Path) -> list[str]:
-    """What has the command read pictures of noise, from files in CIFAR-10's binary format."""
+    """What has the command read images of noise, from files in CIFAR-10's binary format."""
     import numpy as np
 
     from dltrain.data.images.cifar import PIXELS, TEST, TRAIN
@@ -277,7 +277,7 @@ def noise_as_cifar(folder: Path) -> list[str]:
 
 
 def data_loader(workload: str, batch: int, train: bool = True) -> Any:
-    """What tutorials have: each picture is opened, made a tensor and normalised on its own."""
+    """What tutorials have: each image is opened, made a tensor and normalized on its own."""
     from torch.utils.data import DataLoader, TensorDataset
 
     if workload == "linreg":
@@ -290,7 +290,7 @@ def data_loader(workload: str, batch: int, train: bool = True) -> Any:
 
 
 def tested(model: nn.Module) -> float:
-    """The share of the test split that is right, by a DataLoader."""
+    """The accuracy on the test split, by a DataLoader."""
     import torch
 
     right = 0

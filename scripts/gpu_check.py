@@ -4,7 +4,7 @@
     python scripts/gpu_check.py --steps 500
 
 First tests/test_cuda.py: no hidden sync in a step, the same learning as on the CPU, replayed steps
-that are plain ones, exact resume. Then the time of a whole run's steps, everything on but pictures,
+that are plain ones, exact resume. Then the time of a whole run's steps, everything on but images,
 by how a step is made; ``trainer.cuda_graph`` replays a recorded one. Last ``mnist_fast``. MNIST is
 read from DLTRAIN_DATA, else from ../shared/data; its output is kept in docs/performance.md.
 """

@@ -1,6 +1,6 @@
 """The rows of the README's results table: commands, and what is measured of their runs.
 
-``$JUDGE`` in a command is the folder of a run that trained a classifier on the same pictures;
+``$CLASSIFIER`` in a command is the folder of a run that trained a classifier on the same images;
 scripts/results.py trains one where the variable is not set.
 """
 
@@ -74,8 +74,8 @@ def distance_from_sklearn(folder: Path) -> float:
     return abs(accuracy(folder) - 100 * theirs.score(test_inputs, test_targets))
 
 
-def judged(name: str, times: float = 1.0) -> Callable[[Path], float]:
-    """A figure of the test split that depends on who judged it: its name ends in the judge's."""
+def by_classifier(name: str, times: float = 1.0) -> Callable[[Path], float]:
+    """A figure of the test split by a classifier, whose hash ends its name."""
 
     def measure(folder: Path) -> float:
         found = json.loads((folder / "summary.json").read_text())["test"]
@@ -86,8 +86,8 @@ def judged(name: str, times: float = 1.0) -> Callable[[Path], float]:
 
 
 def over_the_floor(folder: Path) -> float:
-    """Samples' Fréchet distance to the test pictures, in distances of the training pictures."""
-    return judged("frechet")(folder) / judged("frechet_floor")(folder)
+    """Samples' Fréchet distance to the test images, in distances of the training images."""
+    return by_classifier("frechet")(folder) / by_classifier("frechet_floor")(folder)
 
 
 def negative_log_likelihood(folder: Path) -> float:
@@ -124,12 +124,12 @@ def accurate(bound: float | None) -> Figure:
     return Figure("% accuracy", accuracy, bound)
 
 
-def believed(bound: float | None) -> Figure:
-    """How often the judge is sure of a sample, over how often it is of a real picture."""
-    return Figure("believability", judged("believability"), bound)
+def confident(bound: float | None) -> Figure:
+    """Samples with a class of at least 0.9, over the same fraction of test images."""
+    return Figure("confidence ratio", by_classifier("confidence_ratio"), bound)
 
 
-EVERY_CLASS = Figure("% of samples in the rarest class", judged("smallest_class", 100), 3.0)
+EVERY_CLASS = Figure("% of samples in the rarest class", by_classifier("smallest_class", 100), 3.0)
 FRECHET = Figure("times the floor's Fréchet distance", over_the_floor, None)
 
 ROWS = {
@@ -216,31 +216,31 @@ ROWS = {
         "model=lstm data=adding", (Figure("MSE", mean_squared_error, 0.01, at_most=True),)
     ),
     "gan": Row(
-        "experiment=gan_mnist callbacks.judge.run=$JUDGE",
-        (believed(0.85), EVERY_CLASS, FRECHET),
+        "experiment=gan_mnist callbacks.sample_quality.run=$CLASSIFIER",
+        (confident(0.85), EVERY_CLASS, FRECHET),
         seconds=600,
     ),
     "dcgan": Row(
-        "experiment=dcgan_mnist callbacks.judge.run=$JUDGE",
+        "experiment=dcgan_mnist callbacks.sample_quality.run=$CLASSIFIER",
         (
-            believed(0.95),
+            confident(0.95),
             EVERY_CLASS,
             Figure("times the floor's Fréchet distance", over_the_floor, 10.0, at_most=True),
         ),
         seconds=1200,
     ),
     "dcgan_conditional": Row(
-        "experiment=dcgan_mnist_conditional callbacks.judge.run=$JUDGE",
+        "experiment=dcgan_mnist_conditional callbacks.sample_quality.run=$CLASSIFIER",
         (
-            Figure("% of the digit asked for", judged("label_agreement", 100), 97.0),
-            believed(None),
+            Figure("% of the digit asked for", by_classifier("label_agreement", 100), 97.0),
+            confident(None),
             FRECHET,
         ),
         seconds=1200,
     ),
     "wgan_gp": Row(
-        "experiment=wgan_gp_mnist callbacks.judge.run=$JUDGE",
-        (believed(None), EVERY_CLASS, FRECHET),
+        "experiment=wgan_gp_mnist callbacks.sample_quality.run=$CLASSIFIER",
+        (confident(None), EVERY_CLASS, FRECHET),
     ),
     "vae": Row(
         "experiment=vae_mnist",

@@ -50,8 +50,8 @@ def main() -> None:
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.check:
-            if any("$JUDGE" in ROWS[name].arguments for name in arguments.rows):
-                judge(Path(folder))
+            if any("$CLASSIFIER" in ROWS[name].arguments for name in arguments.rows):
+                train_classifier(Path(folder))
             for name, result in measured(arguments.rows, arguments.seeds, arguments.jobs):
                 kept[name] = result
                 KEPT.write_text(json.dumps(kept, indent=2) + "\n")
@@ -61,11 +61,11 @@ def main() -> None:
         sys.exit(f"under their bound, or not measured: {', '.join(short)}")
 
 
-def judge(folder: Path) -> None:
-    """Train the classifier that judges made pictures, unless one is named already."""
-    if "JUDGE" not in os.environ:
+def train_classifier(folder: Path) -> None:
+    """Train the classifier that measures sample quality, unless one is named already."""
+    if "CLASSIFIER" not in os.environ:
         command("experiment=lenet5_mnist", 0, str(folder), os.cpu_count() or 1)
-        os.environ["JUDGE"] = str(latest(folder))
+        os.environ["CLASSIFIER"] = str(latest(folder))
 
 
 def measured(names: list[str], seeds: list[int], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -148,12 +148,12 @@ def write_table(kept: dict[str, Any]) -> None:
 
 
 def shown(figure: Figure, values: Sequence[float]) -> str:
-    """The mean of seeds, and their deviation."""
+    """The mean of seeds, and their standard deviation."""
     digits = ".2g" if figure.at_most and statistics.fmean(values) < 1 else ".2f"
     if len(values) == 1:
         return f"{values[0]:{digits}} {figure.unit} (one seed)"
-    deviation = statistics.stdev(values)
-    return f"{statistics.fmean(values):{digits}} ± {deviation:{digits}} {figure.unit}"
+    std = statistics.stdev(values)
+    return f"{statistics.fmean(values):{digits}} ± {std:{digits}} {figure.unit}"
 
 
 def bounds(row: Row) -> str:

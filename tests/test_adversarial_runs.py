@@ -61,8 +61,8 @@ def state_of(folder: Path) -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / "last.pt", weights_only=True)
 
 
-# Of 40 kinds, 8 are begun by the second batch of 32.
-@pytest.mark.parametrize("labels", ["model.conditional=true", "model.kinds=40"])
+# Of 40 clusters, 8 are begun by the second batch of 32.
+@pytest.mark.parametrize("labels", ["model.conditional=true", "model.clusters=40"])
 def test_an_interruption_and_a_resume_leave_no_trace(
     labels: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Augmentation: what each change does to a picture, and that a batch's place decides the draw."""
+"""Augmentation: what each change does to an image, and that a batch's place decides the draw."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from dltrain.contracts.data import Batch, Field, Stream
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.mixing import Beta
-from dltrain.data.images.source import PictureAugment, prepare_pictures
+from dltrain.data.images.source import ImageAugment, prepare_images
 from dltrain.data.images.warp import smooth
 from dltrain.data.streams.in_memory import Batching, Limits, TensorStream, TrainingDraw
 from dltrain.data.tables.augment import VectorAugment
@@ -23,14 +23,14 @@ from tests.streams import CPU, first, opened, same
 SIDE = 24
 
 
-def augmented(pictures: Tensor, seed: int = 0, **settings: Any) -> Tensor:
-    fields = {"input": image_field(pictures)}
-    augment = PictureAugment(**settings)
-    return augment({"input": pictures}, drawing_from(seed, len(pictures)), fields)["input"]
+def augmented(images: Tensor, seed: int = 0, **settings: Any) -> Tensor:
+    fields = {"input": image_field(images)}
+    augment = ImageAugment(**settings)
+    return augment({"input": images}, drawing_from(seed, len(images)), fields)["input"]
 
 
-def image_field(pictures: Tensor) -> Field:
-    return Field(tuple(pictures.shape[1:]), "image", "input", mean=(0.0,), std=(1.0,))
+def image_field(images: Tensor) -> Field:
+    return Field(tuple(images.shape[1:]), "image", "input", mean=(0.0,), std=(1.0,))
 
 
 def drawing_from(seed: int, count: int) -> TrainingDraw:
@@ -41,10 +41,10 @@ def drawing_from(seed: int, count: int) -> TrainingDraw:
 
 
 def coordinates(count: int) -> Tensor:
-    """Pictures (count, 3, side, side) of x, of y, and of noise.
+    """Images (count, 3, side, side) of x, of y, and of noise.
 
     Interpolation between linear neighbours is exact, so that the first two channels of a warped
-    picture tell where each of its pixels came from.
+    image tell where each of its pixels came from.
     """
     along = torch.arange(float(SIDE)) - (SIDE - 1) / 2
     x, y = along.expand(SIDE, SIDE), along[:, None].expand(SIDE, SIDE)
@@ -52,21 +52,21 @@ def coordinates(count: int) -> Tensor:
     return torch.stack([x.expand(count, -1, -1), y.expand(count, -1, -1), noise], 1)
 
 
-def middle(pictures: Tensor) -> Tensor:
+def middle(images: Tensor) -> Tensor:
     """What no border can have touched."""
-    return pictures[..., 8:16, 8:16]
+    return images[..., 8:16, 8:16]
 
 
-def test_nothing_asked_leaves_every_picture_as_it_is() -> None:
-    pictures = coordinates(3)
+def test_nothing_asked_leaves_every_image_as_it_is() -> None:
+    images = coordinates(3)
 
-    assert not PictureAugment().active
-    torch.testing.assert_close(augmented(pictures), pictures, atol=1e-4, rtol=0)
+    assert not ImageAugment().active
+    torch.testing.assert_close(augmented(images), images, atol=1e-4, rtol=0)
 
 
 def test_a_shift_moves_every_pixel_by_the_same_amount_within_its_bound() -> None:
-    pictures = coordinates(200)
-    moved = middle(augmented(pictures, shift=3)) - middle(pictures)
+    images = coordinates(200)
+    moved = middle(augmented(images, shift=3)) - middle(images)
     dx, dy = moved[:, 0], moved[:, 1]
 
     for amount in (dx, dy):
@@ -86,34 +86,34 @@ def drawing(monkeypatch: pytest.MonkeyPatch, value: float) -> None:
 def test_a_shift_by_whole_pixels_moves_pixels_exactly_and_brings_in_background(
     pixels: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = coordinates(2)[:, 2:]
+    images = coordinates(2)[:, 2:]
     drawing(monkeypatch, 1.0 if pixels > 0 else -1.0)
-    found = augmented(pictures, shift=abs(pixels))
+    found = augmented(images, shift=abs(pixels))
 
-    expected = torch.zeros_like(pictures)
+    expected = torch.zeros_like(images)
     if pixels > 0:
-        expected[..., :-pixels, :-pixels] = pictures[..., pixels:, pixels:]
+        expected[..., :-pixels, :-pixels] = images[..., pixels:, pixels:]
     else:
-        expected[..., -pixels:, -pixels:] = pictures[..., :pixels, :pixels]
+        expected[..., -pixels:, -pixels:] = images[..., :pixels, :pixels]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_a_flip_mirrors_left_and_right_and_only_that() -> None:
-    pictures = coordinates(3)
-    torch.testing.assert_close(augmented(pictures, flip=1.0), pictures.flip(-1), atol=1e-4, rtol=0)
+    images = coordinates(3)
+    torch.testing.assert_close(augmented(images, flip=1.0), images.flip(-1), atol=1e-4, rtol=0)
 
-    pictures = coordinates(400)
-    found = augmented(pictures, flip=0.25)
+    images = coordinates(400)
+    found = augmented(images, flip=0.25)
     mirrored = found[:, 0, 0, 0] > 0
     assert int(mirrored.sum()) == pytest.approx(100, abs=30)
-    torch.testing.assert_close(found[mirrored], pictures[mirrored].flip(-1), atol=1e-4, rtol=0)
-    torch.testing.assert_close(found[~mirrored], pictures[~mirrored], atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[mirrored], images[mirrored].flip(-1), atol=1e-4, rtol=0)
+    torch.testing.assert_close(found[~mirrored], images[~mirrored], atol=1e-4, rtol=0)
 
 
 def test_a_rotation_keeps_distances_from_the_centre_and_its_bound() -> None:
-    pictures = coordinates(200)
-    x, y = middle(pictures)[:, 0], middle(pictures)[:, 1]
-    found = middle(augmented(pictures, rotate=30))
+    images = coordinates(200)
+    x, y = middle(images)[:, 0], middle(images)[:, 1]
+    found = middle(augmented(images, rotate=30))
     angles = torch.atan2(found[:, 1], found[:, 0]) - torch.atan2(y, x)
     angles = torch.rad2deg(torch.atan2(angles.sin(), angles.cos()))
 
@@ -124,7 +124,7 @@ def test_a_rotation_keeps_distances_from_the_centre_and_its_bound() -> None:
     assert float(angles.min()) < -25
 
 
-def test_a_picture_that_is_not_square_is_rotated_without_being_sheared() -> None:
+def test_an_image_that_is_not_square_is_rotated_without_being_sheared() -> None:
     x = torch.arange(24.0).expand(12, 24) - 11.5
     y = torch.arange(12.0)[:, None].expand(12, 24) - 5.5
     found = augmented(torch.stack([x, y])[None], rotate=30)[..., 4:8, 10:14]
@@ -134,8 +134,8 @@ def test_a_picture_that_is_not_square_is_rotated_without_being_sheared() -> None
 
 
 def test_a_scale_of_a_tenth_magnifies_by_nine_to_eleven_tenths() -> None:
-    pictures = coordinates(200)
-    zoom = middle(pictures)[:, :2] / middle(augmented(pictures, scale=0.1))[:, :2]
+    images = coordinates(200)
+    zoom = middle(images)[:, :2] / middle(augmented(images, scale=0.1))[:, :2]
 
     torch.testing.assert_close(zoom, zoom[:, :1, :1, :1].expand_as(zoom), atol=1e-3, rtol=0)
     assert 0.9 <= float(zoom.min()) < 0.92
@@ -145,11 +145,11 @@ def test_a_scale_of_a_tenth_magnifies_by_nine_to_eleven_tenths() -> None:
 @pytest.mark.parametrize(
     "settings", [{"shift": 2.0}, {"rotate": 20.0}, {"scale": 0.2}, {"flip": 0.5}]
 )
-def test_every_picture_of_a_batch_gets_its_own_change(settings: dict[str, float]) -> None:
+def test_every_image_of_a_batch_gets_its_own_change(settings: dict[str, float]) -> None:
     same = coordinates(1).expand(16, -1, -1, -1)
     found = augmented(same, **settings)
 
-    assert PictureAugment(**settings).active
+    assert ImageAugment(**settings).active
     assert not torch.allclose(found, found[:1].expand_as(found))
     assert torch.equal(augmented(same, **settings), found)
     assert not torch.equal(augmented(same, seed=1, **settings), found)
@@ -160,11 +160,11 @@ def test_every_picture_of_a_batch_gets_its_own_change(settings: dict[str, float]
 )
 def test_impossible_augmentations_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="not negative"):
-        PictureAugment(**settings)
+        ImageAugment(**settings)
 
 
 def digits(**settings: Any) -> Any:
-    augment = PictureAugment(**settings)
+    augment = ImageAugment(**settings)
     return opened(Digits(batch_size=100, validation=100, augment=augment), 0)
 
 
@@ -172,15 +172,15 @@ def epoch(stream: Stream, number: int, start: int = 0) -> list[Batch]:
     return list(stream.batches(number, start))
 
 
-def test_an_alternating_flip_shows_every_picture_both_ways_in_two_epochs() -> None:
+def test_an_alternating_flip_shows_every_image_both_ways_in_two_epochs() -> None:
     count = 500
     arrows = torch.zeros(count, 1, 8, 8, dtype=torch.uint8)
     arrows[..., :4] = 255
     names = torch.arange(count)
-    augment = PictureAugment(alternating_flip=True)
+    augment = ImageAugment(alternating_flip=True)
     mirrored = []
     for seed in (0, 1):
-        prepare = prepare_pictures({"input": image_field(arrows)}, augment, CPU)
+        prepare = prepare_images({"input": image_field(arrows)}, augment, CPU)
         batching = Batching(Limits(64), CPU, prepare, seed, shuffle=True)
         loader = TensorStream({"input": arrows, "target": names}, batching)
         for number in range(3):
@@ -206,7 +206,7 @@ def test_augmentation_depends_on_a_batchs_place_alone() -> None:
     assert all(torch.equal(a, b) for a, b in zip(resumed, whole[5:], strict=True))
 
 
-def test_augmentation_changes_training_pictures_alone() -> None:
+def test_augmentation_changes_training_images_alone() -> None:
     plain, changed = digits(), digits(shift=2.0)
 
     for split in ("validation", "test"):
@@ -216,7 +216,7 @@ def test_augmentation_changes_training_pictures_alone() -> None:
     assert not torch.equal(one["input"], other["input"])
 
 
-def test_another_epoch_changes_a_picture_in_another_way() -> None:
+def test_another_epoch_changes_an_image_in_another_way() -> None:
     plain, changed = digits()["train"], digits(shift=1.0)["train"]
 
     def moved(number: int) -> Tensor:
@@ -258,8 +258,8 @@ def test_noise_on_vectors_has_its_deviation_and_spares_evaluation() -> None:
 
 
 def test_a_crop_moves_by_whole_pixels_each_way() -> None:
-    pictures = coordinates(300)
-    moved = middle(augmented(pictures, crop=2)) - middle(pictures)
+    images = coordinates(300)
+    moved = middle(augmented(images, crop=2)) - middle(images)
 
     torch.testing.assert_close(moved[:, :2], moved[:, :2].round(), atol=1e-4, rtol=0)
     for axis in (0, 1):
@@ -278,13 +278,13 @@ def test_a_crop_brings_in_background() -> None:
 
 
 def test_a_shear_leans_lines_without_moving_rows() -> None:
-    pictures = coordinates(200)
-    moved = middle(augmented(pictures, shear=20)) - middle(pictures)
+    images = coordinates(200)
+    moved = middle(augmented(images, shear=20)) - middle(images)
     x, y = moved[:, 0], moved[:, 1]
     slope = (x[:, -1, 0] - x[:, 0, 0]) / 7
 
     torch.testing.assert_close(y, torch.zeros_like(y), atol=1e-4, rtol=0)
-    rows = middle(pictures)[:, 1]
+    rows = middle(images)[:, 1]
     torch.testing.assert_close(x, slope[:, None, None] * rows, atol=1e-3, rtol=0)
     limit = torch.tensor(20.0).deg2rad().tan()
     assert float(slope.abs().max()) <= float(limit) + 1e-4
@@ -292,8 +292,8 @@ def test_a_shear_leans_lines_without_moving_rows() -> None:
 
 
 def test_elastic_fields_are_the_smoothed_noise_of_simard() -> None:
-    pictures = coordinates(200)
-    moved = middle(augmented(pictures, elastic_alpha=10, elastic_sigma=3)) - middle(pictures)
+    images = coordinates(200)
+    moved = middle(augmented(images, elastic_alpha=10, elastic_sigma=3)) - middle(images)
     x, y = moved[:, 0], moved[:, 1]
 
     # Uniform noise of variance 1/3, under a Gaussian of sigma 3: alpha/sqrt(3)/(2 sigma sqrt(pi)).
@@ -315,18 +315,18 @@ def test_smoothing_is_scipys_gaussian_with_nothing_beyond() -> None:
     torch.testing.assert_close(smooth(noise, 2.0), torch.tensor(numpy.stack(expected)))
 
 
-def test_brightness_and_contrast_are_linear_in_a_picture_and_keep_their_bounds() -> None:
-    pictures = 100 + 20 * torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    bright = augmented(pictures, brightness=0.2) / pictures
+def test_brightness_and_contrast_are_linear_in_an_image_and_keep_their_bounds() -> None:
+    images = 100 + 20 * torch.rand(200, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    bright = augmented(images, brightness=0.2) / images
     torch.testing.assert_close(bright, bright[:, :, :1, :1].expand_as(bright))
     assert 0.8 <= float(bright.min()) < 0.82 and 1.18 < float(bright.max()) <= 1.2
 
-    contrasted = augmented(pictures, contrast=0.5)
+    contrasted = augmented(images, contrast=0.5)
     mean = (1, 2, 3)
-    torch.testing.assert_close(contrasted.mean(mean), pictures.mean(mean))
-    ratio = contrasted.std(mean) / pictures.std(mean)
+    torch.testing.assert_close(contrasted.mean(mean), images.mean(mean))
+    ratio = contrasted.std(mean) / images.std(mean)
     assert 0.5 <= float(ratio.min()) < 0.55 and 1.45 < float(ratio.max()) <= 1.5
-    assert float(augmented(pictures * 2, brightness=0.9).max()) == 255
+    assert float(augmented(images * 2, brightness=0.9).max()) == 255
 
 
 def test_saturation_leaves_grey_grey_and_luminance_as_it_is() -> None:
@@ -339,19 +339,19 @@ def test_saturation_leaves_grey_grey_and_luminance_as_it_is() -> None:
     torch.testing.assert_close((found * weights).sum(1), (colours * weights).sum(1))
     assert not torch.allclose(found, colours)
     with pytest.raises(ValueError, match="saturation"):
-        Digits(augment=PictureAugment(saturation=0.1))
+        Digits(augment=ImageAugment(saturation=0.1))
 
 
 def finished(count: int, seed: int = 1, **settings: float) -> Batch:
-    """What follows normalisation, on pictures of ones whose classes are their own numbers."""
+    """What follows normalisation, on images of ones whose classes are their own numbers."""
     numbers = torch.arange(count)
-    pictures = (1.0 + numbers)[:, None, None, None].expand(-1, 1, 12, 12)
-    batch = {"input": pictures.clone(), "target": numbers}
+    images = (1.0 + numbers)[:, None, None, None].expand(-1, 1, 12, 12)
+    batch = {"input": images.clone(), "target": numbers}
     fields = {
         "input": image_field(batch["input"]),
         "target": Field((), "class", "target", size=count),
     }
-    return PictureAugment(**settings).after(batch, drawing_from(seed, count), fields)
+    return ImageAugment(**settings).after(batch, drawing_from(seed, count), fields)
 
 
 def test_cutout_takes_one_square_somewhere_and_leaves_targets() -> None:
@@ -375,18 +375,18 @@ def test_mixed_targets_are_the_shares_of_the_pixels(name: str) -> None:
     own = targets.diagonal()
     partner = torch.arange(40).roll(1)
     torch.testing.assert_close(targets[torch.arange(40), partner], 1 - own)
-    # Each picture holds its number throughout, so its mean tells of whom it is made.
+    # Each image holds its number throughout, so its mean tells of whom it is made.
     expected = own * (1 + torch.arange(40)) + (1 - own) * (1 + partner)
     torch.testing.assert_close(batch["input"].mean((1, 2, 3)), expected)
-    kinds = {len(picture.unique()) for picture in batch["input"].round(decimals=3)}
+    kinds = {len(image.unique()) for image in batch["input"].round(decimals=3)}
     assert kinds <= ({1} if name == "mixup" else {1, 2})
     assert len(own.unique()) > 20
 
 
-def test_with_both_each_picture_gets_one_of_them() -> None:
+def test_with_both_each_image_gets_one_of_them() -> None:
     batch = finished(200, mixup=1.0, cutmix=1.0)
-    pieces = [len(picture.unique()) for picture in batch["input"][1:].round(decimals=3)]
-    whole = [picture.unique().frac().abs().max() > 0.002 for picture in batch["input"][1:]]
+    pieces = [len(image.unique()) for image in batch["input"][1:].round(decimals=3)]
+    whole = [image.unique().frac().abs().max() > 0.002 for image in batch["input"][1:]]
     assert pieces.count(2) > 50
     assert sum(map(bool, whole)) > 50
 
@@ -427,7 +427,7 @@ def test_other_impossible_augmentations_are_refused(
     settings: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        PictureAugment(**settings)
+        ImageAugment(**settings)
 
 
 def with_masks(count: int = 16) -> tuple[Batch, dict[str, Field]]:
@@ -453,7 +453,7 @@ MOVES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("settings", MOVES)
 def test_masks_move_with_their_images_and_stay_classes(settings: dict[str, Any]) -> None:
     batch, fields = with_masks()
-    moved = PictureAugment(**settings)(batch, drawing_from(1, 16), fields)
+    moved = ImageAugment(**settings)(batch, drawing_from(1, 16), fields)
 
     assert moved["target"].dtype == batch["target"].dtype
     assert set(moved["target"].unique().tolist()) <= set(range(6))
@@ -470,7 +470,7 @@ def test_beyond_the_border_a_mask_is_its_fill(monkeypatch: pytest.MonkeyPatch) -
     batch, fields = with_masks()
     fields["target"] = Field((SIDE, SIDE), "mask", "target", size=256, fill=255)
     drawing(monkeypatch, 1.0)
-    moved = PictureAugment(shift=4)(batch, drawing_from(0, 16), fields)["target"]
+    moved = ImageAugment(shift=4)(batch, drawing_from(0, 16), fields)["target"]
 
     assert bool((moved[:, -4:] == 255).all())
     assert torch.equal(moved[:, :-4, :-4], batch["target"][:, 4:, 4:])
@@ -479,11 +479,11 @@ def test_beyond_the_border_a_mask_is_its_fill(monkeypatch: pytest.MonkeyPatch) -
 def test_colours_leave_masks_and_images_are_what_they_are_alone() -> None:
     batch, fields = with_masks()
     settings = {"brightness": 0.3, "contrast": 0.3}
-    found = PictureAugment(**settings)(batch, drawing_from(1, 16), fields)
+    found = ImageAugment(**settings)(batch, drawing_from(1, 16), fields)
     assert torch.equal(found["target"], batch["target"])
     assert torch.equal(found["input"], augmented(batch["input"], 1, **settings))
 
-    moved = PictureAugment(rotate=20)(batch, drawing_from(1, 16), fields)["input"]
+    moved = ImageAugment(rotate=20)(batch, drawing_from(1, 16), fields)["input"]
     assert torch.equal(moved, augmented(batch["input"], 1, rotate=20))
 
 
@@ -491,7 +491,7 @@ def test_what_cannot_be_moved_or_mixed_is_refused() -> None:
     _, fields = with_masks()
     boxed = {**fields, "where": Field((None, 4), "boxes", "target")}
     with pytest.raises(ValueError, match=r"rotate, crop cannot move the boxes of 'where'"):
-        prepare_pictures(boxed, PictureAugment(rotate=5, crop=1), CPU)
-    prepare_pictures(boxed, PictureAugment(brightness=0.1), CPU)
+        prepare_images(boxed, ImageAugment(rotate=5, crop=1), CPU)
+    prepare_images(boxed, ImageAugment(brightness=0.1), CPU)
     with pytest.raises(ValueError, match="mixup and cutmix mix classes"):
-        prepare_pictures(fields, PictureAugment(mixup=0.2), CPU)
+        prepare_images(fields, ImageAugment(mixup=0.2), CPU)

@@ -344,7 +344,7 @@ def test_a_slot_without_a_contract_takes_no_class_in_a_strangers_config() -> Non
 def test_a_slot_with_a_contract_takes_a_class_in_a_strangers_config() -> None:
     assert read(node("torch.nn.TransformerEncoder", num_layers=1, encoder_layer=layer())) == ""
     for data, augment in (
-        ("dltrain.data.images.digits.Digits", "dltrain.data.images.source.PictureAugment"),
+        ("dltrain.data.images.digits.Digits", "dltrain.data.images.source.ImageAugment"),
         ("dltrain.data.tables.line.Line", "dltrain.data.tables.augment.VectorAugment"),
         ("dltrain.data.text.toy_reviews.ToyReviews", "dltrain.data.text.augment.WordAugment"),
     ):

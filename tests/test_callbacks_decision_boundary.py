@@ -113,7 +113,7 @@ def test_frames_are_thinned_out_evenly_and_the_newest_stays(
     assert len(state["frames"]) == len(steps)
 
 
-def test_a_resumed_run_ends_with_the_same_picture(
+def test_a_resumed_run_ends_with_the_same_image(
     train: Train, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = (*MOONS, *WITH, "callbacks.decision_boundary.most_frames=4")

@@ -101,7 +101,7 @@ def test_a_run_is_the_same_with_and_without_it(tmp_path: Path) -> None:
     torch.testing.assert_close(one["random"]["torch"], other["random"]["torch"])
 
 
-def test_a_resumed_run_ends_with_the_same_pictures(
+def test_a_resumed_run_ends_with_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = (*SETTINGS, "callbacks.samples.most_frames=4")
@@ -119,7 +119,7 @@ def test_a_resumed_run_ends_with_the_same_pictures(
     assert frames(cut)["steps"] == frames(whole)["steps"] == [0, 22, 44, 55]
 
 
-def test_a_task_that_makes_no_pictures_is_told_and_trained(
+def test_a_task_that_makes_no_images_is_told_and_trained(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = train("callbacks=[samples]", "model=mlp", "data=digits", "trainer.steps=2").folder
@@ -137,8 +137,8 @@ def test_impossible_settings_are_refused() -> None:
         Samples(spec, most_frames=1)
 
 
-def test_a_sheet_has_every_picture_in_its_place() -> None:
-    """Seven grey pictures, each darker than the one before, in three columns."""
+def test_a_sheet_has_every_image_in_its_place() -> None:
+    """Seven grey images, each darker than the one before, in three columns."""
     shades = np.linspace(1, 0.1, 7)
     values = decoded(sheet(to_bytes(np.broadcast_to(shades[:, None, None, None], (7, 1, 8, 8)))))
 
@@ -152,10 +152,10 @@ def test_a_sheet_has_every_picture_in_its_place() -> None:
     assert seen[7:] == [1, 1]
 
 
-def test_one_picture_is_kept_pixel_for_pixel_in_its_colours() -> None:
+def test_one_image_is_kept_pixel_for_pixel_in_its_colours() -> None:
     colours = np.random.default_rng(0).random((2, 3, 5, 4))
-    for picture, expected in zip(to_bytes(colours), colours, strict=True):
-        found = decoded(single(picture))
+    for image, expected in zip(to_bytes(colours), colours, strict=True):
+        found = decoded(single(image))
         assert found.shape == (5, 4, 3)
         np.testing.assert_allclose(found / 255, expected.transpose(1, 2, 0), atol=0.5 / 255)
 

@@ -139,10 +139,10 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     norms = torch.tensor([float(row["gradient_norm"]) for row in rows])
     torch.testing.assert_close(norms, state["curves"].flatten())
 
-    picture = (folder / "figures" / "gradient_by_time.png").read_bytes()
+    figure = (folder / "figures" / "gradient_by_time.png").read_bytes()
     events = EventAccumulator(str(folder), {"images": 0}).Reload()
     (image,) = events.Images("gradient_by_time")
-    assert (image.step, image.encoded_image_string) == (12, picture)
+    assert (image.step, image.encoded_image_string) == (12, figure)
 
 
 def test_without_a_validation_split_the_test_split_is_looked_at(train: Train) -> None:

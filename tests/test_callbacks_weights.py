@@ -1,4 +1,4 @@
-"""Weights as pictures and histograms: the right numbers, and a run that does not notice."""
+"""Weights as images and histograms: the right numbers, and a run that does not notice."""
 
 from __future__ import annotations
 
@@ -118,18 +118,18 @@ def test_gradients_are_those_of_the_loss_on_one_training_batch(
     assert buckets[:, 2].sum() == expected.numel()
 
 
-def test_pictures_are_written_without_tensorboard_and_gradients_only_when_asked(
+def test_images_are_written_without_tensorboard_and_gradients_only_when_asked(
     train: Train,
 ) -> None:
     folder = train(*DIGITS, "callbacks=[weights]").folder
-    pictures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
-    assert set(pictures) == {"weights.png", "filters.png"}
-    assert all(picture.startswith(PNG) for picture in pictures.values())
+    images = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert set(images) == {"weights.png", "filters.png"}
+    assert all(image.startswith(PNG) for image in images.values())
     table = train("model=linreg", "data=diabetes", "trainer.epochs=1", "callbacks=[weights]").folder
     assert [path.name for path in (table / "figures").iterdir()] == ["weights.png"]
 
 
-def test_an_interrupted_run_has_its_pictures_too(
+def test_an_interrupted_run_has_its_images_too(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with interrupted(monkeypatch, Weights, STEPS[0]):
@@ -138,7 +138,7 @@ def test_an_interrupted_run_has_its_pictures_too(
     assert {path.name for path in (folder / "figures").iterdir()} == {"weights.png", "filters.png"}
 
 
-def test_a_convolution_or_a_dense_layer_that_looks_at_pictures_has_filters(
+def test_a_convolution_or_a_dense_layer_that_looks_at_images_has_filters(
     compose: Compose,
 ) -> None:
     shapes = {}
@@ -200,7 +200,7 @@ def test_each_layer_has_a_panel_that_says_how_many_are_near_zero() -> None:
 
 
 def test_l1_leaves_more_weights_near_zero_than_l2(train: Train) -> None:
-    """By the share that the picture tells, of the layer that has most to drop."""
+    """By the share that the image tells, of the layer that has most to drop."""
     settings = ("model=mlp", "model.hidden=[32]", "data=digits", "trainer.epochs=12")
     near = {}
     for name in ("l1", "l2"):

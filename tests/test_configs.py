@@ -127,7 +127,7 @@ def test_every_file_composes_builds_and_its_network_runs(
     with torch.inference_mode():
         said = answers(parts.task.eval(), two_inputs(facts))
 
-    # One score a picture, or the picture itself, not an output a class.
+    # One score an image, or the image itself, not an output a class.
     shape = facts.get("input_shape")
     each = {AdversarialGame: (), Reconstruction: shape, Variational: shape}
     assert said.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
@@ -368,7 +368,7 @@ def test_what_data_sets_share_is_no_data_set(cli: Cli) -> None:
 def test_another_augmentation_can_be_chosen_for_data_of_its_kind(compose: Compose) -> None:
     augment = compose("data=digits", "data/augment=images")["data"]["augment"]
     assert augment == {**read("data/augment/images"), "shift": 0.5, "rotate": 10.0, "scale": 0.1}
-    with pytest.raises(ConfigError, match="VectorAugment is no PictureAugment"):
+    with pytest.raises(ConfigError, match="VectorAugment is no ImageAugment"):
         assembled(compose("data=digits", "data/augment=vectors", "data.augment.shift=0"))
 
 

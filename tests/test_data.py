@@ -20,9 +20,9 @@ TEST = 360
 TRAIN = DIGITS - TEST
 
 
-def pictures(loader: Stream) -> set[bytes]:
-    """The pictures of a split, to be compared as sets; digits has no two alike."""
-    return {picture.numpy().tobytes() for picture in whole(loader)["input"]}
+def images(loader: Stream) -> set[bytes]:
+    """The images of a split, to be compared as sets; digits has no two alike."""
+    return {image.numpy().tobytes() for image in whole(loader)["input"]}
 
 
 def digits(seed: int = 0, **settings: Any) -> Streams:
@@ -58,10 +58,10 @@ def test_the_line_is_four_points_and_its_own_test() -> None:
     assert "validation" not in loaders
 
 
-def test_digits_has_every_picture_once_in_one_split() -> None:
+def test_digits_has_every_image_once_in_one_split() -> None:
     loaders = digits(validation=0.1)
     splits = ("train", "validation", "test")
-    train, validation, test = (pictures(loaders[split]) for split in splits)
+    train, validation, test = (images(loaders[split]) for split in splits)
 
     assert (len(train), len(validation), len(test)) == (TRAIN - 144, 144, TEST)
     assert len(train | validation | test) == DIGITS
@@ -72,9 +72,9 @@ def test_digits_has_every_picture_once_in_one_split() -> None:
 
 def test_the_validation_split_is_the_seeds_and_nothing_elses() -> None:
     kept = [
-        pictures(digits(seed, batch_size=size)["validation"]) for seed in (0, 0, 1) for size in (8,)
+        images(digits(seed, batch_size=size)["validation"]) for seed in (0, 0, 1) for size in (8,)
     ]
-    other = pictures(digits(0, batch_size=50, evaluation_batch_size=7)["validation"])
+    other = images(digits(0, batch_size=50, evaluation_batch_size=7)["validation"])
 
     assert kept[0] == kept[1] == other
     assert kept[0] != kept[2]
@@ -112,11 +112,11 @@ def test_validation_and_limit_count_what_they_say(
 
     assert loaders["train"].examples == train
     assert (loaders["validation"].examples if "validation" in loaders else 0) == validation
-    together = pictures(loaders["train"])
+    together = images(loaders["train"])
     if "validation" in loaders:
-        together |= pictures(loaders["validation"])
+        together |= images(loaders["validation"])
     assert len(together) == train + validation
-    assert not together & pictures(loaders["test"])
+    assert not together & images(loaders["test"])
 
 
 @pytest.mark.parametrize(

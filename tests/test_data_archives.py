@@ -62,8 +62,8 @@ def test_fashion_mnist_is_read_plain_and_packed(packed: bool, tmp_path: Path) ->
     train, test = splits(source)
 
     for split, name in ((train, "train"), (test, "t10k")):
-        pictures = torch.from_numpy(files[f"{name}-images-idx3-ubyte"])[:, None] / 255
-        torch.testing.assert_close(split["input"], pictures)
+        images = torch.from_numpy(files[f"{name}-images-idx3-ubyte"])[:, None] / 255
+        torch.testing.assert_close(split["input"], images)
         assert split["target"].tolist() == files[f"{name}-labels-idx1-ubyte"].tolist()
     assert source.outline().class_names[9] == "ankle boot"
 
@@ -92,7 +92,7 @@ def test_where_nothing_can_be_kept_packed_files_are_still_read(tmp_path: Path) -
 
 def test_who_writes_to_a_mapped_file_leaves_it_as_it_is(tmp_path: Path) -> None:
     array = np.arange(8, dtype=np.uint8).reshape(2, 2, 2)
-    path = tmp_path / "pictures"
+    path = tmp_path / "images"
     path.write_bytes(idx(array))
 
     read_idx(path, (2, 2)).zero_()
@@ -131,13 +131,13 @@ def cifar_batches() -> dict[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any
     }
 
 
-def as_binary(pictures: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> bytes:
-    return np.concatenate([labels[:, None], pictures], 1).tobytes()
+def as_binary(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> bytes:
+    return np.concatenate([labels[:, None], images], 1).tobytes()
 
 
-def as_python(pictures: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> bytes:
+def as_python(images: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> bytes:
     # The published files were pickled by Python 2, whose texts are bytes.
-    return pickle.dumps({b"data": pictures, b"labels": labels.tolist()}, protocol=2)
+    return pickle.dumps({b"data": images, b"labels": labels.tolist()}, protocol=2)
 
 
 FORMS = {
@@ -170,8 +170,8 @@ def test_cifar10_is_read_in_every_published_form(form: str, packed: bool, tmp_pa
     train, test = splits(Cifar10(root=str(tmp_path), **PLAIN))
 
     batches = cifar_batches()
-    pictures = np.concatenate([batches[name][0] for name in cifar.TRAIN])
-    expected = torch.from_numpy(pictures).view(-1, 3, 32, 32) / 255
+    images = np.concatenate([batches[name][0] for name in cifar.TRAIN])
+    expected = torch.from_numpy(images).view(-1, 3, 32, 32) / 255
     torch.testing.assert_close(train["input"], expected)
     assert test["target"].tolist() == batches["test_batch"][1].tolist()
     assert train["target"].dtype == torch.int64

@@ -38,16 +38,16 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     for split in ("train", "test"):
         (reviews / f"{split}.csv").write_text(REVIEWS, encoding="utf-8")
     for label in ("u", "v"):
-        folder = tmp_path / "pictures" / label
+        folder = tmp_path / "images" / label
         folder.mkdir(parents=True)
         for number in range(2):
             Image.new("L", (16, 16)).save(folder / f"{number}.png")
-    pictures = [f"data.path={tmp_path / 'pictures'}", "data.test=0.5", f"data.root={tmp_path}"]
+    images = [f"data.path={tmp_path / 'images'}", "data.test=0.5", f"data.root={tmp_path}"]
     given = {
         "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
-        "hub": [*pictures, "data.image=image", "data.label=label"],
+        "hub": [*images, "data.image=image", "data.label=label"],
         "hub_table": [f"data.path={table.parent}", "data.target=y", "data.test=0.5"],
-        "image_folder": pictures,
+        "image_folder": images,
         "hub_text": [f"data.path={reviews}", f"data.root={tmp_path}"],
         "imdb": [f"data.path={reviews}", f"data.root={tmp_path}", "data.validation=1"],
         "text_csv": [

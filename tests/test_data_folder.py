@@ -1,4 +1,4 @@
-"""Anyone's own pictures: what every kind of file becomes, what is kept, and what is refused."""
+"""Anyone's own images: what every kind of file becomes, what is kept, and what is refused."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Pixels = np.ndarray[Any, Any]
 PLAIN: dict[str, Any] = {"mean": [0.0], "std": [1.0], "batch_size": 8}
 
 
-def bytes_of(picture: Image.Image, path: Path, **options: Any) -> Path:
-    picture.save(path, **options)
+def bytes_of(image: Image.Image, path: Path, **options: Any) -> Path:
+    image.save(path, **options)
     return path
 
 
@@ -45,7 +45,7 @@ def palette() -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("picture", "shape", "expected"),
+    ("image", "shape", "expected"),
     [
         (Image.fromarray(RAMP), GREY, RAMP[None]),
         (Image.fromarray(RAMP), COLOUR, np.stack([RAMP] * 3)),
@@ -57,9 +57,9 @@ def palette() -> Image.Image:
     ids=["grey", "grey to colour", "colour to grey", "16 bits", "palette", "1 bit"],
 )
 def test_every_mode_becomes_bytes(
-    picture: Image.Image, shape: Shape, expected: Pixels, tmp_path: Path
+    image: Image.Image, shape: Shape, expected: Pixels, tmp_path: Path
 ) -> None:
-    found = decode(bytes_of(picture, tmp_path / "a.png"), shape)
+    found = decode(bytes_of(image, tmp_path / "a.png"), shape)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
@@ -76,7 +76,7 @@ def test_cmyk_is_read_as_colour(tmp_path: Path) -> None:
     assert found[0].max() < 40 and found[2].min() > 200
 
 
-def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+def test_an_image_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned by a quarter to the right
     path = bytes_of(Image.fromarray(RAMP), tmp_path / "a.png", exif=exif)
@@ -106,15 +106,15 @@ Write = Callable[..., Path]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """``write("train/cat", 3, 0)``: three pictures of a class, each of one value of its own."""
+    """``write("train/cat", 3, 0)``: three images of a class, each of one value of its own."""
 
     def written(folder: str, count: int, first: int = 0, size: int = 4) -> Path:
-        place = tmp_path / "pictures" / folder
+        place = tmp_path / "images" / folder
         place.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             grey = Image.new("L", (size, size), first + number)
             grey.save(place / f"{number:03}.png")
-        return tmp_path / "pictures"
+        return tmp_path / "images"
 
     return written
 
@@ -125,7 +125,7 @@ def folder(path: Path, seed: int = 0, **settings: Any) -> Streams:
 
 
 def values(loader: Stream) -> list[int]:
-    """The pictures' own values, in order."""
+    """The images' own values, in order."""
     return [round(255 * value) for value in whole(loader)["input"][:, 0, 0, 0].tolist()]
 
 
@@ -163,7 +163,7 @@ def test_given_splits_are_used_as_they_are(write: Write) -> None:
     assert values(loaders["test"]) == [20, 21, 22, 120, 121]
 
 
-def test_pictures_are_decoded_once_until_something_changes(
+def test_images_are_decoded_once_until_something_changes(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[Any] = []
@@ -187,7 +187,7 @@ def test_pictures_are_decoded_once_until_something_changes(
     assert not list((path.parent / "own" / "cache").glob("*.partial"))
 
 
-def test_what_is_no_picture_is_named_and_nothing_is_kept(write: Write) -> None:
+def test_what_is_no_image_is_named_and_nothing_is_kept(write: Write) -> None:
     write("a", 5)
     path = write("b", 5)
     (path / "b" / "notes.txt").write_text("no image")
@@ -202,7 +202,7 @@ def test_what_is_no_picture_is_named_and_nothing_is_kept(write: Write) -> None:
     assert not list((path.parent / "own" / "cache").iterdir())
 
 
-def test_what_is_no_picture_is_left_out_when_asked_and_listed(
+def test_what_is_no_image_is_left_out_when_asked_and_listed(
     write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     for split in ("train", "test"):
@@ -219,7 +219,7 @@ def test_what_is_no_picture_is_left_out_when_asked_and_listed(
         assert torch.equal(train["target"], (train["input"][:, 0, 0, 0] > 0.1).long())
 
 
-def test_pictures_of_many_sizes_need_one(write: Write) -> None:
+def test_images_of_many_sizes_need_one(write: Write) -> None:
     write("a", 3)
     path = write("b", 3, size=6)
     with pytest.raises(UserError, match=r"b/000\.png is 6x6 where others are 4x4; give data\.size"):
@@ -298,13 +298,13 @@ def test_digits_as_files_are_digits(tmp_path: Path) -> None:
     files = folder(tmp_path / "digits", **settings)
     bundled = opened(Digits(batch_size=32, validation=0), 0)
 
-    def pictures(loader: Stream) -> list[tuple[int, bytes]]:
+    def images(loader: Stream) -> list[tuple[int, bytes]]:
         split = whole(loader)
         pairs = zip(split["target"].tolist(), split["input"], strict=True)
-        return sorted((target, picture.numpy().tobytes()) for target, picture in pairs)
+        return sorted((target, image.numpy().tobytes()) for target, image in pairs)
 
-    assert pictures(files["train"]) == pictures(bundled["train"])
-    assert pictures(files["test"]) == pictures(bundled["test"])
+    assert images(files["train"]) == images(bundled["train"])
+    assert images(files["test"]) == images(bundled["test"])
 
 
 def test_a_run_on_a_folder_from_memory_and_streamed_is_the_same(write: Write, train: Train) -> None:

@@ -1,4 +1,4 @@
-"""Data sets that ``datasets`` reads, from local files: pictures and tables."""
+"""Data sets that ``datasets`` reads, from local files: images and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dltrain.contracts.data import Stream, Streams
-from dltrain.data.hub import HubPictures, HubTable
+from dltrain.data.hub import HubImages, HubTable
 from dltrain.errors import UserError
 from tests.streams import opened, whole
 
@@ -34,7 +34,7 @@ def png(value: int) -> dict[str, bytes]:
 def write(
     place: Path, split: str, values: Sequence[int], labels: Sequence[Any], feature: Any = NAMED
 ) -> Path:
-    """Pictures of one value each as a parquet file, as data sets lie on the hub."""
+    """Images of one value each as a parquet file, as data sets lie on the hub."""
     place.mkdir(exist_ok=True)
     features = datasets.Features({"img": datasets.Image(), "label": feature})
     columns = {"img": [png(value) for value in values], "label": list(labels)}
@@ -43,14 +43,14 @@ def write(
     return place
 
 
-def pictures(path: Path, **settings: Any) -> Streams:
+def images(path: Path, **settings: Any) -> Streams:
     return opened(source(path, **settings), 0)
 
 
-def source(path: Path, **settings: Any) -> HubPictures:
+def source(path: Path, **settings: Any) -> HubImages:
     given: dict[str, Any] = {"image": "img", "label": "label", "validation": 0}
     given |= {"mean": [0.0], "std": [1.0], "root": str(path.parent / "own")}
-    return HubPictures(path=str(path), **given | settings)
+    return HubImages(path=str(path), **given | settings)
 
 
 def pairs(loader: Stream) -> list[tuple[int, int]]:
@@ -59,16 +59,16 @@ def pairs(loader: Stream) -> list[tuple[int, int]]:
     return sorted(zip(values, split["target"].tolist(), strict=True))
 
 
-def test_pictures_labels_and_names_come_as_the_files_have_them(tmp_path: Path) -> None:
+def test_images_labels_and_names_come_as_the_files_have_them(tmp_path: Path) -> None:
     write(tmp_path / "pets", "train", [1, 2, 3], [0, 1, 1])
     path = write(tmp_path / "pets", "test", [4, 5], [1, 0])
     spec = source(path).read(0)
     assert spec.class_names == ("cat", "dog")
     assert spec.input.shape == (1, 4, 4)
-    loaders = pictures(path)
+    loaders = images(path)
     assert pairs(loaders["train"]) == [(1, 0), (2, 1), (3, 1)]
     assert pairs(loaders["test"]) == [(4, 1), (5, 0)]
-    assert whole(pictures(path, size=2, channels=3)["test"])["input"].shape[1:] == (3, 2, 2)
+    assert whole(images(path, size=2, channels=3)["test"])["input"].shape[1:] == (3, 2, 2)
 
 
 def test_a_test_split_is_made_where_there_is_none_and_said(
@@ -76,7 +76,7 @@ def test_a_test_split_is_made_where_there_is_none_and_said(
 ) -> None:
     caplog.set_level("INFO")
     path = write(tmp_path / "pets", "train", range(20), [0, 1] * 10)
-    loaders = pictures(path)
+    loaders = images(path)
     assert "4 of 20 images are set aside" in caplog.text
     assert sorted(pairs(loaders["train"]) + pairs(loaders["test"])) == [
         (i, i % 2) for i in range(20)
@@ -85,9 +85,9 @@ def test_a_test_split_is_made_where_there_is_none_and_said(
 
 def test_what_was_decoded_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "pets", "train", range(10), [0, 1] * 5)
-    expected = pairs(pictures(path)["train"])
+    expected = pairs(images(path)["train"])
     monkeypatch.delattr("dltrain.data.cache.decode")
-    assert pairs(pictures(path)["train"]) == expected
+    assert pairs(images(path)["train"]) == expected
 
 
 @pytest.mark.parametrize("labels", [["b", "a", "b", "c"], [10, 2, 10, 30]])
@@ -97,7 +97,7 @@ def test_labels_without_names_are_classes_in_order(labels: list[Any], tmp_path: 
     write(path, "test", [5], labels[:1], kind)
     expected = tuple(str(label) for label in sorted(set(labels)))
     assert source(path).read(0).class_names == expected
-    assert pairs(pictures(path)["train"]) == [(1, 1), (2, 0), (3, 1), (4, 2)]
+    assert pairs(images(path)["train"]) == [(1, 1), (2, 0), (3, 1), (4, 2)]
 
 
 def test_missing_columns_and_splits_list_those_there_are(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_labels_that_cannot_be_learnt_are_named(tmp_path: Path) -> None:
         source(path).read(0)
 
 
-def test_a_row_that_is_no_picture_is_named(tmp_path: Path) -> None:
+def test_a_row_that_is_no_image_is_named(tmp_path: Path) -> None:
     place = tmp_path / "pets"
     place.mkdir()
     features = datasets.Features({"img": datasets.Image(), "label": NAMED})
@@ -132,8 +132,8 @@ def test_a_row_that_is_no_picture_is_named(tmp_path: Path) -> None:
     datasets.Dataset.from_dict(rows, features).to_parquet(place / "train-00000-of-00001.parquet")
     write(place, "test", [4], [1])
     with pytest.raises(UserError, match=r"train, row 2 is no image[\s\S]*row 3 is no image"):
-        pictures(place)
-    assert pairs(pictures(place, skip_unreadable=True)["train"]) == [(1, 0)]
+        images(place)
+    assert pairs(images(place, skip_unreadable=True)["train"]) == [(1, 0)]
 
 
 def test_a_table_is_read_as_a_file_would_be(tmp_path: Path) -> None:
@@ -168,4 +168,4 @@ def test_pickles_in_the_working_folder_are_not_read(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.pkl").write_bytes(b"no pickle")
     with pytest.raises(UserError, match="pandas means pickles"):
-        HubPictures(path="pandas", image="img", label="label", root=str(tmp_path)).read(0)
+        HubImages(path="pandas", image="img", label="label", root=str(tmp_path)).read(0)

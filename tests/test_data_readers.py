@@ -19,7 +19,7 @@ from sklearn import datasets as bundled
 
 from dltrain.config.build import plan
 from dltrain.contracts.data import Batch, DataSpec, Reader, Source, Stream
-from dltrain.data.hub import HubPictures, HubTable
+from dltrain.data.hub import HubImages, HubTable
 from dltrain.data.images.cifar import Cifar10
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.image_folder import ImageFolder
@@ -293,7 +293,7 @@ def folder(tmp_path: Path) -> Case:
 def hub(tmp_path: Path) -> Case:
     path = photographs(tmp_path)
     settings: dict[str, Any] = {"size": 7, "channels": 1, "fit": "stretch", "memory_limit": 0}
-    source = HubPictures(str(path), "image", "label", root=str(tmp_path), **settings)
+    source = HubImages(str(path), "image", "label", root=str(tmp_path), **settings)
     return source, lambda: datasets.load_dataset(str(path))["test"]["image"]
 
 

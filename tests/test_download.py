@@ -335,7 +335,7 @@ def test_a_damaged_file_is_named_with_what_is_wrong(
     assert "data.root=DIR" in str(raised.value)
 
 
-def test_pictures_and_labels_that_do_not_match_are_told(tmp_path: Path) -> None:
+def test_images_and_labels_that_do_not_match_are_told(tmp_path: Path) -> None:
     for name, content in {**TINY, "train-labels-idx1-ubyte": labels(19)}.items():
         (tmp_path / name).write_bytes(content)
 

@@ -41,8 +41,8 @@ def texts(figure: Figure) -> list[str]:
 def test_a_confusion_matrix_is_drawn_for_any_number_of_classes(classes: int) -> None:
     counts = np.eye(classes, dtype=np.int64) * 7
     counts[-1, -1] = 0  # a class without examples
-    picture = png(draw_confusion_matrix(counts, names(classes)))
-    assert picture.startswith(PNG)
+    image = png(draw_confusion_matrix(counts, names(classes)))
+    assert image.startswith(PNG)
 
 
 def test_a_confusion_matrix_shows_its_counts_and_the_accuracy() -> None:
@@ -55,8 +55,8 @@ def test_a_confusion_matrix_shows_its_counts_and_the_accuracy() -> None:
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_wrong_predictions_are_marked(channels: int) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
-    pictures = torch.rand(2, 6, 4, channels)
-    figure = draw_predictions(pictures, probabilities, [0, 0], names(2))
+    images = torch.rand(2, 6, 4, channels)
+    figure = draw_predictions(images, probabilities, [0, 0], names(2))
     assert texts(figure) == ["class 0 (90%)", "class 1 (80%)\ntrue: class 0"]
     assert len(figure.axes[0].patches) == 1
     assert png(figure).startswith(PNG)
@@ -96,7 +96,7 @@ def test_learning_curves_have_a_panel_a_metric_and_a_line_a_split() -> None:
     assert figure.axes[0].get_xlabel() == "epoch"
 
 
-def test_learning_curves_without_any_evaluation_are_an_empty_picture() -> None:
+def test_learning_curves_without_any_evaluation_are_an_empty_image() -> None:
     assert png(draw_learning_curves([])).startswith(PNG)
 
 
@@ -115,13 +115,13 @@ def test_one_figure_is_rendered_once_and_always_to_the_same_bytes() -> None:
 
 def test_a_run_leaves_the_figures_of_its_last_evaluations(train: Train) -> None:
     folder = train(*TINY).folder
-    pictures = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    images = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
     drawn = ("confusion_matrix", "roc_and_precision_recall", "calibration", "predictions")
-    assert set(pictures) == {
+    assert set(images) == {
         *(f"{split}_{name}.png" for split in ("validation", "test") for name in drawn),
         *("validation_mistakes.png", "test_mistakes.png", "learning_curves.png"),
     }
-    assert all(picture.startswith(PNG) for picture in pictures.values())
+    assert all(image.startswith(PNG) for image in images.values())
 
 
 def test_a_regression_is_drawn_too(train: Train) -> None:

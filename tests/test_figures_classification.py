@@ -1,4 +1,4 @@
-"""What is drawn of a classifier: scikit-learn's numbers, the right pictures, the right places."""
+"""What is drawn of a classifier: scikit-learn's numbers, the right images, the right places."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_class_that_does_not_occur_has_no_curve() -> None:
     assert png(lonely).startswith(PNG)
 
 
-def test_calibration_is_told_as_picture_table_and_sentence() -> None:
+def test_calibration_is_told_as_image_table_and_sentence() -> None:
     logits, targets = draws(5, 300, 3)
     evaluation = judged(logits, targets, 3)
     confidence, predicted = logits.softmax(1).max(1)
@@ -158,8 +158,8 @@ def test_calibration_is_told_as_picture_table_and_sentence() -> None:
 @pytest.mark.parametrize("size", [5, 64, 300])
 def test_the_most_confident_mistakes_come_first_however_the_split_is_cut(size: int) -> None:
     logits, targets = draws(6, 300, 4)
-    pictures = logits.reshape(300, 1, 2, 2)
-    figure = judged(pictures, targets, 4, size).figures["mistakes"]()
+    images = logits.reshape(300, 1, 2, 2)
+    figure = judged(images, targets, 4, size).figures["mistakes"]()
 
     confidence, predicted = logits.softmax(1).max(1)
     wrong = (predicted != targets).nonzero()[:, 0]
@@ -169,18 +169,18 @@ def test_the_most_confident_mistakes_come_first_however_the_split_is_cut(size: i
     ]
     assert texts(figure) == [*expected, f"{len(wrong)} of 300 wrong: the 16 most confident"]
     shown = [image.get_array() for image in figure.axes[0].images]
-    np.testing.assert_allclose(shown[0], pictures[worst[0], 0].clamp(0, 1))
+    np.testing.assert_allclose(shown[0], images[worst[0], 0].clamp(0, 1))
 
 
-def test_without_a_mistake_the_picture_says_so() -> None:
+def test_without_a_mistake_the_image_says_so() -> None:
     targets = torch.tensor([0, 1, 1])
-    pictures = 9.0 * nn.functional.one_hot(targets, 4).reshape(3, 1, 2, 2)
-    figure = judged(pictures, targets, 4).figures["mistakes"]()
+    images = 9.0 * nn.functional.one_hot(targets, 4).reshape(3, 1, 2, 2)
+    figure = judged(images, targets, 4).figures["mistakes"]()
     assert texts(figure) == ["0 of 3 wrong"]
     assert png(figure).startswith(PNG)
 
 
-def test_an_evaluation_keeps_a_few_pictures_and_not_the_split() -> None:
+def test_an_evaluation_keeps_a_few_images_and_not_the_split() -> None:
     shape = (1, 3, 7)
     task = Classification(Told(4), classes(names(4), *shape))
 
@@ -194,7 +194,7 @@ def test_an_evaluation_keeps_a_few_pictures_and_not_the_split() -> None:
 
     assert "mistakes" in evaluation.figures
     held = [o for o in gc.get_objects() if type(o) is Tensor and o.shape[1:] == shape]
-    assert 0 < sum(pictures.untyped_storage().nbytes() for pictures in held) <= 2 * SAMPLES * 4 * 21
+    assert 0 < sum(images.untyped_storage().nbytes() for images in held) <= 2 * SAMPLES * 4 * 21
 
 
 @pytest.mark.parametrize("size", [5, 40])

@@ -1,4 +1,4 @@
-"""Sheets of pictures and the space of codes: every pixel at its place."""
+"""Sheets of images and the space of codes: every pixel at its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def greys(*values: float, side: int = 28) -> np.ndarray:
-    """Pictures of one grey each."""
+    """Images of one grey each."""
     return np.stack([np.full((side, side, 1), value) for value in values])
 
 
@@ -26,7 +26,7 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for axes in figure.axes for text in axes.texts]
 
 
-def test_a_sheet_has_every_picture_at_its_place() -> None:
+def test_a_sheet_has_every_image_at_its_place() -> None:
     sheet = mosaic(greys(0.0, 0.2, 0.4, 0.6, 0.8), columns=2)
 
     step = 56 + GAP
@@ -41,19 +41,19 @@ def test_a_sheet_has_every_picture_at_its_place() -> None:
 
 
 @pytest.mark.parametrize(("side", "pixels"), [(8, 56), (28, 56), (32, 64), (64, 64), (224, 112)])
-def test_a_pixel_becomes_a_square_and_large_pictures_are_shrunk(side: int, pixels: int) -> None:
-    picture = np.random.default_rng(0).random((1, side, side, 3))
+def test_a_pixel_becomes_a_square_and_large_images_are_shrunk(side: int, pixels: int) -> None:
+    image = np.random.default_rng(0).random((1, side, side, 3))
 
-    sheet = mosaic(picture, columns=1)
+    sheet = mosaic(image, columns=1)
 
     assert sheet.shape == (pixels, pixels, 3)
     if side <= pixels:
         factor = pixels // side
         for shift in range(factor):
             own = sheet[shift::factor, shift::factor] / 255
-            np.testing.assert_allclose(own, picture[0], atol=0.5 / 255 + 1e-9)
+            np.testing.assert_allclose(own, image[0], atol=0.5 / 255 + 1e-9)
     else:
-        assert sheet.mean() == pytest.approx(255 * picture.mean(), rel=0.01)
+        assert sheet.mean() == pytest.approx(255 * image.mean(), rel=0.01)
 
 
 def test_colours_stay_and_other_channels_become_grey() -> None:
@@ -66,7 +66,7 @@ def test_colours_stay_and_other_channels_become_grey() -> None:
     assert mosaic(np.full((1, 4, 4, 1), 1.7), 1).max() == 255
 
 
-def test_versions_of_the_same_pictures_stand_below_each_other() -> None:
+def test_versions_of_the_same_images_stand_below_each_other() -> None:
     figure = draw_rows({"original": greys(*[0.0] * 20), "restored": greys(*[0.4] * 20)})
 
     assert texts(figure) == ["original", "restored"] * 2
@@ -90,7 +90,7 @@ def test_a_sheet_is_drawn_pixel_by_pixel() -> None:
     assert set(np.unique(shown).tolist()) == {0, 255}
 
 
-def test_ways_lead_from_picture_to_picture() -> None:
+def test_ways_lead_from_image_to_image() -> None:
     starts, ends = greys(0.0, 0.2), greys(0.8, 1.0)
     between = np.stack([greys(0.1, 0.4, 0.7), greys(0.3, 0.6, 0.9)])
 

@@ -93,7 +93,7 @@ def test_trainable_subsampling_sums_squares_of_four() -> None:
     ],
 )
 @pytest.mark.parametrize("variant", ["modern", 1998])
-def test_lenet5_takes_its_sizes_from_the_picture(
+def test_lenet5_takes_its_sizes_from_the_image(
     shape: tuple[int, int, int], first_dense: int, variant: Literal["modern", 1998]
 ) -> None:
     model = LeNet5(input_shape=shape, outputs=7, variant=variant)
@@ -112,7 +112,7 @@ def test_lenet5_takes_its_sizes_from_the_picture(
         ((20, 64), slice(6, 26), slice(0, 64)),
     ],
 )
-def test_lenet5_enlarges_a_small_picture_and_centres_it_on_its_plane(
+def test_lenet5_enlarges_a_small_image_and_centres_it_on_its_plane(
     size: tuple[int, int], rows: slice, columns: slice
 ) -> None:
     model = LeNet5((1, *size), 10)
@@ -127,7 +127,7 @@ def test_lenet5_enlarges_a_small_picture_and_centres_it_on_its_plane(
 
 
 @pytest.mark.parametrize("shape", [(1,), (784,), (28, 28), (5, 1, 28, 28)])
-def test_lenet5_refuses_what_is_no_picture(shape: tuple[int, ...]) -> None:
+def test_lenet5_refuses_what_is_no_image(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="images") as raised:
         LeNet5(input_shape=shape, outputs=10)
     assert str(shape) in str(raised.value)

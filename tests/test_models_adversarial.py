@@ -1,4 +1,4 @@
-"""Pairs of adversaries: parameters by hand, pictures of any size that fits, classes where asked."""
+"""Pairs of adversaries: parameters by hand, images of any size that fits, classes where asked."""
 
 from __future__ import annotations
 
@@ -78,15 +78,15 @@ def test_a_critic_without_batch_norm_has_biases_instead() -> None:
 
 
 def test_the_discriminator_judges_a_batch_alike_in_training_and_after() -> None:
-    """Its norm goes by the batch: real and made pictures have statistics of their own."""
+    """Its norm goes by the batch: real and made images have statistics of their own."""
     model = DCGAN(DIGITS)
-    pictures = torch.rand(16, *MNIST)
+    images = torch.rand(16, *MNIST)
     for _ in range(3):
         model.discriminator(torch.zeros(16, *MNIST))
 
-    trained = model.discriminator(pictures)
+    trained = model.discriminator(images)
 
-    torch.testing.assert_close(model.eval().discriminator(pictures), trained)
+    torch.testing.assert_close(model.eval().discriminator(images), trained)
 
 
 def test_weights_begin_as_the_paper_has_them() -> None:
@@ -109,7 +109,7 @@ MODELS = [
 )
 @pytest.mark.parametrize(("kind", "small"), MODELS)
 @pytest.mark.parametrize("conditional", [False, True])
-def test_noise_becomes_pictures_and_pictures_a_score_each(
+def test_noise_becomes_images_and_images_a_score_each(
     kind: Callable[..., Adversaries],
     small: dict[str, Any],
     conditional: bool,
@@ -118,12 +118,12 @@ def test_noise_becomes_pictures_and_pictures_a_score_each(
     model = kind(images(*shape, classes=10), noise_size=7, conditional=conditional, **small)
     labels = torch.tensor([0, 9, 3]) if conditional else None
 
-    pictures = model.generator(torch.randn(3, 7), labels)
+    generated = model.generator(torch.randn(3, 7), labels)
 
-    assert pictures.shape == (3, *shape)
-    assert float(pictures.detach().abs().max()) <= 1
-    assert model.discriminator(pictures, labels).shape == (3,)
-    assert model.discriminator(pictures, None).shape == (3,)
+    assert generated.shape == (3, *shape)
+    assert float(generated.detach().abs().max()) <= 1
+    assert model.discriminator(generated, labels).shape == (3,)
+    assert model.discriminator(generated, None).shape == (3,)
 
 
 @pytest.mark.parametrize(("kind", "small"), MODELS)
@@ -131,17 +131,17 @@ def test_a_conditional_pair_makes_and_judges_by_class(
     kind: Callable[..., Adversaries], small: dict[str, Any]
 ) -> None:
     model = kind(DIGITS, conditional=True, **small).eval()
-    noise, pictures = torch.randn(1, 100).expand(2, -1), torch.rand(1, *MNIST).expand(2, -1, -1, -1)
+    noise, images = torch.randn(1, 100).expand(2, -1), torch.rand(1, *MNIST).expand(2, -1, -1, -1)
     ones, both = torch.tensor([1, 1]), torch.tensor([1, 7])
 
     same, other = model.generator(noise, ones), model.generator(noise, both)
     assert torch.equal(same[0], same[1])
     assert not torch.equal(other[0], other[1])
-    scores = model.discriminator(pictures, both)
+    scores = model.discriminator(images, both)
     assert scores[0] != scores[1]
-    # What a class adds is the product of its vector and the picture's features.
-    features = model.discriminator.features(pictures)
-    added = scores - model.discriminator(pictures, None)
+    # What a class adds is the product of its vector and the image's features.
+    features = model.discriminator.features(images)
+    added = scores - model.discriminator(images, None)
     torch.testing.assert_close(added, (features * model.discriminator.embedding(both)).sum(1))
 
 

@@ -15,8 +15,8 @@ from tests.test_models import count
 CIFAR = (3, 32, 32)
 
 
-def pictures(count: int = 64) -> torch.Tensor:
-    """Neighbours that resemble each other, as in pictures."""
+def images(count: int = 64) -> torch.Tensor:
+    """Neighbours that resemble each other, as in images."""
     drawn = torch.randn(count, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     return functional.avg_pool2d(drawn, 3, stride=1) + drawn.mean(1, keepdim=True)[..., 1:-1, 1:-1]
 
@@ -35,13 +35,13 @@ def test_numbers_of_patches_are_uncorrelated_and_of_variance_one_in_both_signs()
     layer = Whitening(3)
     with torch.no_grad():
         layer.conv.bias.zero_()
-        found = layer(pictures())
+        found = layer(images())
 
     one, other = found.chunk(2, dim=1)
     torch.testing.assert_close(one, -other)
     numbers = one.transpose(0, 1).flatten(1).double()
     covariance = numbers @ numbers.T / numbers.shape[1]
-    assert EPSILON < 1e-3 < float(pictures().var())
+    assert EPSILON < 1e-3 < float(images().var())
     torch.testing.assert_close(covariance, torch.eye(12).double(), atol=0.05, rtol=0)
 
 
@@ -49,23 +49,23 @@ def test_it_is_measured_once_and_in_training_alone() -> None:
     layer = Whitening(3)
     before = layer.conv.weight.clone()
 
-    layer.eval()(pictures())
+    layer.eval()(images())
     assert torch.equal(layer.conv.weight, before)
-    layer.train()(pictures())
+    layer.train()(images())
     measured = layer.conv.weight.clone()
     assert not torch.equal(measured, before)
-    layer(7 * pictures())
+    layer(7 * images())
     assert torch.equal(layer.conv.weight, measured)
     assert [name for name, p in layer.named_parameters() if p.requires_grad] == ["conv.bias"]
 
 
 def test_a_loaded_layer_is_not_measured_again() -> None:
     trained = Whitening(3)
-    trained(pictures())
+    trained(images())
     loaded = Whitening(3)
     loaded.load_state_dict(copy.deepcopy(trained.state_dict()))
 
-    loaded(7 * pictures())
+    loaded(7 * images())
 
     assert torch.equal(loaded.conv.weight, trained.conv.weight)
 

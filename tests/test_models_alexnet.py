@@ -20,7 +20,7 @@ from tests.test_models import count, layer_counts, layers, names
 
 IMAGENET: dict[str, Any] = {"input_shape": (3, 224, 224), "outputs": 1000}
 CIFAR: dict[str, Any] = {"input_shape": (3, 32, 32), "outputs": 10}
-# The smallest pictures of which five convolutions and three poolings leave anything.
+# The smallest images of which five convolutions and three poolings leave anything.
 TINY: dict[str, Any] = {"input_shape": (3, 63, 63), "outputs": 10, "dense": [64, 64]}
 
 
@@ -162,9 +162,9 @@ def test_other_beginnings_can_be_had() -> None:
     assert len(layers(plain, nn.BatchNorm2d)) == 5
 
 
-def reference_logits(weights: list[Tensor], pictures: Tensor) -> Tensor:
+def reference_logits(weights: list[Tensor], images: Tensor) -> Tensor:
     """The network of 2012, written from the paper's sections with nothing of ours."""
-    maps = pictures
+    maps = images
     for number in range(1, 6):
         weight, bias = weights[2 * number - 2], weights[2 * number - 1]
         stride, padding = (4, 2) if number == 1 else (1, weight.shape[-1] // 2)
@@ -189,20 +189,20 @@ def reference_logits(weights: list[Tensor], pictures: Tensor) -> Tensor:
 def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
     torch.manual_seed(0)
     model = AlexNet((3, 95, 95), 100, dense=[512, 512], dropout=0.0)
-    pictures, targets = torch.randn(4, 3, 95, 95), torch.randint(0, 100, (4,))
+    images, targets = torch.randn(4, 3, 95, 95), torch.randint(0, 100, (4,))
     begun = [p.detach().double().requires_grad_() for p in model.parameters()]
     # Gradients begin small; at the paper's rate of 0.01 the step would drown in the rounding of
     # the weights it is added to.
     rate, decay = 100.0, 5e-4
 
-    task = Classification(model, classes([str(i) for i in range(100)], *pictures.shape[1:]))
+    task = Classification(model, classes([str(i) for i in range(100)], *images.shape[1:]))
     groups = task.parameter_groups()
     sgd = torch.optim.SGD(groups["model"], lr=rate, momentum=0.9, weight_decay=decay)
     loss = task.train_step(
-        {"input": pictures, "target": targets}, Optimize({"model": sgd}, groups_of(task), {}, "cpu")
+        {"input": images, "target": targets}, Optimize({"model": sgd}, groups_of(task), {}, "cpu")
     )["loss"]
 
-    exact = functional.cross_entropy(reference_logits(begun, pictures.double()), targets)
+    exact = functional.cross_entropy(reference_logits(begun, images.double()), targets)
     exact.backward()
     assert loss.item() == pytest.approx(exact.item(), rel=1e-5)
     for own, before in zip(model.parameters(), begun, strict=True):
@@ -214,7 +214,7 @@ def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 62, 62), (3, 224, 40)])
-def test_pictures_of_which_nothing_would_be_left_are_refused(shape: tuple[int, ...]) -> None:
+def test_images_of_which_nothing_would_be_left_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="alexnet_small") as raised:
         AlexNet(shape, 10)
     assert "x".join(map(str, shape)) in str(raised.value)
@@ -238,7 +238,7 @@ def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
         AlexNet(**{**TINY, **settings})
 
 
-def test_it_takes_its_sizes_from_the_picture() -> None:
+def test_it_takes_its_sizes_from_the_image() -> None:
     torch.manual_seed(0)
     model = AlexNet(**{**TINY, "input_shape": (1, 70, 90)}).eval()
 

@@ -1,4 +1,4 @@
-"""Autoencoders: their layers by hand, on every kind of picture, and what their outputs say."""
+"""Autoencoders: their layers by hand, on every kind of image, and what their outputs say."""
 
 from __future__ import annotations
 
@@ -54,21 +54,19 @@ def test_each_layer_has_the_parameters_that_a_pencil_gives(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", [(1, 8, 8), MNIST, (3, 32, 32), (3, 64, 64), (2, 21, 30)])
-def test_pictures_of_any_size_come_back_in_that_size(
-    kind: Any, shape: tuple[int, int, int]
-) -> None:
+def test_images_of_any_size_come_back_in_that_size(kind: Any, shape: tuple[int, int, int]) -> None:
     model = kind(shape, latent_size=3)
-    pictures = torch.randn(2, *shape)
+    images = torch.randn(2, *shape)
 
-    codes = model.encode(pictures)
+    codes = model.encode(images)
 
     assert codes.shape == (2, 3)
-    assert model.decode(codes).shape == pictures.shape
-    torch.testing.assert_close(model(pictures), model.decode(codes))
+    assert model.decode(codes).shape == images.shape
+    torch.testing.assert_close(model(images), model.decode(codes))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_picture_passes_through_no_more_than_its_code(kind: Any) -> None:
+def test_an_image_passes_through_no_more_than_its_code(kind: Any) -> None:
     model = kind((1, 8, 8), latent_size=1)
     jacobian = torch.autograd.functional.jacobian(model, torch.randn(1, 1, 8, 8))
 
@@ -77,24 +75,24 @@ def test_a_picture_passes_through_no_more_than_its_code(kind: Any) -> None:
 
 def test_a_variational_one_reads_two_numbers_a_dimension() -> None:
     model = VAE(MNIST, latent_size=3)
-    pictures = torch.randn(4, *MNIST)
+    images = torch.randn(4, *MNIST)
 
-    mean, log_variance = model.posterior(pictures)
+    mean, log_variance = model.posterior(images)
 
     assert mean.shape == log_variance.shape == (4, 3)
     assert not torch.equal(mean, log_variance)
-    assert torch.equal(model.encode(pictures), mean)
+    assert torch.equal(model.encode(images), mean)
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONAL)
-def test_a_picture_that_cannot_be_halved_so_often_is_refused(kind: Any) -> None:
+def test_an_image_that_cannot_be_halved_so_often_is_refused(kind: Any) -> None:
     assert kind((1, 8, 8), channels=[2, 2, 2])(torch.randn(1, 1, 8, 8)).shape == (1, 1, 8, 8)
     with pytest.raises(ValueError, match=r"nothing is left.*1x8x8.*halved 4 times"):
         kind((1, 8, 8), channels=[2, 2, 2, 2])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_no_picture_and_layers_without_units_are_refused(kind: Any) -> None:
+def test_what_is_no_image_and_layers_without_units_are_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match="autoencoder reads images"):
         kind((4,))
     with pytest.raises(ValueError, match="latent_size is at least 1"):
@@ -111,11 +109,11 @@ def test_the_initial_weights_are_those_asked_for(kind: Any) -> None:
     assert not any(bool(layer.weight.any()) for layer in layers(model, nn.Linear))
 
 
-def test_the_probabilities_of_all_pictures_add_up_to_one() -> None:
+def test_the_probabilities_of_all_images_add_up_to_one() -> None:
     outputs = torch.randn(3, 1, 2, 2)
-    pictures = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4))).view(16, 1, 1, 2, 2)
+    images = torch.tensor(list(itertools.product((0.0, 1.0), repeat=4))).view(16, 1, 1, 2, 2)
 
-    found = Bernoulli().log_probability(outputs, pictures)
+    found = Bernoulli().log_probability(outputs, images)
 
     assert found.shape == (16, 3)
     torch.testing.assert_close(found.exp().sum(0), torch.ones(3))

@@ -1,4 +1,4 @@
-"""The tutorials' convolutional networks: their parameters by hand, on any picture that fits."""
+"""The tutorials' convolutional networks: their parameters by hand, on any image that fits."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_six_kernels_of_5x5_on_three_channels_are_456_parameters() -> None:
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 32, 32), (4, 20, 33)])
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_it_takes_its_sizes_from_the_picture(
+def test_it_takes_its_sizes_from_the_image(
     shape: tuple[int, int, int], kernel: int, padding: Any
 ) -> None:
     model = CNN(shape, 7, kernel=kernel, padding=padding, dense=[5])
@@ -116,7 +116,7 @@ def test_initial_weights_are_as_asked() -> None:
 
 
 @pytest.mark.parametrize("shape", [(784,), (28, 28)])
-def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
+def test_what_is_no_image_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="images") as raised:
         CNN(shape, 10)
     assert str(shape) in str(raised.value)
@@ -130,7 +130,7 @@ def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
         {"pooling": 9},
     ],
 )
-def test_blocks_that_leave_nothing_of_the_picture_are_refused(settings: dict[str, Any]) -> None:
+def test_blocks_that_leave_nothing_of_the_image_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="1x8x8"):
         CNN((1, 8, 8), 10, **settings)
 

@@ -1,4 +1,4 @@
-"""torchvision's classifiers: the parameters of their papers, on any pictures and classes."""
+"""torchvision's classifiers: the parameters of their papers, on any images and classes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_resnet18_has_the_parameters_of_its_layers(
 @pytest.mark.parametrize(
     ("side", "first_stage"), [(1, 1), (8, 8), (32, 32), (63, 63), (64, 16), (96, 24)]
 )
-def test_resnet18_shrinks_only_large_pictures_before_its_first_stage(
+def test_resnet18_shrinks_only_large_images_before_its_first_stage(
     side: int, first_stage: int
 ) -> None:
     model = ResNet18((5, side, side), 7).eval()
@@ -97,7 +97,7 @@ def test_where_nothing_is_to_be_adapted_the_network_is_torchvisions() -> None:
     assert count(own) == 2_542_856
 
 
-def test_a_network_for_one_size_is_built_for_the_pictures_size() -> None:
+def test_a_network_for_one_size_is_built_for_the_images_size() -> None:
     model = TorchvisionClassifier("vit_b_32", (1, 64, 64), 3)
 
     # Four patches and the class token have a position each.

@@ -43,12 +43,12 @@ def test_torchvisions_weights_make_torchvisions_network(
     torchvisions: tuple[nn.Module, Path],
 ) -> None:
     theirs, path = torchvisions
-    pictures = torch.randn(2, 3, 224, 224)
+    images = torch.randn(2, 3, 224, 224)
 
     own = AlexNet(**IMAGENET, **COLUMN, pretrained=str(path)).eval()
 
     with torch.inference_mode():
-        torch.testing.assert_close(own(pictures), theirs(pictures))
+        torch.testing.assert_close(own(images), theirs(images))
 
 
 def test_with_other_classes_only_the_last_layer_begins_anew(

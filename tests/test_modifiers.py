@@ -96,7 +96,7 @@ def test_a_norm_without_a_scale_is_of_the_module_around_it() -> None:
 
 
 def test_all_groups_are_averaged_each_at_its_own_steps_and_nothing_else() -> None:
-    task = game(kinds=3)
+    task = game(clusters=3)
     before = copied(task)
     ema = begun(EMA(0.0), task)
     moved(task, ema, "discriminator")
@@ -109,7 +109,7 @@ def test_all_groups_are_averaged_each_at_its_own_steps_and_nothing_else() -> Non
         as_began = "generator" in name and now[name].is_floating_point()
         assert torch.equal(inside[name], (before if as_began else now)[name]), name
     held = [name for group in ema.state_dict()["averages"].values() for name in group]
-    assert not any("_kinds" in name or "_pixels" in name for name in held)
+    assert not any("_clusters" in name or "_pixels" in name for name in held)
 
 
 def test_a_new_task_is_given_the_averages() -> None:

@@ -65,9 +65,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("model.generator_hidden=[8]", "model.discriminator_hidden=[8]", "model.dropout=0.3"),
         "task.n_critic=2",
     ),
-    "gan of kinds": (
+    "gan of clusters": (
         *IMAGES,
-        *("model=gan", "model.kinds=3", "model.noise_size=4"),
+        *("model=gan", "model.clusters=3", "model.noise_size=4"),
         *("model.generator_hidden=[8]", "model.discriminator_hidden=[8]", "task.loss=wasserstein"),
         *("task.n_critic=3", "task.gradient_penalty=1"),
     ),

@@ -1,4 +1,4 @@
-"""``dltrain sample``: which pictures, where, and what is said when it cannot be."""
+"""``dltrain sample``: which images, where, and what is said when it cannot be."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def made(folder: Path, count: int, seed: int, label: int | None = None) -> NDArray[np.uint8]:
-    """The pictures (count, 8, 8) that the run's own task makes."""
+    """The images (count, 8, 8) that the run's own task makes."""
     task = load(folder)
     assert isinstance(task, Maker)
     labels = None if label is None else torch.full((count,), label)
-    pictures = task.sample(count, seed, labels).columns["image"][:, 0]
-    return (pictures * 255).round().to(torch.uint8).numpy()
+    images = task.sample(count, seed, labels).columns["image"][:, 0]
+    return (images * 255).round().to(torch.uint8).numpy()
 
 
 def test_a_sheet_in_the_run_folder_by_default(plain: Path, sample: Sample) -> None:
@@ -107,7 +107,7 @@ def test_the_best_weights_when_asked(plain: Path, sample: Sample, tmp_path: Path
     assert other.read_bytes() != last.read_bytes()
 
 
-def test_each_picture_in_a_file_of_its_own_pixel_for_pixel(plain: Path, sample: Sample) -> None:
+def test_each_image_in_a_file_of_its_own_pixel_for_pixel(plain: Path, sample: Sample) -> None:
     folder = sample(plain, "--n", 12, "--seed", 5, "--each")
 
     files = sorted(folder.iterdir())
@@ -181,7 +181,7 @@ def test_a_class_that_there_is_not(label: str, conditional: Path) -> None:
     assert "\n" not in message
 
 
-def test_a_run_that_makes_no_pictures_or_is_not_there(train: Train, tmp_path: Path) -> None:
+def test_a_run_that_makes_no_images_or_is_not_there(train: Train, tmp_path: Path) -> None:
     folder = train("model=linreg", "data=line", "trainer.steps=1").folder
 
     assert "generates no images: its task is Regression" in refused([folder])

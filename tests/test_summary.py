@@ -31,15 +31,15 @@ def test_a_recurrent_layer_multiplies_by_its_matrices_at_every_step(
 
 
 class Attention(nn.Module):
-    """Of pictures' rows, two heads of 14 numbers."""
+    """Of images' rows, two heads of 14 numbers."""
 
     def __init__(self, causal: bool = False) -> None:
         super().__init__()
         self.causal = causal
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures (n, 1, 28, 28) to (n, 2 * 28 * 14)."""
-        heads = pictures.flatten(1, 2).unflatten(2, (2, 14)).transpose(1, 2)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (n, 1, 28, 28) to (n, 2 * 28 * 14)."""
+        heads = images.flatten(1, 2).unflatten(2, (2, 14)).transpose(1, 2)
         made = functional.scaled_dot_product_attention(heads, heads, heads, is_causal=self.causal)
         return made.flatten(1)
 
@@ -52,9 +52,9 @@ class Heads(nn.Module):
         self.weights = weights
         self.inner = nn.MultiheadAttention(28, 4, batch_first=True)
 
-    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Pictures (n, 1, 28, 28) to (n, 28 * 28)."""
-        rows = pictures.flatten(1, 2)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (n, 1, 28, 28) to (n, 28 * 28)."""
+        rows = images.flatten(1, 2)
         return self.inner(rows, rows, rows, need_weights=self.weights)[0].flatten(1)
 
 
@@ -142,8 +142,8 @@ def test_a_layer_may_answer_by_name() -> None:
 
 def test_looking_changes_no_answer() -> None:
     task = Classification(NETWORKS["encoder"][0], classes("0123456789", 1, 28, 28)).eval()
-    pictures = {"input": torch.rand(3, 1, 28, 28)}
+    images = {"input": torch.rand(3, 1, 28, 28)}
     with torch.no_grad():
-        before = task.forward(pictures)["logits"]
-        summarise(task, pictures)
-        torch.testing.assert_close(task.forward(pictures)["logits"], before, rtol=0, atol=0)
+        before = task.forward(images)["logits"]
+        summarise(task, images)
+        torch.testing.assert_close(task.forward(images)["logits"], before, rtol=0, atol=0)

@@ -40,7 +40,7 @@ EXAMPLES = {
         ],
         200,
     ),
-    # Of binarised pictures there is always something that nobody can know.
+    # Of binarised images there is always something that nobody can know.
     "variational": (
         [
             *("model=vae", "model.hidden=[64]", "data=digits", "data.batch_size=16"),

@@ -114,7 +114,7 @@ def test_losses_are_what_the_papers_have(
     assert (float((real > border).float().mean()), float((made < border).float().mean())) == right
 
 
-def test_smoothing_lowers_the_target_of_real_pictures_alone() -> None:
+def test_smoothing_lowers_the_target_of_real_images_alone() -> None:
     (real, made), target = SCORES, 0.9
     nothing = torch.tensor([-1e9, -1e9])
 
@@ -143,27 +143,27 @@ class Quadratic(nn.Module):
         self.a = nn.Parameter(a)
         self.asked: list[Tensor] = []
 
-    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.asked.append(pictures.detach())
-        return 0.5 * (self.a * pictures.flatten(1).square()).sum(1)
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        self.asked.append(images.detach())
+        return 0.5 * (self.a * images.flatten(1).square()).sum(1)
 
 
 def test_the_penalty_and_its_gradient_are_those_of_a_pencil() -> None:
     a = torch.tensor([1.0, -2.0, 0.5, 3.0])
-    pictures = torch.tensor([[0.5, 0.2, -1.0, 0.1], [1.0, 0.0, 0.3, -0.7]])
+    images = torch.tensor([[0.5, 0.2, -1.0, 0.1], [1.0, 0.0, 0.3, -0.7]])
     critic = Quadratic(a)
 
-    # Between a picture and itself there is but one place.
-    penalty = gradient_penalty(critic, pictures.view(2, 1, 2, 2), pictures.view(2, 1, 2, 2), None)
+    # Between an image and itself there is but one place.
+    penalty = gradient_penalty(critic, images.view(2, 1, 2, 2), images.view(2, 1, 2, 2), None)
     penalty.backward()
 
-    lengths = (a * pictures).norm(dim=1)
+    lengths = (a * images).norm(dim=1)
     assert float(penalty.detach()) == pytest.approx(float((lengths - 1).square().mean()), rel=1e-6)
-    by_hand = (2 * (lengths - 1) / lengths)[:, None] * a * pictures.square()
+    by_hand = (2 * (lengths - 1) / lengths)[:, None] * a * images.square()
     torch.testing.assert_close(critic.a.grad, by_hand.mean(0))
 
 
-def test_the_penalty_is_taken_between_made_and_real_at_a_place_of_each_pictures_own() -> None:
+def test_the_penalty_is_taken_between_made_and_real_at_a_place_of_each_images_own() -> None:
     critic = Quadratic(torch.ones(64))
     real, made = torch.ones(50, *SHAPE), torch.zeros(50, *SHAPE)
 
@@ -178,15 +178,15 @@ def test_the_penalty_is_taken_between_made_and_real_at_a_place_of_each_pictures_
 
 def test_r1_and_its_gradient_are_those_of_a_pencil() -> None:
     a = torch.tensor([1.0, -2.0, 0.5, 3.0])
-    pictures = torch.tensor([[0.5, 0.2, -1.0, 0.1], [1.0, 0.0, 0.3, -0.7]])
+    images = torch.tensor([[0.5, 0.2, -1.0, 0.1], [1.0, 0.0, 0.3, -0.7]])
     critic = Quadratic(a)
 
-    penalty = r1_penalty(critic, pictures.view(2, 1, 2, 2), None)
+    penalty = r1_penalty(critic, images.view(2, 1, 2, 2), None)
     penalty.backward()
 
-    by_hand = 0.5 * (a * pictures).square().sum(1).mean()
+    by_hand = 0.5 * (a * images).square().sum(1).mean()
     assert float(penalty.detach()) == pytest.approx(float(by_hand), rel=1e-6)
-    torch.testing.assert_close(critic.a.grad, (a * pictures.square()).mean(0))
+    torch.testing.assert_close(critic.a.grad, (a * images.square()).mean(0))
 
 
 @pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
@@ -226,7 +226,7 @@ def test_every_nth_batch_the_generator_has_a_turn_after_the_discriminator(n_crit
 
 
 def test_a_generator_without_a_turn_is_told_the_loss_that_it_has() -> None:
-    """In both orders of things the loss is a mean over made pictures; at rate 0, the same one."""
+    """In both orders of things the loss is a mean over made images; at rate 0, the same one."""
     told = []
     for n_critic in (1, 2):
         task = game(n_critic=n_critic)
@@ -250,7 +250,7 @@ def test_both_see_the_classes_of_the_batch() -> None:
     assert all(torch.equal(labels, data["target"]) for _, labels in seen)
 
 
-def test_a_mixed_picture_is_of_its_likeliest_class() -> None:
+def test_a_mixed_image_is_of_its_likeliest_class() -> None:
     task, data = game({"conditional": True}), batch()
     mixed = 0.7 * nn.functional.one_hot(data["target"], 10) + 0.03
 
@@ -263,23 +263,23 @@ def test_a_mixed_picture_is_of_its_likeliest_class() -> None:
 
 
 def test_networks_read_minus_one_to_one_whatever_the_normalisation() -> None:
-    pictures = batch()["input"]
+    images = batch()["input"]
     seen = []
     for mean, std in (((), ()), ([0.3], [0.4])):
         task = game(mean=mean, std=std)
         task.model.discriminator.register_forward_pre_hook(
             lambda module, inputs: seen.append(inputs[0])
         )
-        inputs = pictures if not mean else (pictures - 0.3) / 0.4
+        inputs = images if not mean else (images - 0.3) / 0.4
         scores = task.predict({"input": inputs}).columns["score"]
-        assert scores.shape == (len(pictures),)
+        assert scores.shape == (len(images),)
 
-    torch.testing.assert_close(seen[0], 2 * pictures - 1)
+    torch.testing.assert_close(seen[0], 2 * images - 1)
     torch.testing.assert_close(seen[1], seen[0])
 
 
 @pytest.mark.parametrize("conditional", [False, True])
-def test_a_seed_has_its_pictures_and_leaves_no_trace(conditional: bool) -> None:
+def test_a_seed_has_its_images_and_leaves_no_trace(conditional: bool) -> None:
     task = game({"conditional": conditional})
     assert isinstance(task, Samples)
     state = torch.get_rng_state()
@@ -345,13 +345,13 @@ def test_an_evaluation_is_of_the_whole_split_and_of_nothing_else() -> None:
 
 def test_the_monitor_tells_good_samples_from_bad_ones() -> None:
     task = game()
-    pictures = {"input": 1 - batch(400)["input"].pow(8)}
+    images = {"input": 1 - batch(400)["input"].pow(8)}
     bright = nn.init.constant_(task.model.generator.layers[-2].bias.data, 1.2)
 
     found = []
     for level in (1.2, -1.2):
         bright.fill_(level)
-        found.append(evaluated(task, pictures).scalars[task.monitor.name])
+        found.append(evaluated(task, images).scalars[task.monitor.name])
 
     assert task.monitor.better(*found)
     assert found[0] < 0.5 * found[1]

@@ -1,4 +1,4 @@
-"""Giving pictures back: the loss by hand, noise in training alone, what is shown of it."""
+"""Giving images back: the loss by hand, noise in training alone, what is shown of it."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Known(nn.Module):
         self.weight = nn.Parameter(torch.linspace(0.1, 1.0, latent_size))
         self.read: list[Tensor] = []
 
-    def encode(self, pictures: Tensor) -> Tensor:
-        self.read.append(pictures)
-        return pictures.flatten(1)[:, : self.latent_size] * self.weight
+    def encode(self, images: Tensor) -> Tensor:
+        self.read.append(images)
+        return images.flatten(1)[:, : self.latent_size] * self.weight
 
     def decode(self, codes: Tensor) -> Tensor:
         return codes.sum(1)[:, None, None, None].expand(-1, 1, 4, 4)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.decode(self.encode(pictures))
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.encode(images))
 
 
 def batch(count: int = 6) -> Batch:
-    """Normalised pictures of 4x4, and classes."""
-    pictures = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(1))
-    return {"input": (pictures - MEAN[0]) / STD[0], "target": torch.arange(count) % 3}
+    """Normalised images of 4x4, and classes."""
+    images = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+    return {"input": (images - MEAN[0]) / STD[0], "target": torch.arange(count) % 3}
 
 
 def shown(batch: Batch) -> Tensor:
@@ -67,9 +67,9 @@ def losses(task: Reconstruction, batch: Batch) -> float:
 @pytest.mark.parametrize("loss", ["bce", "mse"])
 def test_the_loss_is_that_of_a_pixel_of_0_to_1(loss: Literal["bce", "mse"]) -> None:
     some, learner = batch(), task(loss=loss)
-    pictures, outputs = shown(some), learner.model(some["input"])
-    squared = (outputs.sigmoid() - pictures).square().mean().item()
-    entropy = functional.binary_cross_entropy(outputs.sigmoid(), pictures).item()
+    images, outputs = shown(some), learner.model(some["input"])
+    squared = (outputs.sigmoid() - images).square().mean().item()
+    entropy = functional.binary_cross_entropy(outputs.sigmoid(), images).item()
     expected = {"bce": entropy, "mse": squared}[loss]
 
     assert losses(learner, some) == pytest.approx(expected, rel=1e-5)
@@ -85,18 +85,18 @@ def test_the_loss_is_that_of_a_pixel_of_0_to_1(loss: Literal["bce", "mse"]) -> N
     torch.testing.assert_close(learner(some)["reconstruction"], outputs.sigmoid())
 
 
-def test_pictures_that_are_not_normalised_are_taken_as_they_are() -> None:
-    pictures = torch.rand(3, 1, 4, 4)
+def test_images_that_are_not_normalised_are_taken_as_they_are() -> None:
+    images = torch.rand(3, 1, 4, 4)
     learner = Reconstruction(Known(), image_spec((1, 4, 4)), loss="mse")
 
-    loss = losses(learner, {"input": pictures})
+    loss = losses(learner, {"input": images})
 
-    torch.testing.assert_close(learner.model.read[0], pictures)
-    expected = (learner.model(pictures).sigmoid() - pictures).square().mean().item()
+    torch.testing.assert_close(learner.model.read[0], images)
+    expected = (learner.model(images).sigmoid() - images).square().mean().item()
     assert loss == pytest.approx(expected)
 
 
-def test_noise_of_the_given_deviation_is_read_and_the_clean_picture_asked_for() -> None:
+def test_noise_of_the_given_deviation_is_read_and_the_clean_image_asked_for() -> None:
     grey = {"input": (torch.full((200, 1, 4, 4), 0.5) - MEAN[0]) / STD[0]}
     learner = task(loss="mse", noise=0.2)
 
@@ -136,7 +136,7 @@ def test_it_is_judged_clean_and_besides_on_what_is_corrupted_alike_each_time() -
     assert not torch.equal(state, torch.get_rng_state()), "training draws from the run's own"
 
 
-def test_the_numbers_of_denoising_are_those_of_the_pictures() -> None:
+def test_the_numbers_of_denoising_are_those_of_the_images() -> None:
     some, learner = batch(count=500), task(loss="mse", noise=0.25)
     scalars = evaluated(learner, some).scalars
     with torch.inference_mode():

@@ -50,27 +50,27 @@ class LinearGaussian(nn.Module):
         self.likelihood = Gaussian(scale, learnt=False)
         self.scale, self.off, self.wide = scale, off, wide
 
-    def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         precision = 1 + self.weight.square().sum(0) / self.scale**2
-        explained = (pictures.flatten(1) - self.shift) @ self.weight / self.scale**2
+        explained = (images.flatten(1) - self.shift) @ self.weight / self.scale**2
         mean = explained / precision + self.off
         return mean, (self.wide**2 / precision).log().expand_as(mean)
 
     def decode(self, codes: Tensor) -> Tensor:
         return (codes @ self.weight.T + self.shift).unflatten(1, SHAPE)
 
-    def evidence(self, pictures: Tensor) -> Tensor:
+    def evidence(self, images: Tensor) -> Tensor:
         covariance = self.weight @ self.weight.T + self.scale**2 * torch.eye(6)
-        return MultivariateNormal(self.shift, covariance).log_prob(pictures.flatten(1))
+        return MultivariateNormal(self.shift, covariance).log_prob(images.flatten(1))
 
 
-def pictures(count: int = 7) -> Tensor:
+def images(count: int = 7) -> Tensor:
     return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
 def estimate(model: Any, samples: int, seed: int = 0, **settings: Any) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    x = pictures()
+    x = images()
     return importance_weighted(model, x, x, samples, generator, **settings)
 
 
@@ -83,12 +83,12 @@ def test_with_the_true_posterior_every_estimate_is_the_evidence(
 
     found = estimate(model, samples, most_numbers=most_numbers)
 
-    torch.testing.assert_close(found, model.evidence(pictures()), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(found, model.evidence(images()), atol=1e-4, rtol=1e-5)
 
 
 def test_with_another_posterior_more_samples_come_closer_from_below() -> None:
     model = LinearGaussian(off=0.4, wide=1.3)
-    evidence = model.evidence(pictures())
+    evidence = model.evidence(images())
 
     gaps = [
         torch.stack([evidence - estimate(model, k, seed) for seed in range(40)]).mean().item()
@@ -144,16 +144,16 @@ class Known(nn.Module):
         self.likelihood = likelihood or Gaussian(1.0, learnt=False)
         self.read: list[Tensor] = []
 
-    def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        self.read.append(pictures)
-        many = torch.ones(len(pictures), 1)
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        self.read.append(images)
+        many = torch.ones(len(images), 1)
         return many * self.mean, many * self.log_variance
 
     def decode(self, codes: Tensor) -> Tensor:
         return 0 * codes.sum(1)[:, None, None, None].expand(-1, *SHAPE)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.decode(self.posterior(pictures)[0])
+    def forward(self, images: Tensor) -> Tensor:
+        return self.decode(self.posterior(images)[0])
 
 
 def step(task: Variational, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -221,7 +221,7 @@ def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> 
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_grey_pictures_stay_grey_where_that_is_asked() -> None:
+def test_grey_images_stay_grey_where_that_is_asked() -> None:
     model = Known([0.0], [0.0])
     x = torch.rand(3, *SHAPE)
     task = Variational(model, image_spec(SHAPE), binarise="none")
@@ -264,7 +264,7 @@ def test_samples_are_the_seeds_and_leave_the_run_alone() -> None:
         task.sample(2, 0, labels=torch.tensor([0, 1]))
 
 
-def test_samples_are_clamped_to_what_a_picture_may_be() -> None:
+def test_samples_are_clamped_to_what_an_image_may_be() -> None:
     model = VAE((1, 8, 8), latent_size=2, hidden=[16], decoder="gaussian", init="normal")
     nn.init.constant_(model.decoder[-2].bias, 7.0)
 

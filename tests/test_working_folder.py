@@ -35,10 +35,10 @@ class Net(nn.Sequential):
 
         super().__init__(nn.Flatten(), nn.Linear(64, WIDTH), nn.Linear(WIDTH, outputs))
 
-    def forward(self, pictures):
+    def forward(self, images):
         import called_late
 
-        return called_late.same(super().forward(pictures))
+        return called_late.same(super().forward(images))
 """
 QUICK = ("data=digits", "trainer.steps=1", "device=cpu")
 
@@ -71,7 +71,7 @@ def typed(folder: Path, *arguments: str, trusted: str = "", module: bool = True)
 
 @pytest.fixture
 def folder(compose: Compose, tmp_path: Path) -> Path:
-    """A run of pictures that was interrupted, with poison among its files."""
+    """A run of images that was interrupted, with poison among its files."""
     output_dir = tmp_path / "outputs"
     run.train(compose("model=vae", "callbacks=none", *QUICK, f"output_dir={output_dir}"))
     folder = latest(output_dir)

@@ -34,13 +34,13 @@ def sample(arguments: Sequence[str]) -> int:
     _check(asked)
     folder = RunFolder.find(asked.run, asked.output_dir)
     with runtime.generators_kept():
-        pictures, columns, name = _pictures(folder, asked)
+        images, columns, name = _images(folder, asked)
     out = Path(asked.out).expanduser() if asked.out else folder.path / "samples"
     try:
-        where = _write(pictures, columns, out, name, asked)
+        where = _write(images, columns, out, name, asked)
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error.strerror}.") from error
-    print(f"{len(pictures):,} {'images' if len(pictures) > 1 else 'image'} in {where}")
+    print(f"{len(images):,} {'images' if len(images) > 1 else 'image'} in {where}")
     return 0
 
 
@@ -78,7 +78,7 @@ def _check(asked: argparse.Namespace) -> None:
         raise UserError(f"--out: --each needs a folder, not {asked.out}.")
 
 
-def _pictures(
+def _images(
     folder: RunFolder, asked: argparse.Namespace
 ) -> tuple[NDArray[np.uint8], int | None, str]:
     """Bytes (n, height, width, channels), the columns of a sheet of them, and a name."""
@@ -126,7 +126,7 @@ def _class_number(label: str, classes: Sequence[str]) -> int:
 
 
 def _write(
-    pictures: NDArray[np.uint8], columns: int | None, out: Path, name: str, asked: Any
+    images: NDArray[np.uint8], columns: int | None, out: Path, name: str, asked: Any
 ) -> Path:
     """Write a sheet, or a file each; return the sheet's path, or the folder of the files."""
     from dltrain.reports.samples import sheet, single
@@ -134,11 +134,11 @@ def _write(
     if not asked.each:
         path = out if out.suffix == ".png" else out / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(sheet(pictures, columns))
+        path.write_bytes(sheet(images, columns))
         return path
     path = out if asked.out else out / name
     path.mkdir(parents=True, exist_ok=True)
-    digits = len(str(len(pictures) - 1))
-    for index, values in enumerate(pictures):
+    digits = len(str(len(images) - 1))
+    for index, values in enumerate(images):
         (path / f"{index:0{digits}}.png").write_bytes(single(values))
     return path

@@ -29,7 +29,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Pictures:
+class EncodedImages:
     """A split still to be decoded: ``get(i)`` gives its files' contents or paths, one by one.
 
     ``names`` say of each what to call it in a message; ``targets`` are its classes.
@@ -39,11 +39,11 @@ class Pictures:
     targets: Sequence[int]
     get: Callable[[int], Path | bytes]
 
-    def only(self, rows: Sequence[int]) -> Pictures:
+    def only(self, rows: Sequence[int]) -> EncodedImages:
         """Those of the rows given."""
         names = [self.names[row] for row in rows]
         targets = [self.targets[row] for row in rows]
-        return Pictures(names, targets, lambda position: self.get(rows[position]))
+        return EncodedImages(names, targets, lambda position: self.get(rows[position]))
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def decoded(
     folder: Path,
     key: Mapping[str, Any],
     shape: Shape,
-    splits: Mapping[str, Pictures],
+    splits: Mapping[str, EncodedImages],
     skip_unreadable: bool,
 ) -> dict[str, Stored]:
     """Each split's images in ``shape``, from ``folder`` where they were decoded before.
@@ -140,15 +140,15 @@ def _publish(partial: Path, place: Path) -> None:
 
 
 def _decode_all(
-    place: Path, shape: Shape, splits: Mapping[str, Pictures], skip_unreadable: bool
+    place: Path, shape: Shape, splits: Mapping[str, EncodedImages], skip_unreadable: bool
 ) -> None:
     faults: dict[str, dict[int, str]] = {}
     with progress("Decoding images") as bars:
         bar = bars.add_task("", total=sum(len(split.names) for split in splits.values()))
-        for name, pictures in splits.items():
+        for name, images in splits.items():
             faults[name] = {}
             path = place / f"{name}-input.npy"
-            for done, found in _decode(path, shape, pictures):
+            for done, found in _decode(path, shape, images):
                 faults[name] |= found
                 bars.advance(bar, done)
     listed = {
@@ -163,17 +163,19 @@ def _decode_all(
             + (f"\nand {rest} more" if rest > 0 else "")
             + "\nMend or remove them, or set data.skip_unreadable=true."
         )
-    for name, pictures in splits.items():
-        kept = np.array([row not in faults[name] for row in range(len(pictures.names))], bool)
+    for name, images in splits.items():
+        kept = np.array([row not in faults[name] for row in range(len(images.names))], bool)
         if faults[name]:
             _keep(place / f"{name}-input.npy", kept)
-        np.save(place / f"{name}-target.npy", np.array(pictures.targets, np.int64)[kept])
+        np.save(place / f"{name}-target.npy", np.array(images.targets, np.int64)[kept])
     (place / "skipped.json").write_text(json.dumps(listed), encoding="utf-8")
 
 
-def _decode(path: Path, shape: Shape, pictures: Pictures) -> Iterator[tuple[int, dict[int, str]]]:
+def _decode(
+    path: Path, shape: Shape, images: EncodedImages
+) -> Iterator[tuple[int, dict[int, str]]]:
     """Write an array of all images; yield how many more are done, and faults by row."""
-    count = len(pictures.names)
+    count = len(images.names)
     pixels = np.lib.format.open_memmap(
         path, "w+", np.uint8, (count, shape.channels, shape.height, shape.width)
     )
@@ -183,7 +185,7 @@ def _decode(path: Path, shape: Shape, pictures: Pictures) -> Iterator[tuple[int,
         last = min(first + CHUNK, count)
         for row in range(first, last):
             try:
-                pixels[row] = decode(pictures.get(row), shape)
+                pixels[row] = decode(images.get(row), shape)
             except UnreadableError as error:
                 faults[row] = str(error)
         return last - first, faults

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.config.suggest import did_you_mean
-from dltrain.data.cache import Pictures
-from dltrain.data.images.decoded import DecodedPictures
+from dltrain.data.cache import EncodedImages
+from dltrain.data.images.decoded import DecodedImages
 from dltrain.data.tables.columns import Cells, ColumnsTable
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
-class HubPictures(DecodedPictures):
+class HubImages(DecodedImages):
     """A column of images and a column of labels, from the hub by name or from a local path.
 
     ``config`` is the name of one of several versions of a data set. Labels are named where the
@@ -39,7 +39,7 @@ class HubPictures(DecodedPictures):
         self._names = {"train": train_split, "test": test_split}
         super().__init__(**decoding)
 
-    def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+    def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """The fingerprints that the data set's own cache goes by, and rows in order."""
         data = load(self.path, self.config)
         require_split(self._names["train"], data, self.path)
@@ -50,10 +50,10 @@ class HubPictures(DecodedPictures):
         key: dict[str, Any] = {"source": "hub", "image": self.image, "label": self.label}
         key |= {split: rows._fingerprint for split, rows in splits.items()}
         return key, {
-            split: self._pictures(rows, split, targets[split]) for split, rows in splits.items()
+            split: self._images(rows, split, targets[split]) for split, rows in splits.items()
         }
 
-    def _pictures(self, rows: Any, split: str, targets: list[int]) -> Pictures:
+    def _images(self, rows: Any, split: str, targets: list[int]) -> EncodedImages:
         from datasets import Image
 
         data = rows.cast_column(self.image, Image(decode=False))
@@ -65,7 +65,7 @@ class HubPictures(DecodedPictures):
                 return b""
             return found["bytes"] if found["bytes"] is not None else Path(found["path"])
 
-        return Pictures(names, targets, get)
+        return EncodedImages(names, targets, get)
 
     def _check_columns(self, features: Mapping[str, Any], place: str) -> None:
         from datasets import Image
@@ -73,10 +73,10 @@ class HubPictures(DecodedPictures):
         for key, name in (("image", self.image), ("label", self.label)):
             require_column(key, name, features, place)
         if not isinstance(features[self.image], Image):
-            pictures = [name for name, kind in features.items() if isinstance(kind, Image)]
+            images = [name for name, kind in features.items() if isinstance(kind, Image)]
             raise ValueError(
                 f"{self.path}: column {self.image!r} holds no images; "
-                + (f"{', '.join(pictures)} does" if pictures else "use data=hub_table")
+                + (f"{', '.join(images)} does" if images else "use data=hub_table")
             )
 
 

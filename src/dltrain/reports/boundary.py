@@ -58,17 +58,17 @@ def animate_decision_boundary(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _draw_points(axes, plane, points, targets, class_names, feature_names)
-    pictures: list[Image.Image] = []
+    images: list[Image.Image] = []
     for frame, title in zip(frames, titles, strict=True):
         drawn = _draw_places(axes, plane, frame)
         axes.set_title(title, fontsize=11)
         canvas.draw()
         # The layout of the first frame is that of all, so that nothing trembles.
         figure.set_layout_engine("none")
-        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
         for artist in drawn:
             artist.remove()
-    return gif(pictures)
+    return gif(images)
 
 
 def _draw_places(axes: Axes, plane: Plane, probabilities: NDArray[Any]) -> list[Any]:

@@ -62,7 +62,7 @@ def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> Non
 
 
 def draw_predictions(
-    pictures: ArrayLike,
+    images: ArrayLike,
     probabilities: ArrayLike,
     targets: Sequence[int],
     class_names: Sequence[str],
@@ -73,10 +73,10 @@ def draw_predictions(
     ``probabilities`` is (n, classes). A wrong prediction has a red frame, and the true class.
     ``n`` may be 0 where there is a title.
     """
-    images, chances = np.asarray(pictures), np.asarray(probabilities)
-    count, height, width, channels = images.shape
+    pixels, chances = np.asarray(images), np.asarray(probabilities)
+    count, height, width, channels = pixels.shape
     if channels not in (1, 3):
-        images = images.mean(axis=3, keepdims=True)
+        pixels = pixels.mean(axis=3, keepdims=True)
     columns = max(4, math.ceil(math.sqrt(count))) if title or count > 4 else count
     rows = math.ceil(count / columns)
     ratio, gap, caption = height / width, 0.16, 0.42
@@ -87,7 +87,7 @@ def draw_predictions(
     # One pair of axes for all images: creating a pair for each takes several times as long.
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set_axis_off()
-    for index, (image, chance, target) in enumerate(zip(images, chances, targets, strict=True)):
+    for index, (image, chance, target) in enumerate(zip(pixels, chances, targets, strict=True)):
         row, column = divmod(index, columns)
         left, top = column * (1 + gap) + gap / 2, row * pitch + gap
         axes.imshow(

@@ -25,9 +25,9 @@ HEAD = 24
 Bytes = NDArray[np.uint8]
 
 
-def to_bytes(pictures: ArrayLike) -> Bytes:
+def to_bytes(images: ArrayLike) -> Bytes:
     """Bytes from values in 0..1 of shape (n, channels, height, width)."""
-    values = np.asarray(pictures, dtype=np.float32).transpose(0, 2, 3, 1)
+    values = np.asarray(images, dtype=np.float32).transpose(0, 2, 3, 1)
     return np.rint(values.clip(0, 1) * 255).astype(np.uint8)
 
 
@@ -36,14 +36,14 @@ def class_columns(classes: int) -> int | None:
     return classes if 1 < classes <= MOST_CLASSES else None
 
 
-def sheet(pictures: Bytes, columns: int | None = None) -> bytes:
+def sheet(images: Bytes, columns: int | None = None) -> bytes:
     """The bytes of a PNG file with all images, small ones enlarged; as a square by default."""
-    return _png(mosaic(pictures / 255, columns or _square(pictures)))
+    return _png(mosaic(images / 255, columns or _square(images)))
 
 
-def single(picture: Bytes) -> bytes:
+def single(image: Bytes) -> bytes:
     """The bytes of a PNG file with one image (height, width, channels), pixel for pixel."""
-    return _png(picture if picture.shape[2] == 3 else picture.mean(2).astype(np.uint8))
+    return _png(image if image.shape[2] == 3 else image.mean(2).astype(np.uint8))
 
 
 def animate_samples(
@@ -51,17 +51,17 @@ def animate_samples(
 ) -> bytes:
     """The bytes of a GIF file of sheets, each with a line above it."""
     font = ImageFont.load_default(HEAD * 0.6)
-    images = []
-    for pictures, line in zip(frames, lines, strict=True):
-        values = mosaic(pictures / 255, columns or _square(pictures))
+    sheets = []
+    for images, line in zip(frames, lines, strict=True):
+        values = mosaic(images / 255, columns or _square(images))
         image = Image.fromarray(np.pad(values, ((HEAD, 0), (0, 0), (0, 0)), constant_values=255))
         ImageDraw.Draw(image).text((2, HEAD / 2), line, "black", font, anchor="lm")
-        images.append(image)
-    return gif(images)
+        sheets.append(image)
+    return gif(sheets)
 
 
-def _square(pictures: NDArray[Any]) -> int:
-    return math.ceil(math.sqrt(len(pictures)))
+def _square(images: NDArray[Any]) -> int:
+    return math.ceil(math.sqrt(len(images)))
 
 
 def _png(values: Bytes) -> bytes:

@@ -24,13 +24,13 @@ LETTER = 7.5
 MOST_IN_A_ROW = 10
 
 
-def mosaic(pictures: NDArray[Any], columns: int, gap: int = GAP) -> NDArray[np.uint8]:
+def mosaic(images: NDArray[Any], columns: int, gap: int = GAP) -> NDArray[np.uint8]:
     """Images (n, height, width, channels) of 0..1, row by row, as one (H, W, 3) of 0..255.
 
     Each pixel of a small image becomes a square of several, and large images are shrunk.
     Three channels are colors; any other number is averaged to gray.
     """
-    tiles = [_enlarged(picture) for picture in _coloured(pictures)]
+    tiles = [_enlarged(image) for image in _coloured(images)]
     height, width, _ = tiles[0].shape
     rows = math.ceil(len(tiles) / columns)
     size = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
@@ -100,18 +100,18 @@ def _framed(
     return figure
 
 
-def _coloured(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+def _coloured(images: NDArray[Any]) -> NDArray[np.uint8]:
     """Images of three channels of 0..255."""
-    if pictures.shape[3] != 3:
-        pictures = pictures.mean(axis=3, keepdims=True).repeat(3, axis=3)
-    return (pictures.clip(0, 1) * WHITE).round().astype(np.uint8)
+    if images.shape[3] != 3:
+        images = images.mean(axis=3, keepdims=True).repeat(3, axis=3)
+    return (images.clip(0, 1) * WHITE).round().astype(np.uint8)
 
 
-def _enlarged(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    height, width, _ = picture.shape
+def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width, _ = image.shape
     longer = max(height, width)
     if longer > 2 * SIDE:
         size = (max(1, width * 2 * SIDE // longer), max(1, height * 2 * SIDE // longer))
-        return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
     factor = max(1, round(SIDE / longer))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -23,10 +23,10 @@ def _product(out: Tensor, *inputs: Any) -> int:
     return out.numel() * inputs[-2].shape[-1]
 
 
-def _convolution(out: Tensor, pictures: Tensor, kernels: Tensor, *arguments: Any) -> int:
+def _convolution(out: Tensor, images: Tensor, kernels: Tensor, *arguments: Any) -> int:
     """Each number of the output is made with one kernel; transposed, each of the input."""
     transposed = arguments[4]
-    return (pictures if transposed else out).numel() * kernels[0].numel()
+    return (images if transposed else out).numel() * kernels[0].numel()
 
 
 _COUNTS: dict[Any, Callable[..., int]] = {

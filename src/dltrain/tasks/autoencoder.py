@@ -23,13 +23,13 @@ class Bottleneck(Protocol):
 
     latent_size: int
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """Codes (n, latent_size), of images (n, c, h, w) as a source gives them."""
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (n, c, h, w)."""
 
-    def __call__(self, pictures: Tensor) -> Tensor:
+    def __call__(self, images: Tensor) -> Tensor:
         """Logits of those images."""
 
 

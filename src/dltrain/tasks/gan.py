@@ -14,7 +14,7 @@ from dltrain.contracts.task import Monitor, Optimize, Predictions, Task
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.metrics.generative import AdversarialScores, SampleDistance
 from dltrain.models.layers.denormalize import Pixels
-from dltrain.models.layers.online_kmeans import Kinds
+from dltrain.models.layers.online_kmeans import OnlineKMeans
 from dltrain.tasks.latent import AT_ONCE, between
 from dltrain.tasks.losses.gan import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 
@@ -31,7 +31,7 @@ class Adversaries(Protocol):
     """Images (batch, c, h, w) of -1..1 and labels, or None, to scores (batch,)."""
     noise_size: int
     conditional: bool
-    kinds: int
+    clusters: int
     """k-means clusters of images that it is told of, where it knows of no classes; 0: none."""
     classes: int
     """How many labels there are, of classes or clusters."""
@@ -47,9 +47,9 @@ class AdversarialGame(Task):
     al.'s (2018) on real images. ``label_smoothing`` lowers the target of real images, and
     theirs alone, from 1 (Salimans et al. 2016, section 3.4).
 
-    A network of ``kinds`` is told in which of so many clusters an image is, as another is
+    A network with ``clusters`` is told which of so many an image is in, as another is
     told the class: they are found as training goes
-    (:class:`~dltrain.models.layers.online_kmeans.Kinds`). Its samples are of each cluster as
+    (:class:`~dltrain.models.layers.online_kmeans.OnlineKMeans`). Its samples are of each cluster as
     often as real images are.
 
     Metrics are each network's loss, without penalties, and the fraction of real and of generated
@@ -101,7 +101,9 @@ class AdversarialGame(Task):
         self.gradient_penalty, self.r1 = gradient_penalty, r1
         self._target = 1 - label_smoothing
         self._pixels = Pixels(spec.input)
-        self._kinds = Kinds(model.kinds, spec.facts()["input_shape"]) if model.kinds else None
+        self._clusters = (
+            OnlineKMeans(model.clusters, spec.facts()["input_shape"]) if model.clusters else None
+        )
         # On the host: whose turn it is must be known without asking the device.
         self._batches = 0
 
@@ -205,8 +207,8 @@ class AdversarialGame(Task):
         A mixed image, whose target is probabilities, is taken for its likeliest class.
         """
         images = 2 * self._pixels.shown(batch["input"]) - 1
-        if self._kinds is not None:
-            return images, (self._kinds.learn if self.training else self._kinds.of)(images)
+        if self._clusters is not None:
+            return images, (self._clusters.learn if self.training else self._clusters.of)(images)
         if not self.conditional:
             return images, None
         targets = batch["target"]
@@ -257,8 +259,8 @@ class AdversarialGame(Task):
 
     def _unasked(self, count: int, generator: torch.Generator) -> Tensor | None:
         """Labels (count,) for images for which no class was asked."""
-        if self._kinds is not None:
-            return self._kinds.drawn(count, generator)
+        if self._clusters is not None:
+            return self._clusters.drawn(count, generator)
         return torch.arange(count) % self.model.classes if self.conditional else None
 
     def _refuse(self, labels: Tensor, count: int) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dltrain.data.download import Remote, fetch
-from dltrain.data.images.source import PictureSource
+from dltrain.data.images.source import ImageSource
 from dltrain.data.streams.splits import InMemory, Split
 from dltrain.errors import UserError
 
@@ -28,7 +28,7 @@ SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 
 
-class Cifar10(PictureSource):
+class Cifar10(ImageSource):
     """The original batches, in either of the forms that they are published in.
 
     Looked for in ``root``: the unpacked folders ``cifar-10-batches-bin`` and
@@ -111,13 +111,13 @@ class Cifar10(PictureSource):
                     parts.append(parse(contents[name + suffix]))
                 except (ValueError, EOFError, pickle.UnpicklingError) as error:
                     raise UserError(f"{place}: {name + suffix} is damaged: {error}") from error
-            pictures = np.concatenate([pictures for pictures, _ in parts])
+            images = np.concatenate([images for images, _ in parts])
             labels = np.concatenate([labels for _, labels in parts])
             if labels.size and labels.max() >= len(self.class_names):
                 raise UserError(f"{place}: there is a label {labels.max()}, of ten classes.")
             return InMemory(
                 {
-                    "input": torch.from_numpy(pictures.reshape(-1, *SHAPE).copy()),
+                    "input": torch.from_numpy(images.reshape(-1, *SHAPE).copy()),
                     "target": torch.from_numpy(labels.astype(np.int64)),
                 }
             )
@@ -142,10 +142,10 @@ def parse_python(content: bytes) -> Arrays:
     batch = _ArraysAlone(io.BytesIO(content), encoding="bytes").load()
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
         raise ValueError("it holds no data and labels")
-    pictures, labels = batch[b"data"], np.asarray(batch[b"labels"])
-    if pictures.dtype != np.uint8 or pictures.shape != (len(labels), PIXELS):
-        raise ValueError(f"data of shape {pictures.shape} and {len(labels)} labels")
-    return pictures, labels
+    images, labels = batch[b"data"], np.asarray(batch[b"labels"])
+    if images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
+        raise ValueError(f"data of shape {images.shape} and {len(labels)} labels")
+    return images, labels
 
 
 class _ArraysAlone(pickle.Unpickler):

@@ -42,26 +42,26 @@ def decode(file: Path | bytes, shape: Shape) -> np.ndarray[Any, Any]:
     return fitted(open_upright(file), shape)
 
 
-def fitted(picture: Image, shape: Shape) -> np.ndarray[Any, Any]:
+def fitted(image: Image, shape: Shape) -> np.ndarray[Any, Any]:
     """An upright image as (channels, height, width) uint8. Raises :class:`UnreadableError`."""
     from PIL import Image, ImageOps
 
-    picture = picture.convert("L" if shape.channels == 1 else "RGB")
+    image = image.convert("L" if shape.channels == 1 else "RGB")
     size = (shape.width, shape.height)
-    if picture.size != size:
+    if image.size != size:
         if shape.fit is None:
             raise UnreadableError(
-                f"is {picture.width}x{picture.height} where others are {size[0]}x{size[1]}; "
+                f"is {image.width}x{image.height} where others are {size[0]}x{size[1]}; "
                 "give data.size"
             )
         resample = Image.Resampling.BILINEAR
         if shape.fit == "stretch":
-            picture = picture.resize(size, resample)
+            image = image.resize(size, resample)
         elif shape.fit == "crop":
-            picture = ImageOps.fit(picture, size, resample)
+            image = ImageOps.fit(image, size, resample)
         else:
-            picture = ImageOps.pad(picture, size, resample, color=0)
-    pixels = np.asarray(picture, np.uint8)
+            image = ImageOps.pad(image, size, resample, color=0)
+    pixels = np.asarray(image, np.uint8)
     return pixels[None] if shape.channels == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -70,13 +70,13 @@ def open_upright(file: Path | bytes) -> Image:
     from PIL import Image
 
     try:
-        picture = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableError("is no image that can be read") from error
-    return upright(picture)
+    return upright(image)
 
 
-def upright(picture: Image) -> Image:
+def upright(image: Image) -> Image:
     """Turn an image as its EXIF data says, in mode L, RGB, or one that converts to them.
 
     16 bits become 8; what is transparent lies on white, as on a page.
@@ -85,20 +85,20 @@ def upright(picture: Image) -> Image:
     from PIL import Image, ImageOps
 
     try:
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
+        image.load()
+        image = ImageOps.exif_transpose(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableError("is no image that can be read") from error
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64).clip(0, 65535)
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
         return Image.fromarray((values // 257).astype(np.uint8))
-    if picture.mode == "F":
+    if image.mode == "F":
         raise UnreadableError("has floating-point pixels, of which nobody says what is white")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        page = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(page, picture).convert("RGB")
-    return picture
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        page = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(page, image).convert("RGB")
+    return image
 
 
 def shape_like(

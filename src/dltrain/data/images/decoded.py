@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from dltrain.data.cache import Pictures, Stored, decoded
+from dltrain.data.cache import EncodedImages, Stored, decoded
 from dltrain.data.images.decode import Fit, Shape, UnreadableError, shape_like
-from dltrain.data.images.source import PictureSource
+from dltrain.data.images.source import ImageSource
 from dltrain.data.streams.on_disk import InFiles
 from dltrain.data.streams.splits import InMemory, Split, hold_out_test
 from dltrain.errors import UserError
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 GIB = 2**30
 
 
-class DecodedPictures(PictureSource):
+class DecodedImages(ImageSource):
     """Images of any format and size, made alike and kept as uint8 in ``root``'s folder cache.
 
     ``size`` is a side or (height, width); null: that of the first image, which all must have.
@@ -66,7 +66,7 @@ class DecodedPictures(PictureSource):
         super().__init__(root=root, mean=mean, std=std, **common)
 
     @abstractmethod
-    def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+    def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """All that decides the content, for the cache; and ``train``, ``validation``, ``test``.
 
         The last two only where they are given. It sets ``class_names``.
@@ -108,23 +108,23 @@ class DecodedPictures(PictureSource):
         columns = {name: np.load(path) for name, path in stored.files.items()}
         return InMemory({name: torch.from_numpy(array) for name, array in columns.items()})
 
-    def _find_shape(self, pictures: Pictures) -> Shape:
+    def _find_shape(self, images: EncodedImages) -> Shape:
         """As asked; what was not asked for, as the first image has it."""
         fault = ""
-        for row, name in enumerate(pictures.names):
+        for row, name in enumerate(images.names):
             try:
-                return shape_like(pictures.get(row), self._channels, self._size, self._fit)
+                return shape_like(images.get(row), self._channels, self._size, self._fit)
             except UnreadableError as error:
                 # Decoding will name it, together with any others.
                 fault = fault or f"{name} {error}, nor is any other"
         raise ValueError(fault or "the training split has no image")
 
-    def _set_aside(self, pictures: Pictures) -> tuple[Pictures, Pictures]:
+    def _set_aside(self, images: EncodedImages) -> tuple[EncodedImages, EncodedImages]:
         """A test split of what is all for training, with a note that says so."""
-        rows, test = hold_out_test(torch.tensor(pictures.targets), self.test)
+        rows, test = hold_out_test(torch.tensor(images.targets), self.test)
         logger.info(
             "no test split is given: %s of %s images are set aside as one, the same for every "
             "seed.",
-            *(f"{len(test):,}", f"{len(pictures.targets):,}"),
+            *(f"{len(test):,}", f"{len(images.targets):,}"),
         )
-        return pictures.only(rows.tolist()), pictures.only(test.tolist())
+        return images.only(rows.tolist()), images.only(test.tolist())

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from dltrain.data.images.source import PictureSource
+from dltrain.data.images.source import ImageSource
 from dltrain.data.streams.splits import InMemory, Split
 
 TEST_EXAMPLES = 360
 SPLIT_SEED = 0
 
 
-class Digits(PictureSource):
+class Digits(ImageSource):
     """Optical recognition of handwritten digits (Alpaydin and Kaynak 1998, UCI), no network needed.
 
     scikit-learn bundles no split, so a fixed one is made: 360 images, the same ones whatever
@@ -34,8 +34,8 @@ class Digits(PictureSource):
         from sklearn.datasets import load_digits
 
         bundled = load_digits()
-        pictures = torch.from_numpy(bundled.images).mul_(255 / 16).round_().to(torch.uint8)
-        whole = InMemory({"input": pictures[:, None], "target": torch.from_numpy(bundled.target)})
-        order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(SPLIT_SEED))
+        images = torch.from_numpy(bundled.images).mul_(255 / 16).round_().to(torch.uint8)
+        whole = InMemory({"input": images[:, None], "target": torch.from_numpy(bundled.target)})
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED))
         test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
         return {"train": whole.only(train), "test": whole.only(test)}

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dltrain.data.cache import Pictures
-from dltrain.data.images.decoded import DecodedPictures
+from dltrain.data.cache import EncodedImages
+from dltrain.data.images.decoded import DecodedImages
 from dltrain.errors import UserError
 
 SPLITS = {
@@ -19,7 +19,7 @@ SPLITS = {
 """What the folder of a split may be called."""
 
 
-class ImageFolder(DecodedPictures):
+class ImageFolder(DecodedImages):
     """Images in ``path``: a folder for each class, or such folders in train, val and test.
 
     Any file below a class's folder counts, but for hidden ones. Classes are in the order of their
@@ -32,7 +32,7 @@ class ImageFolder(DecodedPictures):
         self.path = Path(path).expanduser()
         super().__init__(**decoding)
 
-    def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
+    def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """Every file by its name, size and time of change."""
         given = self._given()
         self.class_names = tuple(folder.name for folder in _folders(given["train"]))
@@ -50,7 +50,7 @@ class ImageFolder(DecodedPictures):
                 targets += [position] * len(found)
             states = [(path, path.stat()) for path in files]
             key[split] = [(str(path), s.st_size, s.st_mtime_ns) for path, s in states]
-            splits[split] = Pictures([str(path) for path in files], targets, files.__getitem__)
+            splits[split] = EncodedImages([str(path) for path in files], targets, files.__getitem__)
         return key, splits
 
     def _given(self) -> dict[str, Path]:

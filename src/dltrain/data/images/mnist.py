@@ -12,7 +12,7 @@ import torch
 from dltrain.data.cache import CannotKeepError
 from dltrain.data.download import Remote, fetch
 from dltrain.data.images.idx import plain, read_idx
-from dltrain.data.images.source import PictureSource
+from dltrain.data.images.source import ImageSource
 from dltrain.data.streams.splits import InMemory, Split
 from dltrain.errors import UserError
 
@@ -24,7 +24,7 @@ ALTERNATIVES = (
 SHAPE = (1, 28, 28)
 
 
-class IdxPictures(PictureSource):
+class IdxImages(ImageSource):
     """28x28 gray images of ten classes in MNIST's four files.
 
     They are looked for in ``root``, ``root/<folder>/raw`` (where torchvision puts them) and
@@ -48,14 +48,14 @@ class IdxPictures(PictureSource):
         return {"train": self._split("train"), "test": self._split("t10k")}
 
     def _split(self, split: str) -> Split:
-        pictures = self._array(f"{split}-images-idx3-ubyte", SHAPE[1:])
+        images = self._array(f"{split}-images-idx3-ubyte", SHAPE[1:])
         labels = self._array(f"{split}-labels-idx1-ubyte", ())
-        if len(pictures) != len(labels):
+        if len(images) != len(labels):
             raise UserError(
-                f"data.root: {self.folder} holds {len(pictures):,} images but {len(labels):,} "
+                f"data.root: {self.folder} holds {len(images):,} images but {len(labels):,} "
                 f"labels for the split {split!r}. Delete its files to have them fetched anew."
             )
-        return InMemory({"input": pictures[:, None], "target": labels.long()})
+        return InMemory({"input": images[:, None], "target": labels.long()})
 
     def _array(self, name: str, item_shape: tuple[int, ...]) -> torch.Tensor:
         own = self.folder / self.folder_name / "raw"
@@ -90,7 +90,7 @@ FILES = {
 }
 
 
-class Mnist(IdxPictures):
+class Mnist(IdxImages):
     """Handwritten digits, the original files."""
 
     class_names = tuple("0123456789")
@@ -121,7 +121,7 @@ FASHION_FILES = {
 }
 
 
-class FashionMnist(IdxPictures):
+class FashionMnist(IdxImages):
     """Images of clothes (Xiao, Rasul and Vollgraf 2017), made to replace MNIST's."""
 
     class_names = (

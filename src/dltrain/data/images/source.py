@@ -25,7 +25,7 @@ HASH = -7046029254386353131
 """2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
 
-class PictureAugment(Augment):
+class ImageAugment(Augment):
     """Random changes, others for every image, as tensor work on the device.
 
     Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way
@@ -144,25 +144,25 @@ class PictureAugment(Augment):
             batch = mix(batch, weights, names, target, fields[target].size or 0)
         return batch
 
-    def _places(self, pictures: Tensor, draw: Draw) -> Tensor:
+    def _places(self, images: Tensor, draw: Draw) -> Tensor:
         """Where each pixel comes from."""
         generator = draw.generator
-        draws = _uniform(8, pictures, generator, low=-1)
+        draws = _uniform(8, images, generator, low=-1)
         angle, zoom, x, y, mirror, shear, left, up = draws
         whole = 2 * self.crop + 1
         matrix = affine(
             angle=angle * math.radians(self.rotate),
             zoom=1 / (1 + zoom * self.scale),
             shear=(shear * math.radians(self.shear)).tan(),
-            mirror=1 - 2 * self._mirrored((mirror + 1) / 2, draw).to(pictures.dtype),
+            mirror=1 - 2 * self._mirrored((mirror + 1) / 2, draw).to(images.dtype),
             x=x * self.shift + _step(left, whole),
             y=y * self.shift + _step(up, whole),
         )
         if not self.elastic_alpha:
-            return places(_size(pictures), matrix)
-        noise = torch.empty(len(pictures), 2, *_size(pictures), device=pictures.device)
+            return places(_size(images), matrix)
+        noise = torch.empty(len(images), 2, *_size(images), device=images.device)
         noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
-        return places(_size(pictures), matrix, smooth(noise, self.elastic_sigma))
+        return places(_size(images), matrix, smooth(noise, self.elastic_sigma))
 
     def _mirrored(self, chance: Tensor, draw: Draw) -> Tensor:
         """Whether each image is, given numbers (batch,) in 0..1."""
@@ -170,21 +170,21 @@ class PictureAugment(Augment):
             return chance < self.flip
         return ((((draw.rows + draw.seed) * HASH) >> 32) + draw.epoch) & 1 == 1
 
-    def _recolour(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        draws = _uniform(3, pictures, generator, low=-1)[:, :, None, None, None]
-        pictures = pictures * (1 + self.brightness * draws[0])
-        mean = pictures.mean((1, 2, 3), keepdim=True)
-        pictures = torch.lerp(mean, pictures, 1 + self.contrast * draws[1])
+    def _recolour(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        draws = _uniform(3, images, generator, low=-1)[:, :, None, None, None]
+        images = images * (1 + self.brightness * draws[0])
+        mean = images.mean((1, 2, 3), keepdim=True)
+        images = torch.lerp(mean, images, 1 + self.contrast * draws[1])
         if self.saturation:
-            red, green, blue = (s * pictures[:, i] for i, s in enumerate(LUMINANCE))
+            red, green, blue = (s * images[:, i] for i, s in enumerate(LUMINANCE))
             grey = (red + green + blue)[:, None]
-            pictures = torch.lerp(grey, pictures, 1 + self.saturation * draws[2])
-        return pictures.clamp_(0, 255)
+            images = torch.lerp(grey, images, 1 + self.saturation * draws[2])
+        return images.clamp_(0, 255)
 
-    def _own_shares(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    def _own_shares(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """How much of each pixel (batch, 1, h, w) is to be the image's own."""
-        draw, x, y, coin = _uniform(4, pictures, generator)
-        height, width = _size(pictures)
+        draw, x, y, coin = _uniform(4, images, generator)
+        height, width = _size(images)
         shares = []
         if self._mixup is not None:
             own = self._mixup(draw)[:, None, None, None]
@@ -196,9 +196,9 @@ class PictureAugment(Augment):
         return torch.where(coin[:, None, None, None] < 0.5, shares[0], shares[-1])
 
 
-def _uniform(rows: int, pictures: Tensor, generator: torch.Generator, low: float = 0.0) -> Tensor:
+def _uniform(rows: int, images: Tensor, generator: torch.Generator, low: float = 0.0) -> Tensor:
     """Numbers (rows, batch) from ``low`` to 1."""
-    drawn = torch.empty(rows, len(pictures), device=pictures.device)
+    drawn = torch.empty(rows, len(images), device=images.device)
     return drawn.uniform_(low, 1, generator=generator)
 
 
@@ -207,15 +207,15 @@ def _step(uniform: Tensor, whole: int) -> Tensor:
     return ((uniform + 1) / 2 * whole).floor().clamp(max=whole - 1) - (whole - 1) / 2
 
 
-def _size(pictures: Tensor) -> tuple[int, int]:
-    return pictures.shape[-2], pictures.shape[-1]
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
 
 
 def _of_kind(fields: Mapping[str, Field], kind: str) -> list[str]:
     return [name for name, field in fields.items() if field.kind == kind]
 
 
-class PictureSource(ArraySource):
+class ImageSource(ArraySource):
     """Images as columns ``input`` (n, c, h, w) uint8 and ``target`` (n,) of classes.
 
     ``mean`` and ``std`` of each channel (or one for all), of pixels in 0..1, normalize them.
@@ -230,14 +230,14 @@ class PictureSource(ArraySource):
         self,
         mean: Sequence[float],
         std: Sequence[float],
-        augment: PictureAugment | None = None,
+        augment: ImageAugment | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         if min(std) <= 0:
             raise ValueError(f"a standard deviation is above 0, got {list(std)}")
         self.mean, self.std = tuple(mean), tuple(std)
-        self.augment = augment or PictureAugment()
+        self.augment = augment or ImageAugment()
         if self.input_shape[0] is not None:
             self.check_channels()
 
@@ -269,7 +269,7 @@ class PictureSource(ArraySource):
 
     def prepare(self, device: torch.device) -> Prepare:
         """Normalize, and augment when asked."""
-        return prepare_pictures(self.outline().fields, self.augment, device)
+        return prepare_images(self.outline().fields, self.augment, device)
 
     def reader(self) -> Reader:
         """Images of any size."""
@@ -278,8 +278,8 @@ class PictureSource(ArraySource):
         return ImageReader(channels, height, width, self.mean, self.std, self.fit)
 
 
-def prepare_pictures(
-    fields: Mapping[str, Field], augment: PictureAugment, device: torch.device
+def prepare_images(
+    fields: Mapping[str, Field], augment: ImageAugment, device: torch.device
 ) -> Prepare:
     """Normalize uint8 images, and augment them, with all that belongs to them.
 

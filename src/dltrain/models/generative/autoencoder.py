@@ -19,17 +19,17 @@ class _Autoencoder(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.latent_size = latent_size
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """Codes (batch, latent_size)."""
-        return self.encoder(pictures)
+        return self.encoder(images)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Logits (batch, c, h, w): their sigmoid is an image of 0..1."""
         return self.decoder(codes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Through the bottleneck."""
-        return self.decode(self.encode(pictures))
+        return self.decode(self.encode(images))
 
 
 class Autoencoder(_Autoencoder):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from dltrain.contracts.data import DataSpec
-from dltrain.models.layers.shapes import picture_shape
+from dltrain.models.layers.shapes import image_shape
 
 SLOPE = 0.2
 """Of the discriminators' leaky ReLU below 0 (Radford et al. 2016, section 3)."""
@@ -95,9 +95,9 @@ class Discriminator(nn.Module):
                 if isinstance(layer, (nn.Linear, nn.Conv2d, nn.Embedding)):
                     parametrizations.spectral_norm(layer)
 
-    def forward(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Score each image, as one of its class where ``labels`` (batch,) tell it."""
-        features = self.features(pictures)
+        features = self.features(images)
         scores = self.score(features).squeeze(1)
         if self.embedding is not None and labels is not None:
             scores = scores + (features * self.embedding(labels)).sum(1)
@@ -108,7 +108,7 @@ class Adversaries(nn.Module):
     """A ``generator`` and a ``discriminator`` that are to be trained against each other.
 
     They generate images like the one input of ``spec``. ``conditional`` ones know of each image's
-    class, of which its target tells the number; those of ``kinds`` know in which cluster it
+    class, of which its target tells the number; those with ``clusters`` know in which of them it
     is, as whoever trains them makes them out::
 
         GAN(DataSpec({"image": Field((1, 28, 28), "image", "input")}))
@@ -126,22 +126,22 @@ class Adversaries(nn.Module):
         spec: DataSpec,
         noise_size: int,
         conditional: bool,
-        kinds: int,
+        clusters: int,
     ) -> None:
         super().__init__()
         if noise_size < 1:
             raise ValueError(f"noise_size is at least 1, got {noise_size}")
-        if kinds < 0:
-            raise ValueError(f"kinds is a number, not negative; got {kinds}")
-        if conditional and kinds:
-            raise ValueError("an image's class is known, so no clusters are needed: kinds=0")
+        if clusters < 0:
+            raise ValueError(f"clusters is a number, not negative; got {clusters}")
+        if conditional and clusters:
+            raise ValueError("an image's class is known, so no clusters are needed: clusters=0")
         classes = [field.size for field in spec.of("target") if field.kind == "class"]
         if conditional and not classes:
             raise ValueError("conditional images are of a class, and this data has no classes")
-        channels, sides = picture_shape(name, spec.facts().get("input_shape", ()))
+        channels, sides = image_shape(name, spec.facts().get("input_shape", ()))
         self.shape = (channels, sides[0], sides[1])
         """Of an image: channels, height, width."""
         self.noise_size = noise_size
-        self.conditional, self.kinds = conditional, kinds
-        self.classes = (classes[0] or 0) if conditional else kinds
+        self.conditional, self.clusters = conditional, clusters
+        self.classes = (classes[0] or 0) if conditional else clusters
         """How many labels both networks know, of classes or clusters; 0 where they know none."""

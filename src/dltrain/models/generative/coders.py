@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from dltrain.models.layers.activations import ACTIVATIONS, Activation
-from dltrain.models.layers.shapes import picture_shape, swept
+from dltrain.models.layers.shapes import image_shape, swept
 
 # A kernel that its stride divides overlaps itself evenly: no chessboard (Odena et al. 2016).
 KERNEL, STRIDE, PADDING = 4, 2, 1
@@ -30,7 +30,7 @@ def dense_halves(
     ValueError, in the name of the network ``name``, for what is no image and for layers
     without units.
     """
-    picture_shape(name, input_shape)
+    image_shape(name, input_shape)
     _refuse_empty(latent_size, hidden)
     pixels = math.prod(input_shape)
     encoder = _dense([pixels, *hidden, numbers * latent_size], activation)
@@ -57,7 +57,7 @@ def convolutional_halves(
     reverse, with transposed convolutions. Raises ValueError also where nothing of the image is
     left.
     """
-    planes, sides = picture_shape(name, input_shape)
+    planes, sides = image_shape(name, input_shape)
     _refuse_empty(latent_size, [*channels, *dense])
     maps = [planes, *channels]
     sizes = [sides]

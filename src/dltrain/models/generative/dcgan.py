@@ -35,7 +35,7 @@ class DCGAN(Adversaries):
     colors, width 64, that is the usual pair of 3,576,704 and 2,765,568 parameters.
 
     Without ``batch_norm`` the discriminator has none, as a gradient penalty asks for; its layers
-    then have biases, and torch's own initial weights. ``conditional``, ``kinds`` and
+    then have biases, and torch's own initial weights. ``conditional``, ``clusters`` and
     ``spectral_norm`` are as in :mod:`~dltrain.models.generative.base_gan`.
 
     Raises ValueError for what is no image, cannot be halved, or leaves a layer without maps.
@@ -48,12 +48,12 @@ class DCGAN(Adversaries):
         generator_width: int = 64,
         discriminator_width: int = 64,
         conditional: bool = False,
-        kinds: int = 0,
+        clusters: int = 0,
         batch_norm: bool = True,
         dropout: float = 0.0,
         spectral_norm: bool = False,
     ) -> None:
-        super().__init__("a DCGAN", spec, noise_size, conditional, kinds)
+        super().__init__("a DCGAN", spec, noise_size, conditional, clusters)
         if min(generator_width, discriminator_width) < 1:
             raise ValueError(
                 "generator_width and discriminator_width are at least 1, got "

@@ -22,7 +22,7 @@ class GAN(Adversaries):
     """Dense layers against dense layers: on 28x28, 100-256-512-784 and 784-512-256-1.
 
     A hidden layer of the generator is dense, batch norm, ReLU; one of the discriminator is dense,
-    leaky ReLU, ``dropout``. ``conditional``, ``kinds`` and ``spectral_norm`` are as in
+    leaky ReLU, ``dropout``. ``conditional``, ``clusters`` and ``spectral_norm`` are as in
     :mod:`~dltrain.models.generative.base_gan`.
 
     Raises ValueError for what is no image, and for layers without units.
@@ -35,11 +35,11 @@ class GAN(Adversaries):
         generator_hidden: Sequence[int] = (256, 512),
         discriminator_hidden: Sequence[int] = (512, 256),
         conditional: bool = False,
-        kinds: int = 0,
+        clusters: int = 0,
         dropout: float = 0.0,
         spectral_norm: bool = False,
     ) -> None:
-        super().__init__("a GAN", spec, noise_size, conditional, kinds)
+        super().__init__("a GAN", spec, noise_size, conditional, clusters)
         if min((*generator_hidden, *discriminator_hidden), default=1) < 1:
             raise ValueError(
                 f"layers need at least one unit each, got {list(generator_hidden)} and "

@@ -30,22 +30,22 @@ class _VAE(nn.Module):
         self.latent_size = latent_size
         self.likelihood = likelihood
 
-    def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (batch, latent_size) of the codes that an image may have."""
-        mean, log_variance = self.encoder(pictures).chunk(2, 1)
+        mean, log_variance = self.encoder(images).chunk(2, 1)
         return mean, log_variance
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> Tensor:
         """Codes (batch, latent_size): the mean alone."""
-        return self.posterior(pictures)[0]
+        return self.posterior(images)[0]
 
     def decode(self, codes: Tensor) -> Tensor:
         """Outputs (batch, c, h, w), of which ``likelihood`` knows what they say of pixels."""
         return self.decoder(codes)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """The outputs for each image's mean code."""
-        return self.decode(self.encode(pictures))
+        return self.decode(self.encode(images))
 
 
 class VAE(_VAE):

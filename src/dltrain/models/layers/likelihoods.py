@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PICTURE = (-3, -2, -1)
+IMAGE = (-3, -2, -1)
 """The dimensions of one image: channels, height, width."""
 
 
@@ -22,9 +22,9 @@ class Bernoulli(nn.Module):
     grey = False
     """Whether pixels between 0 and 1 have a probability."""
 
-    def log_probability(self, outputs: Tensor, pictures: Tensor) -> Tensor:
+    def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
         """In nats: (..., c, h, w) and (..., c, h, w) of 0..1, broadcast, to (...)."""
-        return (outputs * pictures - functional.softplus(outputs)).sum(PICTURE)
+        return (outputs * images - functional.softplus(outputs)).sum(IMAGE)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """The expected image, of the outputs' shape, in 0..1."""
@@ -46,11 +46,11 @@ class Gaussian(nn.Module):
             raise ValueError(f"scale is a standard deviation, above 0; got {scale}")
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learnt)
 
-    def log_probability(self, outputs: Tensor, pictures: Tensor) -> Tensor:
+    def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
         """In nats: (..., c, h, w) and (..., c, h, w), broadcast, to (...)."""
-        distances = ((pictures - outputs) * torch.exp(-self.log_scale)).square()
+        distances = ((images - outputs) * torch.exp(-self.log_scale)).square()
         constant = self.log_scale + math.log(2 * math.pi) / 2
-        return -(distances / 2 + constant).sum(PICTURE)
+        return -(distances / 2 + constant).sum(IMAGE)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """The expected image: the outputs themselves."""

@@ -13,7 +13,7 @@ MEMORY = 0.998
 """Momentum of the clusters' fractions, from batch to batch."""
 
 
-class Kinds(nn.Module):
+class OnlineKMeans(nn.Module):
     """Clusters of images (c, h, w), found batch after batch: k-means on pixels (Sculley 2010).
 
     The first images become centers; from then on each center moves to the mean of all images
@@ -21,44 +21,44 @@ class Kinds(nn.Module):
     have much less to invent (Sage et al. 2018).
     """
 
-    centres: Tensor
+    centers: Tensor
     counts: Tensor
-    shares: Tensor
+    fractions: Tensor
 
-    def __init__(self, kinds: int, shape: Sequence[int]) -> None:
+    def __init__(self, clusters: int, shape: Sequence[int]) -> None:
         super().__init__()
-        self.register_buffer("centres", torch.zeros(kinds, math.prod(shape)))
-        self.register_buffer("counts", torch.zeros(kinds))
-        self.register_buffer("shares", torch.full((kinds,), 1 / kinds))
+        self.register_buffer("centers", torch.zeros(clusters, math.prod(shape)))
+        self.register_buffer("counts", torch.zeros(clusters))
+        self.register_buffer("fractions", torch.full((clusters,), 1 / clusters))
         # On the host: how many centers there are must be known without asking the device.
         self._begun = 0
 
     @torch.no_grad()
-    def learn(self, pictures: Tensor) -> Tensor:
+    def learn(self, images: Tensor) -> Tensor:
         """The clusters (batch,) of a training batch, from which the centers learn."""
-        kinds, vectors = len(self.centres), pictures.flatten(1).float()
-        more = min(kinds - self._begun, len(vectors))
-        self.centres[self._begun : self._begun + more] = vectors[:more]
+        clusters, vectors = len(self.centers), images.flatten(1).float()
+        more = min(clusters - self._begun, len(vectors))
+        self.centers[self._begun : self._begun + more] = vectors[:more]
         self._begun += more
-        labels = self.of(pictures)
+        labels = self.of(images)
         with torch.autocast(vectors.device.type, enabled=False):
-            members = functional.one_hot(labels, kinds).float()
+            members = functional.one_hot(labels, clusters).float()
             found = members.sum(0)
             self.counts += found
-            moves = members.T @ vectors - found[:, None] * self.centres
-            self.centres += moves / self.counts.clamp_min(1)[:, None]
-            self.shares.lerp_(found / len(vectors), 1 - MEMORY)
+            moves = members.T @ vectors - found[:, None] * self.centers
+            self.centers += moves / self.counts.clamp_min(1)[:, None]
+            self.fractions.lerp_(found / len(vectors), 1 - MEMORY)
         return labels
 
-    def of(self, pictures: Tensor) -> Tensor:
+    def of(self, images: Tensor) -> Tensor:
         """The cluster (batch,) of each image (batch, c, h, w): whose center is nearest."""
-        vectors, centres = pictures.flatten(1).float(), self.centres[: max(1, self._begun)]
+        vectors, centers = images.flatten(1).float(), self.centers[: max(1, self._begun)]
         with torch.autocast(vectors.device.type, enabled=False):
-            return (centres.square().sum(1) - 2 * vectors @ centres.T).argmin(1)
+            return (centers.square().sum(1) - 2 * vectors @ centers.T).argmin(1)
 
     def drawn(self, count: int, generator: torch.Generator) -> Tensor:
         """Clusters (count,), each as often as the latest batches had it; drawn on the CPU."""
-        return torch.multinomial(self.shares.cpu(), count, replacement=True, generator=generator)
+        return torch.multinomial(self.fractions.cpu(), count, replacement=True, generator=generator)
 
     def get_extra_state(self) -> Tensor:
         """How many centers there are; a tensor, as all of a state is."""

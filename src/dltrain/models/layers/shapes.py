@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def picture_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
+def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
     """Split ``input_shape`` into channels and sides, (height, width).
 
     Raises ValueError, in the name of the network ``name``, for what is no image.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.models.layers.shapes import picture_shape, swept
+from dltrain.models.layers.shapes import image_shape, swept
 
 PATCH = 2
 """Side of the patches that are whitened."""
@@ -36,17 +36,17 @@ class Whitening(nn.Module):
         # On the host: whether to measure must be known without asking the device.
         self._measured = False
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Whiten; the first time in training, find out how."""
         if self.training and not self._measured:
-            self._measure(pictures)
-        return self.conv(pictures)
+            self._measure(images)
+        return self.conv(images)
 
     @torch.no_grad()
-    def _measure(self, pictures: Tensor) -> None:
+    def _measure(self, images: Tensor) -> None:
         kernel = self.conv.weight
-        with torch.autocast(pictures.device.type, enabled=False):
-            patches = functional.unfold(pictures.float(), kernel.shape[-1])
+        with torch.autocast(images.device.type, enabled=False):
+            patches = functional.unfold(images.float(), kernel.shape[-1])
             patches = patches.transpose(1, 2).flatten(0, 1)
             variances, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
             filters = (vectors / (variances + EPSILON).sqrt()).T.reshape(-1, *kernel.shape[1:])
@@ -80,7 +80,7 @@ class Airbench(nn.Module):
         super().__init__()
         if not channels or min(channels) < 1:
             raise ValueError(f"blocks have at least one map each, got {list(channels)}")
-        planes, sides = picture_shape("airbench", input_shape)
+        planes, sides = image_shape("airbench", input_shape)
         whitening = Whitening(planes)
         blocks: list[nn.Module] = [whitening, nn.GELU()]
         sides = swept(sides, PATCH)
@@ -95,9 +95,9 @@ class Airbench(nn.Module):
         self.features = nn.Sequential(*blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(channels[-1], outputs, bias=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Find features, and classify them."""
-        return HEAD * self.classifier(self.features(pictures))
+        return HEAD * self.classifier(self.features(images))
 
 
 def _block(before: int, after: int) -> list[nn.Module]:

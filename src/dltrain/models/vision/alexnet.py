@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from dltrain.models.layers.init import Init, initialise
-from dltrain.models.layers.shapes import picture_shape, swept
+from dltrain.models.layers.shapes import image_shape, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_weights
 
 # Which of the five convolutions, counted from 1 (sections 3.2, 3.3 and 3.5 of the paper).
@@ -68,7 +68,7 @@ class AlexNet(Freezable):
             raise ValueError("AlexNet has five channels, five kernels and two dense hidden layers")
         if min(*channels, *kernels, *dense, stride, groups) < 1 or padding < 0:
             raise ValueError("sizes, stride and groups are at least 1, padding is not negative")
-        planes, sides = picture_shape("AlexNet", input_shape)
+        planes, sides = image_shape("AlexNet", input_shape)
         blocks: list[nn.Module] = []
         convolutions = enumerate(zip(pairwise([planes, *channels]), kernels, strict=True), 1)
         for number, ((before, after), kernel) in convolutions:
@@ -125,9 +125,9 @@ class AlexNet(Freezable):
             if layer.bias is not None:
                 nn.init.ones_(layer.bias)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Find features, and classify them."""
-        return self.classifier(self.features(pictures))
+        return self.classifier(self.features(images))
 
 
 def _rest_of_block(normalise: bool, pool: bool) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain.models.layers.activations import ACTIVATIONS, Activation, pooled
 from dltrain.models.layers.init import Init, initialise
-from dltrain.models.layers.shapes import picture_shape, swept
+from dltrain.models.layers.shapes import image_shape, swept
 
 
 class CNN(nn.Module):
@@ -49,7 +49,7 @@ class CNN(nn.Module):
             )
         if kernel < 1 or pooling < 1:
             raise ValueError(f"kernel and pooling are at least 1, got {kernel} and {pooling}")
-        planes, sides = picture_shape("a cnn", input_shape)
+        planes, sides = image_shape("a cnn", input_shape)
         blocks: list[nn.Module] = []
         for before, after in pairwise([planes, *channels]):
             # Batch norm has a shift of its own, so a bias before it would do nothing.
@@ -82,6 +82,6 @@ class CNN(nn.Module):
         self.classifier = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
         initialise(self, init)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Find features, and classify them."""
-        return self.classifier(self.features(pictures))
+        return self.classifier(self.features(images))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.models.layers.init import Init, initialise
-from dltrain.models.layers.shapes import picture_shape
+from dltrain.models.layers.shapes import image_shape
 
 PLANE = 32
 
@@ -38,7 +38,7 @@ class LeNet5(nn.Module):
         init: Init = "default",
     ) -> None:
         super().__init__()
-        channels, size = picture_shape("LeNet-5", input_shape)
+        channels, size = image_shape("LeNet-5", input_shape)
         self.enlarge = max(1, PLANE // max(size))
         self.padding = [max(0, PLANE - side * self.enlarge) for side in size]
         sides = [(max(PLANE, side * self.enlarge) - 4) // 2 for side in size]
@@ -59,17 +59,17 @@ class LeNet5(nn.Module):
         self.classifier = nn.Sequential(*layers, nn.Linear(84, outputs))
         initialise(self, init)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Bring the images to the input plane, and classify them."""
         if self.enlarge > 1:
-            pictures = functional.interpolate(
-                pictures, scale_factor=self.enlarge, mode="bilinear", align_corners=False
+            images = functional.interpolate(
+                images, scale_factor=self.enlarge, mode="bilinear", align_corners=False
             )
         down, right = self.padding
         if down or right:
             top, left = down // 2, right // 2
-            pictures = functional.pad(pictures, (left, right - left, top, down - top))
-        return self.classifier(self.features(pictures))
+            images = functional.pad(images, (left, right - left, top, down - top))
+        return self.classifier(self.features(images))
 
 
 def _subsample(channels: int, modern: bool, activation: type[nn.Module]) -> list[nn.Module]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.config.suggest import did_you_mean
-from dltrain.models.layers.shapes import picture_shape
+from dltrain.models.layers.shapes import image_shape
 from dltrain.models.vision.transfer import Freezable
 
 SMALL = 64
@@ -37,7 +37,7 @@ class ResNet18(Freezable):
             from torchvision.models import resnet18
 
         super().__init__()
-        channels, sides = picture_shape("ResNet-18", input_shape)
+        channels, sides = image_shape("ResNet-18", input_shape)
         self.network = resnet18(num_classes=outputs)
         if min(sides) < SMALL:
             stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
@@ -48,9 +48,9 @@ class ResNet18(Freezable):
         self.network.conv1 = stem
         self.freeze(freeze)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Classify the images."""
-        return self.network(pictures)
+        return self.network(images)
 
 
 class TorchvisionClassifier(Freezable):
@@ -76,7 +76,7 @@ class TorchvisionClassifier(Freezable):
             from torchvision import models
 
         super().__init__()
-        channels, sides = picture_shape(name, input_shape)
+        channels, sides = image_shape(name, input_shape)
         known = models.list_models(module=models)
         if name not in known:
             hint = did_you_mean(name, known) or f"There are {', '.join(known)}."
@@ -91,9 +91,9 @@ class TorchvisionClassifier(Freezable):
             raise ValueError(f"{name} cannot read images of {size}: {error}") from error
         self.freeze(freeze)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Classify the images."""
-        return self.network(pictures)
+        return self.network(images)
 
 
 def _adaptations(builder: Callable[..., nn.Module], sides: Sequence[int]) -> dict[str, Any]:
@@ -130,6 +130,6 @@ def _try(network: nn.Module, input_shape: Sequence[int]) -> None:
     """See that the sizes agree, without arithmetic; what the network raises is passed on."""
     weights = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     shapes = {name: tensor.to("meta") for name, tensor in weights.items()}
-    picture = torch.empty(1, *input_shape, device="meta")
-    torch.func.functional_call(network.eval(), shapes, (picture,))
+    image = torch.empty(1, *input_shape, device="meta")
+    torch.func.functional_call(network.eval(), shapes, (image,))
     network.train()

@@ -17,7 +17,7 @@ class Likelihood(Protocol):
 
     grey: bool
 
-    def log_probability(self, outputs: Tensor, pictures: Tensor) -> Tensor:
+    def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
         """In nats, (...), of arguments that are broadcast."""
 
     def mean(self, outputs: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class Variation(Protocol):
     latent_size: int
     likelihood: Likelihood
 
-    def posterior(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (n, latent_size), of images (n, c, h, w) as a source gives."""
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def drawn(mean: Tensor, log_variance: Tensor, generator: torch.Generator | None)
 def importance_weighted(
     model: Variation,
     inputs: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     samples: int,
     generator: torch.Generator | None = None,
     most_numbers: int = MOST_NUMBERS,
@@ -70,19 +70,19 @@ def importance_weighted(
 
     ``log 1/k sum_i p(x, z_i) / q(z_i | x)`` with ``z_i`` drawn from the posterior: in the mean a
     lower bound that rises with ``samples``, towards log p(x) itself (Burda, Grosse and
-    Salakhutdinov 2016, equation 8). ``inputs`` are what the encoder reads and ``pictures`` what
+    Salakhutdinov 2016, equation 8). ``inputs`` are what the encoder reads and ``images`` what
     the decoder is to explain, (n, c, h, w) both. About ``most_numbers`` values of outputs, or
     those of one code, are in memory at a time.
     """
     means, log_variances = (part.float() for part in model.posterior(inputs))
-    codes_at_once = max(1, most_numbers // pictures[0].numel())
+    codes_at_once = max(1, most_numbers // images[0].numel())
     at_once = min(samples, codes_at_once)
     rows = max(1, codes_at_once // samples)
     found = []
-    for start in range(0, len(pictures), rows):
+    for start in range(0, len(images), rows):
         here = slice(start, start + rows)
         weights = [
-            _log_weights(model, means[here], log_variances[here], pictures[here], count, generator)
+            _log_weights(model, means[here], log_variances[here], images[here], count, generator)
             for count in _shares(samples, at_once)
         ]
         found.append(torch.cat(weights).logsumexp(0) - math.log(samples))
@@ -93,7 +93,7 @@ def _log_weights(
     model: Variation,
     mean: Tensor,
     log_variance: Tensor,
-    pictures: Tensor,
+    images: Tensor,
     count: int,
     generator: torch.Generator | None,
 ) -> Tensor:
@@ -101,7 +101,7 @@ def _log_weights(
     noise = torch.empty(count, *mean.shape, device=mean.device).normal_(generator=generator)
     codes = mean + noise * (log_variance / 2).exp()
     outputs = model.decode(codes.flatten(0, 1)).float().unflatten(0, codes.shape[:2])
-    explained = model.likelihood.log_probability(outputs, pictures)
+    explained = model.likelihood.log_probability(outputs, images)
     # Both densities have the same constant.
     prior, posterior = codes.square().sum(2), (noise.square() + log_variance).sum(2)
     return explained + (posterior - prior) / 2

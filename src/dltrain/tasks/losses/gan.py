@@ -13,7 +13,7 @@ from torch.nn import functional
 class Scorer(Protocol):
     """A discriminator."""
 
-    def __call__(self, pictures: Tensor, labels: Tensor | None = None) -> Tensor:
+    def __call__(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """Scores (batch,) of images (batch, c, h, w)."""
 
 
@@ -90,13 +90,13 @@ def r1_penalty(discriminator: Scorer, real: Tensor, labels: Tensor | None) -> Te
     return _slopes(discriminator, real, labels).square().sum(1).mean() / 2
 
 
-def _slopes(discriminator: Scorer, pictures: Tensor, labels: Tensor | None) -> Tensor:
+def _slopes(discriminator: Scorer, images: Tensor, labels: Tensor | None) -> Tensor:
     """How each image's score changes with its pixels: (batch, pixels)."""
-    pictures = pictures.detach().requires_grad_()
-    scores = discriminator(pictures, labels)
+    images = images.detach().requires_grad_()
+    scores = discriminator(images, labels)
     # The backward pass already knows the dtypes that the forward pass chose.
-    with torch.autocast(pictures.device.type, enabled=False):
-        (slopes,) = torch.autograd.grad(scores.sum(), pictures, create_graph=True)
+    with torch.autocast(images.device.type, enabled=False):
+        (slopes,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
         return slopes.float().flatten(1)
 
 

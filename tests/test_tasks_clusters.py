@@ -1,4 +1,4 @@
-"""Kinds of picture that nobody has named: found, told to both networks, drawn."""
+"""Clusters of images that nobody has named: found, told to both networks, drawn."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from torch import Tensor, nn
 
 from dltrain.models.generative.dcgan import DCGAN
 from dltrain.models.generative.gan import GAN
-from dltrain.models.layers.online_kmeans import Kinds
+from dltrain.models.layers.online_kmeans import OnlineKMeans
 from dltrain.tasks.gan import AdversarialGame
 from tests.conftest import Train
 from tests.making import evaluated, image_spec
 from tests.specs import images
 
 SHAPE = (1, 4, 4)
-SHARES = torch.tensor([0.5, 0.25, 0.25])
+FRACTIONS = torch.tensor([0.5, 0.25, 0.25])
 
 
-def pictures(count: int, seed: int) -> tuple[Tensor, Tensor]:
+def heaps(count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Three heaps of them (count, 1, 4, 4), the first twice as high, and whose each is (count,)."""
     generator = torch.Generator().manual_seed(seed)
-    whose = torch.multinomial(SHARES, count, replacement=True, generator=generator)
+    whose = torch.multinomial(FRACTIONS, count, replacement=True, generator=generator)
     middles = torch.zeros(3, 16)
     middles[0, :4], middles[1, 6:10], middles[2, 12:] = 1.0, 1.0, 1.0
     noise = 0.1 * torch.randn(count, 16, generator=generator)
     return (middles[whose] + noise).view(-1, *SHAPE), whose
 
 
-def settled(kinds: int, batches: int = 300) -> Kinds:
-    found = Kinds(kinds, SHAPE)
+def settled(clusters: int, batches: int = 300) -> OnlineKMeans:
+    found = OnlineKMeans(clusters, SHAPE)
     for number in range(batches):
-        found.learn(pictures(40, number)[0])
+        found.learn(heaps(40, number)[0])
     return found
 
 
 def test_heaps_are_found_without_a_word_about_them() -> None:
-    seen, whose = pictures(500, 1_000)
+    seen, whose = heaps(500, 1_000)
 
     labels = settled(12).of(seen)
 
@@ -46,37 +46,37 @@ def test_heaps_are_found_without_a_word_about_them() -> None:
     assert set(of_one_heap) == {1}
 
 
-def test_centres_are_means_of_what_is_nearest() -> None:
-    """Exactly so: two pictures, far apart, that every batch has alike."""
-    kinds = Kinds(2, (1, 1, 2))
+def test_centers_are_means_of_what_is_nearest() -> None:
+    """Exactly so: two images, far apart, that every batch has alike."""
+    clusters = OnlineKMeans(2, (1, 1, 2))
     batch = torch.tensor([[0.0, 0.0], [10.0, 10.0], [1.0, 0.0], [10.0, 12.0]]).view(4, 1, 1, 2)
 
-    assert kinds.learn(batch).tolist() == [0, 1, 0, 1]
-    torch.testing.assert_close(kinds.centres, torch.tensor([[0.5, 0.0], [10.0, 11.0]]))
-    kinds.learn(torch.tensor([[2.0, 0.0]]).view(1, 1, 1, 2))
-    torch.testing.assert_close(kinds.centres[0], torch.tensor([1.0, 0.0]))
+    assert clusters.learn(batch).tolist() == [0, 1, 0, 1]
+    torch.testing.assert_close(clusters.centers, torch.tensor([[0.5, 0.0], [10.0, 11.0]]))
+    clusters.learn(torch.tensor([[2.0, 0.0]]).view(1, 1, 1, 2))
+    torch.testing.assert_close(clusters.centers[0], torch.tensor([1.0, 0.0]))
 
 
-def test_more_kinds_than_a_batch_has_pictures_are_begun_by_the_next() -> None:
-    kinds = Kinds(10, SHAPE)
+def test_more_clusters_than_a_batch_has_images_are_begun_by_the_next() -> None:
+    clusters = OnlineKMeans(10, SHAPE)
 
-    assert int(kinds.learn(pictures(6, 0)[0]).max()) < 6
-    kinds.learn(pictures(6, 1)[0])
+    assert int(clusters.learn(heaps(6, 0)[0]).max()) < 6
+    clusters.learn(heaps(6, 1)[0])
 
-    assert bool((kinds.counts > 0).all())
+    assert bool((clusters.counts > 0).all())
 
 
-def test_kinds_are_drawn_as_often_as_pictures_have_them() -> None:
-    kinds, seen = settled(3, 3_000), pictures(2_000, 5_000)[0]
-    labels = kinds.of(seen)
+def test_clusters_are_drawn_as_often_as_images_have_them() -> None:
+    clusters, seen = settled(3, 3_000), heaps(2_000, 5_000)[0]
+    labels = clusters.of(seen)
 
-    drawn = kinds.drawn(20_000, torch.Generator().manual_seed(0))
+    drawn = clusters.drawn(20_000, torch.Generator().manual_seed(0))
 
-    shares = torch.bincount(drawn, minlength=3) / len(drawn)
+    fractions = torch.bincount(drawn, minlength=3) / len(drawn)
     torch.testing.assert_close(
-        shares, torch.bincount(labels, minlength=3) / len(labels), atol=0.06, rtol=0
+        fractions, torch.bincount(labels, minlength=3) / len(labels), atol=0.06, rtol=0
     )
-    assert torch.equal(drawn, kinds.drawn(20_000, torch.Generator().manual_seed(0)))
+    assert torch.equal(drawn, clusters.drawn(20_000, torch.Generator().manual_seed(0)))
 
 
 def game(**settings: Any) -> AdversarialGame:
@@ -87,12 +87,12 @@ def game(**settings: Any) -> AdversarialGame:
     )
 
 
-def test_both_networks_are_told_the_kinds_of_real_pictures() -> None:
-    task = game(kinds=5)
+def test_both_networks_are_told_the_clusters_of_real_images() -> None:
+    task = game(clusters=5)
     told: list[Tensor] = []
     for network in (task.model.generator, task.model.discriminator):
         network.register_forward_pre_hook(lambda module, inputs: told.append(inputs[1]))
-    batch = {"input": pictures(40, 0)[0].sigmoid()}
+    batch = {"input": heaps(40, 0)[0].sigmoid()}
 
     task.train_step(batch, lambda loss, name="model": None)
 
@@ -101,19 +101,19 @@ def test_both_networks_are_told_the_kinds_of_real_pictures() -> None:
     assert len(told[0].unique()) > 1
 
 
-def test_judging_teaches_nothing_about_kinds() -> None:
-    task = game(kinds=5)
-    batch = {"input": pictures(40, 0)[0].sigmoid()}
+def test_judging_teaches_nothing_about_clusters() -> None:
+    task = game(clusters=5)
+    batch = {"input": heaps(40, 0)[0].sigmoid()}
     task.train_step(batch, lambda loss, name="model": None)
-    before = task.state_dict()["_kinds.centres"].clone()
+    before = task.state_dict()["_clusters.centers"].clone()
 
-    evaluated(task, {"input": pictures(40, 1)[0].sigmoid()})
+    evaluated(task, {"input": heaps(40, 1)[0].sigmoid()})
 
-    assert torch.equal(task.state_dict()["_kinds.centres"], before)
+    assert torch.equal(task.state_dict()["_clusters.centers"], before)
 
 
-def test_samples_are_of_kinds_and_of_no_class() -> None:
-    task = game(kinds=5)
+def test_samples_are_of_clusters_and_of_no_class() -> None:
+    task = game(clusters=5)
     assert not task.conditional
     with torch.no_grad():
         for parameter in task.model.generator.parameters():
@@ -128,7 +128,7 @@ def test_samples_are_of_kinds_and_of_no_class() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"kinds": -1}, "not negative"), ({"kinds": 3, "conditional": True}, "kinds=0")],
+    [({"clusters": -1}, "not negative"), ({"clusters": 3, "conditional": True}, "clusters=0")],
 )
 @pytest.mark.parametrize("kind", [GAN, DCGAN])
 def test_what_cannot_be_is_one_message(
@@ -138,12 +138,12 @@ def test_what_cannot_be_is_one_message(
         kind(images(1, 8, 8, classes=2), **settings)
 
 
-def test_a_run_keeps_its_kinds(train: Train) -> None:
+def test_a_run_keeps_its_clusters(train: Train) -> None:
     trained = train(
-        *("model=gan", "model.kinds=7", "model.generator_hidden=[16]", "data=digits"),
+        *("model=gan", "model.clusters=7", "model.generator_hidden=[16]", "data=digits"),
         *("model.discriminator_hidden=[16]", "trainer.epochs=1"),
     )
 
     state = torch.load(trained.folder / "checkpoints" / "last.pt", weights_only=True)["task"]
-    assert state["_kinds.centres"].shape == (7, 64)
-    assert float(state["_kinds.counts"].sum()) == 1_293
+    assert state["_clusters.centers"].shape == (7, 64)
+    assert float(state["_clusters.counts"].sum()) == 1_293

@@ -1,4 +1,4 @@
-"""The judge of made pictures: its measures in closed form, and what it adds to a run."""
+"""Sample quality by a classifier: its measures in closed form, and what it adds to a run."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from dltrain import assemble as run
-from dltrain.callbacks.sample_quality import SampleJudge
+from dltrain.callbacks.sample_quality import SampleQuality
 from dltrain.config import compose as composition
 from dltrain.data.images.digits import Digits
 from dltrain.errors import ConfigError
-from dltrain.runs.folder import RunFolder, latest
-from dltrain.runs.judge import (
-    Judge,
+from dltrain.runs.evaluation_classifier import (
+    EvaluationClassifier,
     Moments,
     Nearest,
     Within,
-    believable,
-    class_shares,
+    class_fractions,
     classifier_score,
-    evenness,
+    confident_fraction,
     frechet_distance,
+    normalized_entropy,
 )
+from dltrain.runs.folder import RunFolder, latest
 from dltrain.runs.load import load, spec_of_run
 from tests.conftest import Train
 from tests.interrupting import interrupted
 from tests.making import PACKAGE, image_spec, trained
 
-FEW = ("callbacks=[judge]", "callbacks.judge.samples=600", "callbacks.judge.training_samples=200")
+FEW = (
+    "callbacks=[sample_quality]",
+    "callbacks.sample_quality.samples=600",
+    "callbacks.sample_quality.training_samples=200",
+)
 PLAIN = ("data.augment.shift=0", "data.augment.rotate=0", "data.augment.scale=0")
 
 
@@ -68,13 +72,13 @@ def moments(*parts: Tensor) -> Moments:
     return gathered
 
 
-def ellipse(mean: Sequence[float], deviations: Sequence[float]) -> Moments:
-    """Four points with that mean, those deviations along the axes, and no covariance."""
+def ellipse(mean: Sequence[float], stds: Sequence[float]) -> Moments:
+    """Four points with that mean, those standard deviations along the axes, and no covariance."""
     corners = torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]]) * math.sqrt(3 / 4)
-    return moments(corners * torch.tensor(deviations) + torch.tensor(mean))
+    return moments(corners * torch.tensor(stds) + torch.tensor(mean))
 
 
-def test_variety_is_what_is_left_without_the_means_of_the_classes() -> None:
+def test_diversity_is_what_is_left_without_the_means_of_the_classes() -> None:
     """Around 1 and 7 by 1 each way, and a class of one; a part at a time."""
     within = Within(4)
     within.add(torch.tensor([[0.0], [6.0], [2.0]]), torch.tensor([0, 2, 0]))
@@ -84,7 +88,7 @@ def test_variety_is_what_is_left_without_the_means_of_the_classes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mean", "deviations", "expected"),
+    ("mean", "stds", "expected"),
     [
         ((0.0, 0.0), (1.0, 1.0), 0.0),
         ((3.0, 4.0), (1.0, 1.0), 25.0),
@@ -94,10 +98,10 @@ def test_variety_is_what_is_left_without_the_means_of_the_classes() -> None:
     ],
 )
 def test_the_distance_of_gaussians_along_the_axes(
-    mean: Sequence[float], deviations: Sequence[float], expected: float
+    mean: Sequence[float], stds: Sequence[float], expected: float
 ) -> None:
     """The squares of the differences of means and of standard deviations, summed."""
-    one, other = ellipse((0, 0), (1, 1)), ellipse(mean, deviations)
+    one, other = ellipse((0, 0), (1, 1)), ellipse(mean, stds)
 
     assert frechet_distance(one, other) == pytest.approx(expected, abs=1e-6)
     assert frechet_distance(other, one) == pytest.approx(expected, abs=1e-6)
@@ -126,15 +130,15 @@ def test_the_score_is_one_where_nothing_is_told_and_the_classes_where_all_is() -
 def test_classes_are_counted_and_their_entropy_is_of_one() -> None:
     probabilities = torch.tensor([[0.95, 0.05], [0.2, 0.8], [0.9, 0.1], [0.6, 0.4]])
 
-    assert class_shares(probabilities).tolist() == [0.75, 0.25]
-    assert believable(probabilities) == 0.5
-    assert evenness(torch.tensor([0.25] * 4)) == pytest.approx(1)
-    assert evenness(torch.tensor([1.0, 0.0])) == 0
+    assert class_fractions(probabilities).tolist() == [0.75, 0.25]
+    assert confident_fraction(probabilities) == 0.5
+    assert normalized_entropy(torch.tensor([0.25] * 4)) == pytest.approx(1)
+    assert normalized_entropy(torch.tensor([1.0, 0.0])) == 0
     # The entropy of a fair coin among four.
-    assert evenness(torch.tensor([0.5, 0.5, 0.0, 0.0])) == pytest.approx(0.5)
+    assert normalized_entropy(torch.tensor([0.5, 0.5, 0.0, 0.0])) == pytest.approx(0.5)
 
 
-def test_the_nearest_picture_is_found_wherever_it_passes_by() -> None:
+def test_the_nearest_image_is_found_wherever_it_passes_by() -> None:
     generator = torch.Generator().manual_seed(0)
     many = torch.rand(40, 1, 3, 3, generator=generator)
     asked = torch.cat((many[[31, 7]], torch.full((1, 1, 3, 3), 9.0)))
@@ -148,49 +152,49 @@ def test_the_nearest_picture_is_found_wherever_it_passes_by() -> None:
     torch.testing.assert_close(nearest.distances[2], expected)
 
 
-def test_a_judge_says_what_its_network_says_and_is_named_by_its_checkpoint(
+def test_a_classifier_says_what_its_network_says_and_is_named_by_its_checkpoint(
     classifier: Path, name: str
 ) -> None:
     field = spec_of_run(RunFolder(classifier)).input
-    pictures = Digits().splits()["test"].columns["input"][:20] / 255
-    inputs = (pictures - field.mean[0]) / field.std[0]
+    images = Digits().splits()["test"].columns["input"][:20] / 255
+    inputs = (images - field.mean[0]) / field.std[0]
     with torch.no_grad():
         expected = load(classifier).forward({"input": inputs})["logits"].softmax(1)
     before = torch.get_rng_state()
 
-    judge = Judge(str(classifier))
-    opinion = judge(pictures)
+    other = EvaluationClassifier(str(classifier))
+    output = other(images)
 
     assert torch.equal(before, torch.get_rng_state())
-    assert judge.name == name
-    torch.testing.assert_close(opinion.probabilities, expected)
-    torch.testing.assert_close(opinion.features, inputs.flatten(1))
+    assert other.name == name
+    torch.testing.assert_close(output.probabilities, expected)
+    torch.testing.assert_close(output.features, inputs.flatten(1))
 
 
-def test_pictures_like_the_real_ones_are_as_good_as_they(classifier: Path, name: str) -> None:
-    """The stand-in draws from the training split: a perfect imitation, and learnt by heart."""
-    folder = judged(classifier, conditional=True)
+def test_images_like_the_real_ones_are_as_good_as_they(classifier: Path, name: str) -> None:
+    """The stand-in draws from the training split: a perfect imitation, and memorized."""
+    folder = evaluated_by(classifier, conditional=True)
 
     test = summary(folder)
     assert test[f"frechet_{name}"] < 2 * test[f"frechet_floor_{name}"]
-    assert 0.9 < test[f"believability_{name}"] < 1.2
-    assert 0.8 < test[f"variety_{name}"] < 1.2
+    assert 0.9 < test[f"confidence_ratio_{name}"] < 1.2
+    assert 0.8 < test[f"diversity_{name}"] < 1.2
     assert test[f"smallest_class_{name}"] > 0.05
     assert test[f"class_entropy_{name}"] > 0.95
     assert test[f"label_agreement_{name}"] > 0.9
     assert 5 < test[f"classifier_score_{name}"] < 10
-    assert test["nearest_training_picture"] < 1e-5 < test["nearest_to_test_picture"]
+    assert test["nearest_training_image"] < 1e-5 < test["nearest_to_test_image"]
     assert "mode collapse" not in (folder / "train.log").read_text()
-    rows = table(folder, f"test_judge_{name}_classes.csv")
+    rows = table(folder, f"test_sample_quality_{name}_classes.csv")
     assert [row["class"] for row in rows] == list("0123456789")
-    assert sum(float(row["share_of_samples"]) for row in rows) == pytest.approx(1)
-    (distance, *_) = table(folder, f"test_judge_{name}.csv")
+    assert sum(float(row["fraction_of_samples"]) for row in rows) == pytest.approx(1)
+    (distance, *_) = table(folder, f"test_sample_quality_{name}.csv")
     assert float(distance["samples"]) == test[f"frechet_{name}"]
-    assert float(distance["training_pictures"]) == test[f"frechet_floor_{name}"]
+    assert float(distance["training_images"]) == test[f"frechet_floor_{name}"]
 
 
 def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) -> None:
-    """A linear layer's features are the pixels, normalised, so numpy can tell."""
+    """A linear layer's features are the pixels, normalized, so numpy can tell."""
     field = spec_of_run(RunFolder(classifier)).input
     splits = [
         (split["input"].flatten(1).double().numpy() / 255 - field.mean[0]) / field.std[0]
@@ -200,14 +204,14 @@ def test_the_floor_is_the_distance_of_the_splits(classifier: Path, name: str) ->
     m = splits[0].mean(0) - splits[1].mean(0)
     expected = m @ m + np.trace(s + t - 2 * np.real(sqrtm(s @ t)))
 
-    # Training pictures are taken as they are, whatever the network sees of them.
-    folder = judged(classifier, "data.validation=0", "data.augment.rotate=30")
+    # Training images are taken as they are, whatever the network sees of them.
+    folder = evaluated_by(classifier, "data.validation=0", "data.augment.rotate=30")
 
     assert summary(folder)[f"frechet_floor_{name}"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_collapse_is_named_once_and_again_at_the_end(classifier: Path, name: str) -> None:
-    folder = judged(classifier, "trainer.epochs=3", "trainer.evaluate_every=1", only=[3, 5])
+    folder = evaluated_by(classifier, "trainer.epochs=3", "trainer.evaluate_every=1", only=[3, 5])
 
     log = (folder / "train.log").read_text()
     told = [line for line in log.splitlines() if "warning: mode collapse" in line]
@@ -218,7 +222,8 @@ def test_a_collapse_is_named_once_and_again_at_the_end(classifier: Path, name: s
     assert summary(folder)[f"smallest_class_{name}"] == 0
     validation = json.loads((folder / "summary.json").read_text())["validation"]
     assert set(validation) - {"loss"} == {
-        f"{what}_{name}" for what in ("believability", "smallest_class", "class_entropy", "variety")
+        f"{what}_{name}"
+        for what in ("confidence_ratio", "smallest_class", "class_entropy", "diversity")
     }
     with (folder / "metrics.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if r["name"] == f"class_entropy_{name}"]
@@ -227,7 +232,7 @@ def test_a_collapse_is_named_once_and_again_at_the_end(classifier: Path, name: s
 
 def test_without_a_validation_split_a_collapse_is_named_all_the_same(classifier: Path) -> None:
     settings = ("trainer.epochs=2", "trainer.evaluate_every=1", "data.validation=0")
-    folder = judged(classifier, *settings, only=[7])
+    folder = evaluated_by(classifier, *settings, only=[7])
 
     told = [line for line in (folder / "train.log").read_text().splitlines() if "collapse" in line]
     assert len(told) == 2
@@ -237,23 +242,23 @@ def test_without_a_validation_split_a_collapse_is_named_all_the_same(classifier:
 
 
 @pytest.mark.parametrize("validation", [0, 200])
-def test_one_picture_of_each_class_is_a_collapse_too(
+def test_one_image_of_each_class_is_a_collapse_too(
     classifier: Path, name: str, validation: int
 ) -> None:
     settings = ("trainer.epochs=2", "trainer.evaluate_every=1", f"data.validation={validation}")
-    folder = judged(classifier, *settings, conditional=True, each=1)
+    folder = evaluated_by(classifier, *settings, conditional=True, each=1)
 
     log = (folder / "train.log").read_text()
-    assert log.count("collapse: those of a class have 0% of the variety of real images") == 2
-    assert summary(folder)[f"variety_{name}"] == pytest.approx(0, abs=1e-9)
+    assert log.count("collapse: those of a class have 0% of the diversity of real images") == 2
+    assert summary(folder)[f"diversity_{name}"] == pytest.approx(0, abs=1e-9)
     assert summary(folder)[f"label_agreement_{name}"] > 0.8
 
 
 def test_a_resumed_run_does_not_name_a_collapse_twice(
     classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = (*FEW, f"callbacks.judge.run={classifier}", "trainer.epochs=4")
-    with interrupted(monkeypatch, SampleJudge, 22):
+    settings = (*FEW, f"callbacks.sample_quality.run={classifier}", "trainer.epochs=4")
+    with interrupted(monkeypatch, SampleQuality, 22):
         folder = trained(tmp_path, *settings, "trainer.evaluate_every=1", only=[7])
     monkeypatch.setenv("DLTRAIN_PACKAGES", PACKAGE)
     run.resume(str(folder), tmp_path)
@@ -263,45 +268,51 @@ def test_a_resumed_run_does_not_name_a_collapse_twice(
     assert log.count("collapse") == 2  # at the first evaluation, and of the test split
 
 
-def test_without_a_run_only_what_was_learnt_by_heart_is_measured(tmp_path: Path) -> None:
-    folder = trained(tmp_path, "callbacks=[judge]", "trainer.steps=1", *PLAIN, brightness=0.5)
+def test_without_a_run_only_what_was_memorized_is_measured(tmp_path: Path) -> None:
+    folder = trained(
+        tmp_path, "callbacks=[sample_quality]", "trainer.steps=1", *PLAIN, brightness=0.5
+    )
 
     test = summary(folder)
-    assert set(test) == {"loss", "nearest_training_picture", "nearest_to_test_picture"}
-    assert test["nearest_training_picture"] > 0
+    assert set(test) == {"loss", "nearest_training_image", "nearest_to_test_image"}
+    assert test["nearest_training_image"] > 0
 
 
-def test_the_nearest_pictures_are_drawn(tmp_path: Path) -> None:
-    settings = ("callbacks=[judge,figures]", "callbacks.judge.nearest=20", "trainer.steps=1")
+def test_the_nearest_images_are_drawn(tmp_path: Path) -> None:
+    settings = (
+        "callbacks=[sample_quality,figures]",
+        "callbacks.sample_quality.nearest=20",
+        "trainer.steps=1",
+    )
     folder = trained(tmp_path, *settings, *PLAIN)
 
-    assert (folder / "figures" / "test_nearest_training_pictures.png").stat().st_size > 1000
+    assert (folder / "figures" / "test_nearest_training_images.png").stat().st_size > 1000
 
 
-def test_a_run_learns_the_same_with_and_without_a_judge(
+def test_a_run_learns_the_same_with_and_without_it(
     classifier: Path, train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = ("model=mlp", "model.dropout=0.5", "data=digits", "trainer.steps=30")
     plain = train(*settings).folder
-    watched = train(*settings, *FEW, f"callbacks.judge.run={classifier}").folder
+    watched = train(*settings, *FEW, f"callbacks.sample_quality.run={classifier}").folder
 
     assert "evaluates nothing" in capsys.readouterr().out
     assert (plain / "metrics.csv").read_bytes() == (watched / "metrics.csv").read_bytes()
 
 
-def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
+def test_a_classifier_of_other_data_is_refused_before_there_is_a_folder(
     classifier: Path, train: Train, tmp_path: Path
 ) -> None:
     other = train("model=linreg", "data=line", "trainer.steps=1").folder
     spec = classifier / "data.json"
     before = spec.read_text()
 
-    def refused(judge: Path | str) -> str:
+    def refused(other: Path | str) -> str:
         with pytest.raises(ConfigError) as caught:
-            trained(tmp_path / "none", *FEW, f"callbacks.judge.run={judge}")
+            trained(tmp_path / "none", *FEW, f"callbacks.sample_quality.run={other}")
         assert not (tmp_path / "none").exists()
         message = str(caught.value)
-        assert message.startswith(("callbacks.judge: ", "callbacks.judge.run"))
+        assert message.startswith(("callbacks.sample_quality: ", "callbacks.sample_quality.run"))
         return message
 
     assert "no classifier of images" in refused(other)
@@ -317,15 +328,17 @@ def test_a_judge_of_other_data_is_refused_before_there_is_a_folder(
 def test_impossible_settings_are_refused() -> None:
     for wrong in ({"samples": 1}, {"nearest": -1}, {"training_samples": -1}, {"seed": -1}):
         with pytest.raises(ValueError, match="samples is at least 2"):
-            SampleJudge(image_spec((1, 8, 8), "ab"), **wrong)
+            SampleQuality(image_spec((1, 8, 8), "ab"), **wrong)
 
 
-def judged(classifier: Path, *overrides: str, **maker: Any) -> Path:
-    """The folder of a run of the stand-in, beside that of its judge."""
-    settings = ("trainer.steps=1", *FEW, *PLAIN, f"callbacks.judge.run={classifier}")
+def evaluated_by(classifier: Path, *overrides: str, **maker: Any) -> Path:
+    """The folder of a run of the stand-in, beside that of its classifier."""
+    settings = ("trainer.steps=1", *FEW, *PLAIN, f"callbacks.sample_quality.run={classifier}")
     if any(line.startswith("trainer.epochs") for line in overrides):
         settings = settings[1:]
-    return trained(classifier.parent / f"judged_{len(overrides)}", *settings, *overrides, **maker)
+    return trained(
+        classifier.parent / f"evaluated_{len(overrides)}", *settings, *overrides, **maker
+    )
 
 
 def summary(folder: Path) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """A classifier that dltrain trained, to measure the sample quality of another run.
 
 Nothing here knows how images are generated, and no task needs to know of the classifier:
-``callbacks=generative callbacks.judge.run=RUN`` has
-:class:`~dltrain.callbacks.sample_quality.SampleJudge` ask whatever task generates images
+``callbacks=generative callbacks.sample_quality.run=RUN`` has
+:class:`~dltrain.callbacks.sample_quality.SampleQuality` ask whatever task generates images
 (:class:`~dltrain.contracts.task.SamplesImages`), and add what is found to the task's own evaluation
 of the test split.
 """
@@ -29,7 +29,7 @@ PART = 1_000
 """Images that are generated, or classified, in one go."""
 
 
-class Opinion(NamedTuple):
+class ClassifierOutput(NamedTuple):
     """What the classifier sees in images, in float32 on the CPU."""
 
     features: Tensor
@@ -38,17 +38,17 @@ class Opinion(NamedTuple):
     """(n, classes)"""
 
 
-class Seen(NamedTuple):
+class ImageStatistics(NamedTuple):
     """What the classifier saw in many images."""
 
     moments: Moments
     probabilities: Tensor
     """(n, classes)"""
-    variety: float
+    diversity: float
     """The variance of features within the classes that it takes the images for, all added up."""
 
 
-class Judge:
+class EvaluationClassifier:
     """The classifier of the run folder ``run``, with its last checkpoint.
 
     ``name``, by which its figures are told from another's, is the first 8 hexadecimal digits
@@ -78,30 +78,30 @@ class Judge:
         heads[-1].register_forward_pre_hook(self._keep_features)
         self._scale = Scale.of(spec)
 
-    def to(self, device: torch.device) -> Judge:
+    def to(self, device: torch.device) -> EvaluationClassifier:
         """Do the work there."""
         self.task.to(device)
         return self
 
-    def __call__(self, pictures: Tensor) -> Opinion:
+    def __call__(self, images: Tensor) -> ClassifierOutput:
         """Look at images (n, channels, height, width) of values in 0..1, on this one's device.
 
         In float32, whatever the precision of the run that asks.
         """
-        inputs = self._scale.normalised(pictures.float())
-        with torch.inference_mode(), torch.autocast(pictures.device.type, enabled=False):
+        inputs = self._scale.normalized(images.float())
+        with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
             logits = self.task.forward({"input": inputs})["logits"]
-        return Opinion(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
+        return ClassifierOutput(self._features.flatten(1).cpu(), logits.softmax(1).cpu())
 
-    def look(self, parts: Iterable[Tensor]) -> Seen:
+    def statistics(self, parts: Iterable[Tensor]) -> ImageStatistics:
         """Look at part after part."""
         moments, within, probabilities = Moments(), Within(len(self.class_names)), []
         for part in parts:
-            opinion = self(part)
-            moments.add(opinion.features)
-            within.add(opinion.features, opinion.probabilities.argmax(1))
-            probabilities.append(opinion.probabilities)
-        return Seen(moments, torch.cat(probabilities), within.variance)
+            output = self(part)
+            moments.add(output.features)
+            within.add(output.features, output.probabilities.argmax(1))
+            probabilities.append(output.probabilities)
+        return ImageStatistics(moments, torch.cat(probabilities), within.variance)
 
     def _keep_features(self, layer: nn.Module, inputs: Any) -> None:
         self._features = inputs[0]
@@ -119,9 +119,9 @@ class Scale:
         """That of the data's images."""
         return cls(spec.input.mean or None, spec.input.std or None)
 
-    def normalised(self, pictures: Tensor) -> Tensor:
+    def normalized(self, images: Tensor) -> Tensor:
         """From 0..1 to mean 0 and standard deviation 1."""
-        return (pictures - self._mean.to(pictures)) / self._std.to(pictures)
+        return (images - self._mean.to(images)) / self._std.to(images)
 
     def restored(self, inputs: Tensor) -> Tensor:
         """Back to 0..1."""
@@ -212,35 +212,35 @@ def classifier_score(probabilities: Tensor) -> float:
     return math.exp(float(divergence.mean()))
 
 
-def believable(probabilities: Tensor, sure: float = 0.9) -> float:
+def confident_fraction(probabilities: Tensor, sure: float = 0.9) -> float:
     """The fraction of images (n, classes) that have a class of at least ``sure``."""
     return float((probabilities.amax(1) >= sure).double().mean())
 
 
-def class_shares(probabilities: Tensor) -> Tensor:
+def class_fractions(probabilities: Tensor) -> Tensor:
     """The fraction of images (n, classes) that the classifier takes for each class: (classes,)."""
     counts = torch.bincount(probabilities.argmax(1), minlength=probabilities.shape[1])
     return counts.double() / len(probabilities)
 
 
-def evenness(shares: Tensor) -> float:
-    """The entropy of ``shares`` (classes,) over the most it could be: 1 is as many of each."""
-    entropy = -torch.xlogy(shares, shares).sum()
-    return float(entropy) / math.log(len(shares)) if len(shares) > 1 else 1.0
+def normalized_entropy(fractions: Tensor) -> float:
+    """The entropy of ``fractions`` (classes,) over the most it could be: 1 is as many of each."""
+    entropy = -torch.xlogy(fractions, fractions).sum()
+    return float(entropy) / math.log(len(fractions)) if len(fractions) > 1 else 1.0
 
 
 class Nearest:
-    """Of many images that pass by, the nearest to each of ``pictures`` (n, c, h, w)."""
+    """Of many images that pass by, the nearest to each of ``images`` (n, c, h, w)."""
 
-    def __init__(self, pictures: Tensor) -> None:
-        self.pictures = pictures
-        self.found = torch.zeros_like(pictures)
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.found = torch.zeros_like(images)
         """Those nearest ones (n, c, h, w)."""
-        self._distances = torch.full((len(pictures),), math.inf, device=pictures.device)
+        self._distances = torch.full((len(images),), math.inf, device=images.device)
 
     def add(self, others: Tensor) -> None:
         """Let ``others`` (m, c, h, w) pass by."""
-        distances, places = torch.cdist(self.pictures.flatten(1), others.flatten(1)).min(1)
+        distances, places = torch.cdist(self.images.flatten(1), others.flatten(1)).min(1)
         nearer = distances < self._distances
         self._distances[nearer] = distances[nearer]
         self.found[nearer] = others[places[nearer]]
@@ -249,10 +249,10 @@ class Nearest:
     def distances(self) -> Tensor:
         """(n,): Euclidean, over all pixels."""
         # cdist multiplies matrices, which for near twins is not exact.
-        return (self.pictures - self.found).flatten(1).norm(dim=1)
+        return (self.images - self.found).flatten(1).norm(dim=1)
 
 
-def draw(
+def sample_images(
     sampler: SamplesImages, count: int, seed: int, labels: Tensor | None = None
 ) -> Iterator[Tensor]:
     """``count`` images, a part (n, c, h, w) at a time, each part from a seed of its own."""
