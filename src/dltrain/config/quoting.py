@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 PLAIN = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
 """Text that Hydra reads as it stands, if it is no :data:`WORD`."""
 WORDS = frozenset({"true", "false", "null", "nan", "inf"})
 """What Hydra reads as something else than text, in any case of letters."""
+ELEMENT = re.compile(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\\.|[^,])+""", re.DOTALL)
+"""Of a list's inside: what stands between two commas that are not quoted or escaped."""
 IN_A_KEY = re.compile(r"[\w/.+$%*@?|\\()\[\]{}:=, \t-]+", re.ASCII)
 """What the key of a mapping may consist of; it cannot be quoted, only escaped."""
 
@@ -29,9 +30,19 @@ def override(key: str, value: Any) -> str:
     return shlex.quote(f"{key}={in_grammar(value)}")
 
 
-def command(*words: str | Path) -> str:
-    """A shell command of these words, each quoted where it must be."""
-    return shlex.join(map(str, words))
+def override_as_text(typed: str, stays: Callable[[str], bool]) -> str:
+    """The override ``typed`` with its value as text, in quotes, as one word of a shell command.
+
+    Of a list in brackets, each element by itself; what ``stays`` accepts is left as it is.
+    """
+    key, _, value = typed.partition("=")
+    inside = re.fullmatch(r"\[(.*)\]", value.strip(), re.DOTALL)
+    if inside is None:
+        found = value if stays(value) else _text(value)
+    else:
+        elements = [element.strip() for element in ELEMENT.findall(inside[1])]
+        found = f"[{', '.join(e if stays(e) else _text(e) for e in elements)}]"
+    return shlex.quote(f"{key}={found}")
 
 
 def in_grammar(value: Any) -> str:
