@@ -76,7 +76,7 @@ def refused(
         # a command, a word, a thing that cannot be read
         ("trian", ["trian", "'train'"]),
         ("resum", ["resum", "'resume'"]),
-        ("model.hidden=[", ["model.hidden=["]),
+        ("model.hidden=[", ["model.hidden: [ cannot be read as a value: [ has no ]"]),
         ("model=lenet5,mlp", ["model", "-m"]),
         ("resume", ["resume: give a RUN", "latest", "dltrain resume --help"]),
         ("sample", ["sample: give a RUN", "latest", "dltrain sample --help"]),

@@ -55,6 +55,7 @@ LIGHT = (
     "errors",
     "config/annotations",
     "config/compose",
+    "config/quoting",
     "config/refusals",
     "config/suggest",
     "config/build",

@@ -20,7 +20,7 @@ from dltrain import messages
 from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
-from dltrain.config.build import build, expected, fits, plan
+from dltrain.config.build import build, fits, plan, wrong_type
 from dltrain.config.refusals import refused
 from dltrain.contracts.data import DataSpec, Placement, Source, Streams
 from dltrain.contracts.run import (
@@ -327,7 +327,7 @@ GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer"
 def _root_faults(config: Config) -> list[Fault]:
     """What is wrong above the groups, where no constructor can tell."""
     faults = [
-        Fault(key, f"expected {expected(kind)}, got {config.get(key)!r}.")
+        wrong_type(key, config.get(key), kind)
         for key, kind in ROOT_TYPES.items()
         if not fits(config.get(key), kind)
     ]

@@ -6,6 +6,7 @@ interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 import traceback
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
+from dltrain.config.quoting import in_grammar, override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
 from dltrain.engine import runtime
@@ -117,7 +119,7 @@ def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fa
         with Assembly(composition.compose(rest)):
             pass
     except ConfigError as error:
-        return error.faults
+        return [fault for fault in error.faults if fault.key not in bad]
     return []
 
 
@@ -181,7 +183,7 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
         from dltrain.assemble import train as train_run
 
         runtime.collect_again()
-        print(f"\n[{len(codes) + 1}] {' '.join(job.overrides)}")
+        print(f"\n[{len(codes) + 1}] {shlex.join(job.overrides)}")
         summary = None
         try:
             summary = train_run(job.config, job.overrides)
@@ -198,7 +200,7 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
             raise SystemExit(codes[-1])
 
     try:
-        composition.launch([*arguments, f"hydra.sweep.dir='{folder}'"], work)
+        composition.launch([*arguments, f"hydra.sweep.dir={in_grammar(str(folder))}"], work)
     finally:
         sweep.report(folder)
     return next((code for code in codes if code), 0)
@@ -210,13 +212,15 @@ def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
         print(f"dltrain: {error}", file=sys.stderr)
         return
     for fault in error.faults:
-        line = str(fault)
+        file = None
         if overrides:
-            from dltrain.config.compose import defining_file
+            from dltrain.config import compose as composition
 
-            file = defining_file(fault.key, overrides)
-            line += f" ({file})" if file else ""
-        print(f"dltrain: {line}", file=sys.stderr)
+            file = composition.defining_file(fault.key, overrides)
+            text = composition.as_text(fault.key, overrides) if fault.takes_text else None
+            if text is not None:
+                fault = replace(fault, hint=f"If it is text, write {text}")
+        print(f"dltrain: {fault}" + (f" ({file})" if file else ""), file=sys.stderr)
 
 
 def _asked_about(arguments: Sequence[str]) -> Iterator[str]:
@@ -233,7 +237,8 @@ def _asked_about(arguments: Sequence[str]) -> Iterator[str]:
 
 def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
     """The names of the options, and the overrides."""
-    options, overrides = set(), []
+    options: set[str] = set()
+    overrides: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument in WITH_VALUE:
@@ -246,9 +251,11 @@ def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
                 raise UserError(f"{name}: there is no such option. {hint}")
             options.add(name)
         elif "=" not in argument and not argument.startswith("~"):
-            raise UserError(
-                f"{argument}: not a key=value. {did_you_mean(argument, COMMANDS)}".rstrip()
-            )
+            hint = did_you_mean(argument, COMMANDS)
+            if not hint and overrides:
+                key, _, value = overrides[-1].partition("=")
+                hint = f"A value with a blank is quoted: {override(key, f'{value} {argument}')}"
+            raise UserError(f"{argument}: not a key=value. {hint}".rstrip())
         else:
             overrides.append(argument)
     return options, overrides

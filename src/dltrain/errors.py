@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C once a run has begun, whose folder is named; else it is a KeyboardInterrupt."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(f"Interrupted. Go on with: dltrain resume {folder}")
+        super().__init__(f"Interrupted. Go on with: dltrain resume {shlex.quote(str(folder))}")
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Fault:
 
     ``key`` is the config key as a user would type it (``optimizer.lr``), ``problem`` what is
     wrong with it, ``hint`` the nearest right thing. ``joint`` stands between key and problem: a
-    blank where the key is the subject of the sentence.
+    blank where the key is the subject of the sentence. ``takes_text``: the value would be right if
+    it were text, and not the number, truth value or null that it was read as.
     """
 
     key: str
     problem: str
     hint: str = ""
     joint: str = ": "
+    takes_text: bool = False
 
     def __str__(self) -> str:
         return f"{self.key}{self.joint}{self.problem}" + (f" {self.hint}" if self.hint else "")

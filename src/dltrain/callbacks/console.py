@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -94,7 +95,7 @@ class Console(Callback):
             self._say(f"Trained {train:,.1f} s at {self._rates(view, rate)}.")
         elif status == "interrupted":
             self._say(f"Interrupted after step {progress.step:,} of {progress.max_steps:,}.")
-            self._say(f"Go on with: dltrain resume {view.path}")
+            self._say(f"Go on with: dltrain resume {shlex.quote(str(view.path))}")
         self._say(f"Run {view.path}")
         self._messages.show_by(None)
         self._log_file.close()

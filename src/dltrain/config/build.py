@@ -187,8 +187,7 @@ def _plan(
         elif value == "???":
             result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
         elif not fits(value, annotation):
-            problem = f"expected {expected(annotation)}, got {_shown(value)}."
-            result.faults.append(Fault(where, problem))
+            result.faults.append(wrong_type(where, value, annotation))
         result.arguments[name] = value
 
     for name, parameter in parameters.items():
@@ -341,6 +340,18 @@ def _made(value: Any) -> Any:
     return value.make() if isinstance(value, Plan) else value
 
 
+def wrong_type(key: str, value: Any, annotation: Any) -> Fault:
+    """The fault of a value that is not right for ``annotation``."""
+    problem = f"expected {expected(annotation)}, got {_shown(value)}."
+    if fits(_as_text(value), annotation):
+        return Fault(key, problem, "If it is text, put it in quotes.", takes_text=True)
+    return Fault(key, problem)
+
+
+def _as_text(value: Any) -> Any:
+    return [_as_text(item) for item in value] if isinstance(value, list) else str(value)
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a config value (a primitive, list or mapping) is right for ``annotation``.
 
@@ -410,6 +421,8 @@ def _configurable(annotation: Any) -> bool:
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
     return repr(value)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,15 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dltrain.config import quoting
 from dltrain.config.suggest import did_you_mean, nearest
 from dltrain.errors import ConfigError, Fault, UserError
 
@@ -38,6 +41,7 @@ CONFIGS = "dltrain.configs"
 ROOT = "train"
 VERSION_BASE = "1.3"
 BUILT_IN = "configs"
+CLOSING = {"[": "]", "{": "}"}
 
 
 @dataclass(frozen=True)
@@ -99,23 +103,12 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
     With ``multirun`` each value of a sweep is tried by itself. Raises :class:`ConfigError` with
     everything that is wrong with the overrides.
     """
-    overrides = _parse(typed)
+    overrides, faults = _parse(typed)
     if not multirun:
-        for override in overrides:
-            if override.is_sweep_override():
-                raise ConfigError(
-                    [
-                        Fault(
-                            override.get_key_element(),
-                            f"{override.get_value_string()} is several values.",
-                            "To run them all, add -m; to give one list, write "
-                            f"'{override.get_key_element()}=[{override.get_value_string()}]'.",
-                        )
-                    ]
-                )
+        faults += [_several(override) for override in overrides if override.is_sweep_override()]
+        overrides = [override for override in overrides if not override.is_sweep_override()]
     with _hydra():
         configs = []
-        faults: list[Fault] = []
         for variant in _variants(overrides):
             try:
                 configs.append(hydra.compose(ROOT, variant))
@@ -156,7 +149,7 @@ def _composed(lines: Sequence[str]) -> dict[str, Any]:
 
 def defining_file(key: str, typed: Sequence[str]) -> str | None:
     """The config file that defines ``key``, such as ``optimizer/adam.yaml``, or None."""
-    groups = [o.input_line or "" for o in _parse(typed) if _is_group(o)]
+    groups = [o.input_line or "" for o in _parse(typed)[0] if _is_group(o)]
     with _hydra():
         return _defining_file(key, groups)
 
@@ -215,14 +208,62 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _parse(typed: Sequence[str]) -> list[Override]:
+def as_text(key: str, typed: Sequence[str]) -> str | None:
+    """What to type so that ``key`` is the text that it was given in ``typed``; None: it was not.
+
+    For what Hydra's grammar has read as a number, true, false or null.
+    """
+    for line in reversed(typed):  # the last of a key's values wins
+        if line.lstrip("+").partition("=")[0] == key:
+            return quoting.override_as_text(line, _is_text)
+    return None
+
+
+def _parse(typed: Sequence[str]) -> tuple[list[Override], list[Fault]]:
+    """The overrides that can be read, and a fault for each other one."""
+    read = {line: _read(line) for line in typed}
+    overrides = [override for override in read.values() if override is not None]
+    return overrides, [_unreadable(line) for line, override in read.items() if override is None]
+
+
+@cache
+def _read(line: str) -> Override | None:
+    """An override, or None where the grammar has no such line."""
     try:
-        return OverridesParser.create().parse_overrides(list(typed))
-    except OverrideParseException as error:
-        raise UserError(
-            f"{error.override}: this cannot be read ({_first_line(error)}). "
-            "Write key=value, and quote what the shell or Hydra would take apart."
-        ) from error
+        return OverridesParser.create().parse_override(line)
+    except HydraException:
+        return None
+
+
+def _is_text(value: str) -> bool:
+    override = _read(f"key={value}")
+    return override is not None and isinstance(override.value(), (str, QuotedString))
+
+
+def _unreadable(line: str) -> Fault:
+    """Why Hydra's grammar cannot read an override, and what it can read."""
+    key, _, value = line.partition("=")
+    if _read(f"{key}=1") is None:
+        return Fault(
+            key,
+            "this cannot be read as a key.",
+            "A key is words of letters, digits, _ and -, joined by dots.",
+        )
+    problem, opened = f"{value} cannot be read as a value", value.strip()[:1]
+    if opened in CLOSING and not value.strip().endswith(CLOSING[opened]):
+        problem += f": {opened} has no {CLOSING[opened]}"
+    meant = quoting.override_as_text(line, _is_text)
+    return Fault(key, f"{problem}.", f"If it is text, write {meant}")
+
+
+def _several(override: Override) -> Fault:
+    """The fault of giving a sweep's values to one run."""
+    key, value = override.get_key_element(), override.get_value_string()
+    hint = "To run them all, add -m"
+    if isinstance(override.value(), ChoiceSweep):
+        hint += f"; to give one list, write {shlex.quote(f'{key}=[{value}]')}"
+    hint += f"; for one text, {quoting.override(key, value)}"
+    return Fault(key, f"{value} is several values.", hint)
 
 
 @contextmanager
