@@ -32,6 +32,10 @@ class ImageFolder(DecodedPictures):
         self.path = Path(path).expanduser()
         super().__init__(**decoding)
 
+    def paths(self) -> list[Path]:
+        """The folder."""
+        return [self.path]
+
     def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
         """Every file by its name, size and time of change."""
         given = self._given()
