@@ -37,6 +37,7 @@ from dltrain.contracts.task import Task
 from dltrain.core.loop import OnePhase, Trainer
 from dltrain.core.settings import Settings
 from dltrain.core.update import Optimize
+from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.in_memory import FirstBatches
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, Interrupted, UserError
@@ -51,7 +52,7 @@ from dltrain.runs.load import (
     SPEC,
     allowed_packages,
     read_config,
-    require_current,
+    spec_of_run,
 )
 from dltrain.runs.model_summary import summarise
 
@@ -91,9 +92,10 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
             return run.go(None)
 
 
-def resume(run: str, output_dir: Path) -> dict[str, Any]:
+def resume(run: str, output_dir: Path, changed_data: bool = False) -> dict[str, Any]:
     """Go on with an interrupted run, as if it had never been interrupted; return its summary.
 
+    Raises :class:`UserError` where its data is not what it began with, unless ``changed_data``.
     Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
@@ -101,22 +103,25 @@ def resume(run: str, output_dir: Path) -> dict[str, Any]:
     folder = RunFolder.find(run, output_dir)
     folder.hold()
     with _begun(folder):
-        return _resume(folder, started)
+        return _resume(folder, started, changed_data)
 
 
-def _resume(folder: RunFolder, started: float) -> dict[str, Any]:
+def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
     if summary.get("status") == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
     config = read_config(folder)
-    require_current(folder)
+    identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
+    kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read()
+            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
         going_on = _Run(config, parts, shown, started)
+        if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
+            going_on.describe_data(folder)
         going_on.begin(folder)
         return going_on.go(state)
 
@@ -190,19 +195,20 @@ class Assembly(AbstractContextManager["Assembly"]):
         """Whether all is known of the data before they are read, so that all is checked."""
         return self._outline is not None and self._outline.complete
 
-    def read(self) -> Parts:
+    def read(self, kept: KeptData | None = None) -> Parts:
         """Read the data, and build whatever had to wait for it.
 
-        Raises :class:`ConfigError` for data that cannot be used as the config says.
+        Raises :class:`ConfigError` for data that cannot be used as the config says, and
+        :class:`UserError` where it is not that which was ``kept``.
         """
         try:
-            spec = self._source.read(self._config["seed"])
-        except ConfigError:
-            raise
-        except UserError:
-            raise
-        except ValueError as error:
-            raise ConfigError([refused("data", self._config["data"], error)]) from error
+            spec = self._read()
+        except UserError as error:
+            if kept is None:
+                raise
+            raise kept.explain(error) from error
+        if kept is not None:
+            spec = kept.confirm(self._source, spec)
         if spec != self._outline:
             self._make_task(spec)
             self._watchers = self._make_watchers(spec)
@@ -231,6 +237,15 @@ class Assembly(AbstractContextManager["Assembly"]):
             callbacks,
             OnePhase(),
         )
+
+    def _read(self) -> DataSpec:
+        try:
+            found: DataSpec = self._source.read(self._config["seed"])
+        except UserError:
+            raise
+        except ValueError as error:
+            raise ConfigError([refused("data", self._config["data"], error)]) from error
+        return found
 
     def _made(
         self, key: str, node: Any, kind: type[Any], spec: DataSpec | None = None, **given: Any
@@ -457,10 +472,16 @@ class _Run:
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
         settings = parts.settings
         folder.write_json("environment.json", describe(settings.device, settings.precision))
+        self.describe_data(folder)
+
+    def describe_data(self, folder: RunFolder) -> None:
+        """Write what the data is and what reads new examples."""
+        parts = self.parts
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
         # Last: what has it was written whole, by a version that has this format.
-        folder.write_json(SPEC, parts.spec.to_json())
+        identity = identity_of(parts.source)
+        folder.write_json(SPEC, parts.spec.to_json() | {IDENTITY: identity})
 
     def go(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
         """Train, and end in order whatever happens; return the summary."""

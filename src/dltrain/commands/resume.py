@@ -13,9 +13,12 @@ def resume(arguments: Sequence[str]) -> int:
 
     Raises :class:`UserError` where there is no such run, or nothing left to do.
     """
-    asked = Parser(
-        "resume", "Go on with an interrupted run: it ends as if nothing had happened."
-    ).parse(arguments)
+    parser = Parser("resume", "Go on with an interrupted run: it ends as if nothing had happened.")
+    parser.add_argument(
+        "--changed-data", action="store_true",
+        help="go on although the data is not what the run began with",
+    )  # fmt: skip
+    asked = parser.parse(arguments)
     from dltrain import assemble as run
 
-    return exit_code(run.resume(asked.run, asked.output_dir)["signal"])
+    return exit_code(run.resume(asked.run, asked.output_dir, asked.changed_data)["signal"])

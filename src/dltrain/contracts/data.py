@@ -273,6 +273,14 @@ class Source(ABC):
         """What reads new examples, after :meth:`read`; None where there are none to be had."""
         return None
 
+    def identity(self) -> Mapping[str, Any]:
+        """What tells these examples from others, after :meth:`read`, for ``json.dumps``.
+
+        The run keeps it, and is not resumed on data of another identity. Under ``files`` may stand
+        what explains a difference and is none by itself. Empty: nobody can tell.
+        """
+        return {}
+
 
 EVALUATION_SEED = 0
 """Of all noise in an evaluation: it is the same each time, whatever the run's seed and epoch."""

@@ -39,6 +39,10 @@ class HubImages(DecodedImages):
         self._names = {"train": train_split, "test": test_split}
         super().__init__(**decoding)
 
+    def paths(self) -> list[Path]:
+        """A local copy, where ``path`` is one."""
+        return [Path(self.path).expanduser()]
+
     def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """The fingerprints that the data set's own cache goes by, and rows in order."""
         data = load(self.path, self.config)
@@ -101,6 +105,10 @@ class HubTable(ColumnsTable):
         self.path, self.config, self.test = path, config, test
         self.train_split, self.test_split = train_split, test_split
         super().__init__(target=target, **columns)
+
+    def paths(self) -> list[Path]:
+        """A local copy, where ``path`` is one."""
+        return [Path(self.path).expanduser()]
 
     def cells(self) -> tuple[Cells, Cells | float]:
         """The columns as texts; those of images, lists and the like are left out."""

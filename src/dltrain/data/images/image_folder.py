@@ -32,6 +32,10 @@ class ImageFolder(DecodedImages):
         self.path = Path(path).expanduser()
         super().__init__(**decoding)
 
+    def paths(self) -> list[Path]:
+        """The folder."""
+        return [self.path]
+
     def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """Every file by its name, size and time of change."""
         given = self._given()

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dltrain.contracts.data import Batch, Stream
+from dltrain.data.streams.hashes import Hashes, stored_hashes
 from dltrain.data.streams.in_memory import Batching, FixedSizeStream, Order
 from dltrain.data.streams.splits import Split
 
@@ -64,6 +65,14 @@ class InFiles(Split):
     def stream(self, batching: Batching) -> Stream:
         """Read by other processes, a few batches ahead."""
         return FileStream(self._files, self._rows, batching, self._workers)
+
+    def hashes(self) -> dict[str, Hashes]:
+        """Of the files' rows: read once, and then kept beside the files."""
+        found = {name: stored_hashes(file) for name, file in self._files.items()}
+        if self._rows is None:
+            return found
+        rows = self._rows.numpy()
+        return {name: hashes[rows] for name, hashes in found.items()}
 
 
 def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch, Stream
+from dltrain.data.streams.hashes import Hashes, hashes_of_ragged
 from dltrain.data.streams.in_memory import Batching, Order, OrderedStream
 from dltrain.data.streams.splits import Split
 
@@ -137,3 +138,11 @@ class RaggedSplit(Split):
     def stream(self, batching: Batching) -> Stream:
         """Batches of about one length."""
         return RaggedStream(self.ragged, self.columns, batching)
+
+    def hashes(self) -> dict[str, Hashes]:
+        """Of an example that is ragged, of its own values and their number."""
+        ragged = {
+            name: hashes_of_ragged(column.values, column.starts, column.lengths)
+            for name, column in self.ragged.items()
+        }
+        return super().hashes() | ragged

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from dltrain.contracts.data import DataSpec, Placement, Source, Stream
+from dltrain.data.identity import describe
+from dltrain.data.streams.hashes import digest, tell_duplicates
 from dltrain.data.streams.in_memory import Batching, Limits, Prepare
 from dltrain.data.streams.splits import Split, hold_out
 
@@ -48,6 +51,7 @@ class ArraySource(Source):
         self.limit = limit
         self.evaluation_batch_size = evaluation_batch_size
         self._splits: Mapping[str, Split] = {}
+        self._identity: dict[str, Any] = {}
 
     @abstractmethod
     def splits(self) -> dict[str, Split]:
@@ -95,8 +99,23 @@ class ArraySource(Source):
         parts = {"train": train if rows is None else train.only(rows)}
         if held_out is not None:
             parts["validation"] = train.only(held_out)
-        self._splits = self.learn(parts | {n: s for n, s in found.items() if n != "train"})
+        parts |= {name: split for name, split in found.items() if name != "train"}
+        hashes = {name: split.hashes() for name, split in parts.items()}
+        tell_duplicates(hashes)
+        self._identity = {
+            name: {"examples": len(parts[name]), "digest": digest(columns)}
+            for name, columns in hashes.items()
+        }
+        self._splits = self.learn(parts)
         return self.spec(self._splits)
+
+    def paths(self) -> Sequence[Path]:
+        """The files and folders of one's own that are read; none of what is fetched or made."""
+        return ()
+
+    def identity(self) -> Mapping[str, Any]:
+        """How many examples each split has, a digest of them, and the files they are from."""
+        return {"splits": self._identity, "files": describe(self.paths())}
 
     def open(self, placement: Placement) -> dict[str, Stream]:
         """Batch the splits, and move them to the device."""

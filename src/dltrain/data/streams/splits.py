@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Stream
+from dltrain.data.streams.hashes import Hashes, hashes_of
 from dltrain.data.streams.in_memory import Batching, TensorStream
 from dltrain.errors import UserError
 
@@ -31,6 +32,10 @@ class Split(ABC):
     @abstractmethod
     def stream(self, batching: Batching) -> Stream:
         """Batches of them."""
+
+    def hashes(self) -> dict[str, Hashes]:
+        """A hash of each example's value in every column."""
+        return {name: hashes_of(column) for name, column in self.columns.items()}
 
 
 class InMemory(Split):

@@ -41,6 +41,10 @@ class CsvTable(ColumnsTable):
             raise ValueError(f"test is a fraction between 0 and 1, or a second file; got {test}")
         super().__init__(root=root, **columns)
 
+    def paths(self) -> list[Path]:
+        """The file, or both."""
+        return [self.path] if isinstance(self.test, float) else [self.path, self.test]
+
     def cells(self) -> tuple[Cells, Cells | float]:
         """Read the file, or both."""
         train = read_csv(self.path, self.separator)

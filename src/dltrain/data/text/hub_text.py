@@ -34,6 +34,10 @@ class HubText(TextSource):
             self._names["validation"] = validation_split
         super().__init__(**common)
 
+    def paths(self) -> list[Path]:
+        """A local copy, where ``path`` is one."""
+        return [Path(self.path).expanduser()]
+
     def key(self) -> dict[str, Any]:
         """A local copy's files, or the name on the hub: the data set itself is not opened."""
         local = Path(self.path).expanduser().absolute()

@@ -42,6 +42,10 @@ class TextCsv(TextSource):
         self.second = Path(test).expanduser() if isinstance(test, str) else None
         super().__init__(**common if isinstance(test, str) else common | {"test": test})
 
+    def paths(self) -> list[Path]:
+        """The file, or both."""
+        return [self.path] if self.second is None else [self.path, self.second]
+
     def key(self) -> dict[str, Any]:
         """The files as they lie there, and which columns."""
         files = [path for path in (self.path, self.second) if path is not None]
