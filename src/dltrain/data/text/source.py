@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,9 @@ from dltrain.data.streams.source import ArraySource
 from dltrain.data.streams.splits import Split
 from dltrain.data.text.augment import WordAugment, prepare_words
 from dltrain.data.text.reader import VocabularyReader
+from dltrain.data.text.report import described, much_unknown
+from dltrain.data.text.scripts import Tokens
+from dltrain.data.text.seen import only_seen
 from dltrain.data.text.tokenized import Corpus, Encoded, EncodedSplit, Reading, encode, encoded
 from dltrain.data.text.vocabulary import PAD_INDEX
 
@@ -27,11 +30,12 @@ HOME = "~/.cache/dltrain"
 
 
 class TextSource(ArraySource):
-    """Texts with a class each, as ids of a vocabulary that is learned from the training split.
+    """Texts with a class each, as ids of a vocabulary that is learned from those trained on.
 
-    ``tokens`` are words or, by byte-pair encoding, pieces of words; the ``vocabulary_size`` most
-    frequent are known, but none that occurs fewer than ``min_frequency`` times. The training
-    split is what the data calls so, what is then set aside for validation included.
+    ``tokens`` are words, characters, characters of some scripts beside words of others (mixed)
+    or, by byte-pair encoding, pieces of words; auto: by whether the training split leaves blanks
+    between words. Its ``vocabulary_size`` most frequent are known, but none that occurs fewer
+    than ``min_frequency`` times in the texts that are trained on.
     ``max_length`` tokens of a longer text are kept (null: all), its ``first`` or ``last``.
     A batch holds ``batch_size`` texts of about one length or, given ``tokens_per_batch``, so many
     tokens, padding included. Evaluation keeps to both of its limits.
@@ -48,7 +52,7 @@ class TextSource(ArraySource):
     def __init__(
         self,
         root: str | None = None,
-        tokens: Literal["word", "bpe"] = "word",
+        tokens: Tokens | Literal["auto"] = "auto",
         vocabulary_size: int = 20000,
         min_frequency: int = 1,
         lower: bool = True,
@@ -136,6 +140,19 @@ class TextSource(ArraySource):
             logger.warning(warning)
         return {name: _split(part) for name, part in found.splits.items()}
 
+    def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
+        """Know no word but those of the texts trained on, and say what was read."""
+        found, parts = only_seen(self._known(), _ragged(splits), self._reading.min_frequency)
+        self._encoded = found
+        logger.info(
+            "%s: %d tokens in the vocabulary (%s).", found.name, len(found.words), found.tokens
+        )
+        for note in described(found.name, parts, found.class_names):
+            logger.info(note)
+        for warning in much_unknown(found.name, parts, found.tokens, self._reading.min_frequency):
+            logger.warning(warning)
+        return parts
+
     def prepare(self, device: torch.device) -> Prepare:
         """Unknown words for the training texts, when asked."""
         return prepare_words(self.outline().fields, self.augment)
@@ -152,8 +169,11 @@ class TextSource(ArraySource):
 
     def reader(self) -> Reader:
         """Texts, by the vocabulary."""
+        return VocabularyReader(self._known().tokenizer)
+
+    def _known(self) -> Encoded:
         assert self._encoded is not None, "read() comes first"
-        return VocabularyReader(self._encoded.tokenizer)
+        return self._encoded
 
     def _encode(self) -> Encoded:
         if self.root is None:
@@ -167,6 +187,10 @@ class TextSource(ArraySource):
             except CannotKeepError as error:
                 logger.warning(str(error))
         return encode(self.corpus, self._reading)
+
+
+def _ragged(splits: Mapping[str, Split]) -> dict[str, RaggedSplit]:
+    return {name: part for name, part in splits.items() if isinstance(part, RaggedSplit)}
 
 
 def _split(part: EncodedSplit) -> Split:

@@ -14,9 +14,11 @@ import torch
 
 from dltrain.data.cache import made_once, progress
 from dltrain.data.streams.splits import hold_out_test
-from dltrain.data.text.vocabulary import UNKNOWN_INDEX, Vocabulary, or_unknown
+from dltrain.data.text.report import cuts, doubts
+from dltrain.data.text.scripts import Tokens, choose_tokens
+from dltrain.data.text.vocabulary import Vocabulary, or_unknown
 
-FORMAT = 2
+FORMAT = 3
 """Of the cache; another number makes every cache anew."""
 CHUNK = 1000
 """Texts encoded at a time: beside its ids, what is encoded holds much that takes memory."""
@@ -54,7 +56,7 @@ class Corpus:
 class Reading:
     """How texts become ids."""
 
-    tokens: Literal["word", "bpe"]
+    tokens: Tokens | Literal["auto"]
     vocabulary_size: int
     min_frequency: int
     lower: bool
@@ -77,10 +79,12 @@ class EncodedSplit:
 class Encoded:
     """All splits as ids, and the vocabulary: a file's content, and what each id stands for.
 
-    ``word_counts`` are those of the training split.
+    ``tokens`` is what was chosen, ``word_counts`` are those of the training split.
     """
 
     splits: Mapping[str, EncodedSplit]
+    name: str
+    tokens: Tokens
     tokenizer: str
     class_names: Sequence[str]
     words: Sequence[str]
@@ -114,6 +118,13 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
             "aside as one, the same for every seed."
         )
     _check(found, parts)
+    tokens: Tokens
+    if reading.tokens == "auto":
+        tokens, why = choose_tokens(parts["train"].texts)
+        if why:
+            notes.append(_chosen(found.name, tokens, why))
+    else:
+        tokens = reading.tokens
     with progress("Encoding texts") as bars:
         steps = [parts["train"], *parts.values()]
         bar = bars.add_task("", total=sum(len(part.texts) for part in steps))
@@ -127,7 +138,7 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
         vocabulary = Vocabulary.learn(
             chunks(parts["train"].texts),
             reading.vocabulary_size,
-            reading.tokens,
+            tokens,
             reading.min_frequency,
             reading.lower,
             reading.clean_markup,
@@ -137,12 +148,14 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
             ids = [row for chunk in chunks(part.texts) for row in vocabulary.encode(chunk)]
             splits[name] = _joined(ids, part.targets, reading)
             place = f"{found.name}, {name}"
-            warnings += _doubts(place, ids)
-            notes += _cuts(place, ids, reading)
+            warnings += doubts(place, ids)
+            notes += cuts(place, ids, reading.max_length, reading.keep)
     vocabulary.cut(reading.max_length, reading.keep)
     counts = np.bincount(splits["train"].ids, minlength=len(vocabulary))
     return Encoded(
         splits,
+        found.name,
+        tokens,
         vocabulary.text,
         found.class_names,
         vocabulary.words,
@@ -150,6 +163,14 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
         notes,
         warnings,
     )
+
+
+def _chosen(name: str, tokens: Tokens, why: str) -> str:
+    what = {
+        "character": "each character is a token",
+        "mixed": "each of their characters is a token, and so is each word of other scripts",
+    }[tokens]
+    return f"{name}: {why}, so {what}: data.tokens={tokens}, unless you say word or bpe."
 
 
 def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
@@ -179,28 +200,6 @@ def _joined(ids: Sequence[Ids], targets: Sequence[int], reading: Reading) -> Enc
     rows = [or_unknown(row)[part] for row in ids]
     lengths = np.array([len(row) for row in rows], np.int32)
     return EncodedSplit(np.concatenate(rows), lengths, np.array(targets, np.int64))
-
-
-def _doubts(name: str, ids: Sequence[Ids]) -> Iterator[str]:
-    """Texts of which nothing is left, counted."""
-    count = len(ids)
-    empty = sum(not len(row) for row in ids)
-    if empty:
-        yield f"{name}: {empty:,} of {count:,} texts are empty: each is one unknown token."
-    unknown = sum(bool((row == UNKNOWN_INDEX).all()) for row in ids) - empty
-    if unknown:
-        yield f"{name}: {unknown:,} of {count:,} texts have no token that the vocabulary knows."
-
-
-def _cuts(name: str, ids: Sequence[Ids], reading: Reading) -> Iterator[str]:
-    """Texts that are too long, counted."""
-    count = len(ids)
-    longer = sum(len(row) > reading.max_length for row in ids) if reading.max_length else 0
-    if longer:
-        yield (
-            f"{name}: {longer:,} of {count:,} texts are longer than {reading.max_length} tokens: "
-            f"the {reading.keep} are kept."
-        )
 
 
 def _save(encoded: Encoded, place: Path) -> None:

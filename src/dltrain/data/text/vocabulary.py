@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dltrain.data.text.scripts import BLANK, IGNORABLE, PATTERNS, Tokens
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -20,10 +22,8 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_INDEX, UNKNOWN_INDEX = 0, 1
 MARKUP = r"</?[A-Za-z][^<>]*>|<!--.*?-->"
 """HTML's tags and comments: ``<br />``, but not ``a < b``."""
-WORD = r"\w+(?:['’]\w+)*|[^\w\s]"
-"""A word with its apostrophes (don't), or one punctuation mark."""
-ALPHABET = 1000
-"""Different characters that BPE begins with at most."""
+ALPHABET = 6000
+"""Different characters that BPE begins with at most; Chinese has thousands."""
 
 
 class Vocabulary:
@@ -41,7 +41,7 @@ class Vocabulary:
         cls,
         texts: Texts,
         size: int,
-        tokens: Literal["word", "bpe"] = "word",
+        tokens: Tokens = "word",
         min_frequency: int = 1,
         lower: bool = True,
         clean_markup: bool = True,
@@ -49,11 +49,12 @@ class Vocabulary:
         """Keep the ``size`` most frequent words of ``texts``, the two special ids among them.
 
         ``texts`` may come in lists. Left out is what occurs fewer than ``min_frequency`` times.
-        ``tokens`` is ``word``, or ``bpe``: byte-pair encoding within words (Sennrich, Haddow and
-        Birch 2016), of which pieces that go on with a word begin with ``##``.
+        ``tokens`` are as in :data:`~dltrain.data.text.scripts.PATTERNS`. ``bpe`` is byte-pair
+        encoding within words (Sennrich, Haddow and Birch 2016), of which pieces that go on with a
+        word begin with ``##``.
         """
-        kinds = {"word": _words, "bpe": _pieces}
-        return cls(kinds[tokens](texts, size, min_frequency, _Steps(lower, clean_markup)))
+        learn = _pieces if tokens == "bpe" else _words
+        return cls(learn(texts, size, min_frequency, _Steps(lower, clean_markup, tokens)))
 
     @classmethod
     def load(cls, path: Path | str) -> Vocabulary:
@@ -124,24 +125,43 @@ def or_unknown(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return ids if len(ids) else np.array([UNKNOWN_INDEX], np.int32)
 
 
+def kept_of(text: str, kept: Sequence[bool]) -> str | None:
+    """A vocabulary's file without the words that are not ``kept``, the others numbered anew.
+
+    None of byte pairs, whose pieces are made of each other. The library is not needed.
+    """
+    content = json.loads(text)
+    if content["model"]["type"] != "WordLevel":
+        return None
+    known = {word: index for word, index in content["model"]["vocab"].items() if kept[index]}
+    content["model"]["vocab"] = {
+        word: index for index, word in enumerate(sorted(known, key=known.__getitem__))
+    }
+    return json.dumps(content, ensure_ascii=False)
+
+
 class _Steps:
     """What happens to a text before its words are looked up."""
 
-    def __init__(self, lower: bool, clean_markup: bool) -> None:
-        self._lower, self._clean_markup = lower, clean_markup
+    def __init__(self, lower: bool, clean_markup: bool, tokens: Tokens) -> None:
+        self._lower, self._clean_markup, self._tokens = lower, clean_markup, tokens
 
     def given_to(self, tokenizer: Tokenizer) -> Tokenizer:
         from tokenizers import Regex, normalizers, pre_tokenizers
 
-        steps: list[Any] = [normalizers.NFC()]
+        steps: list[Any] = [normalizers.Replace(Regex(IGNORABLE), ""), normalizers.NFC()]
         if self._clean_markup:
             steps.append(normalizers.Replace(Regex(MARKUP), " "))
             entities = {"&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&lt;": "<", "&gt;": ">"}
             steps += [normalizers.Replace(*pair) for pair in {**entities, "&amp;": "&"}.items()]
         if self._lower:
             steps.append(normalizers.Lowercase())
+        if self._tokens == "character":
+            blanks = normalizers.Replace(Regex(r"\s+"), " ")
+            steps += [blanks, normalizers.Strip(), normalizers.Replace(" ", BLANK)]
         tokenizer.normalizer = normalizers.Sequence(steps)
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
+        pattern = Regex(PATTERNS[self._tokens])
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "removed", invert=True)
         return tokenizer
 
 
@@ -167,7 +187,8 @@ def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Token
     learning = steps.given_to(Tokenizer(model))
     trainer = trainers.BpeTrainer(
         vocab_size=size,
-        min_frequency=min_frequency,
+        # Joined by what one text alone has, whole texts become tokens.
+        min_frequency=max(2, min_frequency),
         special_tokens=[PAD, UNKNOWN],
         limit_alphabet=min(ALPHABET, size // 4),
         continuing_subword_prefix=inside,
