@@ -2,7 +2,7 @@
 
     python scripts/renew_constraints.py                         # the newest of each
     python scripts/renew_constraints.py 'torch==2.14.1' …       # with some of them held
-    python scripts/renew_constraints.py --keep                  # all held that fit: adds what is new
+    python scripts/renew_constraints.py --keep                  # all held: adds what is new
 
 Then ``python scripts/check_versions.py --versions locked`` sees whether they work.
 """
