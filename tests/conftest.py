@@ -114,7 +114,7 @@ def train(compose: Compose, tmp_path: Path) -> Train:
     """``train("model=mlp", …)``: a run in this process, in a folder of its own, unwatched."""
 
     def trained(*overrides: str) -> Trained:
-        from dltrain import assemble as run
+        from dltrain import training as run
 
         output_dir = tmp_path / "outputs"
         config = compose("callbacks=none", "device=cpu", *overrides)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.config import compose as composition
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
 from dltrain.contracts.metric import Evaluation, Metric, Outputs

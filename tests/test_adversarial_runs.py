@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.core.update import Optimize
 from dltrain.errors import ConfigError, UserError
 from dltrain.runs.folder import latest
@@ -107,7 +107,7 @@ def optimizers(overrides: tuple[str, ...], compose: Compose) -> dict[str, torch.
 
 def optimize_of(config: dict[str, Any]) -> Optimize:
     shown: Any = None  # nothing is told before a run begins
-    return run._Run(config, assembled(config), shown, 0.0).optimize
+    return run.Run(config, assembled(config), shown, 0.0).optimize
 
 
 def test_each_network_has_the_common_settings_unless_it_has_its_own(compose: Compose) -> None:

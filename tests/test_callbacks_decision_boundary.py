@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain import assemble as run
+from dltrain import training as run
+from dltrain.assemble import Assembly
 from dltrain.callbacks.decision_boundary import DecisionBoundary
 from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
@@ -69,7 +70,7 @@ def test_the_last_frame_is_what_the_trained_network_says(
 ) -> None:
     folder = train(*MOONS, *WITH).folder
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    with run.Assembly(compose(*MOONS, "callbacks=none", "device=cpu")) as assembly:
+    with Assembly(compose(*MOONS, "callbacks=none", "device=cpu")) as assembly:
         streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
         points = next(iter(streams["test"].plain()))["input"]
     with torch.no_grad():

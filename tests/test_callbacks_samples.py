@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.callbacks.samples import Samples
 from dltrain.reports.samples import (
     animate_samples,

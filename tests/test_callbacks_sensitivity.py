@@ -14,7 +14,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from dltrain import assemble as run
+from dltrain import training as run
+from dltrain.assemble import Assembly
 from dltrain.callbacks.sensitivity import Sensitivity, gradient_by_time
 from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
@@ -126,7 +127,7 @@ def test_there_is_a_curve_before_training_and_one_an_evaluation(
     assert state["curves"].shape == (4, 7)
 
     task = load("latest", output_dir=str(tmp_path / "outputs"))
-    with run.Assembly(compose(*ADDING, "callbacks=none", "device=cpu")) as assembly:
+    with Assembly(compose(*ADDING, "callbacks=none", "device=cpu")) as assembly:
         streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
         inputs = next(iter(streams["validation"].plain()))["input"][:4]
     torch.testing.assert_close(state["curves"][-1], gradient_by_time(task, inputs))

@@ -14,7 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError

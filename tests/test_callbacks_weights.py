@@ -13,7 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from dltrain import assemble as run
+from dltrain.assemble import Assembly
 from dltrain.callbacks.weights import Weights, first_filters
 from dltrain.contracts.data import Placement
 from dltrain.reports.canvas import png
@@ -106,7 +106,7 @@ def test_gradients_are_those_of_the_loss_on_one_training_batch(
     (buckets,) = histogram(events, "gradients/model.linear").values()
 
     state = checkpoint(folder)["task"]
-    with run.Assembly(compose(*settings, "callbacks=none", "device=cpu")) as assembly:
+    with Assembly(compose(*settings, "callbacks=none", "device=cpu")) as assembly:
         streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
         batch = next(streams["train"].batches(0))
     inputs = batch["input"].flatten(1)
@@ -144,7 +144,7 @@ def test_a_convolution_or_a_dense_layer_that_looks_at_images_has_filters(
     shapes = {}
     for model in ("cnn", "mlp", "logreg"):
         config = compose("callbacks=none", "device=cpu", "data=digits", f"model={model}")
-        with run.Assembly(config) as assembly:
+        with Assembly(config) as assembly:
             parts = assembly.read()
         filters = first_filters(parts.task, (1, 8, 8))
         assert filters is not None

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Metrics
 from dltrain.engine import compile as compilation

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain import assemble as run
 from dltrain import messages
+from dltrain import training as run
+from dltrain.assemble import Assembly
 from dltrain.contracts.data import Batch, Placement
 from dltrain.core.loop import Trainer
 from dltrain.core.state import Place
@@ -39,9 +40,9 @@ MODELS = ("model=mlp", "model=lenet5", "model=cnn", "model=gan", "model=vae", "m
 def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path) -> None:
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
     config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
-    parts = run.Assembly(config).read()
+    parts = Assembly(config).read()
     with messages.shown() as shown:
-        made = run._Run(config, parts, shown, 0.0)
+        made = run.Run(config, parts, shown, 0.0)
     optimize, task = made.optimize, parts.task
     batches = made.streams["train"].batches(0)
     for _ in range(3):
@@ -60,7 +61,7 @@ def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path)
 def test_metrics_gather_without_a_hidden_sync(data: str, compose: Compose) -> None:
     """The first batch may wait, for the examples that are shown are of it."""
     model = "model=gru" if data == "toy_reviews" else "model=mlp"
-    parts = run.Assembly(
+    parts = Assembly(
         compose(f"data={data}", model, "device=cuda", "callbacks=none", "data.batch_size=32")
     ).read()
     stream = parts.source.open(Placement(parts.settings.device, 0))["train"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.config.build import build
 from dltrain.contracts.data import Source
 from tests.asking import answers, assembled

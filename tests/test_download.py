@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.data.download import Remote, fetch
 from dltrain.data.images import mnist
 from dltrain.data.images.idx import read_idx

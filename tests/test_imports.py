@@ -33,10 +33,11 @@ ROOMS: dict[str, set[str]] = {
     "runs": CONTRACTS | {"config", "engine", "optim"},
     "core": CONTRACTS | {"engine", "runs"},
     "callbacks": CONTRACTS | {"messages", "reports", "runs"},
-    "assemble": CONTRACTS
-    | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks"},
-    "commands": CONTRACTS | {"config", "engine", "reports", "runs", "assemble"},
-    "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "commands"},
+    "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
+    "training": CONTRACTS
+    | {"messages", "config", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    "commands": CONTRACTS | {"config", "engine", "reports", "runs", "assemble", "training"},
+    "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
     "__init__": {"runs"},
 }
@@ -45,7 +46,7 @@ BELOW_THE_RUN = ("callbacks", "runs", "data", "tasks", "models")
 # In these nothing but torch, numpy and Python itself is known.
 PURE = {"models", "optim", "metrics", "tasks", "contracts", "core", "engine"}
 # What knows no model, no task and no data set.
-KNOWS_NO_MODEL = {"core", "engine", "config", "assemble", "cli"}
+KNOWS_NO_MODEL = {"core", "engine", "config", "assemble", "training", "cli"}
 # These have such words for something else: random generators, torchvision the package, cuDNN's rnn.
 NOISY = {"core/evaluate", "config/build", "engine/runtime"}
 # What a query such as --help or completion may load; torch takes seconds.
@@ -192,7 +193,9 @@ def test_a_circle_is_found_wherever_its_imports_stand() -> None:
 def test_what_is_below_a_run_reaches_none_that_makes_one(
     room: str, graph: dict[str, list[str]]
 ) -> None:
-    makers = {f"dltrain.{name}" for name in ("assemble", "core.loop", "cli", "__main__")}
+    makers = {
+        f"dltrain.{name}" for name in ("assemble", "training", "core.loop", "cli", "__main__")
+    }
     for module in graph:
         if package_of(module) == room:
             found = way(graph, module, makers)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Placement, Source, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Setup, View

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain import assemble as run
+from dltrain import training as run
+from dltrain.assemble import Assembly
 from dltrain.contracts.data import Placement
 from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
@@ -208,7 +209,7 @@ def test_the_test_split_is_evaluated_with_the_weights_that_are_loaded(
     few = (*SMALL, "trainer.epochs=3", f"trainer.test_weights={weights}", "data.validation=0.2")
     # From good weights to bad ones.
     done = train(*few, "modifiers.ema.decay=0.5", "optimizer.lr=0.05", "schedule=constant")
-    with run.Assembly(compose(*few, "device=cpu")) as assembly:
+    with Assembly(compose(*few, "device=cpu")) as assembly:
         streams = assembly.read().source.open(Placement(torch.device("cpu"), 0))
     task = load(done.folder, weights)
 

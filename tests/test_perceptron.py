@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.contracts.data import Batch, Placement
 from dltrain.core.update import Optimize
 from dltrain.models.linear import LinearClassifier

@@ -15,8 +15,8 @@ import pytest
 import torch
 import yaml
 
-from dltrain import assemble as run
 from dltrain import cli
+from dltrain import training as run
 from dltrain.errors import UserError
 from dltrain.runs.folder import latest
 from dltrain.runs.load import load, reader_of_run

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, View
 from dltrain.optim.schedules import Cosine

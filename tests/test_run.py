@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.errors import UserError
 from dltrain.runs.folder import RunFolder, latest
 from dltrain.runs.load import load

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from dltrain import assemble as run
+from dltrain import training as run
+from dltrain.assemble import Assembly
 from dltrain.commands.sample import sample
 from dltrain.engine import malloc as allocator
 from dltrain.engine import runtime
@@ -195,7 +196,7 @@ def test_loading_and_assembling_draw_nothing_from_the_users_generators(
 ) -> None:
     folder = train(*QUICK).folder
     load(folder)
-    with run.Assembly(compose(*QUICK, "device=cpu")) as assembly:
+    with Assembly(compose(*QUICK, "device=cpu")) as assembly:
         assembly.read()
     assert process() == before
 

@@ -16,7 +16,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.callbacks.sample_quality import SampleQuality
 from dltrain.config import compose as composition
 from dltrain.data.images.digits import Digits

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.contracts.data import Batch
 from dltrain.contracts.task import Samples
 from dltrain.models.generative.autoencoder import Autoencoder

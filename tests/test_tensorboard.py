@@ -18,7 +18,7 @@ from tensorboard.compat.proto.event_pb2 import SessionLog
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.util.tensor_util import make_ndarray
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config import compose as composition
 from dltrain.contracts.metric import Evaluation

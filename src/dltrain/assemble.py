@@ -1,64 +1,38 @@
-"""Assemble a run from its config, train it, and leave one folder that tells all.
+"""From a config to the parts that it names, with every fault at once.
 
 Knows nothing of Hydra: a config here is a plain dict, composed or read from a run folder.
 """
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from dltrain import messages
-from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
-from dltrain.config.build import build, fits, plan, wrong_type
+from dltrain.config.build import fits, plan, wrong_type
 from dltrain.config.refusals import refused
-from dltrain.contracts.data import DataSpec, Placement, Source, Streams
+from dltrain.contracts.data import DataSpec, Source
 from dltrain.contracts.run import (
     Callback,
-    Group,
     Modifier,
     Plan,
-    Probe,
     Regularizer,
     Schedule,
-    Setup,
 )
 from dltrain.contracts.task import Task
-from dltrain.core.loop import OnePhase, Trainer
+from dltrain.core.loop import OnePhase
 from dltrain.core.settings import Settings
-from dltrain.core.update import Optimize
-from dltrain.data.kept import IDENTITY, KeptData, identity_of
-from dltrain.data.streams.in_memory import FirstBatches
+from dltrain.data.kept import KeptData
 from dltrain.engine import runtime
-from dltrain.errors import ConfigError, Fault, Interrupted, UserError
-from dltrain.optim.groups import groups_of
-from dltrain.optim.weight_decay import with_decay_where_exact
-from dltrain.runs import checkpoint
-from dltrain.runs.environment import choose_device, describe
-from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import (
-    CONFIG,
-    READER,
-    SPEC,
-    allowed_packages,
-    read_config,
-    spec_of_run,
-)
-from dltrain.runs.model_summary import summarise
+from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.runs.environment import choose_device
 
 Config = Mapping[str, Any]
-
-SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -73,68 +47,6 @@ class Parts:
     modifiers: list[Modifier]
     callbacks: list[Callback]
     plan: Plan
-
-
-def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Train a new run of ``config``; return its summary.
-
-    Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
-    any file written, and :class:`UserError` for what goes wrong later.
-    """
-    started = time.perf_counter()
-    with messages.shown() as shown, Assembly(config) as assembly:
-        parts = assembly.read()
-        run = _Run(config, parts, shown, started)
-        folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
-        with _begun(folder):
-            run.describe(folder, overrides)
-            run.begin(folder)
-            return run.go(None)
-
-
-def resume(run: str, output_dir: Path, changed_data: bool = False) -> dict[str, Any]:
-    """Go on with an interrupted run, as if it had never been interrupted; return its summary.
-
-    Raises :class:`UserError` where its data is not what it began with, unless ``changed_data``.
-    Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
-    have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
-    """
-    started = time.perf_counter()
-    folder = RunFolder.find(run, output_dir)
-    folder.hold()
-    with _begun(folder):
-        return _resume(folder, started, changed_data)
-
-
-def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, Any]:
-    summary = folder.read_json(SUMMARY)
-    if summary.get("status") == "finished":
-        raise UserError(f"{folder.path} is finished: there is nothing to resume.")
-    config = read_config(folder)
-    identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
-    kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
-    with messages.shown() as shown, ExitStack() as stack:
-        try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
-        except ConfigError as error:
-            raise UserError(f"{folder.path / CONFIG}: {error}") from error
-        state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
-        going_on = _Run(config, parts, shown, started)
-        if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
-            going_on.describe_data(folder)
-        going_on.begin(folder)
-        return going_on.go(state)
-
-
-@contextmanager
-def _begun(folder: RunFolder) -> Iterator[None]:
-    """An interruption in here names the run, which exists; in the end others may claim it."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(folder.path) from error
-    finally:
-        folder.release()
 
 
 class Assembly(AbstractContextManager["Assembly"]):
@@ -289,7 +201,7 @@ class Assembly(AbstractContextManager["Assembly"]):
         """The real steps and parameters come with the data; these see that the values are right."""
         self._made("schedule", self._config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
         stand_in = [torch.nn.Parameter(torch.zeros(1))]
-        common, own = _optimizer_settings(self._config)
+        common, own = optimizer_settings(self._config)
         if self._made("optimizer", common, torch.optim.Optimizer, params=stand_in) is not None:
             for name, settings in own.items():
                 key = f"optimizer.{name}"
@@ -354,7 +266,7 @@ def _root_faults(config: Config) -> list[Fault]:
     return faults
 
 
-def _optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+def optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """The settings for all parameters, and those of each group that has some of its own.
 
     A mapping in ``optimizer`` is named after a group; what it lacks, or has null, is as for all.
@@ -374,189 +286,3 @@ def _group_faults(named: Iterable[str], groups: Iterable[str]) -> list[Fault]:
     has = list(groups)
     problem, hint = "this task has no such group of parameters.", f"It has {', '.join(has)}."
     return [Fault(f"optimizer.{name}", problem, hint) for name in named if name not in has]
-
-
-def _optimizer(
-    settings: Config,
-    group: Group,
-    parts: Parts,
-) -> tuple[torch.optim.Optimizer, list[Regularizer]]:
-    """One group's optimizer, which decays its weights alone, and the penalties left over."""
-    target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
-    assert target is not None
-    decay, penalties = with_decay_where_exact(settings, target, parts.regularizers)
-    decayed = set(group.weights)
-    groups: list[dict[str, Any]] = [
-        {"params": group.weights, "weight_decay": decay},
-        {"params": [p for p in group.parameters if p not in decayed], "weight_decay": 0.0},
-    ]
-    if not decay:  # one group steps faster than two
-        groups = [{"params": group.parameters, "weight_decay": 0.0}]
-    optimizer = build(
-        {key: value for key, value in settings.items() if key != "weight_decay"},
-        torch.optim.Optimizer,
-        "optimizer",
-        params=[part for part in groups if part["params"]],
-        fused=_has_fused(target, parts.settings.device),
-    )
-    return optimizer, penalties
-
-
-def _has_fused(optimizer: type[torch.optim.Optimizer], device: torch.device) -> bool | None:
-    """Whether torch's one-kernel form of ``optimizer``, the fastest, runs on ``device``."""
-    if device.type == "cuda" and optimizer is torch.optim.Adagrad:
-        return None
-    return True if device.type in ("cpu", "cuda") else None
-
-
-class _Run:
-    """A run from its first step to its last line; keeps ``summary.json`` true throughout."""
-
-    def __init__(
-        self, config: Config, parts: Parts, shown: messages.Messages, started: float
-    ) -> None:
-        self.config, self.parts, self._shown, self._started = config, parts, shown, started
-        settings = parts.settings
-        self.streams = _open(parts, config["seed"])
-        steps_per_epoch = self.streams["train"].steps_per_epoch
-        settings.check(self.streams, steps_per_epoch)
-        self.groups = groups_of(parts.task)
-        _check(parts, self.streams, self.groups)
-        optimizers, penalties = {}, {}
-        common, own = _optimizer_settings(config)
-        for name, group in self.groups.items():
-            optimizers[name], penalties[name] = _optimizer(own.get(name, common), group, parts)
-        for modifier in parts.modifiers:
-            modifier.start(self.groups)
-        self.optimize = Optimize(
-            optimizers,
-            self.groups,
-            penalties,
-            settings.device.type,
-            settings.clip_norm,
-            settings.accumulate,
-            parts.modifiers,
-        )
-        total = settings.total_steps(steps_per_epoch)
-        self.schedule = build(
-            config["schedule"],
-            Schedule,
-            "schedule",
-            total_steps=total,
-            # Data that never ends has one epoch: the run.
-            steps_per_epoch=steps_per_epoch or total,
-        )
-
-    def begin(self, folder: RunFolder) -> None:
-        """Take ``folder`` for this run's."""
-        parts, self.folder = self.parts, folder
-        self._console = Console(summarise(parts.task, self._first_batch()), self._shown)
-        self.trainer = Trainer(
-            parts.settings,
-            parts.task,
-            self.streams,
-            self.optimize,
-            self.schedule,
-            folder,
-            parts.modifiers,
-            [*parts.callbacks, self._console],
-            parts.plan,
-            self.config["seed"],
-            saved=lambda: self._summarise("running"),
-        )
-
-    def describe(self, folder: RunFolder, overrides: Sequence[str]) -> None:
-        """Write what a new run's folder has from the beginning, whatever fails after it."""
-        parts = self.parts
-        folder.write_text(CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
-        folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
-        settings = parts.settings
-        folder.write_json("environment.json", describe(settings.device, settings.precision))
-        self.describe_data(folder)
-
-    def describe_data(self, folder: RunFolder) -> None:
-        """Write what the data is and what reads new examples."""
-        parts = self.parts
-        reader = parts.source.reader()
-        folder.write_json(READER, {} if reader is None else reader.node(folder.path))
-        # Last: what has it was written whole, by a version that has this format.
-        identity = identity_of(parts.source)
-        folder.write_json(SPEC, parts.spec.to_json() | {IDENTITY: identity})
-
-    def go(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Train, and end in order whatever happens; return the summary."""
-        trainer = self.trainer
-        trainer.state.seconds["setup"] = time.perf_counter() - self._started
-        status = "failed"
-        self._summarise("running")
-        try:
-            status = trainer.fit(state)
-        except KeyboardInterrupt:
-            status, trainer.signal = "interrupted", signal.SIGINT
-        except torch.OutOfMemoryError as error:
-            raise UserError(self._out_of_memory()) from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error):
-                raise UserError(self._out_of_memory()) from error
-            raise
-        finally:
-            summary = self._summarise(status)
-            trainer.end(status)
-        return summary | {"signal": trainer.signal}
-
-    def _first_batch(self) -> dict[str, torch.Tensor]:
-        return next(iter(self.streams["train"].plain()))
-
-    def _summarise(self, status: str) -> dict[str, Any]:
-        state = self.trainer.state
-        total = time.perf_counter() - self._started
-        train_seconds = state.seconds["train"]
-        summary = {
-            "status": status,
-            "epochs": state.place("train").epoch,
-            "steps": state.step,
-            "seed": self.config["seed"],
-            "device": str(self.parts.settings.device),
-            "parameters": sum(p.numel() for p in self.parts.task.parameters()),
-            "test": state.results.get("test", {}),
-            "validation": state.results.get("validation", {}),
-            "seconds": {
-                name: round(seconds, 3)
-                for name, seconds in {**state.seconds, "total": total}.items()
-            },
-            "samples_per_second": round(state.samples / train_seconds, 1) if train_seconds else 0,
-        }
-        self.folder.write_json(SUMMARY, summary)
-        return summary
-
-    def _out_of_memory(self) -> str:
-        batch_size = self.config["data"].get("batch_size")
-        return (
-            f"Out of memory on {self.parts.settings.device}. Lower data.batch_size (now "
-            f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
-            f"data.evaluation_batch_size, or set trainer.precision=auto."
-        )
-
-
-def _open(parts: Parts, seed: int) -> Streams:
-    streams = parts.source.open(Placement(parts.settings.device, seed))
-    if not parts.settings.overfit:
-        return streams
-    return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
-
-
-def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
-    """Raise :class:`UserError` where the run cannot give what its parts ask of it."""
-    parts.task.eval()
-    metrics = [name for metric in parts.task.metrics(False) for name in metric.names]
-    parts.task.train()
-    metrics += [n for one in parts.callbacks if isinstance(one, Probe) for n in one.names]
-    monitor = parts.task.monitor.name
-    if "validation" in streams and monitor not in metrics:
-        raise UserError(
-            f"task: {type(parts.task).__name__} monitors {monitor!r}, which its evaluation "
-            f"does not give. It gives {', '.join(metrics) or 'nothing'}."
-        )
-    setup = Setup(parts.spec, frozenset(streams), metrics, list(groups))
-    for callback in parts.callbacks:
-        callback.check(setup)

@@ -129,7 +129,7 @@ def _train_one(arguments: Sequence[str]) -> int:
     codes = []
 
     def work(job: Job) -> None:
-        from dltrain.assemble import train as train_run
+        from dltrain.training import train as train_run
 
         runtime.collect_again()
         try:
@@ -180,7 +180,7 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     codes: list[int] = []
 
     def work(job: Job) -> None:
-        from dltrain.assemble import train as train_run
+        from dltrain.training import train as train_run
 
         runtime.collect_again()
         print(f"\n[{len(codes) + 1}] {shlex.join(job.overrides)}")

@@ -19,6 +19,6 @@ def resume(arguments: Sequence[str]) -> int:
         help="go on although the data is not what the run began with",
     )  # fmt: skip
     asked = parser.parse(arguments)
-    from dltrain import assemble as run
+    from dltrain import training as run
 
     return exit_code(run.resume(asked.run, asked.output_dir, asked.changed_data)["signal"])
