@@ -188,7 +188,7 @@ def test_a_step_may_name_its_metrics_otherwise_than_an_evaluation() -> None:
     scalars = evaluated(task, [batch]).scalars
 
     assert set(told) == {"cost"}
-    assert list(scalars) == ["loss", "accuracy", "precision", "recall", "f1"]
+    assert {"loss", "accuracy"} <= set(scalars)
     assert scalars["loss"] == pytest.approx(float(told["cost"]))
 
 

@@ -27,7 +27,7 @@ GROUPS = {
     "optimizer": "how weights are stepped",
     "schedule": "learning rate over time",
     "regularizer": "against overfitting",
-    "modifier": "averages, weight bounds",
+    "modifier": "what else acts on weights",
     "callbacks": "logs, figures, stopping",
     "trainer": "epochs, precision, speed",
     "experiment": "a recipe with its result",

@@ -19,6 +19,7 @@ from typing import Any, Literal, Optional, Union
 
 PLAIN: dict[str, Any] = {
     **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, Path)},
+    **{kind.__name__.capitalize(): kind for kind in (list, tuple, dict)},  # typing's names
     **{name: getattr(collections.abc, name) for name in ("Sequence", "Iterable", "Mapping")},
     "Any": Any,
 }
