@@ -12,7 +12,7 @@ from torch import nn
 from dltrain.models.generative.base_gan import Adversaries
 from dltrain.models.generative.dcgan import DCGAN
 from dltrain.models.generative.gan import GAN
-from dltrain.runs.model_summary import summarise
+from dltrain.runs.model_summary import summarize
 from dltrain.tasks.gan import AdversarialGame
 from tests.specs import images, numbers
 from tests.test_models import count, layers
@@ -30,7 +30,7 @@ def test_the_dense_pair_has_the_parameters_that_a_pencil_gives() -> None:
     assert count(model.discriminator) == sum(dense) == 533_505
 
 
-def test_dcgan_on_64x64_in_colour_is_the_usual_pair() -> None:
+def test_dcgan_on_64x64_in_color_is_the_usual_pair() -> None:
     """The figures of PyTorch's own tutorial, whose layers have no biases either."""
     model = DCGAN(images(3, 64, 64))
 
@@ -189,7 +189,7 @@ def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
 
 def test_a_layer_under_spectral_norm_is_still_one_row_of_the_summary() -> None:
     plain, normed = (
-        summarise(
+        summarize(
             AdversarialGame(GAN(DIGITS, spectral_norm=normed), DIGITS),
             {"input": torch.rand(1, *MNIST)},
         )

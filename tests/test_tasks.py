@@ -40,16 +40,16 @@ EXAMPLES = {
         ],
         200,
     ),
-    # Of binarised images there is always something that nobody can know.
+    # Of binarized images there is always something that nobody can know.
     "variational": (
         [
             *("model=vae", "model.hidden=[64]", "data=digits", "data.batch_size=16"),
-            *("model.decoder=gaussian", "task.binarise=none", "task.importance_samples=0"),
+            *("model.decoder=gaussian", "task.binarize=none", "task.importance_samples=0"),
             "optimizer.lr=3e-3",
         ],
         200,
     ),
-    # At the file's own zero weights the perceptron criterion is 0 before anything is learnt.
+    # At the file's own zero weights the perceptron criterion is 0 before anything is learned.
     "perceptron": (
         ["model=perceptron", "model.init=xavier", "data=digits", "data.batch_size=16"],
         60,
@@ -58,7 +58,7 @@ EXAMPLES = {
 LOSS = 0.02
 
 
-# Where no loss tells what was learnt, what does: at least so much before, at most after.
+# Where no loss tells what was learned, what does: at least so much before, at most after.
 MEASURES = {
     "adversarial": ("sliced_wasserstein", 0.3, 0.15),
     "reconstruction": ("mse", 0.1, 0.005),

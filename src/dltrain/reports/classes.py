@@ -54,10 +54,10 @@ def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> Non
         return
     size = min(10.0, 40 / digits)
     for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if shares[row, column] > 0.2 else "black"
+        color = "white" if shares[row, column] > 0.2 else "black"
         axes.text(
             column, row, str(counts[row, column]), ha="center", va="center",
-            color=colour, fontsize=size,
+            color=color, fontsize=size,
         )  # fmt: skip
 
 

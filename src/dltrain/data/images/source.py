@@ -90,12 +90,12 @@ class ImageAugment(Augment):
         moving = ("shift", "rotate", "scale", "flip", "alternating_flip", "crop", "shear")
         self._moving = [n for n in (*moving, "elastic_alpha") if getattr(self, n)]
         self._warps = bool(self._moving)
-        self._colours = any((brightness, contrast, saturation))
+        self._colors = any((brightness, contrast, saturation))
 
     @property
     def active(self) -> bool:
         """Whether any image's pixels would move or change color."""
-        return self._warps or self._colours
+        return self._warps or self._colors
 
     def check(self, fields: Mapping[str, Field]) -> None:
         """Raise :class:`ValueError` where a field cannot be changed as is asked."""
@@ -125,8 +125,8 @@ class ImageAugment(Augment):
             grid = self._places(next(iter(images.values())), draw)
             images = {name: sample(image, grid) for name, image in images.items()}
             masks = {n: sample_mask(m, grid, fields[n].fill or 0) for n, m in masks.items()}
-        if self._colours:
-            images = {n: self._recolour(image, draw.generator) for n, image in images.items()}
+        if self._colors:
+            images = {n: self._recolor(image, draw.generator) for n, image in images.items()}
         return batch | images | masks
 
     def after(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
@@ -170,15 +170,15 @@ class ImageAugment(Augment):
             return chance < self.flip
         return ((((draw.rows + draw.seed) * HASH) >> 32) + draw.epoch) & 1 == 1
 
-    def _recolour(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _recolor(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draws = _uniform(3, images, generator, low=-1)[:, :, None, None, None]
         images = images * (1 + self.brightness * draws[0])
         mean = images.mean((1, 2, 3), keepdim=True)
         images = torch.lerp(mean, images, 1 + self.contrast * draws[1])
         if self.saturation:
             red, green, blue = (s * images[:, i] for i, s in enumerate(LUMINANCE))
-            grey = (red + green + blue)[:, None]
-            images = torch.lerp(grey, images, 1 + self.saturation * draws[2])
+            gray = (red + green + blue)[:, None]
+            images = torch.lerp(gray, images, 1 + self.saturation * draws[2])
         return images.clamp_(0, 255)
 
     def _own_shares(self, images: Tensor, generator: torch.Generator) -> Tensor:

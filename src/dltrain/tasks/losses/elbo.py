@@ -13,9 +13,9 @@ MOST_NUMBERS = 2**22
 
 
 class Likelihood(Protocol):
-    """What outputs say of images, both (..., c, h, w); of ``grey`` pixels or of 0 and 1."""
+    """What outputs say of images, both (..., c, h, w); of ``gray`` pixels or of 0 and 1."""
 
-    grey: bool
+    gray: bool
 
     def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
         """In nats, (...), of arguments that are broadcast."""
