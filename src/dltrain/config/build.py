@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dltrain.config.refusals import refused
+from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import ConfigError, Fault
 
@@ -169,6 +170,10 @@ def _plan(
         if name == TARGET:
             continue
         if name not in names and not open_ended:
+            renamed = called_now(where)
+            if renamed:
+                result.faults.append(Fault(where, renamed))
+                continue
             others = [f"{key}.{other}" for other in names if other not in given]
             hint = did_you_mean(where, others) or f"It takes {_listed(others, key)}."
             result.faults.append(Fault(where, f"{target.__name__} has no such argument.", hint))
@@ -218,6 +223,9 @@ def _find(
 ) -> type[T]:
     where = f"{key}.{TARGET}"
     path = config.get(TARGET) if isinstance(config, Mapping) else None
+    if path is None and called_now(key):
+        raise ConfigError([Fault(key, called_now(key))])
+    path = CLASSES.get(path, path) if isinstance(path, str) else path
     # What is no name is not looked up, nor repeated in advice that somebody may paste in a shell.
     if not isinstance(path, str) or "." not in path or not _is_dotted_name(path):
         raise ConfigError(
