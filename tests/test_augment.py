@@ -237,7 +237,7 @@ def test_background_comes_in_from_beyond_the_border(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(batch["input"][..., -3:, :], background)
 
 
-def test_noise_on_vectors_has_its_deviation_and_spares_evaluation() -> None:
+def test_noise_on_vectors_has_its_std_and_spares_evaluation() -> None:
     inputs = torch.zeros(1000, 2)
     fields = {"input": Field((2,), "number", "input"), "target": Field((2,), "number", "target")}
     batch, draw = {"input": inputs, "target": inputs}, drawing_from(0, 1000)
@@ -367,7 +367,7 @@ def test_cutout_takes_one_square_somewhere_and_leaves_targets() -> None:
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_mixed_targets_are_the_shares_of_the_pixels(name: str) -> None:
+def test_mixed_targets_are_the_fractions_of_the_pixels(name: str) -> None:
     batch = finished(40, **{name: 1.0})
     targets = batch["target"]
 
@@ -392,7 +392,7 @@ def test_with_both_each_image_gets_one_of_them() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.2, 1.0, 4.0])
-def test_shares_are_distributed_as_beta(strength: float) -> None:
+def test_fractions_are_distributed_as_beta(strength: float) -> None:
     from scipy.stats import beta, kstest
 
     drawn = Beta(strength)(torch.rand(4000, generator=torch.Generator().manual_seed(0)))

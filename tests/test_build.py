@@ -206,7 +206,7 @@ def test_an_argument_left_open_in_the_file_must_be_given() -> None:
         ("anything", [None, 3, "a", [1], {"a": 1}], [], ""),
     ],
 )
-def test_a_value_is_judged_by_its_annotation(
+def test_a_value_is_checked_by_its_annotation(
     argument: str, good: list[Any], bad: list[Any], expected: str
 ) -> None:
     for value in good:
@@ -376,7 +376,7 @@ def test_of_torch_only_what_is_public_and_a_part_of_networks(target: str) -> Non
     assert (module in sys.modules) == before, "it is refused before it is imported"
 
 
-def test_a_class_is_judged_by_its_home_and_not_by_the_way_to_it(
+def test_a_class_is_checked_by_its_home_and_not_by_the_way_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torchvision.models.feature_extraction as extraction

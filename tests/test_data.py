@@ -255,7 +255,7 @@ def test_digits_are_normalized() -> None:
     assert_normalized(digits(validation=0), 0.005)
 
 
-def test_any_mean_and_deviation_may_be_given() -> None:
+def test_any_mean_and_std_may_be_given() -> None:
     plain = whole(digits(mean=[0.0], std=[1.0])["test"])["input"]
     shifted = whole(digits(mean=[0.5], std=[0.25])["test"])["input"]
 

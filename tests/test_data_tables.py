@@ -96,7 +96,7 @@ def test_iris_is_stratified_and_diabetes_has_its_known_mean() -> None:
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_the_training_rows_alone_set_mean_and_deviation(kind: type[VectorSource]) -> None:
+def test_the_training_rows_alone_set_mean_and_std(kind: type[VectorSource]) -> None:
     settings: dict[str, Any] = {"validation": 0.3, "limit": 100}
     raw = opened(kind(standardize=False, **settings), 3)
     done = opened(kind(**settings), 3)
@@ -104,9 +104,9 @@ def test_the_training_rows_alone_set_mean_and_deviation(kind: type[VectorSource]
     inputs = whole(done["train"])["input"]
     torch.testing.assert_close(inputs.mean(0), torch.zeros(inputs.shape[1]), atol=1e-5, rtol=0)
     known = whole(raw["train"])["input"].double()
-    mean, deviation = known.mean(0), known.std(0, correction=0)
+    mean, std = known.mean(0), known.std(0, correction=0)
     for name in ("validation", "test"):
-        expected = (whole(raw[name])["input"].double() - mean) / deviation
+        expected = (whole(raw[name])["input"].double() - mean) / std
         found = whole(done[name])["input"]
         torch.testing.assert_close(found, expected.float(), atol=1e-4, rtol=1e-4)
 
@@ -126,7 +126,7 @@ def targets(*counts: int) -> Tensor:
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
-def test_a_split_keeps_shares_and_never_takes_a_class_away() -> None:
+def test_a_split_keeps_fractions_and_never_takes_a_class_away() -> None:
     classes = targets(50, 10, 1)
     train, test = hold_out_test(classes, 0.2)
     assert classes[test].bincount(minlength=3).tolist() == [10, 2, 0]

@@ -158,11 +158,11 @@ def test_an_mlp_refuses_empty_layers(hidden: list[int]) -> None:
         MLP((4,), 2, hidden=hidden)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_an_impossible_dropout_is_refused(share: float) -> None:
+@pytest.mark.parametrize("fraction", [-0.1, 1.5])
+def test_an_impossible_dropout_is_refused(fraction: float) -> None:
     for model in (MLP, LeNet5):
         with pytest.raises(ValueError, match="probability"):
-            model(**MNIST, dropout=share)
+            model(**MNIST, dropout=fraction)
 
 
 def test_every_hidden_layer_is_dense_norm_activation_dropout() -> None:

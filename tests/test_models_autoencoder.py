@@ -31,7 +31,7 @@ BACK = [512 * (50 + 1), 512 * (512 + 1), 784 * (512 + 1)]
         ),
         (Autoencoder((3, 4, 4), latent_size=5, hidden=[]), [5 * 49, 48 * 6]),
         (VAE(MNIST, latent_size=50), [512 * 785, 512 * 513, 2 * 50 * 513, *BACK]),
-        # One number, the deviation of a pixel, more.
+        # One number, the std of a pixel, more.
         (
             VAE(MNIST, latent_size=50, decoder="gaussian"),
             [512 * 785, 512 * 513, 100 * 513, *BACK, 1],
@@ -132,7 +132,7 @@ def test_log_probabilities_are_those_of_the_distributions() -> None:
     assert torch.equal(gaussian.mean(outputs), outputs)
 
 
-def test_a_learned_deviation_comes_to_that_of_the_errors() -> None:
+def test_a_learned_std_comes_to_that_of_the_errors() -> None:
     gaussian = Gaussian(scale=1.0, learned=True)
     errors = 0.2 * torch.randn(50, 1, 8, 8)
     optimizer = torch.optim.Adam(gaussian.parameters(), lr=0.1)

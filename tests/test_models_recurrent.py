@@ -184,7 +184,7 @@ def test_what_is_neither_words_nor_a_sequence_is_refused(
     ("setting", "value"),
     [("layers", 0), ("hidden_size", 0), ("embedding_size", 0), ("embedding_dropout", 1.5)],
 )
-def test_impossible_sizes_and_shares_are_refused(
+def test_impossible_sizes_and_fractions_are_refused(
     network: type[Recurrent], setting: str, value: Any
 ) -> None:
     with pytest.raises(ValueError, match=setting):
@@ -336,15 +336,15 @@ def test_one_hot_words_are_not_normalized() -> None:
 def test_word_vectors_are_normalized_by_frequency() -> None:
     counts = torch.randint(1, 1000, (40,), generator=generator(3))
     counts[0] = 0
-    shares = counts / counts.sum()
+    fractions = counts / counts.sum()
     model = made(LSTM, normalize_embedding=True, spec=words(40, counts.tolist()))
     with torch.no_grad():
         model.embedding.weight.mul_(3).add_(1)
 
     table = model.embedding_weight().detach()
-    mean = (shares[:, None] * table).sum(0)
+    mean = (fractions[:, None] * table).sum(0)
     torch.testing.assert_close(mean, torch.zeros(7), atol=1e-5, rtol=0)
-    variance = (shares[:, None] * (table - mean).square()).sum(0)
+    variance = (fractions[:, None] * (table - mean).square()).sum(0)
     torch.testing.assert_close(variance, torch.ones(7), atol=1e-4, rtol=0)
     ids = reviews()
     torch.testing.assert_close(model.embed(ids), table[ids])

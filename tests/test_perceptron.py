@@ -136,7 +136,7 @@ def test_the_criterion_is_the_distance_to_the_right_answer_over_the_misclassifie
     assert float(criterion) == 3 + 0.5
 
 
-def test_a_split_is_judged_exactly_however_it_is_cut() -> None:
+def test_a_split_is_evaluated_exactly_however_it_is_cut() -> None:
     torch.manual_seed(0)
     task, _ = learner(4, 3)
     torch.nn.init.normal_(task.model.get_parameter("linear.weight"))

@@ -131,7 +131,7 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_task_is_judged_by_a_metric_that_it_reports(name: str, compose: Compose) -> None:
+def test_every_task_is_evaluated_by_a_metric_that_it_reports(name: str, compose: Compose) -> None:
     task, batch = first_batch(EXAMPLES[name][0], compose)
     asked: list[str] = []
 
@@ -166,10 +166,10 @@ def test_what_improves_is_decided_by_the_monitor() -> None:
         assert not monitor.better(nan, 1.0)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_an_impossible_label_smoothing_is_refused(share: float) -> None:
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_an_impossible_label_smoothing_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
-        Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=share)
+        Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=fraction)
 
 
 class Renaming(Classification):

@@ -96,7 +96,7 @@ def test_images_that_are_not_normalized_are_taken_as_they_are() -> None:
     assert loss == pytest.approx(expected)
 
 
-def test_noise_of_the_given_deviation_is_read_and_the_clean_image_asked_for() -> None:
+def test_noise_of_the_given_std_is_read_and_the_clean_image_asked_for() -> None:
     gray = {"input": (torch.full((200, 1, 4, 4), 0.5) - MEAN[0]) / STD[0]}
     learner = task(loss="mse", noise=0.2)
 
@@ -110,7 +110,7 @@ def test_noise_of_the_given_deviation_is_read_and_the_clean_image_asked_for() ->
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_masked_share_is_black_and_the_rest_untouched() -> None:
+def test_the_masked_fraction_is_black_and_the_rest_untouched() -> None:
     white = {"input": (torch.ones(200, 1, 4, 4) - MEAN[0]) / STD[0]}
     learner = task(masking=0.3)
 
@@ -122,7 +122,7 @@ def test_the_masked_share_is_black_and_the_rest_untouched() -> None:
     torch.testing.assert_close(corrupted[~masked], torch.ones(int((~masked).sum())))
 
 
-def test_it_is_judged_clean_and_besides_on_what_is_corrupted_alike_each_time() -> None:
+def test_it_is_evaluated_clean_and_besides_on_what_is_corrupted_alike_each_time() -> None:
     some, learner = batch(), task(loss="mse", masking=0.5, noise=0.1)
     state = torch.get_rng_state()
     first, again = (evaluated(learner, some) for _ in range(2))

@@ -34,10 +34,10 @@ SHAPE = (1, 2, 3)
 
 
 class LinearGaussian(nn.Module):
-    """x = W z + b + noise of deviation s, with z from the standard normal: all is known.
+    """x = W z + b + noise of standard deviation s, with z from the standard normal: all is known.
 
     The columns of W are orthogonal, so that the posterior is a diagonal Gaussian; ``off`` moves
-    its mean away from the true one, and ``wide`` multiplies its deviation.
+    its mean away from the true one, and ``wide`` multiplies its standard deviation.
     """
 
     def __init__(self, scale: float = 0.5, off: float = 0.0, wide: float = 1.0) -> None:
@@ -187,7 +187,7 @@ def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bit
     torch.testing.assert_close(model.mean.grad, beta * torch.tensor([1.0, second, 0.0]))
 
 
-def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> None:
+def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_evaluated() -> None:
     model = Known([0.0], [0.0], Bernoulli())
     x = torch.full((500, *SHAPE), 0.3)
     task = Variational(model, image_spec(SHAPE, (), [0.5], [0.25]), importance_samples=3)

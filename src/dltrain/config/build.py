@@ -289,7 +289,7 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
 
 
 def _require_home(target: type[Any], path: str, where: str, packages: frozenset[str]) -> None:
-    """Judge a class by where it is defined, and not by the way that leads to it."""
+    """Check a class by where it is defined, and not by the way that leads to it."""
     _require_allowed(target.__module__, path, where, packages)
     if _package(target.__module__) not in PUBLIC:
         return
@@ -352,7 +352,7 @@ def _made(value: Any) -> Any:
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a config value (a primitive, list or mapping) is right for ``annotation``.
 
-    An annotation that no config value could satisfy is not judged here: the constructor does.
+    An annotation that no config value could satisfy is not checked here: the constructor does.
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):

@@ -98,13 +98,13 @@ class Moments(Keeper):
     def __init__(self) -> None:
         self.count = 0
         self._mean: Tensor | None = None
-        self._deviations: Tensor | None = None
+        self._squared_deviations: Tensor | None = None
 
     @property
-    def deviations(self) -> Tensor:
+    def squared_deviations(self) -> Tensor:
         """(columns,): the sum of squared deviations from the mean, of at least one row."""
-        assert self._deviations is not None, "an empty split"
-        return self._deviations
+        assert self._squared_deviations is not None, "an empty split"
+        return self._squared_deviations
 
     def add(self, rows: Tensor) -> None:
         """Take in ``rows`` (n, columns)."""
@@ -114,29 +114,35 @@ class Moments(Keeper):
 
     def merge(self, other: Self) -> None:
         """Join the other's moments."""
-        if other._mean is not None and other._deviations is not None:
-            self._join(other.count, other._mean, other._deviations)
+        if other._mean is not None and other._squared_deviations is not None:
+            self._join(other.count, other._mean, other._squared_deviations)
 
-    def _join(self, count: int, mean: Tensor, deviations: Tensor) -> None:
-        if self._mean is None or self._deviations is None:
-            self.count, self._mean, self._deviations = count, mean, deviations
+    def _join(self, count: int, mean: Tensor, squared_deviations: Tensor) -> None:
+        if self._mean is None or self._squared_deviations is None:
+            self.count, self._mean, self._squared_deviations = count, mean, squared_deviations
             return
         total = self.count + count
         apart = mean - self._mean
-        self._deviations = (
-            self._deviations + deviations + apart.square() * (self.count * count / total)
+        self._squared_deviations = (
+            self._squared_deviations
+            + squared_deviations
+            + apart.square() * (self.count * count / total)
         )
         self._mean = self._mean + apart * (count / total)
         self.count = total
 
     def state_dict(self) -> dict[str, Any]:
         """Count, mean and standard deviations; None where no row was added."""
-        return {"count": self.count, "mean": self._mean, "deviations": self._deviations}
+        return {
+            "count": self.count,
+            "mean": self._mean,
+            "squared_deviations": self._squared_deviations,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from those moments."""
         self.count = state["count"]
-        self._mean, self._deviations = state["mean"], state["deviations"]
+        self._mean, self._squared_deviations = state["mean"], state["squared_deviations"]
 
 
 class Everything(Keeper):

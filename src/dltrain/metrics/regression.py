@@ -58,7 +58,7 @@ class Errors(KeepingMetric):
     def compute(self) -> Evaluation:
         """The means."""
         mse, mae = (self._sums.value / self._sums.examples).tolist()
-        r2 = r_squared(self._residual.value, self._targets.deviations)
+        r2 = r_squared(self._residual.value, self._targets.squared_deviations)
         return Evaluation(scalars={"loss": mse, "mse": mse, "mae": mae, "r2": r2})
 
 

@@ -30,13 +30,13 @@ def draw_latent_plane(
     codes: NDArray[Any],
     targets: NDArray[Any] | None,
     class_names: Sequence[str],
-    deviations: Sequence[float] = (),
+    stds: Sequence[float] = (),
 ) -> Figure:
     """Where images lie in a plane of codes, and beside it what is decoded from each place.
 
     ``decoded`` are (side * side, height, width, channels) of 0..1 in the order of
     ``plane.grid()``, ``codes`` (n, 2); ``targets`` (n,) choose the colors. A circle around 0 is
-    drawn for each of ``deviations``, the prior's standard deviations.
+    drawn for each of ``stds``, the prior's standard deviations.
     """
     figure = blank(12.4, 6.2)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -46,8 +46,8 @@ def draw_latent_plane(
         left.scatter(x, y, s=6, color=BLUE, alpha=0.6, linewidths=0)
     else:
         _draw_classes(left, codes, targets, class_names)
-    for deviation in deviations:
-        left.add_patch(Circle((0, 0), deviation, fill=False, color=GRAY, linestyle=(0, (4, 4))))
+    for std in stds:
+        left.add_patch(Circle((0, 0), std, fill=False, color=GRAY, linestyle=(0, (4, 4))))
     light_frame(left)
     left.set_title("Codes of the split's images", fontsize=11)
     rows = decoded.reshape(plane.side, plane.side, *decoded.shape[1:])

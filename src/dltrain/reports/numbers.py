@@ -104,6 +104,6 @@ def draw_residuals(predictions: NDArray[Any], targets: NDArray[Any]) -> Figure:
     left.set(xlabel="predicted value", ylabel="residual: true minus predicted")
     right.set(xlabel="examples" if outputs == 1 else "numbers")
     right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    mean, deviation = float(residuals.mean()), float(residuals.std())
-    figure.suptitle(f"Residuals: mean {mean:.4g}, standard deviation {deviation:.4g}", fontsize=11)
+    mean, std = float(residuals.mean()), float(residuals.std())
+    figure.suptitle(f"Residuals: mean {mean:.4g}, standard deviation {std:.4g}", fontsize=11)
     return figure

@@ -127,7 +127,7 @@ def draw_calibration(bins: NDArray[Any], error: float) -> Figure:
     expected calibration error (Guo et al. 2017).
     """
     low, high, examples, confidence, accuracy = bins.reshape(-1, 5).T
-    width, share = high - low, examples / max(examples.sum(), 1)
+    width, fraction = high - low, examples / max(examples.sum(), 1)
     figure = blank(5.6, 6.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.bar(
@@ -136,7 +136,7 @@ def draw_calibration(bins: NDArray[Any], error: float) -> Figure:
     )  # fmt: skip
     above.plot((0, 1), (0, 1), color=GRAY, linewidth=1.2, linestyle="--", label="perfect")
     above.scatter(confidence, accuracy, s=22, color=ORANGE, zorder=3, label="at the bin's mean")
-    mean_confidence, mean_accuracy = float(share @ confidence), float(share @ accuracy)
+    mean_confidence, mean_accuracy = float(fraction @ confidence), float(fraction @ accuracy)
     above.set_title(
         f"Expected calibration error {error:.2%}\n"
         f"mean confidence {mean_confidence:.2%}, accuracy {mean_accuracy:.2%}",
@@ -145,7 +145,7 @@ def draw_calibration(bins: NDArray[Any], error: float) -> Figure:
     above.set_ylabel("accuracy: fraction of the bin that is right", fontsize=9)
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     above.legend(frameon=False, fontsize=9, loc="upper left")
-    below.bar(low, share, width, align="edge", color=GRAY, edgecolor="white")
+    below.bar(low, fraction, width, align="edge", color=GRAY, edgecolor="white")
     below.set_xlabel("confidence: probability of the predicted class", fontsize=9)
     below.set_ylabel("fraction of examples", fontsize=9)
     below.set_ylim(0, 1)

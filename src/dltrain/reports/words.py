@@ -74,16 +74,16 @@ def draw_attention(texts: Sequence[Shaded]) -> Figure:
 def _stretch(text: Shaded) -> Shaded:
     """The neighboring words that have most of the weight, and how many there are besides."""
     count = len(text.words)
-    share = f"darkest {text.weights.max(initial=0):.1%} of the weight"
+    fraction = f"darkest {text.weights.max(initial=0):.1%} of the weight"
     if count <= MOST_WORDS:
-        return text._replace(caption=f"{text.caption}   {share}")
+        return text._replace(caption=f"{text.caption}   {fraction}")
     sums = np.convolve(text.weights, np.ones(MOST_WORDS), "valid")
     first = int(sums.argmax())
     last = first + MOST_WORDS
     where = f"words {first + 1} to {last} of {count:,}"
     return Shaded(
         text.words[first:last], text.weights[first:last],
-        f"{text.caption}   {share}   {where}", text.wrong,
+        f"{text.caption}   {fraction}   {where}", text.wrong,
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from dltrain.models.layers.denormalize import Pixels
 from dltrain.tasks.latent import between, decoded
 from dltrain.tasks.losses.elbo import Variation, divergence, drawn, importance_weighted
 
-DEVIATIONS = (1.0, 2.0, 3.0)
+STDS = (1.0, 2.0, 3.0)
 """Standard deviations of the prior at which circles are drawn."""
 
 
@@ -146,10 +146,10 @@ class Variational(Task):
 
     def metrics(self, final: bool) -> Sequence[Metric]:
         """The bound and its terms, what can be drawn of codes and, at the end, ``nll``."""
-        deviations = DEVIATIONS if self.model.latent_size == 2 else ()
+        stds = STDS if self.model.latent_size == 2 else ()
         metrics: list[Metric] = [
             Reconstructions({"original": "image", "reconstruction": "reconstruction"}),
-            LatentSpace(self._decode, self.model.latent_size, self.class_names, deviations),
+            LatentSpace(self._decode, self.model.latent_size, self.class_names, stds),
             EvidenceLowerBound(self._loss),
         ]
         if final and self.importance_samples:

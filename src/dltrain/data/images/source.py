@@ -139,7 +139,7 @@ class ImageAugment(Augment):
             kept = 1 - boxes(x, y, side, side, _size(first))
             batch = batch | {name: batch[name] * kept for name in names}
         if self._mixup or self._cutmix:
-            weights = self._own_shares(batch[names[0]], draw.generator)
+            weights = self._own_fractions(batch[names[0]], draw.generator)
             (target,) = _of_kind(fields, "class")
             batch = mix(batch, weights, names, target, fields[target].size or 0)
         return batch
@@ -181,19 +181,19 @@ class ImageAugment(Augment):
             images = torch.lerp(gray, images, 1 + self.saturation * draws[2])
         return images.clamp_(0, 255)
 
-    def _own_shares(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _own_fractions(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """How much of each pixel (batch, 1, h, w) is to be the image's own."""
         draw, x, y, coin = _uniform(4, images, generator)
         height, width = _size(images)
-        shares = []
+        fractions = []
         if self._mixup is not None:
             own = self._mixup(draw)[:, None, None, None]
-            shares.append(own.expand(-1, 1, height, width))
+            fractions.append(own.expand(-1, 1, height, width))
         if self._cutmix is not None:
             side = (1 - self._cutmix(draw)).sqrt()
             wide, high = (side * width).round(), (side * height).round()
-            shares.append(1 - boxes(x, y, wide, high, (height, width)))
-        return torch.where(coin[:, None, None, None] < 0.5, shares[0], shares[-1])
+            fractions.append(1 - boxes(x, y, wide, high, (height, width)))
+        return torch.where(coin[:, None, None, None] < 0.5, fractions[0], fractions[-1])
 
 
 def _uniform(rows: int, images: Tensor, generator: torch.Generator, low: float = 0.0) -> Tensor:

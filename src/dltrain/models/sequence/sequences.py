@@ -53,9 +53,9 @@ class SequenceReader(nn.Module, ABC):
         super().__init__()
         if embedding_size < 1:
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
-        for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} is a fraction from 0 to below 1, got {share}")
+        for name, fraction in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
+            if not 0 <= fraction < 1:
+                raise ValueError(f"{name} is a fraction from 0 to below 1, got {fraction}")
         source = spec.input
         reads_words = source.kind == "tokens"
         self.outputs = outputs
