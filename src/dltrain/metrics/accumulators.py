@@ -1,4 +1,4 @@
-"""What metrics keep of a split: sums, every example, or the foremost of them.
+"""What metrics keep of a split: sums, every example, or the top k of them.
 
 All of it stays where the batches are, and nothing waits for the device, until it is asked for.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Keeper(ABC):
+class Accumulator(ABC):
     """Gathers something batch by batch, as a metric does."""
 
     @abstractmethod
@@ -35,28 +35,28 @@ class Keeper(ABC):
         """Take the place of one that gathered ``state``."""
 
 
-class KeepingMetric(Metric):
-    """A metric that keeps all it gathers in named keepers."""
+class AccumulatorMetric(Metric):
+    """A metric that keeps all it gathers in named accumulators."""
 
-    def __init__(self, **keepers: Keeper) -> None:
-        self._keepers = keepers
+    def __init__(self, **accumulators: Accumulator) -> None:
+        self._accumulators = accumulators
 
     def merge(self, other: Self) -> None:
-        """Merge each keeper with its counterpart."""
-        for name, keeper in self._keepers.items():
-            keeper.merge(other._keepers[name])
+        """Merge each accumulator with its counterpart."""
+        for name, accumulator in self._accumulators.items():
+            accumulator.merge(other._accumulators[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """That of each keeper."""
-        return {name: keeper.state_dict() for name, keeper in self._keepers.items()}
+        """That of each accumulator."""
+        return {name: accumulator.state_dict() for name, accumulator in self._accumulators.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Hand each keeper its own."""
-        for name, keeper in self._keepers.items():
-            keeper.load_state_dict(state[name])
+        """Hand each accumulator its own."""
+        for name, accumulator in self._accumulators.items():
+            accumulator.load_state_dict(state[name])
 
 
-class Sum(Keeper):
+class Sum(Accumulator):
     """A running sum of tensors of one shape, and how many examples it is over."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Sum(Keeper):
         self._value, self.examples = state["value"], state["examples"]
 
 
-class Moments(Keeper):
+class Moments(Accumulator):
     """The mean and the sum of squared deviations from it, by column, in float64.
 
     Parts are joined by the formula of Chan, Golub and LeVeque 1983, which stays exact where the
@@ -145,7 +145,7 @@ class Moments(Keeper):
         self._mean, self._squared_deviations = state["mean"], state["squared_deviations"]
 
 
-class Everything(Keeper):
+class Everything(Accumulator):
     """Some columns of every example, whatever the order in which they come."""
 
     def __init__(self) -> None:
@@ -182,7 +182,7 @@ class Everything(Keeper):
         self._columns = [list(part) for part in state["columns"]]
 
 
-class Foremost(Keeper):
+class TopK(Accumulator):
     """The ``most`` examples of a split that score highest.
 
     Nothing but those is kept. Columns of sequences (n, time, ...) of different lengths are padded
@@ -224,7 +224,7 @@ class Foremost(Keeper):
         self._kept = list(state["kept"])
 
 
-class First(Keeper):
+class First(Accumulator):
     """The ``most`` examples that come first in the split, whatever the order in which they come."""
 
     def __init__(self, most: int) -> None:
