@@ -257,7 +257,7 @@ def _find(
     if packages is not None:
         _require_home(target, path, where, packages)
     if inspect.isabstract(target):
-        raise ConfigError([Fault(where, f"{path} is abstract: name one of its kinds.")])
+        raise ConfigError([Fault(where, f"{path} is abstract: name one of its subclasses.")])
     return target
 
 
