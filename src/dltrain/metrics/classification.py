@@ -239,7 +239,7 @@ class Rankings(AccumulatorMetric):
 
 
 class Calibration(AccumulatorMetric):
-    """How often answers of each confidence are right, from sums by bin in float64."""
+    """How often predictions of each confidence are right, from sums by bin in float64."""
 
     def __init__(self, bins: int = 15) -> None:
         self._number = bins

@@ -56,7 +56,7 @@ def draw_latent_plane(
     right.imshow(sheet, extent=_edges(plane), aspect="auto")
     right.spines[:].set_visible(False)
     right.tick_params(left=False)
-    right.set_title("What is decoded from each place", fontsize=11)
+    right.set_title("Images decoded over the latent plane", fontsize=11)
     right.set(xlim=_edges(plane)[:2], ylim=_edges(plane)[2:])
     for axes in (left, right):
         axes.set_box_aspect(1)

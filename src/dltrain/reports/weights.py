@@ -89,7 +89,7 @@ def draw_histograms(layers: Mapping[str, NDArray[Any]], what: str) -> Figure:
         axes.set_title(f"{names[place]}\nstd {values.std():.3g}, near zero {near:.0%}", fontsize=9)
         axes.set_xlabel(what, fontsize=9)
         if number % columns == 0:
-            axes.set_ylabel("how many (log scale)", fontsize=9)
+            axes.set_ylabel("count (log scale)", fontsize=9)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
