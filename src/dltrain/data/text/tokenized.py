@@ -152,9 +152,9 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
     )
 
 
-def _set_aside(texts: Texts, fraction: float) -> tuple[Texts, Texts]:
+def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
     targets = torch.tensor(texts.targets)
-    kept, aside = hold_out_test(targets, fraction)
+    kept, aside = hold_out_test(targets, share)
     return texts.only(kept.tolist()), texts.only(aside.tolist())
 
 
