@@ -16,7 +16,7 @@ WARPS = (
     "data.augment.shift=2 data.augment.rotate=10 data.augment.scale=0.1 data.augment.shear=5 "
     "data.augment.elastic_alpha=34"
 )
-COLOURS = (
+COLORS = (
     "data.augment.brightness=0.2 data.augment.contrast=0.2 data.augment.saturation=0.2 "
     "data.augment.crop=2 data.augment.alternating_flip=true data.augment.cutout=6"
 )
@@ -39,7 +39,7 @@ COMMANDS = {
     "trainer.precision=bfloat16 trainer.epochs=2 trainer.accumulate=3 trainer.clip_norm=1 "
     "trainer.test_weights=best optimizer=adamw schedule=onecycle schedule.warmup_percent=10",
     "airbench_cifar10": "model=airbench model.channels=[16,32,32] data=cifar10 data.root={made} "
-    f"data.batch_size=25 data.validation=25 {COLOURS} data.augment.mixup=0.2 optimizer=muon "
+    f"data.batch_size=25 data.validation=25 {COLORS} data.augment.mixup=0.2 optimizer=muon "
     "task.mirrored=true task.shifted=1 task.label_smoothing=0.2 trainer.epochs=3",
     "alexnet_small_cifar10": "model=alexnet_small model.channels=[8,16,16,16,16] data=cifar10 "
     "data.root={made} data.batch_size=25 data.validation=25 trainer.epochs=2 callbacks=none",
@@ -99,7 +99,7 @@ COMMANDS = {
     "hub_images": f"model=cnn data=hub {HUB}images data.image=img data.label=label "
     "data.root={made}/cache data.size=12 data.batch_size=16 trainer.epochs=2 callbacks=none",
     "image_folder": f"model=cnn {FOLDER} data.batch_size=16 data.augment.shift=1 "
-    f"{COLOURS} trainer.epochs=2",
+    f"{COLORS} trainer.epochs=2",
     "image_folder_streamed": f"model=cnn {FOLDER} data.memory_limit=0 data.batch_size=16 "
     "data.augment.shift=1 data.fit=pad data.channels=1 trainer.epochs=2 callbacks=none",
     # Images through a bottleneck, and the ELBO.
@@ -109,7 +109,7 @@ COMMANDS = {
     "vae": "model=vae model.latent_size=2 model.hidden=[64] task.importance_samples=10 "
     "data.limit=300 trainer.epochs=2",
     "conv_vae_gaussian": "model=conv_vae model.channels=[8,16] model.decoder=gaussian "
-    "task.binarise=none task.beta=0.5 task.free_bits=0.1 task.importance_samples=5 "
+    "task.binarize=none task.beta=0.5 task.free_bits=0.1 task.importance_samples=5 "
     "data.limit=300 trainer.epochs=2 callbacks.sample_quality.run={classifier} "
     "callbacks.sample_quality.samples=200",
     # Two networks.
@@ -141,7 +141,7 @@ def make_files(place: Path) -> None:
     rows: list[dict[str, Any]] = [
         {
             "size": "" if row % 17 == 5 else round(size, 3),
-            "colour": ["red", "green", "blue"][row * 7 % 3],
+            "color": ["red", "green", "blue"][row * 7 % 3],
             "code": row % 4,
             "price": round(2 * size + row % 4, 3),
             "kind": ["ash", "birch", "cedar"][kind],
@@ -187,7 +187,7 @@ def make_files(place: Path) -> None:
     columns: dict[str, dict[str, list[Any]]] = {
         "images": images,
         "texts": {"text": [t["says"] for t in texts], "label": [0, 1] * 60},
-        "table": {name: [row[name] for row in rows] for name in ("price", "colour", "kind")},
+        "table": {name: [row[name] for row in rows] for name in ("price", "color", "kind")},
     }
     for name, content in columns.items():
         (place / f"hub_{name}").mkdir()

@@ -5,7 +5,7 @@
     python scripts/benchmark.py --readme                     # and write the table into README.md
     python scripts/benchmark.py --to-accuracy                # seconds to 97, 98 and 99 % on MNIST
 
-Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalised;
+Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalized;
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
 metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
 DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics

@@ -151,7 +151,7 @@ def mnist(split: str) -> tuple[Tensor, Tensor]:
 
 
 def by_hand(workload: str, batch: int, watch: Watch) -> None:
-    """A loop over float tensors that lie in memory, already normalised."""
+    """A loop over float tensors that lie in memory, already normalized."""
     import torch
 
     if workload in OWN_LOOPS:

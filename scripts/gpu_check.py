@@ -52,7 +52,7 @@ def main() -> int:
         cwd=ROOT,
         check=False,
     )
-    print("\n| workload | step | µs | times as it is | what was said |\n|---|---|---|---|---|")
+    print("\n| workload | step | µs | times as it is | notes |\n|---|---|---|---|---|")
     for workload in WORKLOADS:
         plain = 0.0
         for way, settings in WAYS.items():

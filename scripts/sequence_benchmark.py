@@ -4,11 +4,11 @@
     python scripts/sequence_benchmark.py --rounds 5 --steps 40
 
 Two layers, vectors of 100, 256 units each way, batches of 64, Adam; reviews cut at 400 words
-unless --max-length says otherwise. Each measurement is a fresh process, and the kinds take turns.
+unless --max-length says otherwise. Each measurement is a fresh process; variants take turns.
 Padding is not counted as tokens. ``random, padded`` is what tutorials do: batches at random, padded
 to their longest, and the padding read. ``packed`` is torch's ``pack_padded_sequence``. Gradients
 that reach back over hundreds of steps become denormal numbers, which processors are slow with; all
-kinds but the last flush them to zero. IMDB is read from DLTRAIN_DATA, else from ../shared/data.
+variants but the last flush them to zero. IMDB is read from DLTRAIN_DATA, else from ../shared/data.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH, UNITS, LAYERS, BATCH = 100, 256, 2, 64
-# Every kind: how batches are made, how they are read, in what precision, and whether denormal
+# Every variant: how batches are made, how they are read, in what precision, and whether denormal
 # numbers are flushed to zero.
-KINDS = {
+VARIANTS = {
     "random, padded": ("random", "padded", "float32", True),
     "bucketed, padded": ("bucketed", "padded", "float32", True),
     "bucketed, packed": ("bucketed", "packed", "float32", True),
@@ -48,32 +48,33 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--max-length", type=int, default=400, help="0: whole reviews")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--one", choices=VARIANTS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(measure(arguments.one, arguments.steps, arguments.max_length or None)))
         return
-    found: dict[str, list[dict[str, float]]] = {kind: [] for kind in arguments.kinds}
+    found: dict[str, list[dict[str, float]]] = {variant: [] for variant in arguments.variants}
     for _ in range(arguments.rounds):
-        for kind in arguments.kinds:
-            command = [sys.executable, __file__, "--one", kind, "--steps", str(arguments.steps)]
+        for variant in arguments.variants:
+            command = [sys.executable, __file__, "--one", variant, "--steps", str(arguments.steps)]
             command += ["--max-length", str(arguments.max_length)]
-            found[kind].append(json.loads(subprocess.check_output(command, text=True)))
-    first = found[arguments.kinds[0]]
-    print(f"| kind | real tokens/s | times {arguments.kinds[0]!r} | padding | peak memory, MiB |")
+            found[variant].append(json.loads(subprocess.check_output(command, text=True)))
+    reference = arguments.variants[0]
+    first = found[reference]
+    print(f"| variant | real tokens/s | times {reference!r} | padding | peak memory, MiB |")
     print("|---|---|---|---|---|")
-    for kind, results in found.items():
+    for variant, results in found.items():
         ratios = [a["speed"] / b["speed"] for a, b in zip(results, first, strict=True)]
         middle = {name: statistics.median(r[name] for r in results) for name in results[0]}
         print(
-            f"| {kind} | {middle['speed']:,.0f} | {statistics.median(ratios):.2f} "
+            f"| {variant} | {middle['speed']:,.0f} | {statistics.median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f}) | {middle['padding']:.0%} "
             f"| {middle['memory']:,.0f} |"
         )
 
 
-def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
+def measure(variant: str, steps: int, max_length: int | None) -> dict[str, float]:
     """Tokens a second over ``steps`` training steps, after three that warm up."""
     import torch
     from torch.nn import functional
@@ -81,7 +82,7 @@ def measure(kind: str, steps: int, max_length: int | None) -> dict[str, float]:
     from dltrain.contracts.data import Placement
     from dltrain.data.text.imdb import Imdb
 
-    batching, reading, precision, flush = KINDS[kind]
+    batching, reading, precision, flush = VARIANTS[variant]
     torch.set_flush_denormal(flush)
     beside = ROOT.parent / "shared" / "data"
     source = Imdb(

@@ -43,7 +43,7 @@ def drawing_from(seed: int, count: int) -> TrainingDraw:
 def coordinates(count: int) -> Tensor:
     """Images (count, 3, side, side) of x, of y, and of noise.
 
-    Interpolation between linear neighbours is exact, so that the first two channels of a warped
+    Interpolation between linear neighbors is exact, so that the first two channels of a warped
     image tell where each of its pixels came from.
     """
     along = torch.arange(float(SIDE)) - (SIDE - 1) / 2
@@ -110,7 +110,7 @@ def test_a_flip_mirrors_left_and_right_and_only_that() -> None:
     torch.testing.assert_close(found[~mirrored], images[~mirrored], atol=1e-4, rtol=0)
 
 
-def test_a_rotation_keeps_distances_from_the_centre_and_its_bound() -> None:
+def test_a_rotation_keeps_distances_from_the_center_and_its_bound() -> None:
     images = coordinates(200)
     x, y = middle(images)[:, 0], middle(images)[:, 1]
     found = middle(augmented(images, rotate=30))
@@ -232,12 +232,12 @@ def test_background_comes_in_from_beyond_the_border(monkeypatch: pytest.MonkeyPa
     drawing(monkeypatch, 1.0)
     batch = first(digits(shift=3.0)["train"])
 
-    # Normalised, a pixel of value 0 is -mean/std.
+    # Normalized, a pixel of value 0 is -mean/std.
     background = torch.full_like(batch["input"][..., -3:, :], -0.305 / 0.376)
     torch.testing.assert_close(batch["input"][..., -3:, :], background)
 
 
-def test_noise_on_vectors_has_its_deviation_and_spares_evaluation() -> None:
+def test_noise_on_vectors_has_its_std_and_spares_evaluation() -> None:
     inputs = torch.zeros(1000, 2)
     fields = {"input": Field((2,), "number", "input"), "target": Field((2,), "number", "target")}
     batch, draw = {"input": inputs, "target": inputs}, drawing_from(0, 1000)
@@ -301,7 +301,7 @@ def test_elastic_fields_are_the_smoothed_noise_of_simard() -> None:
     for axis in (x, y):
         assert float(axis.std()) == pytest.approx(expected, rel=0.1)
         assert float(axis.mean()) == pytest.approx(0, abs=0.12)
-    # Neighbours go together as the Gaussian has it, exp(-1/(4 sigma^2)); both axes by themselves.
+    # Neighbors go together as the Gaussian has it, exp(-1/(4 sigma^2)); both axes by themselves.
     change = x.diff(dim=2).square().mean() / (2 * x.square().mean())
     assert float(change) == pytest.approx(1 - 0.9726, rel=0.15)
     assert abs(float((x * y).mean())) < 0.1 * expected**2
@@ -329,21 +329,21 @@ def test_brightness_and_contrast_are_linear_in_an_image_and_keep_their_bounds() 
     assert float(augmented(images * 2, brightness=0.9).max()) == 255
 
 
-def test_saturation_leaves_grey_grey_and_luminance_as_it_is() -> None:
-    grey = torch.full((50, 3, 4, 4), 90.0)
-    torch.testing.assert_close(augmented(grey, saturation=0.9), grey)
+def test_saturation_leaves_gray_gray_and_luminance_as_it_is() -> None:
+    gray = torch.full((50, 3, 4, 4), 90.0)
+    torch.testing.assert_close(augmented(gray, saturation=0.9), gray)
 
-    colours = 60 + 60 * torch.rand(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    found = augmented(colours, saturation=0.5)
+    colors = 60 + 60 * torch.rand(50, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    found = augmented(colors, saturation=0.5)
     weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
-    torch.testing.assert_close((found * weights).sum(1), (colours * weights).sum(1))
-    assert not torch.allclose(found, colours)
+    torch.testing.assert_close((found * weights).sum(1), (colors * weights).sum(1))
+    assert not torch.allclose(found, colors)
     with pytest.raises(ValueError, match="saturation"):
         Digits(augment=ImageAugment(saturation=0.1))
 
 
 def finished(count: int, seed: int = 1, **settings: float) -> Batch:
-    """What follows normalisation, on images of ones whose classes are their own numbers."""
+    """What follows normalization, on images of ones whose classes are their own numbers."""
     numbers = torch.arange(count)
     images = (1.0 + numbers)[:, None, None, None].expand(-1, 1, 12, 12)
     batch = {"input": images.clone(), "target": numbers}
@@ -367,7 +367,7 @@ def test_cutout_takes_one_square_somewhere_and_leaves_targets() -> None:
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_mixed_targets_are_the_shares_of_the_pixels(name: str) -> None:
+def test_mixed_targets_are_the_fractions_of_the_pixels(name: str) -> None:
     batch = finished(40, **{name: 1.0})
     targets = batch["target"]
 
@@ -392,7 +392,7 @@ def test_with_both_each_image_gets_one_of_them() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.2, 1.0, 4.0])
-def test_shares_are_distributed_as_beta(strength: float) -> None:
+def test_fractions_are_distributed_as_beta(strength: float) -> None:
     from scipy.stats import beta, kstest
 
     drawn = Beta(strength)(torch.rand(4000, generator=torch.Generator().manual_seed(0)))
@@ -400,7 +400,7 @@ def test_shares_are_distributed_as_beta(strength: float) -> None:
     assert float(Beta(strength)(torch.tensor([1.0]))) == 1
 
 
-def test_mixing_is_decided_by_place_and_learnt_from(train: Train) -> None:
+def test_mixing_is_decided_by_place_and_learned_from(train: Train) -> None:
     settings = {"mixup": 0.4, "cutmix": 1.0, "cutout": 3, "elastic_alpha": 3.0, "crop": 1}
     whole = epoch(digits(**settings)["train"], 2)
     torch.manual_seed(99)
@@ -476,7 +476,7 @@ def test_beyond_the_border_a_mask_is_its_fill(monkeypatch: pytest.MonkeyPatch) -
     assert torch.equal(moved[:, :-4, :-4], batch["target"][:, 4:, 4:])
 
 
-def test_colours_leave_masks_and_images_are_what_they_are_alone() -> None:
+def test_colors_leave_masks_and_images_are_what_they_are_alone() -> None:
     batch, fields = with_masks()
     settings = {"brightness": 0.3, "contrast": 0.3}
     found = ImageAugment(**settings)(batch, drawing_from(1, 16), fields)

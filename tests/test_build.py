@@ -62,8 +62,8 @@ class Outer(Part):
 
 
 class Parent(Part):
-    def __init__(self, depth: int, colour: str = "red") -> None:
-        self.depth, self.colour = depth, colour
+    def __init__(self, depth: int, color: str = "red") -> None:
+        self.depth, self.color = depth, color
 
 
 class Child(Parent):
@@ -94,7 +94,7 @@ class Refusing(Part):
             raise ValueError(f"size must be at least 1, got {size}")
 
 
-class Initialised(nn.Module):
+class Initialized(nn.Module):
     """A network of a user's, whose own settings have the names of things the data knows."""
 
     def __init__(
@@ -170,13 +170,13 @@ def test_an_abbreviation_is_found_from_the_words_it_is_made_of() -> None:
 def test_an_unknown_argument_like_no_other_is_told_with_all_that_there_are() -> None:
     found = faults(node("Parent", zzz=1, depth=1))
 
-    assert "It takes colour, depth." in found["slot.zzz"]
+    assert "It takes color, depth." in found["slot.zzz"]
 
 
 def test_what_is_given_is_not_offered_as_an_argument() -> None:
     found = faults(node("Parent", zzz=1), depth=3)
 
-    assert "It takes colour." in found["slot.zzz"]
+    assert "It takes color." in found["slot.zzz"]
 
 
 def test_a_missing_argument_is_named() -> None:
@@ -206,7 +206,7 @@ def test_an_argument_left_open_in_the_file_must_be_given() -> None:
         ("anything", [None, 3, "a", [1], {"a": 1}], [], ""),
     ],
 )
-def test_a_value_is_judged_by_its_annotation(
+def test_a_value_is_checked_by_its_annotation(
     argument: str, good: list[Any], bad: list[Any], expected: str
 ) -> None:
     for value in good:
@@ -376,7 +376,7 @@ def test_of_torch_only_what_is_public_and_a_part_of_networks(target: str) -> Non
     assert (module in sys.modules) == before, "it is refused before it is imported"
 
 
-def test_a_class_is_judged_by_its_home_and_not_by_the_way_to_it(
+def test_a_class_is_checked_by_its_home_and_not_by_the_way_to_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torchvision.models.feature_extraction as extraction
@@ -476,18 +476,18 @@ def test_all_faults_are_told_at_once_and_nothing_is_made() -> None:
 
 
 def test_what_is_given_fills_only_what_the_config_leaves_out() -> None:
-    made = build(node("Parent", colour="blue"), Parent, "slot", depth=3, colour="green", other=1)
+    made = build(node("Parent", color="blue"), Parent, "slot", depth=3, color="green", other=1)
 
-    assert (made.depth, made.colour) == (3, "blue")
+    assert (made.depth, made.color) == (3, "blue")
 
 
 def test_arguments_of_parents_are_known_through_a_constructor_that_hands_them_on() -> None:
     made = build(node("Child", width=2, depth=5), Child, "slot")
 
-    assert (made.width, made.depth, made.colour) == (2, 5, "red")
+    assert (made.width, made.depth, made.color) == (2, 5, "red")
     assert "'depth'" in faults(node("Child"))["slot"]
     assert "expected an integer" in faults(node("Child", depth="deep"))["slot.depth"]
-    assert "'slot.colour'" in faults(node("Child", depth=1, color="red"))["slot.color"]
+    assert "'slot.color'" in faults(node("Child", depth=1, colr="red"))["slot.colr"]
 
 
 def test_a_class_without_a_constructor_takes_no_arguments() -> None:
@@ -516,7 +516,7 @@ def test_nested_nodes_are_built_and_told_by_their_whole_key() -> None:
 def test_an_argument_with_a_default_is_the_users_whatever_the_data_calls_its_own(
     data: str, compose: Compose
 ) -> None:
-    config = compose(f"data={data}") | {"model": node("Initialised")}
+    config = compose(f"data={data}") | {"model": node("Initialized")}
 
     outline = build(config["data"], Source, "data").outline()
     assert outline.input.mean

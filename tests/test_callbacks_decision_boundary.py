@@ -154,7 +154,7 @@ def test_impossible_settings_are_refused() -> None:
         DecisionBoundary(most_frames=1)
 
 
-def test_a_frame_has_the_colours_of_its_classes() -> None:
+def test_a_frame_has_the_colors_of_its_classes() -> None:
     """Left half of the plane the first class, right half the second, and the reverse."""
     plane = Plane(0, 1, 0, 1, 10)
     right = (plane.grid()[:, 0] > 0.5).float().numpy()

@@ -25,7 +25,7 @@ from tests.conftest import Train
 from tests.interrupting import interrupted
 from tests.making import PACKAGE, Maker, image_spec, trained
 
-# 11 steps an epoch; what is learnt, the brightness, shows in the samples.
+# 11 steps an epoch; what is learned, the brightness, shows in the samples.
 SETTINGS = (
     "callbacks=[samples]",
     "callbacks.samples.count=12",
@@ -138,7 +138,7 @@ def test_impossible_settings_are_refused() -> None:
 
 
 def test_a_sheet_has_every_image_in_its_place() -> None:
-    """Seven grey images, each darker than the one before, in three columns."""
+    """Seven gray images, each darker than the one before, in three columns."""
     shades = np.linspace(1, 0.1, 7)
     values = decoded(sheet(to_bytes(np.broadcast_to(shades[:, None, None, None], (7, 1, 8, 8)))))
 
@@ -152,9 +152,9 @@ def test_a_sheet_has_every_image_in_its_place() -> None:
     assert seen[7:] == [1, 1]
 
 
-def test_one_image_is_kept_pixel_for_pixel_in_its_colours() -> None:
-    colours = np.random.default_rng(0).random((2, 3, 5, 4))
-    for image, expected in zip(to_bytes(colours), colours, strict=True):
+def test_one_image_is_kept_pixel_for_pixel_in_its_colors() -> None:
+    colors = np.random.default_rng(0).random((2, 3, 5, 4))
+    for image, expected in zip(to_bytes(colors), colors, strict=True):
         found = decoded(single(image))
         assert found.shape == (5, 4, 3)
         np.testing.assert_allclose(found / 255, expected.transpose(1, 2, 0), atol=0.5 / 255)

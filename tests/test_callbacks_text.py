@@ -117,15 +117,15 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
 ) -> None:
     folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.most_words=7").folder
     text = spec_of_run(RunFolder.find("latest", tmp_path / "outputs")).input
-    shares = dict(zip(text.names, text.frequencies, strict=True))
+    fractions = dict(zip(text.names, text.frequencies, strict=True))
     head, *lines = (folder / "projector" / "metadata.tsv").read_text().splitlines()
     labels = [line.split("\t") for line in lines]
 
     assert head.startswith("word\t")
     words = [word for word, _ in labels]
-    assert words == sorted(shares, key=shares.__getitem__, reverse=True)[:7]
-    assert [float(share) for _, share in labels] == pytest.approx(
-        [shares[word] for word in words], rel=0.01
+    assert words == sorted(fractions, key=fractions.__getitem__, reverse=True)[:7]
+    assert [float(fraction) for _, fraction in labels] == pytest.approx(
+        [fractions[word] for word in words], rel=0.01
     )
     vectors = np.loadtxt(folder / "projector" / "tensors.tsv", delimiter="\t")
     task = load("latest", output_dir=str(tmp_path / "outputs"))

@@ -200,7 +200,7 @@ def test_each_layer_has_a_panel_that_says_how_many_are_near_zero() -> None:
 
 
 def test_l1_leaves_more_weights_near_zero_than_l2(train: Train) -> None:
-    """By the share that the image tells, of the layer that has most to drop."""
+    """By the fraction that the figure tells, of the layer that has most to drop."""
     settings = ("model=mlp", "model.hidden=[32]", "data=digits", "trainer.epochs=12")
     near = {}
     for name in ("l1", "l2"):

@@ -245,17 +245,17 @@ def test_the_first_batches_are_the_same_every_epoch() -> None:
     assert FirstBatches(loader(), 99).steps_per_epoch == 3
 
 
-def assert_normalised(loaders: Streams, tolerance: float) -> None:
+def assert_normalized(loaders: Streams, tolerance: float) -> None:
     inputs = whole(loaders["train"])["input"].double()
     assert inputs.mean().item() == pytest.approx(0, abs=tolerance)
     assert inputs.std().item() == pytest.approx(1, abs=tolerance)
 
 
-def test_digits_are_normalised() -> None:
-    assert_normalised(digits(validation=0), 0.005)
+def test_digits_are_normalized() -> None:
+    assert_normalized(digits(validation=0), 0.005)
 
 
-def test_any_mean_and_deviation_may_be_given() -> None:
+def test_any_mean_and_std_may_be_given() -> None:
     plain = whole(digits(mean=[0.0], std=[1.0])["test"])["input"]
     shifted = whole(digits(mean=[0.5], std=[0.25])["test"])["input"]
 
@@ -280,8 +280,8 @@ def test_mnist_reads_the_real_files(mnist_root: str) -> None:
     assert batch["input"].shape[1:] == (1, 28, 28)
 
 
-def test_mnist_is_normalised(mnist_root: str) -> None:
-    assert_normalised(opened(Mnist(root=mnist_root, validation=0, limit=6000), 0), 0.01)
+def test_mnist_is_normalized(mnist_root: str) -> None:
+    assert_normalized(opened(Mnist(root=mnist_root, validation=0, limit=6000), 0), 0.01)
 
 
 def test_an_order_asked_for_is_the_same_whatever_was_asked_before() -> None:

@@ -52,7 +52,7 @@ def test_numbers_and_texts_become_features_and_a_number_a_target(write: Write) -
     assert (spec.input.mean[1:], spec.input.std[1:]) == ((0, 0), (1, 1))
     assert spec.target.mean == pytest.approx([19.625])
     assert spec.target.std == pytest.approx([11.678], abs=1e-3)
-    train, test = splits(path, target="weight", standardise=False)
+    train, test = splits(path, target="weight", standardize=False)
     assert (len(train["input"]), len(test["input"])) == (16, 4)
     for split in (train, test):
         size = split["input"][:, 0]
@@ -61,11 +61,11 @@ def test_numbers_and_texts_become_features_and_a_number_a_target(write: Write) -
         assert torch.equal(split["input"][:, 1], 1 - size % 2)
 
 
-def test_standardising_spares_categories_and_knows_training_rows_alone(
+def test_standardizing_spares_categories_and_knows_training_rows_alone(
     write: Write,
 ) -> None:
     train, test = splits(write(ROWS), target="weight")
-    raw, raw_test = splits(write(ROWS), target="weight", standardise=False)
+    raw, raw_test = splits(write(ROWS), target="weight", standardize=False)
 
     size = raw["input"][:, 0]
     expected = (raw_test["input"][:, 0] - size.mean()) / size.std(correction=0)
@@ -79,7 +79,7 @@ def test_a_target_of_texts_is_a_class_and_one_of_numbers_when_asked(write: Write
     path = write("a,y\n1,10\n2,9\n3,10\n4,9\n", "numbered.csv")
     numbered = CsvTable(path, target="y", kind="classification", test=0.5)
     assert numbered.read(0).class_names == ("9", "10")
-    _, test = splits(write(ROWS), target="colour", features=["size"], standardise=False)
+    _, test = splits(write(ROWS), target="colour", features=["size"], standardize=False)
     assert torch.equal(test["target"], (test["input"][:, 0] % 2).long())
 
 
@@ -99,8 +99,8 @@ def test_iris_as_a_file_is_iris(write: Write) -> None:
 
 
 def test_a_second_file_is_the_test_split(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    second = write("weight\tsize\tcolour\n5\t100\tgreen\n", "second.tsv")
-    train, test = splits(write(ROWS), target="weight", test=second, standardise=False)
+    second = write("weight\tsize\tcolor\n5\t100\tgreen\n", "second.tsv")
+    train, test = splits(write(ROWS), target="weight", test=second, standardize=False)
 
     assert len(train["input"]) == 20
     assert test["input"].tolist() == [[100, 0, 0]]
@@ -136,7 +136,7 @@ def test_missing_cells_get_the_training_rows_mean(
 ) -> None:
     second = write("a,b,y\n,,1\n", "second.csv")
     path = write(HOLES)
-    train, test = splits(path, target="y", missing="mean", test=second, standardise=False)
+    train, test = splits(path, target="y", missing="mean", test=second, standardize=False)
 
     assert "2 in 'a', 1 in 'b'" in caplog.text
     # Of the numbers 1 2 4 5 7 8 9 10; and of six u and three v.
@@ -147,7 +147,7 @@ def test_missing_cells_get_the_training_rows_mean(
 def test_the_filling_mean_is_not_that_of_the_validation_split(write: Write) -> None:
     path = write(HOLES)
     second = write("a,b,y\n,u,1\n", "second.csv")
-    settings: dict[str, Any] = {"missing": "mean", "test": second, "standardise": False}
+    settings: dict[str, Any] = {"missing": "mean", "test": second, "standardize": False}
     filled = splits(path, target="y", **settings)[1]["input"][0, 0]
     partly = splits(path, target="y", **settings, validation=5)[1]["input"][0, 0]
     assert filled != partly
@@ -237,7 +237,7 @@ def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Tra
     assert said.columns["prediction"].shape == (2, 1)
 
 
-def test_prices_are_learnt_whatever_their_unit(write: Write, train: Train) -> None:
+def test_prices_are_learned_whatever_their_unit(write: Write, train: Train) -> None:
     rows = "".join(f"{size},{150_000 + 2_000 * size}\n" for size in range(20, 220))
     path = write("size,price\n" + rows)
     trained = train("data=csv", f"data.path={path}", "data.target=price", "model=mlp")

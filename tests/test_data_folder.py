@@ -29,8 +29,8 @@ def bytes_of(image: Image.Image, path: Path, **options: Any) -> Path:
     return path
 
 
-GREY = Shape(1, 2, 3, None)
-COLOUR = Shape(3, 2, 3, None)
+GRAY = Shape(1, 2, 3, None)
+COLOR = Shape(3, 2, 3, None)
 RAMP = np.arange(0, 240, 40, dtype=np.uint8).reshape(2, 3)
 
 
@@ -47,14 +47,14 @@ def palette() -> Image.Image:
 @pytest.mark.parametrize(
     ("image", "shape", "expected"),
     [
-        (Image.fromarray(RAMP), GREY, RAMP[None]),
-        (Image.fromarray(RAMP), COLOUR, np.stack([RAMP] * 3)),
-        (Image.fromarray(np.stack([RAMP] * 3, 2)), GREY, RAMP[None]),
-        (Image.fromarray(RAMP.astype(np.uint16) * 257), GREY, RAMP[None]),
-        (palette(), COLOUR, np.stack([RAMP] * 3)),
-        (Image.fromarray(RAMP > 100), GREY, (RAMP > 100)[None] * 255),
+        (Image.fromarray(RAMP), GRAY, RAMP[None]),
+        (Image.fromarray(RAMP), COLOR, np.stack([RAMP] * 3)),
+        (Image.fromarray(np.stack([RAMP] * 3, 2)), GRAY, RAMP[None]),
+        (Image.fromarray(RAMP.astype(np.uint16) * 257), GRAY, RAMP[None]),
+        (palette(), COLOR, np.stack([RAMP] * 3)),
+        (Image.fromarray(RAMP > 100), GRAY, (RAMP > 100)[None] * 255),
     ],
-    ids=["grey", "grey to colour", "colour to grey", "16 bits", "palette", "1 bit"],
+    ids=["gray", "gray to color", "color to gray", "16 bits", "palette", "1 bit"],
 )
 def test_every_mode_becomes_bytes(
     image: Image.Image, shape: Shape, expected: Pixels, tmp_path: Path
@@ -65,14 +65,14 @@ def test_every_mode_becomes_bytes(
 
 
 def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
-    found = decode(bytes_of(transparent(), tmp_path / "a.png"), COLOUR)
+    found = decode(bytes_of(transparent(), tmp_path / "a.png"), COLOR)
     assert found[:, 0, 0].tolist() == [10, 20, 30]
     assert (found.reshape(3, -1)[:, 1:] == 255).all()
 
 
-def test_cmyk_is_read_as_colour(tmp_path: Path) -> None:
+def test_cmyk_is_read_as_color(tmp_path: Path) -> None:
     cyan = Image.new("CMYK", (3, 2), (255, 0, 0, 0))
-    found = decode(bytes_of(cyan, tmp_path / "a.jpg"), COLOUR)
+    found = decode(bytes_of(cyan, tmp_path / "a.jpg"), COLOR)
     assert found[0].max() < 40 and found[2].min() > 200
 
 
@@ -112,8 +112,8 @@ def write(tmp_path: Path) -> Write:
         place = tmp_path / "images" / folder
         place.mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            grey = Image.new("L", (size, size), first + number)
-            grey.save(place / f"{number:03}.png")
+            gray = Image.new("L", (size, size), first + number)
+            gray.save(place / f"{number:03}.png")
         return tmp_path / "images"
 
     return written

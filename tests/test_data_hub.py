@@ -114,7 +114,7 @@ def test_missing_columns_and_splits_list_those_there_are(tmp_path: Path) -> None
         source(tmp_path / "none").read(0)
 
 
-def test_labels_that_cannot_be_learnt_are_named(tmp_path: Path) -> None:
+def test_labels_that_cannot_be_learned_are_named(tmp_path: Path) -> None:
     path = write(tmp_path / "one", "train", [1, 2], [1, 1])
     with pytest.raises(ValueError, match="'label' has one value"):
         source(path).read(0)
@@ -141,7 +141,7 @@ def test_a_table_is_read_as_a_file_would_be(tmp_path: Path) -> None:
     place.mkdir()
     (place / "train.csv").write_text("a,b,y\n1,u,0.5\n2,v,1\n3,u,1.5\n,v,9\n")
     (place / "test.csv").write_text("a,b,y\n4,v,2\n")
-    table = HubTable(str(place), target="y", missing="drop", validation=0, standardise=False)
+    table = HubTable(str(place), target="y", missing="drop", validation=0, standardize=False)
     assert table.read(0).input.names == ("a", "b=u", "b=v")
     loaders = opened(table, 0)
     assert loaders["train"].examples == 3

@@ -51,7 +51,7 @@ def test_points_are_drawn_by_the_data_seed_alone(kind: type[VectorSource]) -> No
     assert first["train"].examples == 50 and first["test"].examples == 20
     assert rows(first["train"]) == rows(drawn(seed=7)["train"])
     assert rows(first["train"]) != rows(drawn(data_seed=1)["train"])
-    # Two neighbouring data seeds share no split either.
+    # Two neighboring data seeds share no split either.
     assert not {*rows(first["test"])} & {*rows(first["train"]), *rows(drawn(data_seed=1)["train"])}
     assert whole(first["train"])["target"].bincount().tolist() == [25, 25]
 
@@ -76,7 +76,7 @@ def test_impossible_points_are_refused(settings: dict[str, Any]) -> None:
     ("kind", "train", "test"), [(Iris, 120, 30), (BreastCancer, 456, 113), (Diabetes, 354, 88)]
 )
 def test_a_table_has_a_fixed_test_split(kind: type[VectorSource], train: int, test: int) -> None:
-    loaders = [opened(kind(validation=0, standardise=False), seed) for seed in (0, 1)]
+    loaders = [opened(kind(validation=0, standardize=False), seed) for seed in (0, 1)]
 
     assert (loaders[0]["train"].examples, loaders[0]["test"].examples) == (train, test)
     assert rows(loaders[0]["test"]) == rows(loaders[1]["test"])
@@ -96,17 +96,17 @@ def test_iris_is_stratified_and_diabetes_has_its_known_mean() -> None:
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_the_training_rows_alone_set_mean_and_deviation(kind: type[VectorSource]) -> None:
+def test_the_training_rows_alone_set_mean_and_std(kind: type[VectorSource]) -> None:
     settings: dict[str, Any] = {"validation": 0.3, "limit": 100}
-    raw = opened(kind(standardise=False, **settings), 3)
+    raw = opened(kind(standardize=False, **settings), 3)
     done = opened(kind(**settings), 3)
 
     inputs = whole(done["train"])["input"]
     torch.testing.assert_close(inputs.mean(0), torch.zeros(inputs.shape[1]), atol=1e-5, rtol=0)
     known = whole(raw["train"])["input"].double()
-    mean, deviation = known.mean(0), known.std(0, correction=0)
+    mean, std = known.mean(0), known.std(0, correction=0)
     for name in ("validation", "test"):
-        expected = (whole(raw[name])["input"].double() - mean) / deviation
+        expected = (whole(raw[name])["input"].double() - mean) / std
         found = whole(done[name])["input"]
         torch.testing.assert_close(found, expected.float(), atol=1e-4, rtol=1e-4)
 
@@ -126,7 +126,7 @@ def targets(*counts: int) -> Tensor:
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
-def test_a_split_keeps_shares_and_never_takes_a_class_away() -> None:
+def test_a_split_keeps_fractions_and_never_takes_a_class_away() -> None:
     classes = targets(50, 10, 1)
     train, test = hold_out_test(classes, 0.2)
     assert classes[test].bincount(minlength=3).tolist() == [10, 2, 0]
@@ -139,7 +139,7 @@ def test_noise_reaches_the_training_rows_of_every_table(train: Train) -> None:
     assert plain["test"]["loss"] != noisy["test"]["loss"]
 
 
-def test_xor_and_numbers_are_learnt(train: Train) -> None:
+def test_xor_and_numbers_are_learned(train: Train) -> None:
     xor = train("data=gates", "model=mlp", "trainer.epochs=100", "trainer.evaluate_every=100")
     assert xor.summary["test"]["accuracy"] == 1
     diabetes = train("data=diabetes", "model=linreg", "trainer.epochs=20", "optimizer.lr=0.01")

@@ -98,7 +98,9 @@ def test_the_spec_is_that_of_the_training_split(write: Write, texts: Open) -> No
     assert spelt(source, opened(source, 0)["test"]) == [("<unk> <unk> film", "one")]
 
 
-def test_a_share_set_aside_for_the_test_is_not_in_the_vocabulary(write: Write, texts: Open) -> None:
+def test_a_fraction_set_aside_for_the_test_is_not_in_the_vocabulary(
+    write: Write, texts: Open
+) -> None:
     lines = "".join(f"word{i},{i % 2}\n" for i in range(20))
     source = texts(write("review,stars\n" + lines), test=0.3)
     loaders = opened(source, 0)

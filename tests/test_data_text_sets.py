@@ -173,7 +173,7 @@ def toy_reviews(**settings: Any) -> ToyReviews:
     return ToyReviews(**{"examples": 600, "test_examples": 300} | settings)
 
 
-def test_toy_reviews_are_even_and_no_test_review_is_learnt_from() -> None:
+def test_toy_reviews_are_even_and_no_test_review_is_learned_from() -> None:
     corpus = toy_reviews().corpus()
     train, test = corpus.splits["train"], corpus.splits["test"]
     assert (len(train.texts), len(test.texts)) == (600, 300)

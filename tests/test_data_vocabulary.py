@@ -89,13 +89,13 @@ def test_a_batch_is_padded_on_the_right_and_an_empty_text_is_unknown(tokens: Any
 def test_its_file_is_all_that_another_text_needs(
     tokens: Any, keep: Any, expected: str, tmp_path: Path
 ) -> None:
-    learnt = Vocabulary.learn(TEXTS * 9, 200, tokens)
-    whole = learnt.batch([expected])
-    learnt.cut(2, keep)
-    learnt.save(tmp_path / "tokenizer.json")
+    learned = Vocabulary.learn(TEXTS * 9, 200, tokens)
+    whole = learned.batch([expected])
+    learned.cut(2, keep)
+    learned.save(tmp_path / "tokenizer.json")
 
     found = Vocabulary.load(tmp_path / "tokenizer.json")
-    assert found.words == learnt.words
+    assert found.words == learned.words
     assert torch.equal(found.batch(["A<br />GOOD film"]), whole)
     found.cut(None)
     assert found.batch(["a good film"]).shape == (1, 3)

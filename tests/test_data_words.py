@@ -12,8 +12,8 @@ from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX
 from tests.streams import opened
 
 
-def loaders(share: float) -> Streams:
-    augment = WordAugment(word_dropout=share)
+def loaders(fraction: float) -> Streams:
+    augment = WordAugment(word_dropout=fraction)
     return opened(ToyReviews(examples=400, test_examples=100, augment=augment), 0)
 
 
@@ -36,12 +36,12 @@ def test_each_epoch_drops_others_and_a_resumed_one_the_same() -> None:
     first = [batch["input"] for batch in train.batches(0)]
     again = [batch["input"] for batch in train.batches(0, 2)]
     assert all(torch.equal(a, b) for a, b in zip(first[2:], again, strict=True))
-    shares = {float((batch == UNKNOWN_INDEX).float().mean()) for batch in first}
+    fractions = {float((batch == UNKNOWN_INDEX).float().mean()) for batch in first}
     others = {float((b["input"] == UNKNOWN_INDEX).float().mean()) for b in train.batches(1)}
-    assert shares != others
+    assert fractions != others
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_what_is_no_share_is_refused(share: float) -> None:
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_what_is_no_fraction_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="word_dropout is a fraction from 0 to below 1"):
-        WordAugment(word_dropout=share)
+        WordAugment(word_dropout=fraction)

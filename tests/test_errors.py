@@ -177,7 +177,7 @@ def test_every_mistake_of_a_sweep_is_told_before_it_starts(
 def test_a_sweep_may_add_a_key(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The key is judged by the constructor, in each run: here it refuses both values."""
+    """The key is checked by the constructor, in each run: here it refuses both values."""
     monkeypatch.setattr(sys, "argv", ["dltrain", "-m", "+optimizer.amsgrad=1,2", "callbacks=none"])
     with pytest.raises(SystemExit) as end:
         cli.main()

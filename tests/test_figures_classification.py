@@ -49,7 +49,7 @@ def batches(inputs: Tensor, targets: Tensor, size: int) -> Iterator[Batch]:
         yield {"input": inputs[low : low + size], "target": targets[low : low + size]}
 
 
-def judged(inputs: Tensor, targets: Tensor, count: int, size: int = 7) -> Evaluation:
+def figures_of(inputs: Tensor, targets: Tensor, count: int, size: int = 7) -> Evaluation:
     task = Classification(Told(count), classes(names(count), *inputs.shape[1:]))
     return evaluated(task, batches(inputs, targets, size))
 
@@ -112,7 +112,7 @@ def test_a_confidence_that_is_not_a_number_is_in_no_bin() -> None:
 
 def test_the_legend_tells_each_class_with_its_areas() -> None:
     logits, targets = draws(2, 400, 3)
-    figure = judged(logits, targets, 3).figures["roc_and_precision_recall"]()
+    figure = figures_of(logits, targets, 3).figures["roc_and_precision_recall"]()
     probabilities = logits.softmax(1)
     aucs = sk.roc_auc_score(targets, probabilities, average=None, multi_class="ovr")
     precisions = sk.average_precision_score(targets, probabilities, average=None)
@@ -125,7 +125,7 @@ def test_the_legend_tells_each_class_with_its_areas() -> None:
 
 def test_of_many_classes_the_mean_and_the_weakest_are_drawn() -> None:
     logits, targets = draws(3, 2_000, 20)
-    figure = judged(logits, targets, 20).figures["roc_and_precision_recall"]()
+    figure = figures_of(logits, targets, 20).figures["roc_and_precision_recall"]()
     probabilities = logits.softmax(1)
     aucs = sk.roc_auc_score(targets, probabilities, average=None, multi_class="ovr")
 
@@ -136,16 +136,16 @@ def test_of_many_classes_the_mean_and_the_weakest_are_drawn() -> None:
 
 def test_a_class_that_does_not_occur_has_no_curve() -> None:
     logits, targets = draws(4, 50, 3)
-    figure = judged(logits, targets.clamp_max(1), 3).figures["roc_and_precision_recall"]()
+    figure = figures_of(logits, targets.clamp_max(1), 3).figures["roc_and_precision_recall"]()
     assert [len(legend) for legend in legends(figure)] == [2, 2]
-    lonely = judged(logits, torch.zeros_like(targets), 3).figures["roc_and_precision_recall"]()
+    lonely = figures_of(logits, torch.zeros_like(targets), 3).figures["roc_and_precision_recall"]()
     assert legends(lonely) == []
     assert png(lonely).startswith(PNG)
 
 
 def test_calibration_is_told_as_image_table_and_sentence() -> None:
     logits, targets = draws(5, 300, 3)
-    evaluation = judged(logits, targets, 3)
+    evaluation = figures_of(logits, targets, 3)
     confidence, predicted = logits.softmax(1).max(1)
     error = f"{calibration_error(calibration(confidence, predicted == targets)):.2%}"
 
@@ -158,7 +158,7 @@ def test_calibration_is_told_as_image_table_and_sentence() -> None:
 def test_the_most_confident_mistakes_come_first_however_the_split_is_cut(size: int) -> None:
     logits, targets = draws(6, 300, 4)
     images = logits.reshape(300, 1, 2, 2)
-    figure = judged(images, targets, 4, size).figures["mistakes"]()
+    figure = figures_of(images, targets, 4, size).figures["mistakes"]()
 
     confidence, predicted = logits.softmax(1).max(1)
     wrong = (predicted != targets).nonzero()[:, 0]
@@ -174,7 +174,7 @@ def test_the_most_confident_mistakes_come_first_however_the_split_is_cut(size: i
 def test_without_a_mistake_the_image_says_so() -> None:
     targets = torch.tensor([0, 1, 1])
     images = 9.0 * nn.functional.one_hot(targets, 4).reshape(3, 1, 2, 2)
-    figure = judged(images, targets, 4).figures["mistakes"]()
+    figure = figures_of(images, targets, 4).figures["mistakes"]()
     assert texts(figure) == ["0 of 3 wrong"]
     assert png(figure).startswith(PNG)
 
@@ -200,7 +200,7 @@ def test_an_evaluation_keeps_a_few_images_and_not_the_split() -> None:
 def test_the_first_examples_are_shown_however_the_split_is_cut(size: int) -> None:
     logits, targets = draws(10, 40, 4)
     images = logits.reshape(40, 1, 2, 2)
-    figure = judged(images, targets, 4, size).figures["predictions"]()
+    figure = figures_of(images, targets, 4, size).figures["predictions"]()
     shown = [image.get_array() for image in figure.axes[0].images]
     shown += [image.get_array() for axes in figure.axes[1:] for image in axes.images]
     np.testing.assert_allclose(shown, images[:SAMPLES, 0].clamp(0, 1))
@@ -219,7 +219,7 @@ def test_what_an_input_is_the_data_says_and_not_its_shape() -> None:
 def test_logits_that_are_not_numbers_are_drawn_all_the_same() -> None:
     logits, targets = draws(7, 40, 4)
     logits[::2] = float("nan")
-    for draw in judged(logits.reshape(40, 1, 2, 2), targets, 4).figures.values():
+    for draw in figures_of(logits.reshape(40, 1, 2, 2), targets, 4).figures.values():
         assert png(draw()).startswith(PNG)
 
 

@@ -17,8 +17,8 @@ from dltrain.reports.sheets import GAP, draw_rows, draw_ways, mosaic
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def greys(*values: float, side: int = 28) -> np.ndarray:
-    """Images of one grey each."""
+def grays(*values: float, side: int = 28) -> np.ndarray:
+    """Images of one gray each."""
     return np.stack([np.full((side, side, 1), value) for value in values])
 
 
@@ -27,7 +27,7 @@ def texts(figure: Figure) -> list[str]:
 
 
 def test_a_sheet_has_every_image_at_its_place() -> None:
-    sheet = mosaic(greys(0.0, 0.2, 0.4, 0.6, 0.8), columns=2)
+    sheet = mosaic(grays(0.0, 0.2, 0.4, 0.6, 0.8), columns=2)
 
     step = 56 + GAP
     assert sheet.shape == (3 * step - GAP, 2 * step - GAP, 3)
@@ -56,18 +56,18 @@ def test_a_pixel_becomes_a_square_and_large_images_are_shrunk(side: int, pixels:
         assert sheet.mean() == pytest.approx(255 * image.mean(), rel=0.01)
 
 
-def test_colours_stay_and_other_channels_become_grey() -> None:
-    colours = np.zeros((1, 56, 56, 3))
-    colours[..., 0] = 1.0
+def test_colors_stay_and_other_channels_become_gray() -> None:
+    colors = np.zeros((1, 56, 56, 3))
+    colors[..., 0] = 1.0
     two = np.concatenate([np.zeros((1, 56, 56, 1)), np.ones((1, 56, 56, 1))], axis=3)
 
-    assert mosaic(colours, 1)[0, 0].tolist() == [255, 0, 0]
+    assert mosaic(colors, 1)[0, 0].tolist() == [255, 0, 0]
     assert mosaic(two, 1)[0, 0].tolist() == [128, 128, 128]
     assert mosaic(np.full((1, 4, 4, 1), 1.7), 1).max() == 255
 
 
 def test_versions_of_the_same_images_stand_below_each_other() -> None:
-    figure = draw_rows({"original": greys(*[0.0] * 20), "restored": greys(*[0.4] * 20)})
+    figure = draw_rows({"original": grays(*[0.0] * 20), "restored": grays(*[0.4] * 20)})
 
     assert texts(figure) == ["original", "restored"] * 2
     sheet = np.asarray(figure.axes[0].images[0].get_array())
@@ -91,8 +91,8 @@ def test_a_sheet_is_drawn_pixel_by_pixel() -> None:
 
 
 def test_ways_lead_from_image_to_image() -> None:
-    starts, ends = greys(0.0, 0.2), greys(0.8, 1.0)
-    between = np.stack([greys(0.1, 0.4, 0.7), greys(0.3, 0.6, 0.9)])
+    starts, ends = grays(0.0, 0.2), grays(0.8, 1.0)
+    between = np.stack([grays(0.1, 0.4, 0.7), grays(0.3, 0.6, 0.9)])
 
     figure = draw_ways(starts, between, ends, title="Between images")
 
@@ -131,21 +131,21 @@ def test_the_latent_plane_has_its_top_at_the_top() -> None:
 def test_the_latent_plane_needs_no_classes() -> None:
     plane = Plane(-1.0, 1.0, -1.0, 1.0, side=2)
 
-    figure = draw_latent_plane(plane, greys(0, 0, 0, 0), np.zeros((5, 2)), None, [])
+    figure = draw_latent_plane(plane, grays(0, 0, 0, 0), np.zeros((5, 2)), None, [])
 
     assert texts(figure) == []
     assert png(figure).startswith(PNG)
 
 
-def test_a_plane_of_many_classes_names_none_and_colours_all() -> None:
+def test_a_plane_of_many_classes_names_none_and_colors_all() -> None:
     plane = Plane(-1.0, 1.0, -1.0, 1.0, side=2)
     names = [str(number) for number in range(30)]
 
-    figure = draw_latent_plane(plane, greys(0, 0, 0, 0), np.zeros((30, 2)), np.arange(30), names)
+    figure = draw_latent_plane(plane, grays(0, 0, 0, 0), np.zeros((30, 2)), np.arange(30), names)
 
     assert texts(figure) == []
-    colours = figure.axes[0].collections[0].get_facecolor()
-    assert len({tuple(colour) for colour in colours}) == 30
+    colors = figure.axes[0].collections[0].get_facecolor()
+    assert len({tuple(color) for color in colors}) == 30
 
 
 def test_the_use_of_dimensions_is_sorted_and_those_unused_are_pale() -> None:

@@ -22,7 +22,7 @@ class Square(nn.Module):
         return inputs.flatten(1)[:, :1].square()
 
 
-def judged(inputs: Tensor, targets: Tensor, *names: str) -> Evaluation:
+def figures_of(inputs: Tensor, targets: Tensor, *names: str) -> Evaluation:
     task = Regression(Square(), numbers(*inputs.shape[1:], names=names))
     halves = zip(inputs.split(3), targets.split(3), strict=True)
     return evaluated(task, ({"input": i, "target": t} for i, t in halves))
@@ -35,7 +35,7 @@ def points(figure: Figure) -> list[list[float]]:
 @pytest.mark.parametrize("shape", [(5, 1), (5, 1, 1, 1)])
 def test_the_fitted_curve_is_the_networks_between_the_examples(shape: tuple[int, ...]) -> None:
     inputs, targets = torch.arange(-2.0, 3.0).view(shape), torch.ones(5, 1)
-    figure = judged(inputs, targets, "speed").figures["fit"]()
+    figure = figures_of(inputs, targets, "speed").figures["fit"]()
 
     (line,) = figure.axes[0].lines
     x, y = (np.asarray(values) for values in line.get_data())
@@ -48,13 +48,13 @@ def test_the_fitted_curve_is_the_networks_between_the_examples(shape: tuple[int,
 
 
 def test_only_one_feature_has_a_fitted_line() -> None:
-    figures = judged(torch.rand(5, 2), torch.rand(5, 1)).figures
+    figures = figures_of(torch.rand(5, 2), torch.rand(5, 1)).figures
     assert set(figures) == {"predicted_against_true", "residuals"}
 
 
 def test_residuals_are_what_the_predictions_leave() -> None:
     inputs, targets = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[2.0], [4.0], [6.0]])
-    figure = judged(inputs, targets).figures["residuals"]()
+    figure = figures_of(inputs, targets).figures["residuals"]()
 
     assert points(figure) == [[1, 1], [4, 0], [9, -3]]
     bars = [bar for bar in figure.axes[1].patches if bar.get_width() > 0]

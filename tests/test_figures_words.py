@@ -84,7 +84,7 @@ class Weighing(nn.Module):
         return ids / ids.sum(1, keepdim=True) if self.some else None
 
 
-def judged(model: nn.Module) -> Evaluation:
+def figures_of(model: nn.Module) -> Evaluation:
     words = ["", "one", "two", "three", "four"]
     task = TextClassification(model, asking.texts(words, ["even", "odd"]))
     given = {"input": torch.tensor([[1, 3, 4], [2, 2, 0]]), "target": torch.tensor([1, 1])}
@@ -92,7 +92,7 @@ def judged(model: nn.Module) -> Evaluation:
 
 
 def test_an_evaluation_offers_the_attention_of_a_model_that_has_some() -> None:
-    figure = judged(Weighing()).figures["attention"]()
+    figure = figures_of(Weighing()).figures["attention"]()
     shown = texts(figure)[1:]
     assert sorted(shown) == sorted(
         [
@@ -103,4 +103,4 @@ def test_an_evaluation_offers_the_attention_of_a_model_that_has_some() -> None:
         ]
     )
     assert png(figure).startswith(PNG)
-    assert "attention" not in judged(Weighing(some=False)).figures
+    assert "attention" not in figures_of(Weighing(some=False)).figures

@@ -24,9 +24,9 @@ CLASSES = 5
 def labels(seed: int, count: int = 203, never: tuple[int, ...] = ()) -> Tensor:
     """Labels of an unbalanced problem, in which the classes ``never`` do not occur."""
     generator = torch.Generator().manual_seed(seed)
-    shares = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
-    shares[list(never)] = 0
-    return torch.multinomial(shares, count, replacement=True, generator=generator)
+    fractions = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05])
+    fractions[list(never)] = 0
+    return torch.multinomial(fractions, count, replacement=True, generator=generator)
 
 
 def batched(columns: Batch, size: int) -> Iterator[Batch]:
@@ -125,7 +125,7 @@ def classified() -> tuple[Classification, Batch]:
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 103, 1000])
-def test_a_classification_is_judged_alike_in_batches_of_any_size(
+def test_a_classification_is_evaluated_alike_in_batches_of_any_size(
     classified: tuple[Classification, Batch], size: int
 ) -> None:
     task, columns = classified
@@ -182,7 +182,7 @@ def test_label_smoothing_acts_in_training_only(classified: tuple[Classification,
 
 @pytest.mark.parametrize("size", [1, 5, 31, 1000])
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_a_regression_is_judged_alike_in_batches_of_any_size(size: int, outputs: int) -> None:
+def test_a_regression_is_evaluated_alike_in_batches_of_any_size(size: int, outputs: int) -> None:
     torch.manual_seed(0)
     task = Regression(nn.Linear(4, outputs), numbers(4, outputs=outputs))
     columns = {"input": torch.randn(31, 4), "target": torch.randn(31, outputs)}

@@ -112,7 +112,7 @@ def test_lenet5_takes_its_sizes_from_the_image(
         ((20, 64), slice(6, 26), slice(0, 64)),
     ],
 )
-def test_lenet5_enlarges_a_small_image_and_centres_it_on_its_plane(
+def test_lenet5_enlarges_a_small_image_and_centers_it_on_its_plane(
     size: tuple[int, int], rows: slice, columns: slice
 ) -> None:
     model = LeNet5((1, *size), 10)
@@ -158,11 +158,11 @@ def test_an_mlp_refuses_empty_layers(hidden: list[int]) -> None:
         MLP((4,), 2, hidden=hidden)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_an_impossible_dropout_is_refused(share: float) -> None:
+@pytest.mark.parametrize("fraction", [-0.1, 1.5])
+def test_an_impossible_dropout_is_refused(fraction: float) -> None:
     for model in (MLP, LeNet5):
         with pytest.raises(ValueError, match="probability"):
-            model(**MNIST, dropout=share)
+            model(**MNIST, dropout=fraction)
 
 
 def test_every_hidden_layer_is_dense_norm_activation_dropout() -> None:
@@ -175,7 +175,7 @@ def test_every_hidden_layer_is_dense_norm_activation_dropout() -> None:
     assert [layer.bias is None for layer in layers(model, nn.Linear)] == [True, True, False]
 
 
-def test_nothing_is_dropped_or_normalised_unless_asked() -> None:
+def test_nothing_is_dropped_or_normalized_unless_asked() -> None:
     for model in (MLP(**MNIST), LeNet5(**MNIST)):
         assert not layers(model, nn.Dropout) + layers(model, nn.BatchNorm1d)
 
@@ -205,7 +205,7 @@ def test_every_activation_of_the_table_can_be_configured() -> None:
 
 
 @pytest.mark.parametrize("init", get_args(Init))
-def test_every_initialisation_has_the_spread_of_its_paper(init: Init) -> None:
+def test_every_initialization_has_the_spread_of_its_paper(init: Init) -> None:
     torch.manual_seed(0)
     fan_in, fan_out = 400, 600
     model = MLP((fan_in,), fan_out, hidden=[], init=init)
@@ -226,7 +226,7 @@ def test_every_initialisation_has_the_spread_of_its_paper(init: Init) -> None:
         torch.testing.assert_close(gram, torch.eye(fan_in), atol=1e-4, rtol=0)
 
 
-def test_initialisation_reaches_convolutions_too() -> None:
+def test_initialization_reaches_convolutions_too() -> None:
     for model in (LeNet5(**MNIST, init="zeros"), LinearRegression((4,), 1, init="zeros")):
         assert not any(p.any() for m in layers(model, nn.Linear) for p in m.parameters())
         assert not any(p.any() for m in layers(model, nn.Conv2d) for p in m.parameters())

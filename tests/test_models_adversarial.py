@@ -12,7 +12,7 @@ from torch import nn
 from dltrain.models.generative.base_gan import Adversaries
 from dltrain.models.generative.dcgan import DCGAN
 from dltrain.models.generative.gan import GAN
-from dltrain.runs.model_summary import summarise
+from dltrain.runs.model_summary import summarize
 from dltrain.tasks.gan import AdversarialGame
 from tests.specs import images, numbers
 from tests.test_models import count, layers
@@ -30,7 +30,7 @@ def test_the_dense_pair_has_the_parameters_that_a_pencil_gives() -> None:
     assert count(model.discriminator) == sum(dense) == 533_505
 
 
-def test_dcgan_on_64x64_in_colour_is_the_usual_pair() -> None:
+def test_dcgan_on_64x64_in_color_is_the_usual_pair() -> None:
     """The figures of PyTorch's own tutorial, whose layers have no biases either."""
     model = DCGAN(images(3, 64, 64))
 
@@ -77,7 +77,7 @@ def test_a_critic_without_batch_norm_has_biases_instead() -> None:
     assert len(layers(model.generator, nn.BatchNorm2d)) == 3
 
 
-def test_the_discriminator_judges_a_batch_alike_in_training_and_after() -> None:
+def test_the_discriminator_scores_a_batch_alike_in_training_and_after() -> None:
     """Its norm goes by the batch: real and made images have statistics of their own."""
     model = DCGAN(DIGITS)
     images = torch.rand(16, *MNIST)
@@ -127,7 +127,7 @@ def test_noise_becomes_images_and_images_a_score_each(
 
 
 @pytest.mark.parametrize(("kind", "small"), MODELS)
-def test_a_conditional_pair_makes_and_judges_by_class(
+def test_a_conditional_pair_makes_and_scores_by_class(
     kind: Callable[..., Adversaries], small: dict[str, Any]
 ) -> None:
     model = kind(DIGITS, conditional=True, **small).eval()
@@ -156,9 +156,9 @@ def test_spectral_norm_holds_every_layer_of_the_discriminator_at_one(
     model.eval()
 
     kinds = (nn.Linear, nn.Conv2d, nn.Embedding)
-    judging = [layer for kind in kinds for layer in layers(model.discriminator, kind)]
-    assert len(judging) == (5 if kind is DCGAN else 3)
-    for layer in judging:
+    layered = [layer for kind in kinds for layer in layers(model.discriminator, kind)]
+    assert len(layered) == (5 if kind is DCGAN else 3)
+    for layer in layered:
         largest = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2)
         assert float(largest) == pytest.approx(1, abs=0.02)
     assert not any("original" in name for name, _ in model.generator.named_parameters())
@@ -189,7 +189,7 @@ def test_what_cannot_be_is_one_message(make: Any, message: str) -> None:
 
 def test_a_layer_under_spectral_norm_is_still_one_row_of_the_summary() -> None:
     plain, normed = (
-        summarise(
+        summarize(
             AdversarialGame(GAN(DIGITS, spectral_norm=normed), DIGITS),
             {"input": torch.rand(1, *MNIST)},
         )

@@ -16,7 +16,7 @@ CIFAR = (3, 32, 32)
 
 
 def images(count: int = 64) -> torch.Tensor:
-    """Neighbours that resemble each other, as in images."""
+    """Neighbors that resemble each other, as in images."""
     drawn = torch.randn(count, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     return functional.avg_pool2d(drawn, 3, stride=1) + drawn.mean(1, keepdim=True)[..., 1:-1, 1:-1]
 

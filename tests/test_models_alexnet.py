@@ -119,7 +119,7 @@ def test_the_layers_come_in_the_papers_order(compose: Compose) -> None:
     assert [layer.p for layer in layers(model, nn.Dropout)] == [0.5, 0.5]
 
 
-def test_the_one_column_form_is_not_normalised_and_the_small_one_by_batch(
+def test_the_one_column_form_is_not_normalized_and_the_small_one_by_batch(
     compose: Compose,
 ) -> None:
     column, small = (
@@ -132,7 +132,7 @@ def test_the_one_column_form_is_not_normalised_and_the_small_one_by_batch(
     assert not layers(small, nn.LocalResponseNorm)
 
 
-def test_responses_are_normalised_by_the_papers_formula() -> None:
+def test_responses_are_normalized_by_the_papers_formula() -> None:
     torch.manual_seed(0)
     layer = layers(AlexNet(**TINY), nn.LocalResponseNorm)[0]
     maps = 30 * torch.randn(2, 8, 3, 3)

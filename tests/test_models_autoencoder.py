@@ -31,7 +31,7 @@ BACK = [512 * (50 + 1), 512 * (512 + 1), 784 * (512 + 1)]
         ),
         (Autoencoder((3, 4, 4), latent_size=5, hidden=[]), [5 * 49, 48 * 6]),
         (VAE(MNIST, latent_size=50), [512 * 785, 512 * 513, 2 * 50 * 513, *BACK]),
-        # One number, the deviation of a pixel, more.
+        # One number, the std of a pixel, more.
         (
             VAE(MNIST, latent_size=50, decoder="gaussian"),
             [512 * 785, 512 * 513, 100 * 513, *BACK, 1],
@@ -120,20 +120,20 @@ def test_the_probabilities_of_all_images_add_up_to_one() -> None:
 
 
 def test_log_probabilities_are_those_of_the_distributions() -> None:
-    outputs, grey = 3 * torch.randn(5, 3, 4, 6), torch.rand(5, 3, 4, 6)
-    binary = grey.round()
-    bernoulli, gaussian = Bernoulli(), Gaussian(scale=0.3, learnt=True)
+    outputs, gray = 3 * torch.randn(5, 3, 4, 6), torch.rand(5, 3, 4, 6)
+    binary = gray.round()
+    bernoulli, gaussian = Bernoulli(), Gaussian(scale=0.3, learned=True)
 
     by_torch = TorchBernoulli(logits=outputs).log_prob(binary).sum((1, 2, 3))
     torch.testing.assert_close(bernoulli.log_probability(outputs, binary), by_torch)
     torch.testing.assert_close(bernoulli.mean(outputs), TorchBernoulli(logits=outputs).mean)
-    by_torch = Normal(outputs, 0.3).log_prob(grey).sum((1, 2, 3))
-    torch.testing.assert_close(gaussian.log_probability(outputs, grey), by_torch)
+    by_torch = Normal(outputs, 0.3).log_prob(gray).sum((1, 2, 3))
+    torch.testing.assert_close(gaussian.log_probability(outputs, gray), by_torch)
     assert torch.equal(gaussian.mean(outputs), outputs)
 
 
-def test_a_learnt_deviation_comes_to_that_of_the_errors() -> None:
-    gaussian = Gaussian(scale=1.0, learnt=True)
+def test_a_learned_std_comes_to_that_of_the_errors() -> None:
+    gaussian = Gaussian(scale=1.0, learned=True)
     errors = 0.2 * torch.randn(50, 1, 8, 8)
     optimizer = torch.optim.Adam(gaussian.parameters(), lr=0.1)
 
@@ -144,6 +144,6 @@ def test_a_learnt_deviation_comes_to_that_of_the_errors() -> None:
 
     scale = gaussian.log_scale.exp().item()
     assert scale == pytest.approx(errors.square().mean().sqrt().item(), rel=0.02)
-    assert not Gaussian(scale=0.2, learnt=False).log_scale.requires_grad
+    assert not Gaussian(scale=0.2, learned=False).log_scale.requires_grad
     with pytest.raises(ValueError, match="scale is a standard deviation"):
-        Gaussian(scale=0.0, learnt=True)
+        Gaussian(scale=0.0, learned=True)

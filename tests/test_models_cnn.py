@@ -87,7 +87,7 @@ def test_a_block_is_convolution_norm_activation_pooling_dropout() -> None:
     assert [layer.bias is None for layer in layers(model, nn.Conv2d)] == [True, True]
 
 
-def test_nothing_is_dropped_normalised_or_pooled_unless_asked() -> None:
+def test_nothing_is_dropped_normalized_or_pooled_unless_asked() -> None:
     assert names(CNN(**MNIST, pooling=1)) == [
         *("Conv2d", "ReLU", "Conv2d", "ReLU"),
         *("Flatten", "Linear", "ReLU", "Linear"),

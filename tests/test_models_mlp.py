@@ -51,7 +51,7 @@ def test_from_zeros_all_units_of_a_layer_stay_one_and_the_same(
     assert moved == (activation == "sigmoid")
 
 
-def test_from_zeros_xor_is_never_learnt() -> None:
+def test_from_zeros_xor_is_never_learned() -> None:
     model = trained("zeros", "sigmoid", [8], XOR)
 
     assert not torch.equal(model(CORNERS).argmax(1), XOR)

@@ -38,7 +38,7 @@ def test_a_text_is_the_sum_of_its_words_over_the_root_of_their_number() -> None:
     torch.testing.assert_close(one(ids([7, 9, 7, 4]))[0], GAIN * words / 2)
 
 
-def test_order_counts_for_neighbours_and_not_for_words() -> None:
+def test_order_counts_for_neighbors_and_not_for_words() -> None:
     a, b = ids([7, 9, 4], [4, 9, 7])
 
     torch.testing.assert_close(*bag(length=1)(torch.stack([a, b])))

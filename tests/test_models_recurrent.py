@@ -184,7 +184,7 @@ def test_what_is_neither_words_nor_a_sequence_is_refused(
     ("setting", "value"),
     [("layers", 0), ("hidden_size", 0), ("embedding_size", 0), ("embedding_dropout", 1.5)],
 )
-def test_impossible_sizes_and_shares_are_refused(
+def test_impossible_sizes_and_fractions_are_refused(
     network: type[Recurrent], setting: str, value: Any
 ) -> None:
     with pytest.raises(ValueError, match=setting):
@@ -328,32 +328,32 @@ def test_dropout_of_one_hot_words_leaves_whole_words_out() -> None:
     assert set(kept[ids != 0].unique().tolist()) == {0.0, 2.0}
 
 
-def test_one_hot_words_are_not_normalised() -> None:
+def test_one_hot_words_are_not_normalized() -> None:
     with pytest.raises(ValueError, match="one-hot"):
-        made(LSTM, embedding="onehot", normalise_embedding=True, spec=words(40, [1] * 40))
+        made(LSTM, embedding="onehot", normalize_embedding=True, spec=words(40, [1] * 40))
 
 
-def test_word_vectors_are_normalised_by_frequency() -> None:
+def test_word_vectors_are_normalized_by_frequency() -> None:
     counts = torch.randint(1, 1000, (40,), generator=generator(3))
     counts[0] = 0
-    shares = counts / counts.sum()
-    model = made(LSTM, normalise_embedding=True, spec=words(40, counts.tolist()))
+    fractions = counts / counts.sum()
+    model = made(LSTM, normalize_embedding=True, spec=words(40, counts.tolist()))
     with torch.no_grad():
         model.embedding.weight.mul_(3).add_(1)
 
     table = model.embedding_weight().detach()
-    mean = (shares[:, None] * table).sum(0)
+    mean = (fractions[:, None] * table).sum(0)
     torch.testing.assert_close(mean, torch.zeros(7), atol=1e-5, rtol=0)
-    variance = (shares[:, None] * (table - mean).square()).sum(0)
+    variance = (fractions[:, None] * (table - mean).square()).sum(0)
     torch.testing.assert_close(variance, torch.ones(7), atol=1e-4, rtol=0)
     ids = reviews()
     torch.testing.assert_close(model.embed(ids), table[ids])
 
 
 @pytest.mark.parametrize(("counts", "message"), [([], "do not tell"), ([1, 1], "each of")])
-def test_frequencies_must_be_known_to_normalise(counts: list[int], message: str) -> None:
+def test_frequencies_must_be_known_to_normalize(counts: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        made(LSTM, normalise_embedding=True, spec=words(40, counts))
+        made(LSTM, normalize_embedding=True, spec=words(40, counts))
 
 
 @every_network
@@ -377,7 +377,7 @@ def test_ids_may_be_of_either_width() -> None:
 
 @every_network
 def test_nothing_but_weights_is_kept(network: type[Recurrent]) -> None:
-    model = made(network, normalise_embedding=True, spec=words(40, [1] * 40))
+    model = made(network, normalize_embedding=True, spec=words(40, [1] * 40))
 
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
     first, second = model(reviews()), model(reviews())

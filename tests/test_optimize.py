@@ -280,13 +280,13 @@ class Bowl(Task):
     def __init__(self) -> None:
         super().__init__()
         self.point = nn.Parameter(torch.tensor([[5.0, -3.0]]))
-        self.scales, self.centre = torch.tensor([1.0, 30.0]), torch.tensor([0.5, 0.25])
+        self.scales, self.center = torch.tensor([1.0, 30.0]), torch.tensor([0.5, 0.25])
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         return {"model": [self.point]}
 
     def loss(self) -> Tensor:
-        return (self.scales * (self.point - self.centre)).square().sum()
+        return (self.scales * (self.point - self.center)).square().sum()
 
     def train_step(self, batch: Batch, optimize: OptimizeContract) -> Metrics:
         optimize(self.loss)
@@ -315,7 +315,7 @@ def test_an_optimizer_that_asks_several_times_a_step_finds_the_minimum() -> None
     for _ in range(3):
         task.train_step({}, optimize)
 
-    torch.testing.assert_close(task.point.detach()[0], task.centre)
+    torch.testing.assert_close(task.point.detach()[0], task.center)
 
 
 def test_modifiers_act_after_such_a_step_too() -> None:
@@ -486,7 +486,7 @@ def test_weights_are_what_is_neither_bias_nor_norm_nor_scale() -> None:
 def test_l2_rides_in_an_optimizer_only_where_that_is_the_same(
     optimizer: type[torch.optim.Optimizer], settings: dict[str, Any], rides: bool
 ) -> None:
-    """The same as a penalty: one step with it must equal one step on the penalised loss."""
+    """The same as a penalty: one step with it must equal one step on the penalized loss."""
     decay, left = with_decay_where_exact({**settings, "weight_decay": 0.0}, optimizer, [L2(0.5)])
 
     assert bool(decay) == rides

@@ -64,19 +64,19 @@ def test_it_never_learns_xor(size: int) -> None:
     assert epochs_to_learn("xor", size, limit=100) is None
 
 
-def test_what_is_learnt_is_left_alone() -> None:
+def test_what_is_learned_is_left_alone() -> None:
     task, optimize = learner(2, 2)
     targets = torch.tensor(GATES["and"])
     for batch in batches(CORNERS, targets, 1) * 50:
         task.train_step(batch, optimize)
-    learnt = weights(task)
+    learned = weights(task)
 
     metrics = task.train_step({"input": CORNERS, "target": targets}, optimize)
 
     assert float(metrics["loss"]) == 0
     assert float(metrics["accuracy"]) == 1
-    assert any(bool(w.any()) for w in learnt)
-    assert all(torch.equal(a, b) for a, b in zip(learnt, weights(task), strict=True))
+    assert any(bool(w.any()) for w in learned)
+    assert all(torch.equal(a, b) for a, b in zip(learned, weights(task), strict=True))
 
 
 def test_two_classes_are_taught_by_adding_and_subtracting_inputs() -> None:
@@ -136,7 +136,7 @@ def test_the_criterion_is_the_distance_to_the_right_answer_over_the_misclassifie
     assert float(criterion) == 3 + 0.5
 
 
-def test_a_split_is_judged_exactly_however_it_is_cut() -> None:
+def test_a_split_is_evaluated_exactly_however_it_is_cut() -> None:
     torch.manual_seed(0)
     task, _ = learner(4, 3)
     torch.nn.init.normal_(task.model.get_parameter("linear.weight"))

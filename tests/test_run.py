@@ -170,8 +170,8 @@ def test_overfit_learns_its_batches_by_heart(train: Train) -> None:
 def test_steps_count_batches_and_end_with_an_evaluation(train: Train) -> None:
     trained = train("data.limit=200", "trainer.steps=8", "trainer.evaluate_every=1")
     assert trained.summary["steps"] == 8
-    judged = [int(r["step"]) for r in rows(trained.folder) if r["split"] == "validation"]
-    assert sorted(set(judged)) == [6, 8]
+    evaluated = [int(r["step"]) for r in rows(trained.folder) if r["split"] == "validation"]
+    assert sorted(set(evaluated)) == [6, 8]
 
 
 def test_no_validation_split_is_fine(train: Train) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from dltrain.models.sequence.recurrent import GRU, LSTM, RNN, Recurrent
-from dltrain.runs.model_summary import summarise
+from dltrain.runs.model_summary import summarize
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.text import TextClassification
 from tests.asking import classes, texts
@@ -23,7 +23,7 @@ def test_a_recurrent_layer_multiplies_by_its_matrices_at_every_step(
 ) -> None:
     model = kind(words(WORDS), 2, bidirectional=False, hidden_size=HIDDEN, embedding_size=WIDTH)
     task = TextClassification(model, texts([str(word) for word in range(WORDS)], ["no", "yes"]))
-    rows = summarise(task, {"input": torch.randint(2, WORDS, (3, STEPS))}).rows
+    rows = summarize(task, {"input": torch.randint(2, WORDS, (3, STEPS))}).rows
     costs = {row[0]: row[3] for row in rows}
     layer = STEPS * gates * HIDDEN * (WIDTH + HIDDEN)
     assert costs[f"layers.0.0 ({kind.__name__})"] == layer
@@ -111,7 +111,7 @@ def test_multiply_adds_are_those_of_a_pencil(name: str) -> None:
     network, expected = NETWORKS[name]
     task = Classification(network, classes("0123456789", 1, 28, 28)).eval()
 
-    rows = summarise(task, {"input": torch.rand(3, 1, 28, 28)}).rows
+    rows = summarize(task, {"input": torch.rand(3, 1, 28, 28)}).rows
 
     assert rows[-1][3] == expected
     assert torch.backends.mha.get_fastpath_enabled()
@@ -136,7 +136,7 @@ class Named(nn.Module):
 
 def test_a_layer_may_answer_by_name() -> None:
     task = Classification(Named(), classes("0123456789", 1, 28, 28))
-    rows = summarise(task, {"input": torch.rand(3, 1, 28, 28)}).rows
+    rows = summarize(task, {"input": torch.rand(3, 1, 28, 28)}).rows
     assert rows[0][:2] == ("layer (Several)", "10")
 
 
@@ -145,5 +145,5 @@ def test_looking_changes_no_answer() -> None:
     images = {"input": torch.rand(3, 1, 28, 28)}
     with torch.no_grad():
         before = task.forward(images)["logits"]
-        summarise(task, images)
+        summarize(task, images)
         torch.testing.assert_close(task.forward(images)["logits"], before, rtol=0, atol=0)

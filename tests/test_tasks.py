@@ -40,16 +40,16 @@ EXAMPLES = {
         ],
         200,
     ),
-    # Of binarised images there is always something that nobody can know.
+    # Of binarized images there is always something that nobody can know.
     "variational": (
         [
             *("model=vae", "model.hidden=[64]", "data=digits", "data.batch_size=16"),
-            *("model.decoder=gaussian", "task.binarise=none", "task.importance_samples=0"),
+            *("model.decoder=gaussian", "task.binarize=none", "task.importance_samples=0"),
             "optimizer.lr=3e-3",
         ],
         200,
     ),
-    # At the file's own zero weights the perceptron criterion is 0 before anything is learnt.
+    # At the file's own zero weights the perceptron criterion is 0 before anything is learned.
     "perceptron": (
         ["model=perceptron", "model.init=xavier", "data=digits", "data.batch_size=16"],
         60,
@@ -58,7 +58,7 @@ EXAMPLES = {
 LOSS = 0.02
 
 
-# Where no loss tells what was learnt, what does: at least so much before, at most after.
+# Where no loss tells what was learned, what does: at least so much before, at most after.
 MEASURES = {
     "adversarial": ("sliced_wasserstein", 0.3, 0.15),
     "reconstruction": ("mse", 0.1, 0.005),
@@ -131,7 +131,7 @@ def test_every_task_answers_for_each_example(name: str, compose: Compose) -> Non
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_task_is_judged_by_a_metric_that_it_reports(name: str, compose: Compose) -> None:
+def test_every_task_is_evaluated_by_a_metric_that_it_reports(name: str, compose: Compose) -> None:
     task, batch = first_batch(EXAMPLES[name][0], compose)
     asked: list[str] = []
 
@@ -166,10 +166,10 @@ def test_what_improves_is_decided_by_the_monitor() -> None:
         assert not monitor.better(nan, 1.0)
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.0])
-def test_an_impossible_label_smoothing_is_refused(share: float) -> None:
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_an_impossible_label_smoothing_is_refused(fraction: float) -> None:
     with pytest.raises(ValueError, match="label_smoothing"):
-        Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=share)
+        Classification(torch.nn.Linear(1, 2), classes("ab", 1), label_smoothing=fraction)
 
 
 class Renaming(Classification):

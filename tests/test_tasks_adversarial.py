@@ -1,4 +1,4 @@
-"""A generator against a discriminator: whose turn it is, what is minimised, what is drawn."""
+"""A generator against a discriminator: whose turn it is, what is minimized, what is drawn."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_r1_and_its_gradient_are_those_of_a_pencil() -> None:
 
 
 @pytest.mark.parametrize("penalty", ["gradient_penalty", "r1"])
-def test_a_penalty_has_its_weight_in_what_is_minimised_and_not_in_what_is_told(
+def test_a_penalty_has_its_weight_in_what_is_minimized_and_not_in_what_is_told(
     penalty: str,
 ) -> None:
     weight = {"gradient_penalty": 10.0, "r1": 1e6}[penalty]  # slopes begin near 0
@@ -262,7 +262,7 @@ def test_a_mixed_image_is_of_its_likeliest_class() -> None:
     assert hard["loss_discriminator"] == soft["loss_discriminator"]
 
 
-def test_networks_read_minus_one_to_one_whatever_the_normalisation() -> None:
+def test_networks_read_minus_one_to_one_whatever_the_normalization() -> None:
     images = batch()["input"]
     seen = []
     for mean, std in (((), ()), ([0.3], [0.4])):

@@ -101,7 +101,7 @@ def test_both_networks_are_told_the_clusters_of_real_images() -> None:
     assert len(told[0].unique()) > 1
 
 
-def test_judging_teaches_nothing_about_clusters() -> None:
+def test_evaluating_teaches_nothing_about_clusters() -> None:
     task = game(clusters=5)
     batch = {"input": heaps(40, 0)[0].sigmoid()}
     task.train_step(batch, lambda loss, name="model": None)

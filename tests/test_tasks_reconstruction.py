@@ -41,7 +41,7 @@ class Known(nn.Module):
 
 
 def batch(count: int = 6) -> Batch:
-    """Normalised images of 4x4, and classes."""
+    """Normalized images of 4x4, and classes."""
     images = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(1))
     return {"input": (images - MEAN[0]) / STD[0], "target": torch.arange(count) % 3}
 
@@ -56,7 +56,7 @@ def task(latent_size: int = 2, **settings: Any) -> Reconstruction:
 
 
 def losses(task: Reconstruction, batch: Batch) -> float:
-    """Take a training step; return the loss that is to be minimised."""
+    """Take a training step; return the loss that is to be minimized."""
     asked: list[Tensor] = []
     metrics = task.train_step(batch, lambda loss, name="model": asked.append(loss))
     assert asked[0].requires_grad
@@ -85,7 +85,7 @@ def test_the_loss_is_that_of_a_pixel_of_0_to_1(loss: Literal["bce", "mse"]) -> N
     torch.testing.assert_close(learner(some)["reconstruction"], outputs.sigmoid())
 
 
-def test_images_that_are_not_normalised_are_taken_as_they_are() -> None:
+def test_images_that_are_not_normalized_are_taken_as_they_are() -> None:
     images = torch.rand(3, 1, 4, 4)
     learner = Reconstruction(Known(), image_spec((1, 4, 4)), loss="mse")
 
@@ -96,11 +96,11 @@ def test_images_that_are_not_normalised_are_taken_as_they_are() -> None:
     assert loss == pytest.approx(expected)
 
 
-def test_noise_of_the_given_deviation_is_read_and_the_clean_image_asked_for() -> None:
-    grey = {"input": (torch.full((200, 1, 4, 4), 0.5) - MEAN[0]) / STD[0]}
+def test_noise_of_the_given_std_is_read_and_the_clean_image_asked_for() -> None:
+    gray = {"input": (torch.full((200, 1, 4, 4), 0.5) - MEAN[0]) / STD[0]}
     learner = task(loss="mse", noise=0.2)
 
-    loss = losses(learner, grey)
+    loss = losses(learner, gray)
 
     read = learner.model.read[0]
     corrupted = read * STD[0] + MEAN[0]
@@ -110,7 +110,7 @@ def test_noise_of_the_given_deviation_is_read_and_the_clean_image_asked_for() ->
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_masked_share_is_black_and_the_rest_untouched() -> None:
+def test_the_masked_fraction_is_black_and_the_rest_untouched() -> None:
     white = {"input": (torch.ones(200, 1, 4, 4) - MEAN[0]) / STD[0]}
     learner = task(masking=0.3)
 
@@ -122,7 +122,7 @@ def test_the_masked_share_is_black_and_the_rest_untouched() -> None:
     torch.testing.assert_close(corrupted[~masked], torch.ones(int((~masked).sum())))
 
 
-def test_it_is_judged_clean_and_besides_on_what_is_corrupted_alike_each_time() -> None:
+def test_it_is_evaluated_clean_and_besides_on_what_is_corrupted_alike_each_time() -> None:
     some, learner = batch(), task(loss="mse", masking=0.5, noise=0.1)
     state = torch.get_rng_state()
     first, again = (evaluated(learner, some) for _ in range(2))

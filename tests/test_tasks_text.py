@@ -1,4 +1,4 @@
-"""Classification of text: what a step minimises, what it counts, and the reviews that are shown."""
+"""Classification of text: what a step minimizes, what it counts, and the reviews that are shown."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def task_of(model: nn.Module, **settings: Any) -> TextClassification:
 
 
 def asked(task: TextClassification, given: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss that one step asks to be minimised, and what the step tells."""
+    """The loss that one step asks to be minimized, and what the step tells."""
     losses: list[Tensor] = []
     metrics = task.train_step(given, lambda loss, name="model": losses.append(loss))
     (loss,) = losses

@@ -34,10 +34,10 @@ SHAPE = (1, 2, 3)
 
 
 class LinearGaussian(nn.Module):
-    """x = W z + b + noise of deviation s, with z from the standard normal: all is known.
+    """x = W z + b + noise of standard deviation s, with z from the standard normal: all is known.
 
     The columns of W are orthogonal, so that the posterior is a diagonal Gaussian; ``off`` moves
-    its mean away from the true one, and ``wide`` multiplies its deviation.
+    its mean away from the true one, and ``wide`` multiplies its standard deviation.
     """
 
     def __init__(self, scale: float = 0.5, off: float = 0.0, wide: float = 1.0) -> None:
@@ -47,7 +47,7 @@ class LinearGaussian(nn.Module):
         self.register_buffer("weight", axes * torch.tensor([1.5, 0.7]))
         self.register_buffer("shift", torch.randn(6, generator=generator))
         self.latent_size = 2
-        self.likelihood = Gaussian(scale, learnt=False)
+        self.likelihood = Gaussian(scale, learned=False)
         self.scale, self.off, self.wide = scale, off, wide
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,11 +107,11 @@ def test_with_another_posterior_more_samples_come_closer_from_below() -> None:
 def test_the_estimate_of_a_task_is_that_of_its_test_split_alone() -> None:
     model = LinearGaussian(scale=0.8, off=0.2)
     x = torch.rand(9, *SHAPE, generator=torch.Generator().manual_seed(2))
-    task = Variational(model, image_spec(SHAPE), binarise="none", importance_samples=2000)
+    task = Variational(model, image_spec(SHAPE), binarize="none", importance_samples=2000)
     batches = [{"input": x[:4]}, {"input": x[4:]}]
 
     validation, test = (evaluated(task, *batches, final=end).scalars for end in (False, True))
-    without = Variational(model, image_spec(SHAPE), binarise="none", importance_samples=0)
+    without = Variational(model, image_spec(SHAPE), binarize="none", importance_samples=0)
     assert evaluated(without, *batches, final=True).scalars == validation
 
     evidence = model.evidence(x).mean().item()
@@ -141,7 +141,7 @@ class Known(nn.Module):
         super().__init__()
         self.mean, self.log_variance = (nn.Parameter(torch.tensor(v)) for v in (mean, log_variance))
         self.latent_size = len(mean)
-        self.likelihood = likelihood or Gaussian(1.0, learnt=False)
+        self.likelihood = likelihood or Gaussian(1.0, learned=False)
         self.read: list[Tensor] = []
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,7 @@ class Known(nn.Module):
 
 
 def step(task: Variational, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss that a training step minimises, and what the step tells."""
+    """The loss that a training step minimizes, and what the step tells."""
     asked: list[Tensor] = []
     metrics = task.train_step(batch, lambda loss, name="model": asked.append(loss))
     return asked[0], metrics
@@ -168,7 +168,7 @@ def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bit
     # Of dimensions: 0.5 * 1**2 nats, 0.5 * 0.2**2, and nothing.
     model = Known([1.0, 0.2, 0.0], [0.0, 0.0, 0.0])
     x = torch.rand(4, *SHAPE)
-    task = Variational(model, image_spec(SHAPE), beta, free_bits, binarise="none")
+    task = Variational(model, image_spec(SHAPE), beta, free_bits, binarize="none")
 
     loss, metrics = step(task, {"input": x})
     loss.backward()
@@ -187,7 +187,7 @@ def test_the_loss_is_the_two_terms_with_beta_and_free_bits(beta: float, free_bit
     torch.testing.assert_close(model.mean.grad, beta * torch.tensor([1.0, second, 0.0]))
 
 
-def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> None:
+def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_evaluated() -> None:
     model = Known([0.0], [0.0], Bernoulli())
     x = torch.full((500, *SHAPE), 0.3)
     task = Variational(model, image_spec(SHAPE, (), [0.5], [0.25]), importance_samples=3)
@@ -221,10 +221,10 @@ def test_pixels_are_drawn_anew_in_training_and_alike_where_they_are_judged() -> 
     assert torch.equal(state, torch.get_rng_state())
 
 
-def test_grey_images_stay_grey_where_that_is_asked() -> None:
+def test_gray_images_stay_gray_where_that_is_asked() -> None:
     model = Known([0.0], [0.0])
     x = torch.rand(3, *SHAPE)
-    task = Variational(model, image_spec(SHAPE), binarise="none")
+    task = Variational(model, image_spec(SHAPE), binarize="none")
 
     step(task, {"input": x})
     evaluated(task, {"input": x})
@@ -268,7 +268,7 @@ def test_samples_are_clamped_to_what_an_image_may_be() -> None:
     model = VAE((1, 8, 8), latent_size=2, hidden=[16], decoder="gaussian", init="normal")
     nn.init.constant_(model.decoder[-2].bias, 7.0)
 
-    task = Variational(model, image_spec((1, 8, 8)), binarise="none")
+    task = Variational(model, image_spec((1, 8, 8)), binarize="none")
 
     assert torch.equal(drawn(task, 3, 0), torch.ones(3, 1, 8, 8))
 
@@ -318,7 +318,7 @@ def test_what_is_shown_is_drawn(latent_size: int) -> None:
         ({"beta": -1.0}, "beta, free_bits and importance_samples are not negative"),
         ({"free_bits": -0.1}, "not negative"),
         ({"importance_samples": -1}, "not negative"),
-        ({}, r"explains gray values.*task.binarise=none"),
+        ({}, r"explains gray values.*task.binarize=none"),
         ({"model": Autoencoder(SHAPE)}, r"Autoencoder has no distribution.*model=vae"),
     ],
 )
@@ -334,9 +334,9 @@ SHORT = ("data=digits", "data.limit=300", "trainer.epochs=3", "trainer.evaluate_
     "settings",
     [
         ["model=vae", "trainer.precision=bfloat16"],
-        ["model=conv_vae", "model.decoder=gaussian", "task.binarise=none", "trainer.accumulate=2"],
+        ["model=conv_vae", "model.decoder=gaussian", "task.binarize=none", "trainer.accumulate=2"],
     ],
-    ids=["dense, in bfloat16", "convolutional, grey, accumulating"],
+    ids=["dense, in bfloat16", "convolutional, gray, accumulating"],
 )
 def test_a_run_raises_the_bound_and_tells_its_estimate_at_the_end(
     settings: list[str], train: Train

@@ -45,7 +45,7 @@ from dltrain.runs.load import (
     read_config,
     spec_of_run,
 )
-from dltrain.runs.model_summary import summarise
+from dltrain.runs.model_summary import summarize
 
 SUMMARY = "summary.json"
 
@@ -153,7 +153,7 @@ class Run:
     def begin(self, folder: RunFolder) -> None:
         """Take ``folder`` for this run's."""
         parts, self.folder = self.parts, folder
-        self._console = Console(summarise(parts.task, self._first_batch()), self._shown)
+        self._console = Console(summarize(parts.task, self._first_batch()), self._shown)
         self.trainer = Trainer(
             parts.settings,
             parts.task,
@@ -165,7 +165,7 @@ class Run:
             [*parts.callbacks, self._console],
             parts.plan,
             self.config["seed"],
-            saved=lambda: self._summarise("running"),
+            saved=lambda: self._summarize("running"),
         )
 
     def describe(self, folder: RunFolder, overrides: Sequence[str]) -> None:
@@ -191,7 +191,7 @@ class Run:
         trainer = self.trainer
         trainer.state.seconds["setup"] = time.perf_counter() - self._started
         status = "failed"
-        self._summarise("running")
+        self._summarize("running")
         try:
             status = trainer.fit(state)
         except KeyboardInterrupt:
@@ -203,14 +203,14 @@ class Run:
                 raise UserError(self._out_of_memory()) from error
             raise
         finally:
-            summary = self._summarise(status)
+            summary = self._summarize(status)
             trainer.end(status)
         return summary | {"signal": trainer.signal}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
         return next(iter(self.streams["train"].plain()))
 
-    def _summarise(self, status: str) -> dict[str, Any]:
+    def _summarize(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
         total = time.perf_counter() - self._started
         train_seconds = state.seconds["train"]

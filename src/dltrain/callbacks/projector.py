@@ -68,7 +68,7 @@ class Projector(Probe):
         names = self._words.names
         rows = [f"{_on_one_line(names[i])}\t{frequencies[i]:.3g}" for i in chosen]
         view.write(VECTORS, vectors.getvalue())
-        view.write(LABELS, "\n".join(["word\tshare of the text", *rows, ""]))
+        view.write(LABELS, "\n".join(["word\tfraction of the text", *rows, ""]))
         view.write(CONFIG, _config(len(chosen), table.shape[1]))
 
 

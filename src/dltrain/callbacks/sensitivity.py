@@ -1,4 +1,4 @@
-"""How much the answer depends on each time step: whether the gradient vanishes on its way back."""
+"""How much the output depends on each time step: whether the gradient vanishes on its way back."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ NAME = "gradient_by_time"
 
 
 class Sensitivity(Probe):
-    """The norm of d answer / d input at each time step, before training and at each evaluation.
+    """The norm of d output / d input at each time step, before training and at each evaluation.
 
     For inputs (batch, time, features) of numbers: of the first ``examples`` sequences of the
     validation split (else of the test split, else of the training split) the mean, in eval mode
-    and float32; of several answers the norm of all derivatives together. Where it falls towards
+    and float32; of several outputs the norm of all derivatives together. Where it falls towards
     early steps, so does what training can tell the weights of them (Bengio, Simard and Frasconi
     1994).
 
@@ -109,11 +109,11 @@ def gradient_by_time(task: Task, inputs: Tensor) -> Tensor:
         squares = torch.zeros(inputs.shape[:2], device=inputs.device)
         inputs = inputs.clone().requires_grad_()
         outputs = task.forward({"input": inputs})
-        answers = torch.cat([column.flatten(1) for column in outputs.values()], 1)
-        for answer in answers.unbind(1):
-            # One sequence's answer depends on no other's input.
+        values = torch.cat([column.flatten(1) for column in outputs.values()], 1)
+        for value in values.unbind(1):
+            # One sequence's output depends on no other's input.
             (slope,) = torch.autograd.grad(
-                answer.sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True
+                value.sum(), inputs, retain_graph=True, allow_unused=True, materialize_grads=True
             )
             squares += slope.square().sum(2)
     return squares.sqrt().mean(0)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from dltrain.config.refusals import refused
+from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import ConfigError, Fault
 
@@ -169,6 +170,10 @@ def _plan(
         if name == TARGET:
             continue
         if name not in names and not open_ended:
+            renamed = called_now(where)
+            if renamed:
+                result.faults.append(Fault(where, renamed))
+                continue
             others = [f"{key}.{other}" for other in names if other not in given]
             hint = did_you_mean(where, others) or f"It takes {_listed(others, key)}."
             result.faults.append(Fault(where, f"{target.__name__} has no such argument.", hint))
@@ -217,6 +222,9 @@ def _find(
 ) -> type[T]:
     where = f"{key}.{TARGET}"
     path = config.get(TARGET) if isinstance(config, Mapping) else None
+    if path is None and called_now(key):
+        raise ConfigError([Fault(key, called_now(key))])
+    path = CLASSES.get(path, path) if isinstance(path, str) else path
     # What is no name is not looked up, nor repeated in advice that somebody may paste in a shell.
     if not isinstance(path, str) or "." not in path or not _is_dotted_name(path):
         raise ConfigError(
@@ -248,7 +256,7 @@ def _find(
     if packages is not None:
         _require_home(target, path, where, packages)
     if inspect.isabstract(target):
-        raise ConfigError([Fault(where, f"{path} is abstract: name one of its kinds.")])
+        raise ConfigError([Fault(where, f"{path} is abstract: name one of its subclasses.")])
     return target
 
 
@@ -280,7 +288,7 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
 
 
 def _require_home(target: type[Any], path: str, where: str, packages: frozenset[str]) -> None:
-    """Judge a class by where it is defined, and not by the way that leads to it."""
+    """Check a class by where it is defined, and not by the way that leads to it."""
     _require_allowed(target.__module__, path, where, packages)
     if _package(target.__module__) not in PUBLIC:
         return
@@ -355,7 +363,7 @@ def _as_text(value: Any) -> Any:
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a config value (a primitive, list or mapping) is right for ``annotation``.
 
-    An annotation that no config value could satisfy is not judged here: the constructor does.
+    An annotation that no config value could satisfy is not checked here: the constructor does.
     """
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):

@@ -34,6 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dltrain.config import quoting
+from dltrain.config.renamed import called_now
 from dltrain.config.suggest import did_you_mean, nearest
 from dltrain.errors import ConfigError, Fault, UserError
 
@@ -321,6 +322,9 @@ def _explained(lines: list[str]) -> Iterator[Fault]:
             continue
         if key in keys or key.startswith("hydra."):
             continue
+        if called_now(key):
+            yield Fault(key, called_now(key))
+            continue
         groups = [group for group in _groups() if "/" not in group]
         found = nearest(key, [*keys, *groups])
         if found is None:
@@ -338,6 +342,9 @@ def _group_fault(override: Override) -> Fault | None:
     value = override.value()
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in options:
+            renamed = called_now(f"{group}={choice}")
+            if renamed:
+                return Fault(f"{group}={choice}", renamed)
             hint = did_you_mean(str(choice), options) or f"There are {', '.join(options)}."
             return Fault(
                 f"{group}={choice}", f"there is no {group}/{choice}.yaml in {BUILT_IN}.", hint

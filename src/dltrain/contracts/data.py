@@ -32,7 +32,7 @@ class Field:
     features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
     field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are those of the
     training split. An input comes normalized by them; a target comes in its own unit, and a task
-    that learns it at mean 0 and std 1 brings its answers back.
+    that learns it at mean 0 and std 1 brings its predictions back.
     """
 
     shape: tuple[int | None, ...]

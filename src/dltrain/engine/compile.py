@@ -89,7 +89,7 @@ class Trial:
         self._wait()
         self._seconds += time.perf_counter() - started
         if self._calls == WARM + TIMED:
-            self._judge(self._seconds / TIMED)
+            self._decide(self._seconds / TIMED)
         return metrics
 
     def _tried(self, batch: Batch) -> Metrics:
@@ -100,7 +100,7 @@ class Trial:
             self._choose("off", str(error))
             return self._step(batch)
 
-    def _judge(self, seconds: float) -> None:
+    def _decide(self, seconds: float) -> None:
         """A step of the kind now on trial takes ``seconds``."""
         if self._plain_seconds is None:
             left = (self._steps - self._calls) * seconds

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Outputs, Table
-from dltrain.metrics.keeping import Everything, First, Foremost, Keeper, KeepingMetric, Sum, double
+from dltrain.metrics.accumulators import (
+    Accumulator,
+    AccumulatorMetric,
+    Everything,
+    First,
+    Sum,
+    TopK,
+    double,
+)
 from dltrain.reports.plane import Plane
 
 if TYPE_CHECKING:
@@ -177,7 +185,7 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator.clamp_min(1), 0.0)
 
 
-class ConfusionMatrix(KeepingMetric):
+class ConfusionMatrix(AccumulatorMetric):
     """Accuracy, and precision, recall and F1 as macro means and by class, from counts alone."""
 
     names = ("accuracy", "precision", "recall", "f1")
@@ -211,7 +219,7 @@ class ConfusionMatrix(KeepingMetric):
         )
 
 
-class Rankings(KeepingMetric):
+class Rankings(AccumulatorMetric):
     """ROC and precision-recall curves, one class against the rest. It keeps every logit."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
@@ -230,8 +238,8 @@ class Rankings(KeepingMetric):
         return Evaluation(figures={"roc_and_precision_recall": draw})
 
 
-class Calibration(KeepingMetric):
-    """How often answers of each confidence are right, from sums by bin in float64."""
+class Calibration(AccumulatorMetric):
+    """How often predictions of each confidence are right, from sums by bin in float64."""
 
     def __init__(self, bins: int = 15) -> None:
         self._number = bins
@@ -266,14 +274,14 @@ class Examples(NamedTuple):
     targets: Tensor
 
 
-class Mistakes(Keeper):
+class Mistakes(Accumulator):
     """The ``most`` examples that were taken for another class with the greatest confidence.
 
     Inputs of different lengths are padded on the right with ``fill``.
     """
 
     def __init__(self, most: int, fill: float = 0) -> None:
-        self._foremost = Foremost(most, fill)
+        self._top = TopK(most, fill)
         self._wrong = Sum()
 
     @property
@@ -287,31 +295,31 @@ class Mistakes(Keeper):
         self._wrong.add(wrong.sum(), len(wrong))
         # What is right sorts behind whatever is wrong.
         scores = outputs["confidence"].where(wrong, float("-inf"))
-        self._foremost.add(scores, batch["input"], outputs["logits"], batch["target"])
+        self._top.add(scores, batch["input"], outputs["logits"], batch["target"])
 
     def found(self) -> tuple[str, Examples]:
         """How many there are, in words, and those kept, the most confident first, on the CPU."""
-        worst = Examples(*self._foremost.found())
+        worst = Examples(*self._top.found())
         wrong = int(self._wrong.value)
         most = f": the {len(worst.targets)} most confident" if wrong > len(worst.targets) else ""
         return f"{wrong:,} of {self.examples:,} wrong{most}", worst
 
     def merge(self, other: Self) -> None:
         """Look through the other's."""
-        self._foremost.merge(other._foremost)
+        self._top.merge(other._top)
         self._wrong.merge(other._wrong)
 
     def state_dict(self) -> dict[str, Any]:
         """Those kept, and the counts."""
-        return {"foremost": self._foremost.state_dict(), "wrong": self._wrong.state_dict()}
+        return {"top": self._top.state_dict(), "wrong": self._wrong.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from those."""
-        self._foremost.load_state_dict(state["foremost"])
+        self._top.load_state_dict(state["top"])
         self._wrong.load_state_dict(state["wrong"])
 
 
-class ImageExamples(KeepingMetric):
+class ImageExamples(AccumulatorMetric):
     """The first images with their predictions, and the most confident mistakes.
 
     ``shown`` turns inputs (n, channels, height, width) into images of values in 0..1, on the CPU.
@@ -340,7 +348,7 @@ class ImageExamples(KeepingMetric):
         )
 
 
-class DecisionBoundary(KeepingMetric):
+class DecisionBoundary(AccumulatorMetric):
     """What the network says all over the plane that the examples' two features span.
 
     ``ask`` gives logits (n, classes) for inputs (n, 2); it is asked once, in :meth:`compute`.

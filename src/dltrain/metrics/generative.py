@@ -242,7 +242,7 @@ class LatentSpace(Metric):
     """The figures ``interpolation`` and, with a ``latent_size`` of 2, ``latent_plane``.
 
     The first has straight ways between pairs of the split's first codes, the second all codes,
-    colored by ``class_names`` where there are any. ``deviations`` are the prior's standard
+    colored by ``class_names`` where there are any. ``stds`` are the prior's standard
     standard deviations to draw circles at; the plane is a square where there are any.
     """
 
@@ -251,10 +251,10 @@ class LatentSpace(Metric):
         decode: Decode,
         latent_size: int,
         class_names: Sequence[str] = (),
-        deviations: Sequence[float] = (),
+        stds: Sequence[float] = (),
     ) -> None:
         self._decode = decode
-        self._class_names, self._deviations = list(class_names), tuple(deviations)
+        self._class_names, self._stds = list(class_names), tuple(stds)
         self._first = Rows(SHOWN)
         self._all = Rows() if latent_size == 2 else None
 
@@ -303,15 +303,13 @@ class LatentSpace(Metric):
     def _plane(self, columns: Mapping[str, Tensor]) -> Callable[[], Figure]:
         codes = columns["code"].cpu()
         limits = codes.quantile(torch.tensor([OUTLIERS, 1 - OUTLIERS]), dim=0)
-        if self._deviations:
+        if self._stds:
             middle, reach = limits.mean(0), (limits[1] - limits[0]).max() / 2
             limits = torch.stack((middle - reach, middle + reach))
         plane = Plane.around(limits, PLACES)
         images = self._decode(plane.grid().to(columns["code"])).cpu()
         targets = columns["target"].cpu() if self._class_names else None
-        return partial(
-            _draw_plane, plane, images, codes, targets, self._class_names, self._deviations
-        )
+        return partial(_draw_plane, plane, images, codes, targets, self._class_names, self._stds)
 
 
 class EvidenceLowerBound(Metric):
@@ -492,14 +490,12 @@ def _draw_plane(
     codes: Tensor,
     targets: Tensor | None,
     class_names: Sequence[str],
-    deviations: Sequence[float],
+    stds: Sequence[float],
 ) -> Figure:
     from dltrain.reports.latent import draw_latent_plane
 
     labels = None if targets is None else targets.numpy()
-    return draw_latent_plane(
-        plane, _last(images).numpy(), codes.numpy(), labels, class_names, deviations
-    )
+    return draw_latent_plane(plane, _last(images).numpy(), codes.numpy(), labels, class_names, stds)
 
 
 def _draw_use(divergences: Tensor, active: int) -> Figure:

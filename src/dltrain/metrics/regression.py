@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Outputs, Table
-from dltrain.metrics.keeping import Everything, First, KeepingMetric, Moments, Sum, double
+from dltrain.metrics.accumulators import AccumulatorMetric, Everything, First, Moments, Sum, double
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def r_squared(residual: Tensor, total: Tensor) -> float:
     return float(torch.where(total > 0, 1 - residual / total.clamp_min(1e-300), perfect).mean())
 
 
-class Errors(KeepingMetric):
+class Errors(AccumulatorMetric):
     """The mean squared error, also as ``loss``, the mean absolute error and R², from sums."""
 
     names = ("loss", "mse", "mae", "r2")
@@ -58,11 +58,11 @@ class Errors(KeepingMetric):
     def compute(self) -> Evaluation:
         """The means."""
         mse, mae = (self._sums.value / self._sums.examples).tolist()
-        r2 = r_squared(self._residual.value, self._targets.deviations)
+        r2 = r_squared(self._residual.value, self._targets.squared_deviations)
         return Evaluation(scalars={"loss": mse, "mse": mse, "mae": mae, "r2": r2})
 
 
-class FirstPredictions(KeepingMetric):
+class FirstPredictions(AccumulatorMetric):
     """A table of the first examples' targets and predictions."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class FirstPredictions(KeepingMetric):
         return Evaluation(tables={"predictions": Table(("target", "prediction"), rows)})
 
 
-class Scatter(KeepingMetric):
+class Scatter(AccumulatorMetric):
     """Predictions against targets, and what they leave over. It keeps all of both."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Scatter(KeepingMetric):
         )
 
 
-class Fit(KeepingMetric):
+class Fit(AccumulatorMetric):
     """The curve from a single feature to a single number, and the examples beside it.
 
     ``ask`` gives outputs (n, 1) for inputs (n, ...); it is asked once, in :meth:`compute`.

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Outputs
+from dltrain.metrics.accumulators import AccumulatorMetric, TopK
 from dltrain.metrics.classification import SAMPLES, Examples, Mistakes
-from dltrain.metrics.keeping import Foremost, KeepingMetric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ class Words:
         return [self._words[number] for number in ids[ids != self.pad_index].tolist()]
 
 
-class Reviews(KeepingMetric):
+class Reviews(AccumulatorMetric):
     """Some texts of a split, the same at each evaluation, and the most confident mistakes.
 
     It reads what the metrics of :mod:`dltrain.metrics.classification` read; ``input`` are ids
@@ -54,7 +54,7 @@ class Reviews(KeepingMetric):
         attend: Callable[[Tensor], Tensor | None],
     ) -> None:
         self._words, self._class_names, self._attend = words, class_names, attend
-        self._some = Foremost(SAMPLES, words.pad_index)
+        self._some = TopK(SAMPLES, words.pad_index)
         self._mistakes = Mistakes(SAMPLES, words.pad_index)
         super().__init__(some=self._some, mistakes=self._mistakes)
 

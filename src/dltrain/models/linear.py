@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 
 
 class LinearRegression(nn.Module):
@@ -17,7 +17,7 @@ class LinearRegression(nn.Module):
     def __init__(self, input_shape: Sequence[int], outputs: int, init: Init = "default") -> None:
         super().__init__()
         self.linear = nn.Linear(math.prod(input_shape), outputs)
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Flatten everything but the batch, and map it."""
@@ -40,7 +40,7 @@ class LinearClassifier(nn.Module):
             raise ValueError(f"this model tells classes apart; the data asks for {outputs} number")
         self.one_score = outputs == 2
         self.linear = nn.Linear(math.prod(input_shape), 1 if self.one_score else outputs)
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Flatten everything but the batch, and score each class."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from dltrain.models.layers.activations import ACTIVATIONS, Activation
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 
 
 class MLP(nn.Module):
@@ -47,7 +47,7 @@ class MLP(nn.Module):
                 layers.append(nn.Dropout(dropout))
         layers.append(nn.Linear(widths[-1], outputs))
         self.layers = nn.Sequential(*layers)
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Flatten everything but the batch, and map it through the layers."""

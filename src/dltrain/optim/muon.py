@@ -41,7 +41,7 @@ class Muon(torch.optim.Optimizer):
             raise ValueError(
                 f"lr, eps and weight_decay are not negative, got {lr}, {eps} and {weight_decay}"
             )
-        if not all(0 <= share < 1 for share in (momentum, *betas)):
+        if not all(0 <= fraction < 1 for fraction in (momentum, *betas)):
             raise ValueError(
                 f"momentum and betas are from 0 to below 1, got {momentum} and {list(betas)}"
             )

@@ -77,7 +77,7 @@ def _draw_places(axes: Axes, plane: Plane, probabilities: NDArray[Any]) -> list[
     chances = probabilities.reshape(plane.side, plane.side, classes).astype(float)
     likeliest, confidence = chances.argmax(2), chances.max(2)
     certainty = np.clip((confidence * classes - 1) / max(classes - 1, 1), 0, 1)
-    colours = np.array([to_rgb(_colour(number)) for number in range(classes)])
+    colors = np.array([to_rgb(_color(number)) for number in range(classes)])
     strength = (0.12 + 0.43 * certainty)[:, :, None]
     # A pixel's middle is the place that it shows.
     x, y = (
@@ -85,7 +85,7 @@ def _draw_places(axes: Axes, plane: Plane, probabilities: NDArray[Any]) -> list[
         for low, high in ((plane.left, plane.right), (plane.bottom, plane.top))
     )
     image = axes.imshow(
-        1 - strength * (1 - colours[likeliest]), origin="lower", interpolation="bilinear",
+        1 - strength * (1 - colors[likeliest]), origin="lower", interpolation="bilinear",
         extent=(plane.left - x, plane.right + x, plane.bottom - y, plane.top + y),
         aspect="auto", zorder=0,
     )  # fmt: skip
@@ -119,7 +119,7 @@ def _draw_points(
     for number, name in enumerate(class_names):
         own = points[targets == number]
         axes.scatter(
-            own[:, 0], own[:, 1], s=size, color=_colour(number), marker="os^Dv"[number % 5],
+            own[:, 0], own[:, 1], s=size, color=_color(number), marker="os^Dv"[number % 5],
             edgecolors="white", linewidths=0.5, zorder=3,
             label=shortened(name) if number < MOST_NAMED else None,
         )  # fmt: skip
@@ -133,5 +133,5 @@ def _draw_points(
     )  # fmt: skip
 
 
-def _colour(number: int) -> str:
+def _color(number: int) -> str:
     return PALETTE[number % len(PALETTE)]

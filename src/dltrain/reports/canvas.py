@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 DPI = 110
-BLUE, ORANGE, RED, GREY = "#1f5fa8", "#e07b00", "#c62828", "#5f6368"
+BLUE, ORANGE, RED, GRAY = "#1f5fa8", "#e07b00", "#c62828", "#5f6368"
 # Told apart by the color-blind too (Okabe and Ito 2008); their yellow is too pale for a line.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#000000")
 

@@ -24,12 +24,12 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     """
     classes = len(class_names)
     support = counts.sum(axis=1, keepdims=True)
-    shares = counts / np.maximum(support, 1)
+    fractions = counts / np.maximum(support, 1)
     side = min(16.0, 2.6 + 0.32 * classes)
     figure = blank(side + 1.3, side)
     axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=1))
-    _write_counts(axes, counts, shares)
+    image = axes.imshow(fractions, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=1))
+    _write_counts(axes, counts, fractions)
     names = [shortened(name) for name in class_names]
     size = min(9.0, 720 / classes)
     upright = classes > 12 or max(map(len, names)) > 3
@@ -46,7 +46,7 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     return figure
 
 
-def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> None:
+def _write_counts(axes: Axes, counts: NDArray[Any], fractions: NDArray[Any]) -> None:
     """Write each count but 0 into its cell, where the cells are large enough for it."""
     classes = len(counts)
     digits = len(str(int(counts.max(initial=0))))
@@ -54,10 +54,10 @@ def _write_counts(axes: Axes, counts: NDArray[Any], shares: NDArray[Any]) -> Non
         return
     size = min(10.0, 40 / digits)
     for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if shares[row, column] > 0.2 else "black"
+        color = "white" if fractions[row, column] > 0.2 else "black"
         axes.text(
             column, row, str(counts[row, column]), ha="center", va="center",
-            color=colour, fontsize=size,
+            color=color, fontsize=size,
         )  # fmt: skip
 
 

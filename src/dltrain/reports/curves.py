@@ -36,14 +36,14 @@ def _draw_curves(axes: Axes, name: str, splits: dict[str, list[tuple[float, int,
         len({epoch for epoch, _, _ in points}) == len(points) for points in splits.values()
     )
     values = [value for points in splits.values() for _, _, value in points]
-    for split, colour in (("train", BLUE), ("validation", ORANGE)):
+    for split, color in (("train", BLUE), ("validation", ORANGE)):
         if split not in splits:
             continue
         points = splits[split]
         axes.plot(
             [epoch if by_epoch else step for epoch, step, _ in points],
             [value for _, _, value in points],
-            color=colour, label=split, linewidth=1.6,
+            color=color, label=split, linewidth=1.6,
             marker="o" if len(points) <= 30 else None, markersize=4,
         )  # fmt: skip
     if min(values) > 0 and max(values) > 100 * min(values):

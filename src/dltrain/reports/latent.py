@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import BLUE, GREY, blank, light_frame, shortened
+from dltrain.reports.canvas import BLUE, GRAY, blank, light_frame, shortened
 from dltrain.reports.plane import Plane
 from dltrain.reports.sheets import mosaic
 
@@ -30,13 +30,13 @@ def draw_latent_plane(
     codes: NDArray[Any],
     targets: NDArray[Any] | None,
     class_names: Sequence[str],
-    deviations: Sequence[float] = (),
+    stds: Sequence[float] = (),
 ) -> Figure:
     """Where images lie in a plane of codes, and beside it what is decoded from each place.
 
     ``decoded`` are (side * side, height, width, channels) of 0..1 in the order of
     ``plane.grid()``, ``codes`` (n, 2); ``targets`` (n,) choose the colors. A circle around 0 is
-    drawn for each of ``deviations``, the prior's standard deviations.
+    drawn for each of ``stds``, the prior's standard deviations.
     """
     figure = blank(12.4, 6.2)
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -46,8 +46,8 @@ def draw_latent_plane(
         left.scatter(x, y, s=6, color=BLUE, alpha=0.6, linewidths=0)
     else:
         _draw_classes(left, codes, targets, class_names)
-    for deviation in deviations:
-        left.add_patch(Circle((0, 0), deviation, fill=False, color=GREY, linestyle=(0, (4, 4))))
+    for std in stds:
+        left.add_patch(Circle((0, 0), std, fill=False, color=GRAY, linestyle=(0, (4, 4))))
     light_frame(left)
     left.set_title("Codes of the split's images", fontsize=11)
     rows = decoded.reshape(plane.side, plane.side, *decoded.shape[1:])
@@ -56,7 +56,7 @@ def draw_latent_plane(
     right.imshow(sheet, extent=_edges(plane), aspect="auto")
     right.spines[:].set_visible(False)
     right.tick_params(left=False)
-    right.set_title("What is decoded from each place", fontsize=11)
+    right.set_title("Images decoded over the latent plane", fontsize=11)
     right.set(xlim=_edges(plane)[:2], ylim=_edges(plane)[2:])
     for axes in (left, right):
         axes.set_box_aspect(1)
@@ -73,8 +73,8 @@ def draw_latent_use(divergences: NDArray[Any], active: int) -> Figure:
     order = np.sort(divergences)[::-1]
     figure = blank(7.2, 3.8)
     axes = figure.add_subplot()
-    colours = [BLUE if number < active else PALE for number in range(len(order))]
-    axes.bar(np.arange(1, len(order) + 1), order, width=0.8, color=colours)
+    colors = [BLUE if number < active else PALE for number in range(len(order))]
+    axes.bar(np.arange(1, len(order) + 1), order, width=0.8, color=colors)
     axes.set_xlabel("latent dimensions, sorted")
     axes.set_ylabel("divergence from the prior (nats)")
     axes.set_xlim(0.2, len(order) + 0.8)
@@ -90,12 +90,12 @@ def _draw_classes(
     axes: Axes, codes: NDArray[Any], targets: NDArray[Any], class_names: Sequence[str]
 ) -> None:
     """Each class in a color of its own, with its name amid its codes."""
-    colours = _palette(len(class_names))
+    colors = _palette(len(class_names))
     stride = -(-len(codes) // MOST_POINTS)
     x, y = codes[::stride].T
     # In the split's order, so that no class covers all others.
-    own_colours = [colours[number] for number in targets[::stride]]
-    axes.scatter(x, y, s=7, c=own_colours, alpha=0.75, linewidths=0)
+    own_colors = [colors[number] for number in targets[::stride]]
+    axes.scatter(x, y, s=7, c=own_colors, alpha=0.75, linewidths=0)
     if len(class_names) > MOST_NAMED:
         return
     for number, name in enumerate(class_names):
@@ -103,7 +103,7 @@ def _draw_classes(
         if len(own):
             x, y = np.median(own, axis=0)
             axes.text(
-                x, y, shortened(name), color=colours[number], ha="center",
+                x, y, shortened(name), color=colors[number], ha="center",
                 va="center", fontsize=12, weight="bold", parse_math=False,
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
@@ -112,8 +112,8 @@ def _draw_classes(
 def _palette(classes: int) -> list[str]:
     """As many colors as there are classes, told apart as well as so many can be."""
     if classes <= 10:
-        return [to_hex(colour) for colour in colormaps["tab10"](range(classes))]
-    return [to_hex(colour) for colour in colormaps["turbo"](np.linspace(0.05, 0.95, classes))]
+        return [to_hex(color) for color in colormaps["tab10"](range(classes))]
+    return [to_hex(color) for color in colormaps["turbo"](np.linspace(0.05, 0.95, classes))]
 
 
 def _edges(plane: Plane) -> tuple[float, float, float, float]:

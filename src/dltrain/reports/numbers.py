@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import BLUE, GREY, ORANGE, blank, light_frame
+from dltrain.reports.canvas import BLUE, GRAY, ORANGE, blank, light_frame
 
 MOST_POINTS = 5_000
 
@@ -29,7 +29,7 @@ def draw_predicted_against_true(predictions: NDArray[Any], targets: NDArray[Any]
     high = float(max(predicted.max(), true.max()))
     margin = 0.05 * (high - low) or 1.0
     limits = (low - margin, high + margin)
-    axes.plot(limits, limits, color=GREY, linewidth=1, linestyle="--", label="perfect")
+    axes.plot(limits, limits, color=GRAY, linewidth=1, linestyle="--", label="perfect")
     outputs = predicted.shape[1]
     size = float(np.clip(3_000 / predicted.size, 6, 40))
     for output in range(outputs):
@@ -99,11 +99,11 @@ def draw_residuals(predictions: NDArray[Any], targets: NDArray[Any]) -> Figure:
     bins = int(np.clip(math.sqrt(finite.size), 5, 60))
     right.hist(finite, bins=bins, orientation="horizontal", color=BLUE, alpha=0.75)
     for axes in (left, right):
-        axes.axhline(0, color=GREY, linewidth=1, linestyle="--")
+        axes.axhline(0, color=GRAY, linewidth=1, linestyle="--")
         light_frame(axes)
     left.set(xlabel="predicted value", ylabel="residual: true minus predicted")
     right.set(xlabel="examples" if outputs == 1 else "numbers")
     right.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-    mean, deviation = float(residuals.mean()), float(residuals.std())
-    figure.suptitle(f"Residuals: mean {mean:.4g}, standard deviation {deviation:.4g}", fontsize=11)
+    mean, std = float(residuals.mean()), float(residuals.std())
+    figure.suptitle(f"Residuals: mean {mean:.4g}, standard deviation {std:.4g}", fontsize=11)
     return figure

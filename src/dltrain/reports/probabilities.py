@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import BLUE, GREY, ORANGE, PALETTE, blank, light_frame, shortened
+from dltrain.reports.canvas import BLUE, GRAY, ORANGE, PALETTE, blank, light_frame, shortened
 
 MOST_CLASSES = 10
 WEAKEST = 3
@@ -43,7 +43,7 @@ def draw_rankings(curves: Sequence[ClassCurves]) -> Figure:
 
 def _draw_roc(axes: Axes, curves: Sequence[ClassCurves]) -> None:
     lines = [_Line(c.name, c.false_positive_rate, c.recall, c.auc) for c in _thinned(curves)]
-    axes.plot((0, 1), (0, 1), color=GREY, linewidth=1, linestyle=":")
+    axes.plot((0, 1), (0, 1), color=GRAY, linewidth=1, linestyle=":")
     enlarged = _draw_lines(axes, lines, "AUC", steps=False)
     axes.set_xlim(*((-0.002, 0.1) if enlarged else (-0.02, 1.02)))
     axes.set_title("ROC" + (": the upper left corner, enlarged" if enlarged else ""), fontsize=11)
@@ -127,16 +127,16 @@ def draw_calibration(bins: NDArray[Any], error: float) -> Figure:
     expected calibration error (Guo et al. 2017).
     """
     low, high, examples, confidence, accuracy = bins.reshape(-1, 5).T
-    width, share = high - low, examples / max(examples.sum(), 1)
+    width, fraction = high - low, examples / max(examples.sum(), 1)
     figure = blank(5.6, 6.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     above.bar(
         low, accuracy, width, align="edge", color=BLUE, alpha=0.75, edgecolor="white",
         label="accuracy",
     )  # fmt: skip
-    above.plot((0, 1), (0, 1), color=GREY, linewidth=1.2, linestyle="--", label="perfect")
+    above.plot((0, 1), (0, 1), color=GRAY, linewidth=1.2, linestyle="--", label="perfect")
     above.scatter(confidence, accuracy, s=22, color=ORANGE, zorder=3, label="at the bin's mean")
-    mean_confidence, mean_accuracy = float(share @ confidence), float(share @ accuracy)
+    mean_confidence, mean_accuracy = float(fraction @ confidence), float(fraction @ accuracy)
     above.set_title(
         f"Expected calibration error {error:.2%}\n"
         f"mean confidence {mean_confidence:.2%}, accuracy {mean_accuracy:.2%}",
@@ -145,7 +145,7 @@ def draw_calibration(bins: NDArray[Any], error: float) -> Figure:
     above.set_ylabel("accuracy: fraction of the bin that is right", fontsize=9)
     above.set(xlim=(0, 1), ylim=(0, 1.02))
     above.legend(frameon=False, fontsize=9, loc="upper left")
-    below.bar(low, share, width, align="edge", color=GREY, edgecolor="white")
+    below.bar(low, fraction, width, align="edge", color=GRAY, edgecolor="white")
     below.set_xlabel("confidence: probability of the predicted class", fontsize=9)
     below.set_ylabel("fraction of examples", fontsize=9)
     below.set_ylim(0, 1)

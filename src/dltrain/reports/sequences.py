@@ -44,7 +44,7 @@ def draw_gradient_by_time(steps: Sequence[int], norms: NDArray[Any]) -> Figure:
     axes.margins(x=0.01)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=9, steps=[1, 2, 5, 10], integer=True))
     axes.set_xlabel("time step of the input", fontsize=9)
-    axes.set_ylabel("‖∂ answer / ∂ input‖, mean over sequences", fontsize=9)
+    axes.set_ylabel("‖∂ output / ∂ input‖, mean over sequences", fontsize=9)
     ends = f"in the end: first step {norms[-1][0]:.1e}, last step {norms[-1][-1]:.1e}"
     axes.set_title(
         f"How much the answer depends on each time step\n{ends}",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from dltrain.reports.canvas import DPI, GREY
+from dltrain.reports.canvas import DPI, GRAY
 
 SIDE = 56
 """About as many pixels of the screen does a small image get each way."""
@@ -30,7 +30,7 @@ def mosaic(images: NDArray[Any], columns: int, gap: int = GAP) -> NDArray[np.uin
     Each pixel of a small image becomes a square of several, and large images are shrunk.
     Three channels are colors; any other number is averaged to gray.
     """
-    tiles = [_enlarged(image) for image in _coloured(images)]
+    tiles = [_enlarged(image) for image in _colored(images)]
     height, width, _ = tiles[0].shape
     rows = math.ceil(len(tiles) / columns)
     size = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
@@ -92,7 +92,7 @@ def _framed(
     axes.set_axis_off()
     axes.imshow(sheet, interpolation="nearest", aspect="auto")
     for place, name in names.items():
-        axes.text(-GAP * 2, place, name, ha="right", va="center", fontsize=9, color=GREY)
+        axes.text(-GAP * 2, place, name, ha="right", va="center", fontsize=9, color=GRAY)
     if title:
         figure.text(
             left / wide, 1 - HEAD / 2 / high, title, va="center", fontsize=11, parse_math=False
@@ -100,7 +100,7 @@ def _framed(
     return figure
 
 
-def _coloured(images: NDArray[Any]) -> NDArray[np.uint8]:
+def _colored(images: NDArray[Any]) -> NDArray[np.uint8]:
     """Images of three channels of 0..255."""
     if images.shape[3] != 3:
         images = images.mean(axis=3, keepdims=True).repeat(3, axis=3)

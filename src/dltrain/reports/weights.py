@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import BLUE, GREY, blank, light_frame
+from dltrain.reports.canvas import BLUE, GRAY, blank, light_frame
 
 MOST_FILTERS = 100
 MOST_LAYERS = 24
@@ -33,14 +33,14 @@ def draw_filters(filters: NDArray[Any]) -> Figure:
     rows = math.ceil(len(shown) / columns)
     # A gap of one weight where filters are small, and in proportion where they are images.
     gap = max(1, round(width / 12))
-    coloured = channels == 3
-    if coloured:
+    colored = channels == 3
+    if colored:
         largest = np.abs(shown).max(axis=(1, 2, 3), keepdims=True)
         tiles = np.moveaxis(0.5 + shown / np.where(largest > 0, 2 * largest, 1), 1, -1)
     else:
         tiles = shown.mean(axis=1)
     size = (rows * (height + gap) - gap, columns * (width + gap) - gap)
-    mosaic = np.full((*size, *tiles.shape[3:]), 1.0 if coloured else np.nan)
+    mosaic = np.full((*size, *tiles.shape[3:]), 1.0 if colored else np.nan)
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         top, left = row * (height + gap), column * (width + gap)
@@ -50,11 +50,11 @@ def draw_filters(filters: NDArray[Any]) -> Figure:
     axes = figure.add_subplot()
     axes.set_axis_off()
     limit = float(np.abs(tiles).max()) or 1.0
-    colours = colormaps["RdBu_r"].with_extremes(bad=GREY)
-    image = axes.imshow(mosaic, cmap=colours, vmin=-limit, vmax=limit, interpolation="nearest")
+    colors = colormaps["RdBu_r"].with_extremes(bad=GRAY)
+    image = axes.imshow(mosaic, cmap=colors, vmin=-limit, vmax=limit, interpolation="nearest")
     some = f"the first {len(shown)} of " if count > len(shown) else ""
     title = f"First layer: {some}{count} filters of {height}×{width}"
-    if coloured:
+    if colored:
         title += "; gray is 0"
     else:
         mean = f", mean of {channels} channels" if channels > 1 else ""
@@ -78,7 +78,7 @@ def draw_histograms(layers: Mapping[str, NDArray[Any]], what: str) -> Figure:
         values = layers[names[place]].ravel()
         axes = figure.add_subplot(rows, columns, number + 1)
         largest = float(np.abs(values).max(initial=0)) or 1.0
-        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.axvline(0, color=GRAY, linewidth=0.8)
         # Odd, so that the middle one lies around zero.
         bins = min(MOST_BINS, 2 * math.isqrt(len(values)) + 1)
         counts, edges = np.histogram(values, bins, (-largest, largest))
@@ -89,7 +89,7 @@ def draw_histograms(layers: Mapping[str, NDArray[Any]], what: str) -> Figure:
         axes.set_title(f"{names[place]}\nstd {values.std():.3g}, near zero {near:.0%}", fontsize=9)
         axes.set_xlabel(what, fontsize=9)
         if number % columns == 0:
-            axes.set_ylabel("how many (log scale)", fontsize=9)
+            axes.set_ylabel("count (log scale)", fontsize=9)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))

@@ -12,7 +12,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import GREY, ORANGE, RED, shortened
+from dltrain.reports.canvas import GRAY, ORANGE, RED, shortened
 
 COLUMNS = 100
 """Letters on a line."""
@@ -55,7 +55,7 @@ def draw_attention(texts: Sequence[Shaded]) -> Figure:
     for text, words, own in zip(stretches, placed, heights, strict=True):
         axes.text(
             0, top + 0.5, text.caption, va="center", fontsize=POINTS, parse_math=False,
-            color=RED if text.wrong else GREY, weight="bold",
+            color=RED if text.wrong else GRAY, weight="bold",
         )  # fmt: skip
         strengths = text.weights / max(float(text.weights.max(initial=0)), 1e-12)
         for (line, column, word), strength in zip(words, strengths, strict=True):
@@ -74,16 +74,16 @@ def draw_attention(texts: Sequence[Shaded]) -> Figure:
 def _stretch(text: Shaded) -> Shaded:
     """The neighboring words that have most of the weight, and how many there are besides."""
     count = len(text.words)
-    share = f"darkest {text.weights.max(initial=0):.1%} of the weight"
+    fraction = f"darkest {text.weights.max(initial=0):.1%} of the weight"
     if count <= MOST_WORDS:
-        return text._replace(caption=f"{text.caption}   {share}")
+        return text._replace(caption=f"{text.caption}   {fraction}")
     sums = np.convolve(text.weights, np.ones(MOST_WORDS), "valid")
     first = int(sums.argmax())
     last = first + MOST_WORDS
     where = f"words {first + 1} to {last} of {count:,}"
     return Shaded(
         text.words[first:last], text.weights[first:last],
-        f"{text.caption}   {share}   {where}", text.wrong,
+        f"{text.caption}   {fraction}   {where}", text.wrong,
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ class _MultiplyAdds(TorchDispatchMode):
 keep_compiler_out(_MultiplyAdds)
 
 
-def summarise(task: Task, batch: Batch) -> Table:
+def summarize(task: Task, batch: Batch) -> Table:
     """One row for each layer that ran on the first example of ``batch``, in order of running.
 
     Multiply-adds are those of matrix products, convolutions and attention; element-wise work is

@@ -22,7 +22,7 @@ from dltrain.models.layers.denormalize import Pixels
 from dltrain.tasks.latent import between, decoded
 from dltrain.tasks.losses.elbo import Variation, divergence, drawn, importance_weighted
 
-DEVIATIONS = (1.0, 2.0, 3.0)
+STDS = (1.0, 2.0, 3.0)
 """Standard deviations of the prior at which circles are drawn."""
 
 
@@ -47,7 +47,7 @@ class Variational(Task):
     mean single things (Higgins et al. 2017). ``free_bits``, in nats, is what each dimension may
     cost, in the mean of a batch, before it costs anything (Kingma et al. 2016, appendix C.8).
 
-    ``binarise="dynamic"`` makes every pixel 1 with its gray value as probability, else 0: anew
+    ``binarize="dynamic"`` makes every pixel 1 with its gray value as probability, else 0: anew
     each time in training, always alike in evaluation. With ``none`` images stay gray, and to a
     Bernoulli decoder the terms are cross-entropies and no log-probabilities.
 
@@ -69,7 +69,7 @@ class Variational(Task):
         spec: DataSpec,
         beta: float = 1.0,
         free_bits: float = 0.0,
-        binarise: Literal["dynamic", "none"] = "dynamic",
+        binarize: Literal["dynamic", "none"] = "dynamic",
         importance_samples: int = 500,
     ) -> None:
         super().__init__()
@@ -82,22 +82,22 @@ class Variational(Task):
                 "beta, free_bits and importance_samples are not negative; "
                 f"got {beta}, {free_bits} and {importance_samples}"
             )
-        if binarise == "dynamic" and model.likelihood.grey:
+        if binarize == "dynamic" and model.likelihood.gray:
             raise ValueError(
-                "model.decoder=gaussian explains gray values, but binarise=dynamic leaves none: "
-                "set task.binarise=none"
+                "model.decoder=gaussian explains gray values, but binarize=dynamic leaves none: "
+                "set task.binarize=none"
             )
         self.model = model
         self.beta, self.free_bits = beta, free_bits
         self.importance_samples = importance_samples
         self.class_names = spec.class_names
-        self._binarises = binarise == "dynamic"
+        self._binarizes = binarize == "dynamic"
         self._pixels = Pixels(spec.input)
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Raise the bound of the batch."""
         images = self._pixels.shown(batch["input"])
-        if self._binarises:
+        if self._binarizes:
             images = torch.bernoulli(images)
         terms = self._terms(images, None)
         reconstruction, divergences = -terms.explained.mean(), terms.divergences.mean(0)
@@ -122,7 +122,7 @@ class Variational(Task):
         ``reconstruction`` (n, c, h, w) and at the end of a run ``log_likelihood`` (n,).
         """
         images = self._pixels.shown(batch["input"])
-        if self._binarises:
+        if self._binarizes:
             # On the CPU, so that all devices evaluate the same images.
             chances = torch.rand(images.shape, generator=draw.generator).to(images.device)
             images = (chances < images).to(images.dtype)
@@ -146,10 +146,10 @@ class Variational(Task):
 
     def metrics(self, final: bool) -> Sequence[Metric]:
         """The bound and its terms, what can be drawn of codes and, at the end, ``nll``."""
-        deviations = DEVIATIONS if self.model.latent_size == 2 else ()
+        stds = STDS if self.model.latent_size == 2 else ()
         metrics: list[Metric] = [
             Reconstructions({"original": "image", "reconstruction": "reconstruction"}),
-            LatentSpace(self._decode, self.model.latent_size, self.class_names, deviations),
+            LatentSpace(self._decode, self.model.latent_size, self.class_names, stds),
             EvidenceLowerBound(self._loss),
         ]
         if final and self.importance_samples:

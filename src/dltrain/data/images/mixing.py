@@ -58,7 +58,7 @@ def mix(batch: Batch, weights: Tensor, images: Sequence[str], target: str, class
     own fraction of the target. Classes (batch,) become probabilities (batch, classes). The
     neighbor is the next image of the batch, whose order is random already.
     """
-    share = weights.mean((1, 2, 3))[:, None]
+    fraction = weights.mean((1, 2, 3))[:, None]
     chances = functional.one_hot(batch[target], classes).to(weights.dtype)
     mixed = {name: torch.lerp(batch[name].roll(1, 0), batch[name], weights) for name in images}
-    return batch | mixed | {target: torch.lerp(chances.roll(1, 0), chances, share)}
+    return batch | mixed | {target: torch.lerp(chances.roll(1, 0), chances, fraction)}

@@ -15,9 +15,9 @@ class Normalize:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        deviations = torch.tensor(std, device=device)[:, None, None]
-        self._scale = 1 / (255 * deviations)
-        self._offset = torch.tensor(mean, device=device)[:, None, None] / deviations
+        stds = torch.tensor(std, device=device)[:, None, None]
+        self._scale = 1 / (255 * stds)
+        self._offset = torch.tensor(mean, device=device)[:, None, None] / stds
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Images (batch, c, h, w), uint8 or float32, as float32."""

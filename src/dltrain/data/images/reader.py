@@ -103,8 +103,8 @@ def _(example: np.ndarray[Any, Any]) -> Image:
     from PIL import Image
 
     array = example[..., 0] if example.ndim == 3 and example.shape[2] == 1 else example
-    colour = array.ndim == 3 and array.shape[2] in (3, 4)
-    if array.dtype != np.uint8 or not (array.ndim == 2 or colour) or not array.size:
+    color = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not (array.ndim == 2 or color) or not array.size:
         raise UnreadableError(
             f"is an array of {example.dtype} of shape {example.shape}, not one of uint8, "
             "(height, width) or (height, width, channels)"

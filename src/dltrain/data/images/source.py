@@ -90,12 +90,12 @@ class ImageAugment(Augment):
         moving = ("shift", "rotate", "scale", "flip", "alternating_flip", "crop", "shear")
         self._moving = [n for n in (*moving, "elastic_alpha") if getattr(self, n)]
         self._warps = bool(self._moving)
-        self._colours = any((brightness, contrast, saturation))
+        self._colors = any((brightness, contrast, saturation))
 
     @property
     def active(self) -> bool:
         """Whether any image's pixels would move or change color."""
-        return self._warps or self._colours
+        return self._warps or self._colors
 
     def check(self, fields: Mapping[str, Field]) -> None:
         """Raise :class:`ValueError` where a field cannot be changed as is asked."""
@@ -125,8 +125,8 @@ class ImageAugment(Augment):
             grid = self._places(next(iter(images.values())), draw)
             images = {name: sample(image, grid) for name, image in images.items()}
             masks = {n: sample_mask(m, grid, fields[n].fill or 0) for n, m in masks.items()}
-        if self._colours:
-            images = {n: self._recolour(image, draw.generator) for n, image in images.items()}
+        if self._colors:
+            images = {n: self._recolor(image, draw.generator) for n, image in images.items()}
         return batch | images | masks
 
     def after(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
@@ -139,7 +139,7 @@ class ImageAugment(Augment):
             kept = 1 - boxes(x, y, side, side, _size(first))
             batch = batch | {name: batch[name] * kept for name in names}
         if self._mixup or self._cutmix:
-            weights = self._own_shares(batch[names[0]], draw.generator)
+            weights = self._own_fractions(batch[names[0]], draw.generator)
             (target,) = _of_kind(fields, "class")
             batch = mix(batch, weights, names, target, fields[target].size or 0)
         return batch
@@ -170,30 +170,30 @@ class ImageAugment(Augment):
             return chance < self.flip
         return ((((draw.rows + draw.seed) * HASH) >> 32) + draw.epoch) & 1 == 1
 
-    def _recolour(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _recolor(self, images: Tensor, generator: torch.Generator) -> Tensor:
         draws = _uniform(3, images, generator, low=-1)[:, :, None, None, None]
         images = images * (1 + self.brightness * draws[0])
         mean = images.mean((1, 2, 3), keepdim=True)
         images = torch.lerp(mean, images, 1 + self.contrast * draws[1])
         if self.saturation:
             red, green, blue = (s * images[:, i] for i, s in enumerate(LUMINANCE))
-            grey = (red + green + blue)[:, None]
-            images = torch.lerp(grey, images, 1 + self.saturation * draws[2])
+            gray = (red + green + blue)[:, None]
+            images = torch.lerp(gray, images, 1 + self.saturation * draws[2])
         return images.clamp_(0, 255)
 
-    def _own_shares(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def _own_fractions(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """How much of each pixel (batch, 1, h, w) is to be the image's own."""
         draw, x, y, coin = _uniform(4, images, generator)
         height, width = _size(images)
-        shares = []
+        fractions = []
         if self._mixup is not None:
             own = self._mixup(draw)[:, None, None, None]
-            shares.append(own.expand(-1, 1, height, width))
+            fractions.append(own.expand(-1, 1, height, width))
         if self._cutmix is not None:
             side = (1 - self._cutmix(draw)).sqrt()
             wide, high = (side * width).round(), (side * height).round()
-            shares.append(1 - boxes(x, y, wide, high, (height, width)))
-        return torch.where(coin[:, None, None, None] < 0.5, shares[0], shares[-1])
+            fractions.append(1 - boxes(x, y, wide, high, (height, width)))
+        return torch.where(coin[:, None, None, None] < 0.5, fractions[0], fractions[-1])
 
 
 def _uniform(rows: int, images: Tensor, generator: torch.Generator, low: float = 0.0) -> Tensor:

@@ -46,7 +46,7 @@ class VectorSource(ArraySource):
 
 
 class TableSource(VectorSource):
-    """Vectors whose features have units; ``standardise`` gives each mean 0 and std 1.
+    """Vectors whose features have units; ``standardize`` gives each mean 0 and std 1.
 
     A missing value is NaN on the way here, and becomes the mean of the training rows.
     """
@@ -54,9 +54,9 @@ class TableSource(VectorSource):
     unscaled: Sequence[int] = ()
     """Features that are no measure, such as the 0 and 1 of a category; never standardized."""
 
-    def __init__(self, standardise: bool = True, **common: Any) -> None:
+    def __init__(self, standardize: bool = True, **common: Any) -> None:
         super().__init__(**common)
-        self.standardise = standardise
+        self.standardize = standardize
 
     def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
         """Mean and standard deviation of each feature over the training rows.
@@ -69,14 +69,14 @@ class TableSource(VectorSource):
         if empty:
             raise UserError(f"data: {empty[0]!r} has no value in any of the training rows.")
         self.scaling = Scaling(mean.tolist())
-        if self.standardise:
-            offset, deviation = torch.zeros_like(mean), torch.ones_like(mean)
+        if self.standardize:
+            offset, std = torch.zeros_like(mean), torch.ones_like(mean)
             scaled = torch.tensor([i not in self.unscaled for i in range(len(mean))])
             # A feature that never changes says nothing: it becomes 0 instead of 0/0.
             spread = (inputs - mean).nan_to_num(0).square().mean(0).sqrt()
-            deviation = torch.where(scaled & (spread > 0), spread, deviation)
+            std = torch.where(scaled & (spread > 0), spread, std)
             offset = torch.where(scaled, mean, offset)
-            self.scaling = Scaling(mean.tolist(), offset.tolist(), deviation.tolist())
+            self.scaling = Scaling(mean.tolist(), offset.tolist(), std.tolist())
         return {
             name: InMemory({**split.columns, "input": self.scaling(split.columns["input"])})
             for name, split in splits.items()
@@ -110,7 +110,7 @@ class BundledTable(TableSource):
     The test split is stratified where the target is a class.
     """
 
-    test_share = 0.2
+    test_fraction = 0.2
 
     @abstractmethod
     def load(self) -> Any:
@@ -124,7 +124,7 @@ class BundledTable(TableSource):
             "input": torch.from_numpy(bundled.data),
             "target": target.long() if self.class_names else target.float()[:, None],
         }
-        train, test = hold_out_test(columns["target"], self.test_share)
+        train, test = hold_out_test(columns["target"], self.test_fraction)
         whole = InMemory(columns)
         return {"train": whole.only(train), "test": whole.only(test)}
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dltrain.models.generative.coders import convolutional_halves, dense_halves
 from dltrain.models.layers.activations import Activation
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 
 
 class _Autoencoder(nn.Module):
@@ -49,7 +49,7 @@ class Autoencoder(_Autoencoder):
     ) -> None:
         halves = dense_halves("an autoencoder", input_shape, hidden, latent_size, activation)
         super().__init__(*halves, latent_size)
-        initialise(self, init)
+        initialize(self, init)
 
 
 class ConvolutionalAutoencoder(_Autoencoder):
@@ -73,4 +73,4 @@ class ConvolutionalAutoencoder(_Autoencoder):
             "an autoencoder", input_shape, channels, dense, latent_size, activation
         )
         super().__init__(*halves, latent_size)
-        initialise(self, init)
+        initialize(self, init)

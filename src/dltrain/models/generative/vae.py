@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dltrain.models.generative.coders import convolutional_halves, dense_halves
 from dltrain.models.layers.activations import Activation
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.likelihoods import Bernoulli, Gaussian
 
 Decoder = Literal["bernoulli", "gaussian"]
@@ -71,7 +71,7 @@ class VAE(_VAE):
             "a variational autoencoder", input_shape, hidden, latent_size, activation, numbers=2
         )
         super().__init__(*halves, latent_size, _likelihood(decoder, scale, learn_scale))
-        initialise(self, init)
+        initialize(self, init)
 
 
 class ConvolutionalVAE(_VAE):
@@ -104,8 +104,8 @@ class ConvolutionalVAE(_VAE):
             numbers=2,
         )
         super().__init__(*halves, latent_size, _likelihood(decoder, scale, learn_scale))
-        initialise(self, init)
+        initialize(self, init)
 
 
-def _likelihood(decoder: Decoder, scale: float, learnt: bool) -> Bernoulli | Gaussian:
-    return Bernoulli() if decoder == "bernoulli" else Gaussian(scale, learnt)
+def _likelihood(decoder: Decoder, scale: float, learned: bool) -> Bernoulli | Gaussian:
+    return Bernoulli() if decoder == "bernoulli" else Gaussian(scale, learned)

@@ -35,7 +35,7 @@ class WordEmbedding(nn.Embedding):
         super().__init__(vocabulary_size, width, padding_idx=pad_index)
         if frequencies is not None and len(frequencies) != vocabulary_size:
             raise ValueError(
-                f"normalise_embedding needs the frequency of each of the {vocabulary_size} words, "
+                f"normalize_embedding needs the frequency of each of the {vocabulary_size} words, "
                 f"got {len(frequencies)}"
             )
         known = None if frequencies is None else torch.tensor(frequencies, dtype=torch.float32)
@@ -46,8 +46,8 @@ class WordEmbedding(nn.Embedding):
         if self.frequencies is None:
             return self.weight
         mean = self.frequencies @ self.weight
-        centred = self.weight - mean
-        return centred * (self.frequencies @ centred.square() + EPSILON).rsqrt()
+        centered = self.weight - mean
+        return centered * (self.frequencies @ centered.square() + EPSILON).rsqrt()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Look the words up."""

@@ -19,7 +19,7 @@ _FILL = {
 
 
 @torch.no_grad()
-def initialise(module: nn.Module, init: Init) -> None:
+def initialize(module: nn.Module, init: Init) -> None:
     """Fill the weights of every dense and convolutional layer in ``module``; biases become 0.
 
     ``xavier``: Glorot and Bengio 2010, uniform. ``kaiming``: He et al. 2015, normal, for ReLU.

@@ -19,7 +19,7 @@ class Bernoulli(nn.Module):
     log-probability.
     """
 
-    grey = False
+    gray = False
     """Whether pixels between 0 and 1 have a probability."""
 
     def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
@@ -34,17 +34,17 @@ class Bernoulli(nn.Module):
 class Gaussian(nn.Module):
     """Each pixel is normally distributed around its output, with one standard deviation for all.
 
-    ``scale`` is that one; with ``learnt`` it is where learning begins (Rybkin, Daniilidis
+    ``scale`` is that one; with ``learned`` it is where learning begins (Rybkin, Daniilidis
     and Levine 2021). Densities of values in 0..1 may well be above 1, and their logarithms above 0.
     """
 
-    grey = True
+    gray = True
 
-    def __init__(self, scale: float, learnt: bool) -> None:
+    def __init__(self, scale: float, learned: bool) -> None:
         super().__init__()
         if scale <= 0:
             raise ValueError(f"scale is a standard deviation, above 0; got {scale}")
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learnt)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learned)
 
     def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
         """In nats: (..., c, h, w) and (..., c, h, w), broadcast, to (...)."""

@@ -1,4 +1,4 @@
-"""Test-time augmentation: one answer from several versions of an image."""
+"""Test-time augmentation: one prediction from several versions of an image."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch.nn import functional
 
 
 def mean_over_views(
-    answer: Callable[[Tensor], Tensor], images: Tensor, mirrored: bool, shifted: int
+    predict: Callable[[Tensor], Tensor], images: Tensor, mirrored: bool, shifted: int
 ) -> Tensor:
-    """The mean answer to versions of ``images`` (batch, c, h, w); first dimension kept.
+    """The mean prediction for versions of ``images`` (batch, c, h, w); first dimension kept.
 
     ``mirrored``: half of the weight goes to the mirror image. ``shifted``: half of it goes to the
     image shifted by so many pixels up and left, and down and right, its border repeated (Jordan
     2024, section 3.5).
     """
-    return torch.stack([weight * answer(v) for weight, v in _views(images, mirrored, shifted)]).sum(
-        0
-    )
+    return torch.stack(
+        [weight * predict(v) for weight, v in _views(images, mirrored, shifted)]
+    ).sum(0)
 
 
 def _views(images: Tensor, mirrored: bool, shifted: int) -> Iterator[tuple[float, Tensor]]:

@@ -74,7 +74,7 @@ def _added(table: Callable[[Tensor], Tensor], rows: Tensor, kept: Tensor) -> Ten
 
 
 class NgramMixture(NgramBag):
-    """The bag beside a reader of the same texts: both give an answer, and the mean is taken.
+    """The bag beside a reader of the same texts: both give logits, and their mean is taken.
 
     In training each text is drawn for one of the two, which learns from it alone. Else the
     bag, which learns in no time, would leave the reader nothing to learn.

@@ -48,7 +48,7 @@ class Recurrent(SequenceReader):
         layers: int = 1,
         bidirectional: bool | None = None,
         embedding: Embedding = "learned",
-        normalise_embedding: bool = False,
+        normalize_embedding: bool = False,
         embedding_dropout: float = 0.0,
         recurrent_init: RecurrentInit = "orthogonal",
         **settings: Any,
@@ -56,7 +56,7 @@ class Recurrent(SequenceReader):
         super().__init__(
             spec,
             outputs,
-            normalise_embedding=normalise_embedding,
+            normalize_embedding=normalize_embedding,
             embedding_dropout=embedding_dropout,
             **settings,
         )
@@ -66,9 +66,9 @@ class Recurrent(SequenceReader):
             )
         reads_words = self.embedding is not None
         self.one_hot = embedding == "onehot" and reads_words
-        if self.one_hot and normalise_embedding:
+        if self.one_hot and normalize_embedding:
             raise ValueError(
-                "normalise_embedding: one-hot vectors are not learned; they stay as they are"
+                "normalize_embedding: one-hot vectors are not learned; they stay as they are"
             )
         self.directions = 2 if (reads_words if bidirectional is None else bidirectional) else 1
         if self.one_hot:

@@ -28,7 +28,7 @@ class SequenceReader(nn.Module, ABC):
     that concern words do nothing.
 
     - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
-    - ``normalise_embedding``: see :class:`~dltrain.models.layers.embedding.WordEmbedding`; it needs
+    - ``normalize_embedding``: see :class:`~dltrain.models.layers.embedding.WordEmbedding`; it needs
       the field's ``counts``.
     - ``dropout`` acts between the layers and before the output.
     - ``pooling``: see :mod:`dltrain.models.layers.pooling`. None is ``max`` over words, ``last``
@@ -44,7 +44,7 @@ class SequenceReader(nn.Module, ABC):
         spec: DataSpec,
         outputs: int,
         embedding_size: int = 100,
-        normalise_embedding: bool = False,
+        normalize_embedding: bool = False,
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
         pooling: Pooling | None = None,
@@ -53,9 +53,9 @@ class SequenceReader(nn.Module, ABC):
         super().__init__()
         if embedding_size < 1:
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
-        for name, share in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
-            if not 0 <= share < 1:
-                raise ValueError(f"{name} is a fraction from 0 to below 1, got {share}")
+        for name, fraction in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
+            if not 0 <= fraction < 1:
+                raise ValueError(f"{name} is a fraction from 0 to below 1, got {fraction}")
         source = spec.input
         reads_words = source.kind == "tokens"
         self.outputs = outputs
@@ -66,9 +66,9 @@ class SequenceReader(nn.Module, ABC):
         self.bag: NgramMixture | None = None
         if reads_words:
             size, self.pad_index = _vocabulary(source)
-            if normalise_embedding and not source.counts:
-                raise ValueError("normalise_embedding: the data do not tell the words' frequencies")
-            frequencies = source.frequencies if normalise_embedding else None
+            if normalize_embedding and not source.counts:
+                raise ValueError("normalize_embedding: the data do not tell the words' frequencies")
+            frequencies = source.frequencies if normalize_embedding else None
             self.embedding = WordEmbedding(size, embedding_size, self.pad_index, frequencies)
             self.features = embedding_size
             if ngrams:

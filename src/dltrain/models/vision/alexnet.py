@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_weights
 
 # Which of the five convolutions, counted from 1 (sections 3.2, 3.3 and 3.5 of the paper).
 GROUPED = {2, 4, 5}
-NORMALISED = {1, 2}
+NORMALIZED = {1, 2}
 POOLED = {1, 2, 5}
 UNIT_BIASES = {2, 4, 5}
 
@@ -87,7 +87,7 @@ class AlexNet(Freezable):
             sides = swept(sides, kernel, step, border)
             if batch_norm:
                 blocks.append(nn.BatchNorm2d(after))
-            blocks += _rest_of_block(response_norm and number in NORMALISED, number in POOLED)
+            blocks += _rest_of_block(response_norm and number in NORMALIZED, number in POOLED)
             if number in POOLED:
                 sides = swept(sides, 3, stride=2)
             if min(sides) < 1:
@@ -105,7 +105,7 @@ class AlexNet(Freezable):
                 layers.append(nn.Dropout(dropout))
         self.classifier = nn.Sequential(*layers, nn.Linear(dense[-1], outputs))
 
-        initialise(self, init)
+        initialize(self, init)
         if unit_biases:
             self._set_unit_biases()
         if pretrained is not None:
@@ -130,10 +130,10 @@ class AlexNet(Freezable):
         return self.classifier(self.features(images))
 
 
-def _rest_of_block(normalise: bool, pool: bool) -> list[nn.Module]:
+def _rest_of_block(normalize: bool, pool: bool) -> list[nn.Module]:
     """What follows a convolution."""
     pooling = [nn.MaxPool2d(3, stride=2)] if pool else []
-    if normalise:
+    if normalize:
         # The paper's alpha multiplies a sum over the five channels, torch's their mean.
         return [nn.ReLU(), nn.LocalResponseNorm(5, alpha=5 * 1e-4, beta=0.75, k=2.0), *pooling]
     # Of a maximum it is all the same whether it is rectified before or after; after is cheaper.

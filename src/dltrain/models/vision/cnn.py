@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from dltrain.models.layers.activations import ACTIVATIONS, Activation, pooled
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, swept
 
 
@@ -80,7 +80,7 @@ class CNN(nn.Module):
             if dropout:
                 layers.append(nn.Dropout(dropout))
         self.classifier = nn.Sequential(*layers, nn.Linear(widths[-1], outputs))
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Find features, and classify them."""

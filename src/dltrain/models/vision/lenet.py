@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.models.layers.init import Init, initialise
+from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape
 
 PLANE = 32
@@ -57,7 +57,7 @@ class LeNet5(nn.Module):
         for dense in hidden:
             layers += [dense, activation(), *([nn.Dropout(dropout)] if dropout else [])]
         self.classifier = nn.Sequential(*layers, nn.Linear(84, outputs))
-        initialise(self, init)
+        initialize(self, init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Bring the images to the input plane, and classify them."""

@@ -13,9 +13,9 @@ MOST_NUMBERS = 2**22
 
 
 class Likelihood(Protocol):
-    """What outputs say of images, both (..., c, h, w); of ``grey`` pixels or of 0 and 1."""
+    """What outputs say of images, both (..., c, h, w); of ``gray`` pixels or of 0 and 1."""
 
-    grey: bool
+    gray: bool
 
     def log_probability(self, outputs: Tensor, images: Tensor) -> Tensor:
         """In nats, (...), of arguments that are broadcast."""
@@ -83,7 +83,7 @@ def importance_weighted(
         here = slice(start, start + rows)
         weights = [
             _log_weights(model, means[here], log_variances[here], images[here], count, generator)
-            for count in _shares(samples, at_once)
+            for count in _chunks(samples, at_once)
         ]
         found.append(torch.cat(weights).logsumexp(0) - math.log(samples))
     return torch.cat(found)
@@ -107,7 +107,7 @@ def _log_weights(
     return explained + (posterior - prior) / 2
 
 
-def _shares(whole: int, most: int) -> list[int]:
+def _chunks(whole: int, most: int) -> list[int]:
     """``whole`` as a sum of numbers up to ``most``."""
     full, rest = divmod(whole, most)
     return [most] * full + ([rest] if rest else [])

@@ -77,8 +77,8 @@ def gradient_penalty(
     on the way from one to the other (Gulrajani et al. 2017, equation 3), 0-d, with a gradient by
     the discriminator's weights.
     """
-    share = torch.rand(len(real), 1, 1, 1, device=real.device)
-    slopes = _slopes(discriminator, torch.lerp(made.float(), real, share), labels)
+    weight = torch.rand(len(real), 1, 1, 1, device=real.device)
+    slopes = _slopes(discriminator, torch.lerp(made.float(), real, weight), labels)
     return (slopes.norm(dim=1) - 1).square().mean()
 
 

@@ -1,4 +1,4 @@
-"""What metrics keep of a split: sums, every example, or the foremost of them.
+"""What metrics keep of a split: sums, every example, or the top k of them.
 
 All of it stays where the batches are, and nothing waits for the device, until it is asked for.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Keeper(ABC):
+class Accumulator(ABC):
     """Gathers something batch by batch, as a metric does."""
 
     @abstractmethod
@@ -35,28 +35,28 @@ class Keeper(ABC):
         """Take the place of one that gathered ``state``."""
 
 
-class KeepingMetric(Metric):
-    """A metric that keeps all it gathers in named keepers."""
+class AccumulatorMetric(Metric):
+    """A metric that keeps all it gathers in named accumulators."""
 
-    def __init__(self, **keepers: Keeper) -> None:
-        self._keepers = keepers
+    def __init__(self, **accumulators: Accumulator) -> None:
+        self._accumulators = accumulators
 
     def merge(self, other: Self) -> None:
-        """Merge each keeper with its counterpart."""
-        for name, keeper in self._keepers.items():
-            keeper.merge(other._keepers[name])
+        """Merge each accumulator with its counterpart."""
+        for name, accumulator in self._accumulators.items():
+            accumulator.merge(other._accumulators[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """That of each keeper."""
-        return {name: keeper.state_dict() for name, keeper in self._keepers.items()}
+        """That of each accumulator."""
+        return {name: accumulator.state_dict() for name, accumulator in self._accumulators.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Hand each keeper its own."""
-        for name, keeper in self._keepers.items():
-            keeper.load_state_dict(state[name])
+        """Hand each accumulator its own."""
+        for name, accumulator in self._accumulators.items():
+            accumulator.load_state_dict(state[name])
 
 
-class Sum(Keeper):
+class Sum(Accumulator):
     """A running sum of tensors of one shape, and how many examples it is over."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Sum(Keeper):
         self._value, self.examples = state["value"], state["examples"]
 
 
-class Moments(Keeper):
+class Moments(Accumulator):
     """The mean and the sum of squared deviations from it, by column, in float64.
 
     Parts are joined by the formula of Chan, Golub and LeVeque 1983, which stays exact where the
@@ -98,13 +98,13 @@ class Moments(Keeper):
     def __init__(self) -> None:
         self.count = 0
         self._mean: Tensor | None = None
-        self._deviations: Tensor | None = None
+        self._squared_deviations: Tensor | None = None
 
     @property
-    def deviations(self) -> Tensor:
+    def squared_deviations(self) -> Tensor:
         """(columns,): the sum of squared deviations from the mean, of at least one row."""
-        assert self._deviations is not None, "an empty split"
-        return self._deviations
+        assert self._squared_deviations is not None, "an empty split"
+        return self._squared_deviations
 
     def add(self, rows: Tensor) -> None:
         """Take in ``rows`` (n, columns)."""
@@ -114,32 +114,38 @@ class Moments(Keeper):
 
     def merge(self, other: Self) -> None:
         """Join the other's moments."""
-        if other._mean is not None and other._deviations is not None:
-            self._join(other.count, other._mean, other._deviations)
+        if other._mean is not None and other._squared_deviations is not None:
+            self._join(other.count, other._mean, other._squared_deviations)
 
-    def _join(self, count: int, mean: Tensor, deviations: Tensor) -> None:
-        if self._mean is None or self._deviations is None:
-            self.count, self._mean, self._deviations = count, mean, deviations
+    def _join(self, count: int, mean: Tensor, squared_deviations: Tensor) -> None:
+        if self._mean is None or self._squared_deviations is None:
+            self.count, self._mean, self._squared_deviations = count, mean, squared_deviations
             return
         total = self.count + count
         apart = mean - self._mean
-        self._deviations = (
-            self._deviations + deviations + apart.square() * (self.count * count / total)
+        self._squared_deviations = (
+            self._squared_deviations
+            + squared_deviations
+            + apart.square() * (self.count * count / total)
         )
         self._mean = self._mean + apart * (count / total)
         self.count = total
 
     def state_dict(self) -> dict[str, Any]:
         """Count, mean and standard deviations; None where no row was added."""
-        return {"count": self.count, "mean": self._mean, "deviations": self._deviations}
+        return {
+            "count": self.count,
+            "mean": self._mean,
+            "squared_deviations": self._squared_deviations,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from those moments."""
         self.count = state["count"]
-        self._mean, self._deviations = state["mean"], state["deviations"]
+        self._mean, self._squared_deviations = state["mean"], state["squared_deviations"]
 
 
-class Everything(Keeper):
+class Everything(Accumulator):
     """Some columns of every example, whatever the order in which they come."""
 
     def __init__(self) -> None:
@@ -176,7 +182,7 @@ class Everything(Keeper):
         self._columns = [list(part) for part in state["columns"]]
 
 
-class Foremost(Keeper):
+class TopK(Accumulator):
     """The ``most`` examples of a split that score highest.
 
     Nothing but those is kept. Columns of sequences (n, time, ...) of different lengths are padded
@@ -218,7 +224,7 @@ class Foremost(Keeper):
         self._kept = list(state["kept"])
 
 
-class First(Keeper):
+class First(Accumulator):
     """The ``most`` examples that come first in the split, whatever the order in which they come."""
 
     def __init__(self, most: int) -> None:
