@@ -171,12 +171,19 @@ def found() -> Iterator[tuple[Text, str]]:
         yield from replaced(names(path), NAME)
 
 
+def instead(text: str) -> str:
+    """What the field says for the first of these words in ``text``."""
+    patterns = REPLACED | IN_NAMES
+    return next((new for old, new in patterns.items() if any_of([old]).search(text)), "")
+
+
 def test_what_a_person_reads_and_types_is_in_the_words_of_the_field() -> None:
     faults, seen = [], dict[str, set[str]]()
     for text, word in found():
         seen.setdefault(text.path, set()).add(word)
         if word not in MEANT.get(text.path, ()):
-            faults.append(f"{text.path}:{text.line}: {word!r} in: {text.words.strip()}")
+            said = instead(text.words)
+            faults.append(f"{text.path}:{text.line}: {word!r}, say {said!r}: {text.words.strip()}")
     assert not faults, "\n".join(faults)
     # No exception is left that nothing needs.
     stale = {path: words - seen.get(path, set()) for path, words in MEANT.items()}
@@ -212,3 +219,8 @@ def test_words_are_told_from_names(words: str, expected: list[str]) -> None:
 )
 def test_the_words_of_a_name_are_read(name: str, expected: list[str]) -> None:
     assert [word for _, word in replaced([Text("", 1, parts(name))], NAME)] == expected
+
+
+def test_a_fault_says_the_word_of_the_field() -> None:
+    assert instead("a share of them") == "fraction"
+    assert instead("as it was normalised") == "-ize"

@@ -78,10 +78,10 @@ def choose_tokens(texts: Sequence[str]) -> tuple[Tokens, str]:
         long += sum(map(len, _long.findall(beginning)))
     if not letters:
         return "word", ""
-    share = spaceless / letters
-    if share >= SOME and seams / spaceless < SEGMENTED:
-        said = f"{share:.0%} of the letters are of scripts that leave no blanks between words"
-        return ("character" if share >= NEARLY_ALL else "mixed"), said
+    fraction = spaceless / letters
+    if fraction >= SOME and seams / spaceless < SEGMENTED:
+        said = f"{fraction:.0%} of the letters are of scripts that leave no blanks between words"
+        return ("character" if fraction >= NEARLY_ALL else "mixed"), said
     if long > letters / 2:
         return "character", f"most letters are in words of more than {LONGEST_WORD}"
     return "word", ""

@@ -173,9 +173,9 @@ def _chosen(name: str, tokens: Tokens, why: str) -> str:
     return f"{name}: {why}, so {what}: data.tokens={tokens}, unless you say word or bpe."
 
 
-def _set_aside(texts: Texts, share: float) -> tuple[Texts, Texts]:
+def _set_aside(texts: Texts, fraction: float) -> tuple[Texts, Texts]:
     targets = torch.tensor(texts.targets)
-    kept, aside = hold_out_test(targets, share)
+    kept, aside = hold_out_test(targets, fraction)
     return texts.only(kept.tolist()), texts.only(aside.tolist())
 
 
