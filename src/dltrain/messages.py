@@ -2,7 +2,7 @@
 
 Whoever has something to say logs it: ``info`` is shown as "note: …", ``warning`` as "warning: …".
 Until the run has a console of its own, lines go to standard error; the console has them in
-``train.log`` all the same.
+``train.log`` all the same. A traceback that comes with a message (``exc_info``) is there alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,21 +26,33 @@ class Messages(logging.Handler):
         super().__init__(logging.INFO)
         self._early: list[Line] = []
         self._say: Callable[[str], None] | None = None
+        self._keep: Callable[[str, float], None] | None = None
 
-    def show_by(self, say: Callable[[str], None] | None) -> list[Line]:
-        """From now on by ``say`` (None: on standard error); return the messages before."""
-        self._say = say
+    def show_by(
+        self,
+        say: Callable[[str], None] | None,
+        keep: Callable[[str, float], None] | None = None,
+    ) -> list[Line]:
+        """From now on by ``say`` (None: on standard error); return the messages before.
+
+        ``keep`` takes what is to be looked up, and not shown: a traceback, and when it was.
+        """
+        self._say, self._keep = say, keep
         early, self._early = self._early, []
         return early
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message."""
         line = f"{PREFIX.get(record.levelno, 'note')}: {record.getMessage()}"
-        if self._say is not None:
-            self._say(line)
+        when, error = time.time(), record.exc_info and record.exc_info[1]
+        details = "".join(traceback.format_exception(error)).rstrip() if error else ""
+        if self._say is None:
+            print(line, file=sys.stderr, flush=True)
+            self._early += [(when, text) for text in (line, details) if text]
             return
-        print(line, file=sys.stderr, flush=True)
-        self._early.append((time.time(), line))
+        self._say(line)
+        if details and self._keep is not None:
+            self._keep(details, when)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class Console(Callback):
     def start(self, view: View) -> None:
         """The folder, the device, the network; then the bar."""
         self._log_file = (view.path / "train.log").open("a", encoding="utf-8")
-        for when, line in self._messages.show_by(self._say):
+        for when, line in self._messages.show_by(self._say, self._write):
             self._write(line, when)
         self._say(f"Run {view.path}")
         counts = {name: view.splits.get(name, 0) for name in ("train", "validation", "test")}

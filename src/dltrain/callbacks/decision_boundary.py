@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from dltrain.callbacks.drawing import drawn
 from dltrain.callbacks.frames import Frames
 from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation
@@ -64,19 +65,9 @@ class DecisionBoundary(Probe):
         """Draw the frames, one after the other."""
         if status == "failed" or self._plane is None:
             return
-        from dltrain.reports.boundary import animate_decision_boundary
-
-        classes = self._frames.kept[0].shape[1]
-        moving = animate_decision_boundary(
-            self._plane,
-            [frame.numpy() for frame in self._frames.kept],
-            [f"step {step:,}" for step in self._frames.steps],
-            self._points.numpy(),
-            self._targets.numpy(),
-            [str(number) for number in range(classes)],
-            ("first feature", "second feature"),
-        )
-        view.write("figures/decision_boundary.gif", moving)
+        moving = drawn("decision_boundary", self._moving, self._plane)
+        if moving is not None:
+            view.write("figures/decision_boundary.gif", moving)
 
     def state_dict(self) -> dict[str, Any]:
         """The frames so far (frames, side * side, classes), and which they are."""
@@ -85,6 +76,20 @@ class DecisionBoundary(Probe):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on after the frames that were."""
         self._frames.load_state_dict(state)
+
+    def _moving(self, plane: Plane) -> bytes:
+        from dltrain.reports.boundary import animate_decision_boundary
+
+        classes = self._frames.kept[0].shape[1]
+        return animate_decision_boundary(
+            plane,
+            [frame.numpy() for frame in self._frames.kept],
+            [f"step {step:,}" for step in self._frames.steps],
+            self._points.numpy(),
+            self._targets.numpy(),
+            [str(number) for number in range(classes)],
+            ("first feature", "second feature"),
+        )
 
     def _take(self, task: Task, step: int) -> None:
         """Add a frame of probabilities, of which half precision is more than the eye sees."""

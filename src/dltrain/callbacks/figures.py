@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 
+from dltrain.callbacks.drawing import drawn, rendered
 from dltrain.callbacks.record import METRICS
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, View
@@ -13,7 +15,8 @@ class Figures(Callback):
     """Draws as the run ends: ``figures/<split>_<name>.png`` and ``figures/learning_curves.png``.
 
     Each split's latest evaluation is kept and the earlier ones dropped, so that training waits
-    for no drawing; matplotlib is imported at the end too. A failed run is not drawn.
+    for no drawing; matplotlib is imported at the end too. A failed run is not drawn, and a figure
+    that cannot be drawn is left out with a note.
     """
 
     def __init__(self) -> None:
@@ -27,15 +30,20 @@ class Figures(Callback):
         """Draw and write everything."""
         if status == "failed":
             return
-        from dltrain.reports.canvas import png, render
-        from dltrain.reports.curves import draw_learning_curves
-
         images = {
-            f"{split}_{name}": render(draw)
+            f"{split}_{name}": rendered(f"{split}_{name}", draw)
             for split, evaluation in self._latest.items()
             for name, draw in evaluation.figures.items()
         }
-        with (view.path / METRICS).open(newline="", encoding="utf-8") as file:
-            images["learning_curves"] = png(draw_learning_curves(csv.DictReader(file)))
+        images["learning_curves"] = drawn("learning_curves", _curves, view.path / METRICS)
         for name, image in images.items():
-            view.write(f"figures/{name}.png", image)
+            if image is not None:
+                view.write(f"figures/{name}.png", image)
+
+
+def _curves(metrics: Path) -> bytes:
+    from dltrain.reports.canvas import png
+    from dltrain.reports.curves import draw_learning_curves
+
+    with metrics.open(newline="", encoding="utf-8") as file:
+        return png(draw_learning_curves(csv.DictReader(file)))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain.callbacks.drawing import drawn
 from dltrain.callbacks.frames import Frames
 from dltrain.contracts.data import DataSpec, Streams
 from dltrain.contracts.metric import Evaluation
@@ -60,10 +61,11 @@ class Samples(Probe):
             return Evaluation()
         if split == "train":
             self._take(task, view.progress.step)
-            view.log(Logged(images={"samples": self._sheet(task, self._frames.kept[-1])}))
+            image = drawn("samples", self._sheet, task, self._frames.kept[-1])
+            view.log(Logged(images={} if image is None else {"samples": image}))
         if split == "test" and self.interpolations:
-            self._between = self._interpolated(task)
-            view.log(Logged(images={"interpolation": self._between}))
+            image = self._between = drawn("interpolation", self._interpolated, task)
+            view.log(Logged(images={} if image is None else {"interpolation": image}))
         return Evaluation()
 
     def finish(self, task: Task, streams: Streams, view: View) -> None:
@@ -71,14 +73,17 @@ class Samples(Probe):
         if not isinstance(task, SamplesImages):
             return
         images = {
-            "samples.png": self._sheet(task, self._frames.kept[-1]),
-            "samples.gif": self._moving(task),
+            "samples.png": drawn("samples", self._sheet, task, self._frames.kept[-1]),
+            "samples.gif": drawn("samples.gif", self._moving, task),
         }
         if self.interpolations:
             # An interrupted run has not seen the test split.
-            images["interpolation.png"] = self._between or self._interpolated(task)
+            images["interpolation.png"] = self._between or drawn(
+                "interpolation", self._interpolated, task
+            )
         for name, image in images.items():
-            view.write(f"figures/{name}", image)
+            if image is not None:
+                view.write(f"figures/{name}", image)
 
     def state_dict(self) -> dict[str, Any]:
         """The sheets so far: bytes (frames, count, height, width, channels), and their steps."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain.callbacks.drawing import drawn
 from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Logged, Probe, Setup, View
@@ -64,14 +65,17 @@ class Sensitivity(Probe):
         if split == "train":
             self._take(task, view.progress.step)
         if split == "test":
-            view.log(Logged(images={NAME: self._draw()}))
+            image = drawn(NAME, self._draw)
+            view.log(Logged(images={} if image is None else {NAME: image}))
         return Evaluation()
 
     def end(self, view: View, status: str) -> None:
         """Write the image and the table."""
         if status == "failed":
             return
-        view.write(f"figures/{NAME}.png", self._draw())
+        image = drawn(NAME, self._draw)
+        if image is not None:
+            view.write(f"figures/{NAME}.png", image)
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(("step", "time", "gradient_norm"))

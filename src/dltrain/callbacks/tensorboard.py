@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from dltrain.callbacks.drawing import rendered
 from dltrain.callbacks.events import EventFile
 from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation, Table
@@ -167,12 +168,12 @@ class TensorBoard(Probe):
         """Draw the evaluations that nobody has seen yet."""
         if not self._waiting:
             return
-        from dltrain.reports.canvas import render
-
         file = self._files["train"]
         for split, (step, evaluation) in self._waiting.items():
             for name, draw in evaluation.figures.items():
-                file.image(f"{split}/figures/{name}", step, render(draw))
+                image = rendered(f"{split}_{name}", draw)
+                if image is not None:
+                    file.image(f"{split}/figures/{name}", step, image)
             for name, table in evaluation.tables.items():
                 file.text(f"{split}/tables/{name}", step, _markdown(table))
             for name, text in evaluation.texts.items():

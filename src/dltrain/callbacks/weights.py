@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from dltrain.callbacks.drawing import drawn
 from dltrain.contracts.data import Batch, Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Logged, Probe, Setup, View
@@ -66,17 +67,28 @@ class Weights(Probe):
         return layers
 
     def _draw(self, task: Task) -> dict[str, bytes]:
-        from dltrain.reports.canvas import png
-        from dltrain.reports.weights import draw_filters, draw_histograms
-
         images = {
-            what: png(draw_histograms({n: v.numpy() for n, v in layers.items()}, what))
+            what: drawn(what, _histograms, layers, what)
             for what, layers in self._layers(task).items()
         }
         filters = first_filters(task, self._input_shape)
         if filters is not None:
-            images["filters"] = png(draw_filters(filters.float().cpu().numpy()))
-        return images
+            images["filters"] = drawn("filters", _filters, filters)
+        return {name: image for name, image in images.items() if image is not None}
+
+
+def _histograms(layers: Mapping[str, Tensor], what: str) -> bytes:
+    from dltrain.reports.canvas import png
+    from dltrain.reports.weights import draw_histograms
+
+    return png(draw_histograms({name: v.numpy() for name, v in layers.items()}, what))
+
+
+def _filters(filters: Tensor) -> bytes:
+    from dltrain.reports.canvas import png
+    from dltrain.reports.weights import draw_filters
+
+    return png(draw_filters(filters.float().cpu().numpy()))
 
 
 def first_filters(task: Task, input_shape: Sequence[int | None]) -> Tensor | None:

@@ -96,13 +96,15 @@ def _draw_attention(
     words: Words, class_names: Sequence[str], examples: Examples, weights: Tensor
 ) -> Figure:
     """``examples`` word by word, as dark as ``weights`` (n, time), on the CPU."""
+    from dltrain.reports import canvas
     from dltrain.reports.words import Shaded, draw_attention
 
+    names = [canvas.shortened(name) for name in class_names]
     texts = []
     confidences, predicted = examples.logits.softmax(1).max(1)
     columns = (examples.inputs, weights, examples.targets, predicted, confidences)
     for ids, own, target, guess, confidence in zip(*columns, strict=True):
-        truth, said = (class_names[int(number)] for number in (target, guess))
+        truth, said = (names[int(number)] for number in (target, guess))
         wrong = bool(target != guess)
         caption = f"{said} ({confidence:.0%})" + (f", true: {truth}" if wrong else "")
         real = ids != words.pad_index

@@ -14,12 +14,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from dltrain.reports.canvas import PALETTE, blank, light_frame, shortened
+from dltrain.reports.canvas import PALETTE, blank, in_legend, light_frame, shortened, show_literally
 from dltrain.reports.moving import gif
 from dltrain.reports.plane import Plane
 
 MOST_POINTS = 2_000
 MOST_NAMED = 12
+LONGEST = 40
+"""Letters of a feature's name."""
 GIF_DPI = 90
 
 
@@ -58,6 +60,7 @@ def animate_decision_boundary(
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _draw_points(axes, plane, points, targets, class_names, feature_names)
+    show_literally(figure)
     images: list[Image.Image] = []
     for frame, title in zip(frames, titles, strict=True):
         drawn = _draw_places(axes, plane, frame)
@@ -121,11 +124,11 @@ def _draw_points(
         axes.scatter(
             own[:, 0], own[:, 1], s=size, color=_color(number), marker="os^Dv"[number % 5],
             edgecolors="white", linewidths=0.5, zorder=3,
-            label=shortened(name) if number < MOST_NAMED else None,
+            label=in_legend(shortened(name)) if number < MOST_NAMED else None,
         )  # fmt: skip
     axes.set(xlim=(plane.left, plane.right), ylim=(plane.bottom, plane.top))
-    axes.set_xlabel(feature_names[0])
-    axes.set_ylabel(feature_names[1])
+    axes.set_xlabel(shortened(feature_names[0], LONGEST))
+    axes.set_ylabel(shortened(feature_names[1], LONGEST))
     light_frame(axes)
     axes.legend(
         title="true class", fontsize=9, title_fontsize=9, loc="upper left",

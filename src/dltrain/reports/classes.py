@@ -13,14 +13,18 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import ArrayLike, NDArray
 
-from dltrain.reports.canvas import RED, blank, shortened
+from dltrain.reports.canvas import RED, blank, columns, shortened
+
+MOST_NAMED = 150
+"""Beyond that, names would be too small to read, and take long to draw."""
 
 
 def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> Figure:
     """Examples by true class (row) and predicted class (column): counts (classes, classes).
 
     Color is the fraction of the row, on a root scale: a class confused once in a hundred times
-    can still be seen beside a diagonal of 99 %.
+    can still be seen beside a diagonal of 99 %. Of more than ``MOST_NAMED`` classes, evenly spaced
+    ones are named.
     """
     classes = len(class_names)
     support = counts.sum(axis=1, keepdims=True)
@@ -30,11 +34,12 @@ def draw_confusion_matrix(counts: NDArray[Any], class_names: Sequence[str]) -> F
     axes = figure.add_subplot()
     image = axes.imshow(fractions, cmap="Blues", norm=PowerNorm(0.4, vmin=0, vmax=1))
     _write_counts(axes, counts, fractions)
-    names = [shortened(name) for name in class_names]
-    size = min(9.0, 720 / classes)
-    upright = classes > 12 or max(map(len, names)) > 3
-    axes.set_xticks(range(classes), names, rotation=90 if upright else 0, fontsize=size)
-    axes.set_yticks(range(classes), names, fontsize=size)
+    named = range(0, classes, -(-classes // MOST_NAMED))
+    names = [shortened(class_names[number]) for number in named]
+    size = min(9.0, 720 / len(names))
+    upright = classes > 12 or max(map(columns, names)) > 3
+    axes.set_xticks(named, names, rotation=90 if upright else 0, fontsize=size)
+    axes.set_yticks(named, names, fontsize=size)
     axes.tick_params(length=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
@@ -77,18 +82,18 @@ def draw_predictions(
     count, height, width, channels = pixels.shape
     if channels not in (1, 3):
         pixels = pixels.mean(axis=3, keepdims=True)
-    columns = max(4, math.ceil(math.sqrt(count))) if title or count > 4 else count
-    rows = math.ceil(count / columns)
+    across = max(4, math.ceil(math.sqrt(count))) if title or count > 4 else count
+    rows = math.ceil(count / across)
     ratio, gap, caption = height / width, 0.16, 0.42
     head = 0.45 if title else 0.0
     pitch = ratio + caption + gap
     inches = 1.2
-    figure = Figure(figsize=(inches * columns * (1 + gap), inches * (rows * pitch + head) + 0.1))
+    figure = Figure(figsize=(inches * across * (1 + gap), inches * (rows * pitch + head) + 0.1))
     # One pair of axes for all images: creating a pair for each takes several times as long.
     axes = figure.add_axes((0, 0, 1, 1), frameon=False)
     axes.set_axis_off()
     for index, (image, chance, target) in enumerate(zip(pixels, chances, targets, strict=True)):
-        row, column = divmod(index, columns)
+        row, column = divmod(index, across)
         left, top = column * (1 + gap) + gap / 2, row * pitch + gap
         axes.imshow(
             image, cmap="gray", vmin=0, vmax=1, interpolation="nearest",
@@ -104,7 +109,7 @@ def draw_predictions(
             left + 0.5, top + ratio + 0.04, said + truth, ha="center", va="top",
             color=RED if wrong else "black", fontsize=9, linespacing=1.15,
         )  # fmt: skip
-    axes.set_xlim(0, columns * (1 + gap))
+    axes.set_xlim(0, across * (1 + gap))
     axes.set_ylim(rows * pitch, -head)
     if title:
         axes.text(gap / 2, -head / 2, title, va="center", fontsize=11)

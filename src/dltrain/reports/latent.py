@@ -104,7 +104,7 @@ def _draw_classes(
             x, y = np.median(own, axis=0)
             axes.text(
                 x, y, shortened(name), color=colors[number], ha="center",
-                va="center", fontsize=12, weight="bold", parse_math=False,
+                va="center", fontsize=12, weight="bold",
                 path_effects=[withStroke(linewidth=3, foreground="white")],
             )  # fmt: skip
 

@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import BLUE, GRAY, ORANGE, blank, light_frame
+from dltrain.reports.canvas import BLUE, GRAY, ORANGE, blank, light_frame, shortened
 
 MOST_POINTS = 5_000
+LONGEST = 40
+"""Letters of a feature's name."""
 
 
 def draw_predicted_against_true(predictions: NDArray[Any], targets: NDArray[Any]) -> Figure:
@@ -67,8 +69,8 @@ def draw_fit(
         zorder=3, label="examples",
     )  # fmt: skip
     axes.plot(places, fitted, color=ORANGE, linewidth=2, label="fitted")
-    axes.set(xlabel=feature_name, ylabel="target", title="The fitted line and the examples")
-    axes.title.set_fontsize(11)
+    axes.set(xlabel=shortened(feature_name, LONGEST), ylabel="target")
+    axes.set_title("The fitted line and the examples", fontsize=11)
     axes.legend(frameon=False, fontsize=9)
     light_frame(axes)
     return figure

@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import BLUE, GRAY, ORANGE, PALETTE, blank, light_frame, shortened
+from dltrain.reports.canvas import (
+    BLUE,
+    GRAY,
+    ORANGE,
+    PALETTE,
+    blank,
+    in_legend,
+    light_frame,
+    shortened,
+)
 
 MOST_CLASSES = 10
 WEAKEST = 3
@@ -91,7 +100,7 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line], measure: str, steps: bool) -
             line.x, line.y, color=PALETTE[number % len(PALETTE)], linewidth=1.5,
             linestyle="-" if number < len(PALETTE) else "--",
             drawstyle="steps-pre" if steps else "default",
-            label=f"{shortened(line.name)} ({line.area:.4f})",
+            label=in_legend(f"{shortened(line.name)} ({line.area:.4f})"),
         )  # fmt: skip
     weakest = f", the {WEAKEST} weakest" if len(lines) > MOST_CLASSES else ""
     axes.legend(

@@ -94,9 +94,7 @@ def _framed(
     for place, name in names.items():
         axes.text(-GAP * 2, place, name, ha="right", va="center", fontsize=9, color=GRAY)
     if title:
-        figure.text(
-            left / wide, 1 - HEAD / 2 / high, title, va="center", fontsize=11, parse_math=False
-        )
+        figure.text(left / wide, 1 - HEAD / 2 / high, title, va="center", fontsize=11)
     return figure
 
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from dltrain.reports.canvas import GRAY, ORANGE, RED, shortened
+from dltrain.reports.canvas import GRAY, ORANGE, RED, columns, shortened
+from dltrain.reports.fonts import STANDARD, fallback, missing
 
 COLUMNS = 100
 """Letters on a line."""
@@ -54,18 +54,17 @@ def draw_attention(texts: Sequence[Shaded]) -> Figure:
     top = 2.0
     for text, words, own in zip(stretches, placed, heights, strict=True):
         axes.text(
-            0, top + 0.5, text.caption, va="center", fontsize=POINTS, parse_math=False,
+            0, top + 0.5, text.caption, va="center", fontsize=POINTS,
             color=RED if text.wrong else GRAY, weight="bold",
         )  # fmt: skip
         strengths = text.weights / max(float(text.weights.max(initial=0)), 1e-12)
         for (line, column, word), strength in zip(words, strengths, strict=True):
             low = top + 1 + line
-            box = Rectangle((column - 0.4, low + 0.06), len(word) + 0.8, 0.88)
+            box = Rectangle((column - 0.4, low + 0.06), columns(word) + 0.8, 0.88)
             box.set(color=SHADES(strength), linewidth=0, clip_on=False)
             axes.add_patch(box)
             axes.text(
-                column, low + 0.5, word, va="center", fontsize=POINTS, family=FONT,
-                parse_math=False,
+                column, low + 0.5, word, va="center", fontsize=POINTS, family=(FONT, STANDARD),
             )  # fmt: skip
         top += own
     return figure
@@ -89,12 +88,13 @@ def _stretch(text: Shaded) -> Shaded:
 
 def _placed(words: Sequence[str]) -> Iterator[tuple[int, int, str]]:
     """The line and the column of each word, and the word as it is drawn."""
-    font = get_font(findfont(FONT))
+    text = "".join(words)
+    unknown = missing(text, FONT, STANDARD, *fallback(text))
     line = column = 0
     for word in words:
-        known = "".join(c if font.get_char_index(ord(c)) else "▯" for c in word)
+        known = "".join("▯" if letter in unknown else letter for letter in word)
         shown = shortened(known, MOST_LETTERS)
-        if column + len(shown) > COLUMNS:
+        if column + columns(shown) > COLUMNS:
             line, column = line + 1, 0
         yield line, column, shown
-        column += len(shown) + 1
+        column += columns(shown) + 1
