@@ -21,6 +21,7 @@ from dltrain.callbacks.console import Console
 from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
 from dltrain.config.build import build, expected, fits, plan
+from dltrain.config.paths import absolute
 from dltrain.config.refusals import refused
 from dltrain.contracts.data import DataSpec, Placement, Source, Streams
 from dltrain.contracts.run import (
@@ -83,7 +84,7 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     started = time.perf_counter()
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
-        run = _Run(config, parts, shown, started)
+        run = _Run(absolute(config, Path.cwd()), parts, shown, started)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with _begun(folder):
             run.describe(folder, overrides)

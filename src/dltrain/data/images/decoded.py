@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import Pictures, Stored, decoded
 from dltrain.data.images.decode import Fit, Shape, UnreadableError, shape_like
 from dltrain.data.images.source import PictureSource
@@ -36,7 +37,7 @@ class DecodedPictures(PictureSource):
 
     def __init__(
         self,
-        root: str,
+        root: FilePath,
         size: int | Sequence[int] | None = None,
         fit: Fit = "crop",
         channels: int | None = None,
