@@ -19,6 +19,7 @@ from dltrain import messages
 from dltrain.assemble import Assembly, Config, Parts, optimizer_settings
 from dltrain.callbacks.console import Console
 from dltrain.config.build import build, plan
+from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.run import (
     Group,
@@ -59,7 +60,7 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     started = time.perf_counter()
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
-        run = Run(config, parts, shown, started)
+        run = Run(absolute(config, Path.cwd()), parts, shown, started)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with _begun(folder):
             run.describe(folder, overrides)

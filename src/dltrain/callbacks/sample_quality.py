@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import DataSpec, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Table
+from dltrain.contracts.paths import FilePath
 from dltrain.contracts.run import Probe, View
 from dltrain.contracts.task import SamplesImages, Task
 from dltrain.runs.evaluation_classifier import (
@@ -66,7 +67,7 @@ class SampleQuality(Probe):
     def __init__(
         self,
         spec: DataSpec,
-        run: str | None = None,
+        run: FilePath | None = None,
         samples: int = 10_000,
         training_samples: int = 1_000,
         nearest: int = 500,

@@ -151,6 +151,8 @@ def _generic(name: str, parts: list[ast.expr], home: _Module) -> Any:
         ... if isinstance(part, ast.Constant) and part.value is ... else _type(part, home)
         for part in parts
     )
+    if name == "Annotated":
+        return inside[0]
     if name == "Optional":
         return Optional[inside[0]]  # noqa: UP045
     if name == "Union":

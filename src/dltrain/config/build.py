@@ -246,7 +246,8 @@ def _find(
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there and lacks something itself: not the config's fault
-        raise ConfigError([Fault(where, f"there is no module {error.name!r}.")]) from error
+        hint = "A module of your own is found in the folder where dltrain is typed."
+        raise ConfigError([Fault(where, f"there is no module {error.name!r}.", hint)]) from error
     target = getattr(module, name, None)
     if target is None:
         hint = did_you_mean(name, [n for n in vars(module) if not n.startswith("_")])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.config.suggest import did_you_mean
+from dltrain.contracts.paths import PathOrName
 from dltrain.data.cache import EncodedImages
 from dltrain.data.images.decoded import DecodedImages
 from dltrain.data.tables.columns import Cells, ColumnsTable
@@ -27,7 +28,7 @@ class HubImages(DecodedImages):
 
     def __init__(
         self,
-        path: str,
+        path: PathOrName,
         image: str,
         label: str,
         config: str | None = None,
@@ -92,7 +93,7 @@ class HubTable(ColumnsTable):
 
     def __init__(
         self,
-        path: str,
+        path: PathOrName,
         target: str,
         config: str | None = None,
         train_split: str = "train",

@@ -59,7 +59,7 @@ class EvaluationClassifier:
     """
 
     def __init__(self, run: str) -> None:
-        if run == LATEST:
+        if Path(run).name == LATEST:
             raise UserError(f"run is a run's own folder: {LATEST} moves on with every run")
         folder = RunFolder.find(run, Path())
         spec = spec_of_run(folder)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dltrain.contracts.paths import FilePath
 from dltrain.data.download import Remote, fetch
 from dltrain.data.images.source import ImageSource
 from dltrain.data.streams.splits import InMemory, Split
@@ -52,7 +53,7 @@ class Cifar10(ImageSource):
 
     def __init__(
         self,
-        root: str,
+        root: FilePath,
         mean: Sequence[float] = (0.4914, 0.4822, 0.4465),
         std: Sequence[float] = (0.2470, 0.2435, 0.2616),
         mirrors: Sequence[str] = MIRRORS,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import EncodedImages, Stored, decoded
 from dltrain.data.images.decode import Fit, Shape, UnreadableError, shape_like
 from dltrain.data.images.source import ImageSource
@@ -36,7 +37,7 @@ class DecodedImages(ImageSource):
 
     def __init__(
         self,
-        root: str,
+        root: FilePath,
         size: int | Sequence[int] | None = None,
         fit: Fit = "crop",
         channels: int | None = None,

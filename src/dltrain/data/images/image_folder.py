@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import EncodedImages
 from dltrain.data.images.decoded import DecodedImages
 from dltrain.errors import UserError
@@ -28,7 +29,7 @@ class ImageFolder(DecodedImages):
     Reading raises ``ValueError`` where the folders cannot be that.
     """
 
-    def __init__(self, path: str, **decoding: Any) -> None:
+    def __init__(self, path: FilePath, **decoding: Any) -> None:
         self.path = Path(path).expanduser()
         super().__init__(**decoding)
 

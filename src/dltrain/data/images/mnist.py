@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import CannotKeepError
 from dltrain.data.download import Remote, fetch
 from dltrain.data.images.idx import plain, read_idx
@@ -34,7 +35,7 @@ class IdxImages(ImageSource):
     input_shape = SHAPE
     folder_name: str
 
-    def __init__(self, root: str, mirrors: Sequence[str], **common: Any) -> None:
+    def __init__(self, root: FilePath, mirrors: Sequence[str], **common: Any) -> None:
         super().__init__(root=root, **common)
         self.folder = Path(root).expanduser()
         self.mirrors = mirrors
@@ -98,7 +99,7 @@ class Mnist(IdxImages):
 
     def __init__(
         self,
-        root: str,
+        root: FilePath,
         mean: Sequence[float] = (0.1307,),
         std: Sequence[float] = (0.3081,),
         mirrors: Sequence[str] = MIRRORS,
@@ -140,7 +141,7 @@ class FashionMnist(IdxImages):
 
     def __init__(
         self,
-        root: str,
+        root: FilePath,
         mean: Sequence[float] = (0.2860,),
         std: Sequence[float] = (0.3530,),
         mirrors: Sequence[str] = FASHION_MIRRORS,

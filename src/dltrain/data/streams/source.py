@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from dltrain.contracts.data import DataSpec, Placement, Source, Stream
+from dltrain.contracts.paths import FilePath
 from dltrain.data.identity import describe
 from dltrain.data.streams.hashes import digest, tell_duplicates
 from dltrain.data.streams.in_memory import Batching, Limits, Prepare
@@ -29,7 +30,7 @@ class ArraySource(Source):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: FilePath | None = None,
         batch_size: int | Literal["full"] = 128,
         validation: float = 0.1,
         limit: int | None = None,

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+from dltrain.contracts.paths import FilePath, PathInRoot
 from dltrain.data.tables.columns import Cells, ColumnsTable
 
 SEPARATORS = {".tsv": "\t", ".tab": "\t"}
@@ -23,10 +24,10 @@ class CsvTable(ColumnsTable):
 
     def __init__(
         self,
-        path: str,
-        test: float | str = 0.2,
+        path: PathInRoot,
+        test: float | PathInRoot = 0.2,
         separator: str | None = None,
-        root: str | None = None,
+        root: FilePath | None = None,
         **columns: Any,
     ) -> None:
         folder = Path(root or ".").expanduser()

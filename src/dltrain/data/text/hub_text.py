@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dltrain.contracts.paths import PathOrName
 from dltrain.data.hub import load, read_labels, require_column, require_split
 from dltrain.data.text.source import TextSource
 from dltrain.data.text.tokenized import Corpus, Texts, fingerprint
@@ -19,7 +20,7 @@ class HubText(TextSource):
 
     def __init__(
         self,
-        path: str,
+        path: PathOrName,
         text: str = "text",
         label: str = "label",
         config: str | None = None,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dltrain.contracts.paths import FilePath, PathOrName
 from dltrain.data.text.hub_text import HubText
 from dltrain.data.text.tokenized import Corpus
 from dltrain.errors import UserError
@@ -23,7 +24,7 @@ class Imdb(HubText):
 
     class_names = CLASS_NAMES
 
-    def __init__(self, copies: str, path: str | None = None, **common: Any) -> None:
+    def __init__(self, copies: FilePath, path: PathOrName | None = None, **common: Any) -> None:
         beside = Path(copies).expanduser() / "imdb"
         found = path or (str(beside) if beside.is_dir() else NAME)
         super().__init__(path=found, **common)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import CannotKeepError
 from dltrain.data.streams.in_memory import Limits, Prepare
 from dltrain.data.streams.ragged import Ragged, RaggedSplit
@@ -51,7 +52,7 @@ class TextSource(ArraySource):
 
     def __init__(
         self,
-        root: str | None = None,
+        root: FilePath | None = None,
         tokens: Tokens | Literal["auto"] = "auto",
         vocabulary_size: int = 20000,
         min_frequency: int = 1,

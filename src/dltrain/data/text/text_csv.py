@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
+from dltrain.contracts.paths import FilePath
 from dltrain.data.tables.columns import Cells, sorted_levels
 from dltrain.data.tables.csv_file import read_csv
 from dltrain.data.text.json_lines import read_json_lines
@@ -26,10 +27,10 @@ class TextCsv(TextSource):
 
     def __init__(
         self,
-        path: str,
+        path: FilePath,
         text: str,
         label: str,
-        test: float | str = 0.2,
+        test: float | FilePath = 0.2,
         separator: str | None = None,
         missing: Literal["refuse", "drop"] = "refuse",
         **common: Any,

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from dltrain.contracts.paths import PathOrName
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_weights
@@ -60,7 +61,7 @@ class AlexNet(Freezable):
         dropout: float = 0.5,
         init: Init = "normal",
         unit_biases: bool = True,
-        pretrained: str | None = None,
+        pretrained: PathOrName | None = None,
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
