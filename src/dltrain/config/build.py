@@ -188,7 +188,7 @@ def _plan(
             result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
         elif not fits(value, annotation):
             problem = f"expected {expected(annotation)}, got {_shown(value)}."
-            result.faults.append(Fault(where, problem))
+            result.faults.append(Fault(where, problem, _as_a_choice(key, name, value, annotation)))
         result.arguments[name] = value
 
     for name, parameter in parameters.items():
@@ -322,6 +322,13 @@ def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[
         if not open_ended:
             break
     return parameters, hints, open_ended
+
+
+def _as_a_choice(key: str, name: str, value: Any, annotation: Any) -> str:
+    """How a text is typed that may be meant as the choice of a class; empty where it is not."""
+    if not isinstance(value, str) or not _is_contract(_nested_kind(annotation)):
+        return ""
+    return f"Choose one by {key.replace('.', '/')}/{name}={value}."
 
 
 def _nested_kind(annotation: Any) -> type[Any]:
