@@ -39,7 +39,7 @@ from dltrain.core.settings import Settings
 from dltrain.core.update import Optimize, with_decay_where_exact
 from dltrain.data.streams.in_memory import FirstBatches
 from dltrain.engine import runtime
-from dltrain.errors import ConfigError, Fault, Interrupted, UserError
+from dltrain.errors import ConfigError, Diverged, Fault, Interrupted, UserError
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import choose_device, describe
@@ -48,6 +48,7 @@ from dltrain.runs.load import (
     CONFIG,
     READER,
     SPEC,
+    SUMMARY,
     allowed_packages,
     read_config,
     require_current,
@@ -55,8 +56,6 @@ from dltrain.runs.load import (
 from dltrain.runs.model_summary import summarise
 
 Config = Mapping[str, Any]
-
-SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -471,6 +470,9 @@ class _Run:
             status = trainer.fit(state)
         except KeyboardInterrupt:
             status, trainer.signal = "interrupted", signal.SIGINT
+        except Diverged:
+            status = "diverged"
+            raise
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
         except RuntimeError as error:
@@ -479,7 +481,8 @@ class _Run:
             raise
         finally:
             summary = self._summarise(status)
-            trainer.end(status)
+            # To whatever watches it, a run that diverged has failed.
+            trainer.end("failed" if status == "diverged" else status)
         return summary | {"signal": trainer.signal}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
@@ -498,6 +501,8 @@ class _Run:
             "parameters": sum(p.numel() for p in self.parts.task.parameters()),
             "test": state.results.get("test", {}),
             "validation": state.results.get("validation", {}),
+            "weights": "best" if state.uses_best else "last",
+            "best_step": state.best_step,
             "seconds": {
                 name: round(seconds, 3)
                 for name, seconds in {**state.seconds, "total": total}.items()
