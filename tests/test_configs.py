@@ -56,6 +56,7 @@ COMPANY = {
     "modifier/ema_generator": ["model=gan"],
     "task/adversarial": ["model=gan"],
     "task/reconstruction": ["model=autoencoder"],
+    "task/loss": ["data=diabetes", "model=mlp"],
     "task/regression": ["data=line", "model=mlp"],
     "task/text_classification": ["data=toy_reviews", "model=lstm"],
     "task/variational": ["model=vae"],
@@ -76,7 +77,7 @@ def nodes(config: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     if not isinstance(config, dict):
         return
     if TARGET in config:
-        yield key, config
+        yield key, {name: value for name, value in config.items() if name != "defaults"}
     for name, value in config.items():
         yield from nodes(value, f"{key}.{name}".lstrip("."))
 
@@ -90,8 +91,7 @@ def settings_of(node: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in node.items()
-        if name != "defaults"
-        and value != "???"  # left to the user
+        if value != "???"  # left to the user
         and not (isinstance(value, dict) and TARGET not in value)  # its target is in a base
     }
 
@@ -311,7 +311,7 @@ def test_all_files_of_a_group_are_packaged_alike() -> None:
             first if first.startswith("# @package") else "its own"
         )
 
-    own = {".", "data/augment", "optimizer", "schedule", "task", "trainer"}
+    own = {".", "data/augment", "optimizer", "schedule", "task", "task/loss", "trainer"}
     assert styles == {
         group: {"its own" if group in own else "# @package _global_"} for group in styles
     }

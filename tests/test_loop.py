@@ -25,7 +25,7 @@ from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Setup
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Task
 from dltrain.core.history import History
 from dltrain.core.loop import OnePhase
-from dltrain.errors import ConfigError, UserError
+from dltrain.errors import ConfigError, Diverged, UserError
 from dltrain.runs import checkpoint
 from dltrain.runs.load import load, reader_of_run
 from tests.conftest import Compose
@@ -341,6 +341,103 @@ def test_the_last_weights_in_place_of_the_best_are_told(
     log = (folder / "train.log").read_text()
     assert "no evaluation gave a number for error" in log
     assert "the last ones are used" in log
+
+
+def strictly(path: Path) -> Any:
+    """A JSON file's content, which knows no NaN."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def test_a_metric_without_a_value_is_null_and_a_word(
+    recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Recorder, "metrics", lambda self, final: [Undefined("error", "final"), Mean("noise")]
+    )
+    summary = strictly(trained(recorder) / "summary.json")
+
+    assert summary["status"] == "finished"
+    assert summary["test"]["final"] is None
+    assert summary["not_finite"]["test.final"] == "nan"
+
+
+class Exploding(Recorder):
+    """Its weights, or what an evaluation says, are no numbers from the step ``from_step`` on."""
+
+    def __init__(self, model: nn.Module, from_step: int, what: str, value: float) -> None:
+        super().__init__(model)
+        self.from_step, self.what, self.value = from_step, what, value
+
+    def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
+        found = super().train_step(batch, optimize)
+        if self.what == "weights" and self.steps >= self.from_step:
+            with torch.no_grad():
+                next(iter(self.model.parameters())).fill_(self.value)
+        return found
+
+    def metrics(self, final: bool) -> Sequence[Metric]:
+        bad = self.steps >= self.from_step and self.what in ("loss", "error", "test")
+        if not bad or (self.what == "test" and not final):
+            return super().metrics(final)
+        name = "loss" if self.what == "test" else self.what
+        return [*super().metrics(final), Constant(name, self.value)]
+
+
+class Constant(Undefined):
+    """A metric of one value."""
+
+    def __init__(self, name: str, value: float) -> None:
+        super().__init__()
+        self.names, self._value = (name,), value
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        assert len(rows) == len(batch["input"])
+
+    def compute(self) -> Evaluation:
+        return Evaluation(dict.fromkeys(self.names, self._value))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("what", ["weights", "loss", "error", "test"])
+def test_a_run_whose_last_step_explodes_has_not_finished(
+    recorder: dict[str, Any], what: str, value: float
+) -> None:
+    recorder["task"] = node("Exploding", from_step=9, what=what, value=value)
+    with pytest.raises(Diverged, match=r"not finite after step 9|ended with no numbers") as caught:
+        run.train(recorder)
+
+    folder = newest(recorder)
+    summary = strictly(folder / "summary.json")
+    assert summary["status"] == "diverged"
+    assert (summary["steps"], summary["best_step"]) == (9, 3)
+    best = torch.load(folder / "checkpoints/best.pt", weights_only=True)
+    assert all(bool(w.isfinite().all()) for w in best["task"].values())
+    assert str(folder / "checkpoints/best.pt") in str(caught.value)
+    assert "Lower optimizer.lr" in str(caught.value)
+    # What was evaluated is told, as null and a word.
+    told = {"loss": "validation.loss", "error": "validation.error", "test": "test.loss"}
+    if what in told:
+        assert summary["not_finite"][told[what]] == str(value)
+
+
+def test_evaluations_that_are_no_numbers_are_never_the_best_and_the_run_goes_on(
+    recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Once(Exploding):
+        def metrics(self, final: bool) -> Sequence[Metric]:
+            self.from_step = 3 if self.steps == 3 else 99
+            return super().metrics(final)
+
+    monkeypatch.setitem(globals(), "Exploding", Once)
+    recorder["task"] = node("Exploding", from_step=3, what="loss", value=math.nan)
+    folder = trained(recorder)
+
+    assert strictly(folder / "summary.json")["best_step"] == 6
+    assert "validation loss is nan at step 3" in (folder / "train.log").read_text()
 
 
 class Interrupting(Callback):

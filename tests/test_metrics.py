@@ -196,6 +196,7 @@ def test_a_regression_is_evaluated_alike_in_batches_of_any_size(size: int, outpu
     expected = {
         "loss": mse,
         "mse": mse,
+        "rmse": mse**0.5,
         "mae": sk.mean_absolute_error(targets, predictions),
         "r2": sk.r2_score(targets, predictions),
     }

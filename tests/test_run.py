@@ -46,7 +46,7 @@ def test_the_summary_has_the_fixed_keys(train: Train) -> None:
     summary = json.loads((trained.folder / "summary.json").read_text())
     assert list(summary) == [
         *("status", "epochs", "steps", "seed", "device", "parameters", "test", "validation"),
-        *("seconds", "samples_per_second"),
+        *("weights", "best_step", "seconds", "samples_per_second"),
     ]
     assert (summary["status"], summary["seed"], summary["device"]) == ("finished", 7, "cpu")
     assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 12, 61_706)
@@ -134,6 +134,26 @@ def test_the_best_weights_are_tested_when_asked(train: Train) -> None:
     assert not all(
         torch.equal(w, weights(best.folder)[n]) for n, w in weights(best.folder, "best").items()
     )
+
+
+def test_what_a_run_is_tested_with_is_what_is_told_of_it_and_loaded(train: Train) -> None:
+    ruin = ("model=mlp", "schedule=step", "schedule.every_epochs=2", "schedule.gamma=300")
+    settings = ("data.limit=400", "trainer.epochs=4", "trainer.evaluate_every=1", *ruin)
+    auto = train(*settings, "trainer.test_weights=auto")
+
+    best = weights(auto.folder, "best")
+    step, found = auto.summary["best_step"], auto.summary["validation"]["accuracy"]
+    assert auto.summary["weights"] == "best"
+    told = [r for r in rows(auto.folder) if (r["split"], r["name"]) == ("validation", "accuracy")]
+    assert [float(r["value"]) for r in told if int(r["step"]) == step] == [found]
+    assert found == max(float(r["value"]) for r in told)
+    assert all(torch.equal(w, best[n]) for n, w in load(auto.folder).state_dict().items())
+    assert f"weights: those of step {step}" in (auto.folder / "train.log").read_text()
+
+    none = train("data.limit=100", "trainer.epochs=1", "data.validation=0", *ruin,
+                 "trainer.test_weights=auto")  # fmt: skip
+    assert none.summary["weights"] == "last"
+    assert load(none.folder) is not None
 
 
 def test_early_stopping_ends_the_run_and_still_tests(train: Train) -> None:
@@ -225,7 +245,7 @@ def test_a_failing_run_says_failed(train: Train, compose: Compose, tmp_path: Pat
     with pytest.raises(UserError, match="not finite"):
         train(*QUICK, "optimizer=sgd", "optimizer.lr=1e12")
     summary = json.loads((latest(tmp_path / "outputs") / "summary.json").read_text())
-    assert summary["status"] == "failed"
+    assert summary["status"] == "diverged"
 
 
 def test_a_link_that_an_earlier_version_left_is_read_then_replaced(

@@ -12,6 +12,10 @@ class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
 
 
+class Diverged(UserError):
+    """A run whose losses or weights are no longer finite; its status is ``diverged``."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C once a run has begun, whose folder is named; else it is a KeyboardInterrupt."""
 

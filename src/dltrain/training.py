@@ -32,7 +32,7 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.in_memory import FirstBatches
-from dltrain.errors import ConfigError, Interrupted, UserError
+from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
 from dltrain.optim.groups import groups_of
 from dltrain.optim.weight_decay import with_decay_where_exact
 from dltrain.runs import checkpoint
@@ -42,13 +42,12 @@ from dltrain.runs.load import (
     CONFIG,
     READER,
     SPEC,
+    SUMMARY,
     allowed_packages,
     read_config,
     spec_of_run,
 )
 from dltrain.runs.model_summary import summarize
-
-SUMMARY = "summary.json"
 
 
 def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -197,6 +196,9 @@ class Run:
             status = trainer.fit(state)
         except KeyboardInterrupt:
             status, trainer.signal = "interrupted", signal.SIGINT
+        except Diverged:
+            status = "diverged"
+            raise
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
         except RuntimeError as error:
@@ -205,7 +207,8 @@ class Run:
             raise
         finally:
             summary = self._summarize(status)
-            trainer.end(status)
+            # To whatever watches it, a run that diverged has failed.
+            trainer.end("failed" if status == "diverged" else status)
         return summary | {"signal": trainer.signal}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
@@ -224,6 +227,8 @@ class Run:
             "parameters": sum(p.numel() for p in self.parts.task.parameters()),
             "test": state.results.get("test", {}),
             "validation": state.results.get("validation", {}),
+            "weights": "best" if state.uses_best else "last",
+            "best_step": state.best_step,
             "seconds": {
                 name: round(seconds, 3)
                 for name, seconds in {**state.seconds, "total": total}.items()

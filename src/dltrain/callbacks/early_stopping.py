@@ -61,9 +61,8 @@ class EarlyStopping(Callback):
             return
         self._waited += 1
         if self._waited >= self.patience:
-            view.stop(
-                f"{monitor.name} has not improved on {self._best} for {self.patience} evaluations"
-            )
+            what = "been a number" if self._best is None else f"improved on {self._best}"
+            view.stop(f"{monitor.name} has not {what} for {self.patience} evaluations")
 
     def state_dict(self) -> dict[str, Any]:
         """The best value, and how long ago it was."""

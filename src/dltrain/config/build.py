@@ -192,7 +192,9 @@ def _plan(
         elif value == "???":
             result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
         elif not fits(value, annotation):
-            result.faults.append(wrong_type(where, value, annotation))
+            result.faults.append(
+                wrong_type(where, value, annotation, _as_a_choice(key, name, value, annotation))
+            )
         result.arguments[name] = value
 
     for name, parameter in parameters.items():
@@ -332,6 +334,13 @@ def _constructor(target: type[Any]) -> tuple[dict[str, inspect.Parameter], dict[
     return parameters, hints, open_ended
 
 
+def _as_a_choice(key: str, name: str, value: Any, annotation: Any) -> str:
+    """How a text is typed that may be meant as the choice of a class; empty where it is not."""
+    if not isinstance(value, str) or not _is_contract(_nested_kind(annotation)):
+        return ""
+    return f"Choose one by {key.replace('.', '/')}/{name}={value}."
+
+
 def _nested_kind(annotation: Any) -> type[Any]:
     named = (annotation, *typing.get_args(annotation))
     # Python 3.10 calls list[int] a class; from 3.11 on, Any is one.
@@ -349,9 +358,11 @@ def _made(value: Any) -> Any:
     return value.make() if isinstance(value, Plan) else value
 
 
-def wrong_type(key: str, value: Any, annotation: Any) -> Fault:
+def wrong_type(key: str, value: Any, annotation: Any, hint: str = "") -> Fault:
     """The fault of a value that is not right for ``annotation``."""
     problem = f"expected {expected(annotation)}, got {_shown(value)}."
+    if hint:
+        return Fault(key, problem, hint)
     if fits(_as_text(value), annotation):
         return Fault(key, problem, "If it is text, put it in quotes.", takes_text=True)
     return Fault(key, problem)

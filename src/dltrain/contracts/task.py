@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,9 +43,9 @@ class Monitor(NamedTuple):
     mode: Literal["min", "max"]
 
     def better(self, value: float, than: float | None) -> bool:
-        """Whether ``value`` is an improvement; anything but NaN improves on nothing."""
-        if than is None:
-            return value == value
+        """Whether ``value`` is an improvement; any finite number improves on nothing."""
+        if than is None or not math.isfinite(value):
+            return math.isfinite(value)
         return value < than if self.mode == "min" else value > than
 
 

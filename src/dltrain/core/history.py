@@ -84,14 +84,14 @@ class History:
 
     def _values(self, step: Metrics) -> list[Tensor]:
         if not self._weighted:
-            return [step[name].float() for name in self._names]  # type: ignore[union-attr]
+            return [_number(step[name]) for name in self._names]  # type: ignore[arg-type]
         values, weights = [], []
         for name in self._names:
             value = step[name]
             if isinstance(value, tuple):
                 value, weight = value
-                weights.append(weight.float())
-            values.append(value.float())
+                weights.append(_number(weight))
+            values.append(_number(value))
         return [*values, *weights]
 
     def _weight_column(self, column: int) -> int | None:
@@ -134,3 +134,8 @@ class History:
         self._rows = state["rows"].tolist()
         self._sizes = state["sizes"].tolist()
         self._window_start = state["window_start"]
+
+
+def _number(value: Tensor) -> Tensor:
+    """``value`` as floating point; float64 stays as wide as it is."""
+    return value if value.is_floating_point() else value.float()

@@ -44,11 +44,14 @@ from dltrain.engine import generators, signals
 from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
-from dltrain.errors import UserError
+from dltrain.errors import Diverged
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
+
+ADVICE = "Lower optimizer.lr, set trainer.clip_norm=1"
+"""What may help a run that diverged."""
 
 
 class OnePhase(Plan):
@@ -110,8 +113,6 @@ class Trainer:
         self._history = History()
         self._best: dict[str, Any] | None = None
         """What ``best.pt`` is to hold, until it does."""
-        self._uses_best = False
-        """Whether the task has the best weights, with nothing left to modify."""
         self._last_save = time.perf_counter()
         self._phase: Phase | None = None
 
@@ -119,8 +120,8 @@ class Trainer:
         """Train to the end, or to an interruption; return the status.
 
         ``resume`` is the state of a checkpoint, after which the run ends with the same bytes
-        as if it had never been interrupted. Raises :class:`UserError` on a loss that is not
-        finite.
+        as if it had never been interrupted. Raises :class:`Diverged` on a loss, weights or a
+        last evaluation that are not finite.
         """
         for callback in self.callbacks:
             callback.start(self._view)
@@ -142,6 +143,7 @@ class Trainer:
             if self.signal is not None:
                 return "interrupted"
             self._test()
+            self._require_finite_results()
         return "finished"
 
     def end(self, status: str) -> None:
@@ -276,13 +278,45 @@ class Trainer:
         steps_ago = self._history.read()
         if steps_ago is None:
             return
-        last_good = self.folder.path / checkpoint.LAST
-        raise UserError(
-            f"The loss is not finite at step {self.state.step - steps_ago:,}.\n"
-            f"{self._examples_of(steps_ago)}  weights of the last good step saved: "
-            f"{last_good if last_good.exists() else 'none yet'}\n"
-            "Lower optimizer.lr, set trainer.clip_norm=1, or look at those examples."
-        )
+        what = f"The loss is not finite at step {self.state.step - steps_ago:,}."
+        raise self._diverged(what, self._examples_of(steps_ago))
+
+    def _require_finite_weights(self) -> None:
+        """See that the last steps left weights that can be used, before they are kept."""
+        found = [p.isfinite().all() for p in self.task.parameters() if p.requires_grad]
+        if found and not bool(torch.stack(found).all()):
+            what = f"The weights are not finite after step {self.state.step:,}."
+            raise self._diverged(what, self._examples_of(0))
+
+    def _require_finite_results(self) -> None:
+        """See that the run's last evaluations are numbers."""
+        bad = [
+            f"{split} {name} is {value}"
+            for split, results in self.state.results.items()
+            for name, value in results.items()
+            if split != "train" and self._counts(name) and not math.isfinite(value)
+        ]
+        if bad:
+            raise self._diverged(f"The run ended with no numbers: {', '.join(bad)}.", "")
+
+    def _counts(self, name: str) -> bool:
+        """Whether a metric that is not finite says that the network is none any more.
+
+        The monitor may have no value on this data at all, unless it once had one.
+        """
+        monitored = name == self.task.monitor.name and self.state.best_value is not None
+        return name == "loss" or monitored
+
+    def _diverged(self, what: str, examples: str) -> Diverged:
+        """An error about ``what``, with the checkpoints that there are."""
+        if self._best is not None:
+            checkpoint.save(self.folder, checkpoint.BEST, self._best)
+        last, best = (self.folder.path / name for name in (checkpoint.LAST, checkpoint.BEST))
+        saved = f"  weights saved last: {last if last.exists() else 'none yet'}\n"
+        if best.exists():
+            saved += f"  weights of the best evaluation: {best}\n"
+        advice = f"{ADVICE}, or look at those examples." if examples else f"{ADVICE}."
+        return Diverged(f"{what}\n{examples}{saved}{advice}")
 
     def _examples_of(self, steps_ago: int) -> str:
         """A line about the batch of so many steps ago, where that can be told."""
@@ -300,6 +334,7 @@ class Trainer:
     def _end_period(self) -> None:
         """Training means, the validation split, the best."""
         self._read()
+        self._require_finite_weights()
         self._pause_clock()
         period = Evaluation(self._history.period())
         self._history.clear()
@@ -308,14 +343,22 @@ class Trainer:
         if "validation" in self.streams:
             self._tell("validation", self._evaluate("validation", final=False))
             # A task may have nothing to say of it yet, in a phase that is about something else.
-            found = self.state.results["validation"]
-            self._keep_if_best(found.get(self.task.monitor.name, math.nan))
+            self._keep_if_best(self.state.results["validation"])
         self._resume_clock()
 
-    def _keep_if_best(self, value: float) -> None:
+    def _keep_if_best(self, results: Mapping[str, float]) -> None:
+        bad = [n for n, value in results.items() if self._counts(n) and not math.isfinite(value)]
+        if bad:
+            logger.warning(
+                f"validation {bad[0]} is {results[bad[0]]} at step {self.state.step:,}: "
+                "these weights are not taken for the best."
+            )
+            return
+        value = results.get(self.task.monitor.name, math.nan)
         if not self.task.monitor.better(value, self.state.best_value):
             return
         self.state.best_value, self.state.best_step = value, self.state.step
+        self.state.best_results = dict(results)
         with self._evaluation_weights():
             weights = {k: v.clone() for k, v in self.task.state_dict().items()}
         self._best = {"task": weights, "step": self.state.step}
@@ -329,18 +372,28 @@ class Trainer:
         self._measured_samples = self.state.samples
 
     def _test(self) -> None:
-        best = self.folder.path / checkpoint.BEST
-        if self.settings.test_weights == "best" and best.exists():
-            loaded = checkpoint.load(best, self.settings.device)
-            checkpoint.load_weights(self.task, loaded["task"], best)
-            self._uses_best = True
-        elif self.settings.test_weights == "best":
-            logger.warning(
-                f"trainer.test_weights=best: no evaluation gave a number for "
-                f"{self.task.monitor.name}, so there are no best weights: the last ones are used."
-            )
+        if self.settings.tests_best(self.streams):
+            self._take_best()
         if "test" in self.streams:
             self._tell("test", self._evaluate("test", final=True))
+
+    def _take_best(self) -> None:
+        """Give the task the best weights; the results are theirs from here on."""
+        best, name = self.folder.path / checkpoint.BEST, self.task.monitor.name
+        if not best.exists():
+            logger.warning(
+                f"trainer.test_weights={self.settings.test_weights}: no evaluation gave a number "
+                f"for {name}, so there are no best weights: the last ones are used."
+            )
+            return
+        loaded = checkpoint.load(best, self.settings.device)
+        checkpoint.load_weights(self.task, loaded["task"], best)
+        self.state.uses_best = True
+        self.state.results["validation"] = dict(self.state.best_results)
+        logger.info(
+            f"weights: those of step {self.state.best_step:,}, the best by validation {name} "
+            f"({self.state.best_value:.6g}). trainer.test_weights=last takes the last ones."
+        )
 
     def _evaluate(self, split: str, final: bool) -> Evaluation:
         """What the task's metrics say of a split, and the probes add."""
@@ -383,7 +436,7 @@ class Trainer:
     def _evaluation_weights(self) -> AbstractContextManager[Any]:
         """The weights that the task is evaluated with, as the modifiers have them."""
         stack = contextlib.ExitStack()
-        if not self._uses_best:
+        if not self.state.uses_best:
             for modifier in self.modifiers:
                 stack.enter_context(modifier.evaluation_weights())
         return stack
@@ -420,6 +473,7 @@ class Trainer:
 
     def _save(self) -> None:
         """Write a checkpoint from which the run goes on as if nothing had happened."""
+        self._require_finite_weights()
         if self._best is not None:
             checkpoint.save(self.folder, checkpoint.BEST, self._best)
             self._best = None

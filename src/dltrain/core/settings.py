@@ -22,7 +22,9 @@ class Settings:
     in :mod:`dltrain.engine.cuda_graph`. ``accumulate`` batches make one optimizer step. The
     validation split is evaluated every ``evaluate_every`` epochs or, when given, every
     ``evaluate_steps`` batches, within epochs too. ``log_every`` is in batches. A checkpoint is
-    written when ``checkpoint_seconds`` have passed since the last, and at every end. ``overfit``
+    written when ``checkpoint_seconds`` have passed since the last, and at every end.
+    ``test_weights`` are those that the run is tested and used with: of the last step, or of the
+    best evaluation; ``auto`` is best where there is a validation split. ``overfit``
     trains on that many batches, as a sanity check. ``deterministic`` and ``tune_process`` are as in
     :func:`dltrain.engine.runtime.settings`.
 
@@ -44,7 +46,7 @@ class Settings:
         evaluate_steps: int | None = None,
         log_every: int = 50,
         checkpoint_seconds: float = 30.0,
-        test_weights: Literal["last", "best"] = "last",
+        test_weights: Literal["last", "best", "auto"] = "last",
         overfit: int = 0,
         deterministic: bool = False,
         tune_process: bool = True,
@@ -96,6 +98,12 @@ class Settings:
             raise UserError(
                 "trainer.evaluate_steps must be given: this data never ends, so has no epochs."
             )
+
+    def tests_best(self, splits: Collection[str]) -> bool:
+        """Whether the test split, of these ``splits``, is evaluated with the best weights."""
+        return self.test_weights == "best" or (
+            self.test_weights == "auto" and "validation" in splits
+        )
 
     def total_steps(self, steps_per_epoch: int | None) -> int:
         """How many batches the whole run will train on."""

@@ -36,6 +36,10 @@ class State:
     best_value: float | None = None
     best_step: int | None = None
     """The step of the evaluation that was the best."""
+    best_results: dict[str, float] = field(default_factory=dict)
+    """What that evaluation said of the validation split."""
+    uses_best: bool = False
+    """Whether the task has the best weights, with nothing left to modify."""
     stop_reason: str = ""
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     """The latest scalars of each split."""

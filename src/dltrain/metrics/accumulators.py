@@ -269,6 +269,11 @@ def double(values: Tensor) -> Tensor:
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
+def widest(values: Tensor) -> Tensor:
+    """``values`` in float64 where their device has such numbers, else as they are."""
+    return values if values.device.type == "mps" else values.double()
+
+
 def _highest(columns: list[Tensor], most: int) -> list[Tensor]:
     """The rows of ``columns`` in which the first is greatest, in that order."""
     chosen = columns[0].topk(min(most, len(columns[0]))).indices

@@ -6,6 +6,7 @@ of the same shape as ``output``, of the batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +25,8 @@ SAMPLES = 16
 """Examples that are shown."""
 PLACES = 200
 """How finely the range of a single feature is looked at."""
+MOST_DIGITS = 15
+"""Significant digits that every float64 has."""
 
 
 def r_squared(residual: Tensor, total: Tensor) -> float:
@@ -38,9 +41,9 @@ def r_squared(residual: Tensor, total: Tensor) -> float:
 
 
 class Errors(AccumulatorMetric):
-    """The mean squared error, also as ``loss``, the mean absolute error and R², from sums."""
+    """Mean squared error, its root, mean absolute error and R², from sums in float64."""
 
-    names = ("loss", "mse", "mae", "r2")
+    names = ("mse", "rmse", "mae", "r2")
 
     def __init__(self) -> None:
         self._sums, self._residual, self._targets = Sum(), Sum(), Moments()
@@ -48,18 +51,19 @@ class Errors(AccumulatorMetric):
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
         """Sum the batch up."""
-        predictions, targets = outputs["output"].flatten(1), batch["target"].flatten(1)
-        errors = double(predictions - targets)
+        predictions, targets = (
+            double(side).flatten(1) for side in (outputs["output"], batch["target"])
+        )
+        errors = predictions - targets
         self._sums.add(torch.stack((errors.square().sum(), errors.abs().sum())), errors.numel())
-        residual = (double(targets) - double(predictions)).square().sum(0)
-        self._residual.add(residual, len(rows))
+        self._residual.add(errors.square().sum(0), len(rows))
         self._targets.add(targets)
 
     def compute(self) -> Evaluation:
         """The means."""
         mse, mae = (self._sums.value / self._sums.examples).tolist()
         r2 = r_squared(self._residual.value, self._targets.squared_deviations)
-        return Evaluation(scalars={"loss": mse, "mse": mse, "mae": mae, "r2": r2})
+        return Evaluation(scalars={"mse": mse, "rmse": math.sqrt(mse), "mae": mae, "r2": r2})
 
 
 class FirstPredictions(AccumulatorMetric):
@@ -75,9 +79,26 @@ class FirstPredictions(AccumulatorMetric):
 
     def compute(self) -> Evaluation:
         """The table."""
-        pairs = zip(*(column.flatten(1).tolist() for column in self._first.found()), strict=True)
-        rows = [tuple(", ".join(f"{x:.6g}" for x in side) for side in pair) for pair in pairs]
+        columns = [double(column).flatten(1) for column in self._first.found()]
+        digits = [
+            _digits(torch.cat(both)) for both in zip(*(c.unbind(1) for c in columns), strict=True)
+        ]
+        rows = [
+            tuple(
+                ", ".join(f"{x:.{n}g}" for x, n in zip(side, digits, strict=True)) for side in pair
+            )
+            for pair in zip(*(column.tolist() for column in columns), strict=True)
+        ]
         return Evaluation(tables={"predictions": Table(("target", "prediction"), rows)})
+
+
+def _digits(values: Tensor) -> int:
+    """How many significant digits tell ``values`` (n,) apart to a millionth of their range."""
+    low, high = values.aminmax()
+    largest, spread = float(values.abs().max()), float(high - low)
+    if not (math.isfinite(largest) and spread > 0):
+        return MOST_DIGITS
+    return min(6 + max(0, math.ceil(math.log10(largest / spread))), MOST_DIGITS)
 
 
 class Scatter(AccumulatorMetric):
@@ -123,7 +144,7 @@ class Fit(AccumulatorMetric):
         low, high = inputs.aminmax()
         fractions = torch.linspace(0, 1, PLACES, device=inputs.device)
         places = (low + fractions.view(-1, *inputs[:1].shape[1:]) * (high - low)).to(inputs)
-        columns = [inputs, targets, places, self._ask(places).float()]
+        columns = [inputs, targets, places, self._ask(places)]
         columns = [column.flatten().cpu() for column in columns]
         return Evaluation(figures={"fit": partial(_draw_fit, columns, self._name)})
 

@@ -63,7 +63,7 @@ class EvaluationClassifier:
             raise UserError(f"run is a run's own folder: {LATEST} moves on with every run")
         folder = RunFolder.find(run, Path())
         spec = spec_of_run(folder)
-        self.task = load(folder.path)
+        self.task = load(folder.path, "last")
         self.name = hashlib.sha256((folder.path / LAST).read_bytes()).hexdigest()[:8]
         self.class_names = list(spec.class_names)
         self.input_shape = spec.input.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -131,8 +132,14 @@ class RunFolder:
         self.write(name, lambda file: file.write(text.encode()))
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file, whole or not at all."""
-        self.write_text(name, json.dumps(content, indent=2) + "\n")
+        """Write a JSON file, whole or not at all.
+
+        JSON knows finite numbers alone. Any other is null, and the key ``not_finite`` tells where
+        it stands (``test.loss``) and what it was (``nan``).
+        """
+        words: dict[str, str] = {}
+        content = _finite(content, "", words) | ({"not_finite": words} if words else {})
+        self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""
@@ -149,6 +156,18 @@ class RunFolder:
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         _write_whole(path, fill)
+
+
+def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
+    """``value`` with null for numbers that are not finite, which are told in ``words``."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v, f"{place}.{k}".lstrip("."), words) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v, f"{place}[{n}]", words) for n, v in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        words[place] = str(value)
+        return None
+    return value
 
 
 def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:

@@ -24,17 +24,31 @@ from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
 
-CONFIG, SPEC, READER = "config.yaml", "data.json", "reader.json"
+CONFIG, SPEC, READER, SUMMARY = "config.yaml", "data.json", "reader.json", "summary.json"
 
 
-def load(run: str | Path = "latest", weights: str = "last", output_dir: str = "outputs") -> Task:
+def load(
+    run: str | Path = "latest", weights: str | None = None, output_dir: str = "outputs"
+) -> Task:
     """Return the trained task of a run, in eval mode on the CPU: ``load("latest").predict(batch)``.
 
-    ``weights`` is ``last`` or ``best``. The data is not needed. The same limits on packages hold
-    as for :func:`resume`. Raises :class:`UserError` where there is no such run, or no such weights.
+    ``weights`` is ``last`` or ``best``; null takes those that the run was tested with. The data is
+    not needed. The same limits on packages hold as for :func:`resume`. Raises :class:`UserError`
+    where there is no such run, or no such weights.
     """
     with runtime.generators_kept():  # initial weights are drawn, then replaced
-        return _load(RunFolder.find(str(run), Path(output_dir)), weights)
+        folder = RunFolder.find(str(run), Path(output_dir))
+        return _load(folder, tested_weights(folder) if weights is None else weights)
+
+
+def tested_weights(folder: RunFolder) -> str:
+    """Which weights a run was tested with, ``last`` or ``best``; ``last`` where it was not."""
+    if not (folder.path / SUMMARY).exists():
+        return "last"
+    found = folder.read_json(SUMMARY).get("weights", "last")
+    if found not in ("last", "best"):
+        raise UserError(f"{folder.path / SUMMARY}: weights is last or best, not {found!r}.")
+    return found
 
 
 def _load(folder: RunFolder, weights: str) -> Task:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch.nn import functional
 
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
+from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Predictions, Task
+from dltrain.errors import UserError
 from dltrain.metrics.classification import (
     Calibration,
     ConfusionMatrix,
@@ -21,6 +23,7 @@ from dltrain.metrics.classification import (
 from dltrain.metrics.mean import Mean
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.models.layers.tta import mean_over_views
+from dltrain.tasks.losses.classification import ClassWeights, WeightedCrossEntropy, weights_of
 
 
 class Classification(Task):
@@ -34,8 +37,13 @@ class Classification(Task):
     after it only: test-time augmentation, the mean over versions of an image
     (:func:`~dltrain.models.layers.tta.mean_over_views`).
 
-    Raises ValueError for targets that are no classes, for what is no fraction, and for test-time
-    augmentation of what is no image.
+    For classes of unequal size ``class_weights`` multiplies the loss of each class's examples:
+    ``balanced`` weighs all classes alike, a mapping or list says how much each counts.
+    ``focal_gamma`` above 0 counts an example the less the surer its class is already. Both act in
+    training only (:class:`~dltrain.tasks.losses.classification.WeightedCrossEntropy`).
+
+    Raises ValueError for targets that are no classes, for what is no fraction, for weights that do
+    not fit the classes, and for test-time augmentation of what is no image.
     """
 
     monitor = Monitor("accuracy", "max")
@@ -50,6 +58,8 @@ class Classification(Task):
         label_smoothing: float = 0.0,
         mirrored: bool = False,
         shifted: int = 0,
+        class_weights: ClassWeights = None,
+        focal_gamma: float = 0.0,
     ) -> None:
         super().__init__()
         if spec.target.kind != "class":
@@ -68,8 +78,26 @@ class Classification(Task):
         self.model = model
         self.spec = spec
         self.class_names = list(spec.target.names or map(str, range(spec.target.size or 0)))
+        if focal_gamma < 0:
+            raise ValueError(f"focal_gamma must be >= 0, got {focal_gamma}")
         self.label_smoothing = label_smoothing
+        self.loss: Callable[[Tensor, Tensor], Tensor] = partial(
+            functional.cross_entropy, label_smoothing=label_smoothing
+        )
+        """The mean cross-entropy that training minimizes, 0-d, of logits and targets."""
+        if class_weights is not None or focal_gamma:
+            weights = weights_of(spec.target, class_weights)
+            self.loss = WeightedCrossEntropy(weights, focal_gamma, label_smoothing)
+        self._lacks_counts = class_weights == "balanced" and not spec.target.counts
         self.mirrored, self.shifted = mirrored, shifted
+
+    def enter(self, phase: Phase) -> None:
+        """Raise :class:`UserError` where weights are to balance classes that nobody counted."""
+        if self._lacks_counts:
+            raise UserError(
+                "task.class_weights=balanced: this data does not tell how many training examples "
+                "each class has; give a weight for each class."
+            )
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean cross-entropy of the batch."""
@@ -77,10 +105,6 @@ class Classification(Task):
         loss = self.loss(logits, targets)
         optimize(loss)
         return self.training_metrics(loss, logits, targets)
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross-entropy that training minimizes, 0-d."""
-        return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
     def evaluation_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The sum over a batch of what an evaluation reports the mean of as ``loss``, 0-d."""

@@ -7,19 +7,26 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
+from dltrain.metrics.accumulators import double, widest
+from dltrain.metrics.mean import Mean
 from dltrain.metrics.regression import Errors, FirstPredictions, Fit, Scatter
+from dltrain.tasks.losses.regression import NumberLoss, SquaredError
 
 
 class Regression(Task):
-    """Mean squared error of outputs (batch, outputs) against targets of the same shape.
+    """Outputs (batch, outputs) against targets of the same shape; by default their squared error.
 
     Where the data tells the target's mean and std, the network learns targets of mean 0 and std 1,
-    whatever their unit; outputs, predictions and every figure are in that unit again.
+    whatever their unit; outputs, predictions and every figure are in that unit again, in float64:
+    beside a large mean, float32 would round what was learned away. For the same reason a network
+    is evaluated outside autocast, whatever the precision it trains in.
+
+    ``loss`` null is the mean squared error. It acts on the scaled numbers, and is reported in the
+    target's unit.
 
     Raises ValueError for targets that are no numbers, or that have several means.
     """
@@ -27,7 +34,7 @@ class Regression(Task):
     monitor = Monitor("loss", "min")
     replayable = True
 
-    def __init__(self, model: nn.Module, spec: DataSpec) -> None:
+    def __init__(self, model: nn.Module, spec: DataSpec, loss: NumberLoss | None = None) -> None:
         super().__init__()
         target = spec.target
         if target.kind != "number":
@@ -39,37 +46,44 @@ class Regression(Task):
             raise ValueError("regression takes one mean and one std for all numbers of a target")
         self.model = model
         self.spec = spec
-        self.target_mean = target.mean[0] if target.mean else 0.0
-        self.target_std = target.std[0] if target.std else 1.0
-        self._has_unit = (self.target_mean, self.target_std) != (0.0, 1.0)
+        self.loss = loss or SquaredError()
+        mean, std = (*target.mean, 0.0)[0], (*target.std, 1.0)[0]
+        self.offset, self.scale = self.loss.unit(mean, std)
+        self._has_unit = (self.offset, self.scale) != (0.0, 1.0)
+        self._loss_unit = self.scale**self.loss.degree
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
-        """Minimize the mean squared error of the batch."""
+        """Minimize the mean loss of the batch."""
         targets = batch["target"]
         if self._has_unit:
-            targets = (targets - self.target_mean) / self.target_std
-        loss = functional.mse_loss(self.model(batch["input"]), targets)
+            targets = (targets - self.offset) / self.scale
+        loss = self.loss(self.model(batch["input"]).float(), targets.float()).mean()
         optimize(loss)
-        return {"loss": loss.detach() * self.target_std**2 if self._has_unit else loss.detach()}
+        loss = loss.detach()
+        return {"loss": widest(loss) * self._loss_unit if self._has_unit else loss}
 
     def forward(self, batch: Batch) -> Outputs:
         """``output`` (batch, outputs), in the target's unit."""
-        outputs = self.model(batch["input"])
-        return {
-            "output": outputs * self.target_std + self.target_mean if self._has_unit else outputs
-        }
+        return {"output": self._in_unit(self.model(batch["input"]))}
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
-        """The same in float32."""
-        return {"output": self.forward(batch)["output"].float()}
+        """The same, and ``scaled`` as the network has it; in full precision."""
+        with torch.autocast(batch["input"].device.type, enabled=False):
+            scaled = self.model(batch["input"]).float()
+        return {"output": self._in_unit(scaled), "scaled": scaled}
 
     def metrics(self, final: bool) -> Sequence[Metric]:
-        """MSE, MAE and R², predictions beside targets, and the curve of a single feature."""
-        metrics: list[Metric] = [Errors(), FirstPredictions(), Scatter()]
+        """Loss, MSE, RMSE, MAE and R², predictions beside targets, the curve of one feature."""
+        metrics: list[Metric] = [
+            Mean("loss", self._evaluation_loss),
+            Errors(),
+            FirstPredictions(),
+            Scatter(),
+        ]
         facts = self.spec.facts()
         if facts.get("outputs") == 1 and math.prod(facts.get("input_shape", (0,))) == 1:
             name = (*self.spec.input.names, "feature")[0]
-            metrics.append(Fit(name, self._output))
+            metrics.append(Fit(name, self._answers))
         return metrics
 
     @torch.no_grad()
@@ -77,9 +91,21 @@ class Regression(Task):
         """``prediction`` (batch, outputs), in the target's unit."""
         target = self.spec.target
         return Predictions(
-            {"prediction": self.forward(batch)["output"].float()},
+            {"prediction": self._answers(batch["input"])},
             {"prediction": Field(target.shape, "number", names=target.names)},
         )
 
-    def _output(self, inputs: Tensor) -> Tensor:
-        return self.forward({"input": inputs})["output"]
+    def _answers(self, inputs: Tensor) -> Tensor:
+        """Outputs in the target's unit, as an evaluation has them."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self._in_unit(self.model(inputs))
+
+    def _in_unit(self, outputs: Tensor) -> Tensor:
+        answers = self.loss.answer(outputs.float())
+        return double(answers) * self.scale + self.offset if self._has_unit else answers
+
+    def _evaluation_loss(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """The sum over a batch of each example's mean loss, 0-d, in the target's unit."""
+        targets = (double(batch["target"]) - self.offset) / self.scale
+        losses = self.loss(double(outputs["scaled"]), targets).flatten(1).mean(1)
+        return losses.sum() * self._loss_unit

@@ -11,6 +11,8 @@ from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.losses.classification import ClassWeights
+from dltrain.tasks.losses.regression import NumberLoss
 from dltrain.tasks.regression import Regression
 
 
@@ -19,18 +21,37 @@ class Supervised(Task):
 
     For data whose kind is only known when it is looked at, such as anyone's own table.
 
-    Raises ValueError for ``label_smoothing`` of what is no class.
+    Raises ValueError for what is set of classes where the data has a number, and the other way.
     """
 
-    def __init__(self, model: nn.Module, spec: DataSpec, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: DataSpec,
+        label_smoothing: float = 0.0,
+        class_weights: ClassWeights = None,
+        focal_gamma: float = 0.0,
+        loss: NumberLoss | None = None,
+    ) -> None:
         super().__init__()
         self.task: Classification | Regression
+        of_classes: dict[str, Any] = {
+            "label_smoothing": label_smoothing,
+            "class_weights": class_weights,
+            "focal_gamma": focal_gamma,
+        }
         if spec.target.kind == "class":
-            self.task = Classification(model, spec, label_smoothing)
-        elif label_smoothing:
-            raise ValueError("label_smoothing needs classes, and this data has a number as target")
+            if loss is not None:
+                raise ValueError(
+                    "loss is of a regression, and this data has classes as target; leave out "
+                    "task/loss"
+                )
+            self.task = Classification(model, spec, **of_classes)
         else:
-            self.task = Regression(model, spec)
+            for name, value in of_classes.items():
+                if value:
+                    raise ValueError(f"{name} needs classes, and this data has a number as target")
+            self.task = Regression(model, spec, loss)
         self.monitor, self.replayable = self.task.monitor, self.task.replayable
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:

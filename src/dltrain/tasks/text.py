@@ -15,6 +15,7 @@ from dltrain.contracts.task import Metrics, Optimize
 from dltrain.metrics.mean import Mean
 from dltrain.metrics.text import Reviews, Words
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.losses.classification import ClassWeights
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -59,8 +60,12 @@ class TextClassification(Classification):
         spec: DataSpec,
         label_smoothing: float = 0.0,
         adversarial: float = 0.0,
+        class_weights: ClassWeights = None,
+        focal_gamma: float = 0.0,
     ) -> None:
-        super().__init__(model, spec, label_smoothing)
+        super().__init__(
+            model, spec, label_smoothing, class_weights=class_weights, focal_gamma=focal_gamma
+        )
         pad_index = spec.input.fill
         if spec.input.kind != "tokens" or not isinstance(pad_index, int):
             raise ValueError(
