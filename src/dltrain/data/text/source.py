@@ -48,6 +48,8 @@ class TextSource(ArraySource):
 
     class_names: Sequence[str] = ()
     """What is known of them before the texts are read."""
+    columns: Sequence[str] = ()
+    """Those that a text is joined from, where there are several."""
 
     def __init__(
         self,
@@ -169,7 +171,9 @@ class TextSource(ArraySource):
 
     def reader(self) -> Reader:
         """Texts, by the vocabulary."""
-        return VocabularyReader(self._known().tokenizer)
+        return VocabularyReader(
+            self._known().tokenizer, self.columns if len(self.columns) > 1 else ()
+        )
 
     def _known(self) -> Encoded:
         assert self._encoded is not None, "read() comes first"
