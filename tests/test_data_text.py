@@ -540,3 +540,21 @@ def test_a_list_of_objects_is_read_with_its_lines(write: Write, texts: Open) -> 
         texts(write('{"review": ["a"], "stars": 1}', "reviews.jsonl")).read(0)
     with pytest.raises(ValueError, match=r"reviews.json: not JSON"):
         texts(write("[{]", "reviews.json")).read(0)
+
+
+def test_a_quote_in_tab_separated_lines_is_text_unless_it_is_around_a_cell(
+    write: Write, texts: Open
+) -> None:
+    lines = ['"good" said all', '"a bad one', 'nothing" good', '"a ""bad"" film"', '"film"', "film"]
+    content = "stars\treview\r\n" + "".join(f"{i % 2}\t{x}\r\n" for i, x in enumerate(lines))
+    path = write(content, "reviews.tsv")
+    source = texts(path, test=path)
+    found = [text for text, _ in spelt(source, opened(source)["test"])]
+    assert (
+        found
+        == ['" good " said all', '" a bad one', 'nothing " good', 'a " bad " film'] + ["film"] * 2
+    )
+    # A cell of several lines is quoted as in csv.
+    path = write('stars\treview\n1\t"a\nfilm"\n0\tfilm\n', "reviews.tsv")
+    source = texts(path, test=path)
+    assert [text for text, _ in spelt(source, opened(source)["test"])] == ["a film", "film"]

@@ -147,7 +147,7 @@ class TextSource(ArraySource):
         found, parts = only_seen(self._known(), _ragged(splits), self._reading.min_frequency)
         self._encoded = found
         logger.info(
-            "%s: %d tokens in the vocabulary (%s).", found.name, len(found.words), found.tokens
+            f"{found.name}: {len(found.words):,} tokens in the vocabulary ({found.tokens})."
         )
         for note in described(found.name, parts, found.class_names):
             logger.info(note)

@@ -13,9 +13,11 @@ from dltrain.data.text.labels import alike, merged, spellings
 from dltrain.data.text.reader import joined
 from dltrain.data.text.scripts import without_ignorable
 from dltrain.data.text.source import TextSource
+from dltrain.data.text.tab_lines import read_tab_lines
 from dltrain.data.text.tokenized import Corpus, Texts, fingerprint
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
+TABS = (".tsv", ".tab")
 FEW = 20
 """So many classes are never too many."""
 
@@ -92,9 +94,8 @@ class TextCsv(TextSource):
 
     def _cells(self, path: Path, notes: list[str], warnings: list[str]) -> Cells:
         """The rows that have a class; ``warnings`` of the others."""
-        is_json = path.suffix.lower() in JSON_LINES
         used = (*self.columns, self.label)
-        cells = read_json_lines(path, used) if is_json else read_csv(path, self.separator)
+        cells = self._table(path, used)
         for name in used:
             cells.require(name)
         unused = [name for name in cells.columns if name not in used]
@@ -110,6 +111,14 @@ class TextCsv(TextSource):
         if without:
             warnings.append(f"{cells.name}: {len(without):,} rows without a class dropped.")
         return cells.without(without)
+
+    def _table(self, path: Path, used: Sequence[str]) -> Cells:
+        """All cells of a file."""
+        ending = path.suffix.lower()
+        if ending in JSON_LINES:
+            return read_json_lines(path, used)
+        tabs = self.separator == "\t" or (self.separator is None and ending in TABS)
+        return (read_tab_lines(path) if tabs else None) or read_csv(path, self.separator)
 
 
 def _texts(cells: Cells, names: Sequence[str]) -> list[str]:
