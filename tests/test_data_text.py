@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
+from dltrain.data.text.reader import TextReader
 from dltrain.data.text.text_csv import TextCsv
 from dltrain.data.text.vocabulary import Vocabulary
 from dltrain.errors import ConfigError, UserError
@@ -408,3 +409,154 @@ def test_a_faulty_file_is_a_fault_of_the_data(
 def test_a_split_too_small_for_its_validation_is_said(write: Write, texts: Open) -> None:
     with pytest.raises(UserError, match="leaves none to train on"):
         texts(write(ROWS), validation=2500).read(0)
+
+
+def test_labels_that_look_alike_or_are_one_number_are_one_class_and_said(
+    write: Write, texts: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write("review,stars\na,caf\u00e9\nb,cafe\u0301\nc,caf\u00e9\u200b\nd,Tea\ne,tea\n")
+    second = write("review,stars\nf,cafe\u0301\n", "second.csv")
+    assert texts(path, test=second).read(0).class_names == ("Tea", "caf\u00e9", "tea")
+    assert r"'caf\xe9\u200b', 'cafe\u0301', 'café' are one class, 'café'" in caplog.text
+    assert "the labels 'Tea', 'tea' differ in case alone, and are 2 classes" in caplog.text
+    path = write("review,stars\na,1\nb,1.0\nc,0\nd,2.50\ne,2.5\n")
+    assert texts(path, test=path).read(0).class_names == ("0", "1", "2.5", "2.50")
+    assert "the labels '1', '1.0' are one class, '1'" in caplog.text
+    # Names that hold no numbers alone stay as they are.
+    path = write("review,stars\na,1\nb,1.0\nc,v2\n")
+    assert texts(path, test=path).read(0).class_names == ("1", "1.0", "v2")
+    with pytest.raises(ValueError, match=r"line 3, column 'stars' is empty"):
+        texts(write("review,stars\na,1\nb,\u200b\n")).read(0)
+
+
+def test_a_text_of_several_columns_is_read_and_predicted_alike(
+    write: Write, texts: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write("title,review,stars,id\nGood,a film,1,7\n,bad film,0,8\nBad,,0,9\n")
+    source = texts(path, text=["title", "review"], test=path)
+    texts_read = [text for text, _ in spelt(source, opened(source)["test"])]
+    assert texts_read == ["good a film", "bad film", "bad"]
+    assert "unused columns: id" in caplog.text
+    node = source.reader().node(tmp_path)
+    reader = TextReader(tmp_path, node["columns"])
+    row = {"title": " Good", "review": "a film"}
+    found = reader.read([row, "good a film", {"title": "", "review": "bad film"}])["input"]
+    assert found[0].tolist() == found[1].tolist() and found[2].tolist()[2] == 0
+    with pytest.raises(ValueError, match="example 1 has no text 'review'; got None"):
+        reader.read(["good", {"title": "good"}])
+    with pytest.raises(ValueError, match="example 0 is no text, and no row of title, review"):
+        reader.read([3])
+    with pytest.raises(ValueError, match="has no column 'body'"):
+        texts(path, text=["title", "body"]).read(0)
+
+
+def test_a_validation_file_is_that_split_whatever_the_seed(write: Write, texts: Open) -> None:
+    other = write("review,stars\nan unheard film,one\n", "other.csv")
+    source = texts(write(ROWS), test=other, validation=other)
+    assert spelt(source, opened(source, 3)["validation"]) == [("<unk> <unk> film", "one")]
+
+
+def test_words_of_rows_that_are_not_trained_on_are_unknown(
+    write: Write, texts: Open, tmp_path: Path
+) -> None:
+    path = write("review,stars\n" + "".join(f"film word{i},{i % 2}\n" for i in range(20)))
+    for settings in ({"validation": 5}, {"limit": 10}, {"validation": 5, "min_frequency": 2}):
+        source = texts(path, **settings)
+        streams = opened(source, 0)
+        trained = {word for text, _ in spelt(source, streams["train"]) for word in text.split()}
+        assert set(source.outline().input.names) == {"<pad>", "<unk>", *trained}
+        assert sum(source.outline().input.counts) == 2 * streams["train"].examples
+        source.reader().node(tmp_path)
+        vocabulary = Vocabulary.load(tmp_path / "tokenizer.json")
+        assert vocabulary.words == list(source.outline().input.names)
+        if "validation" in streams:
+            assert {t for t, _ in spelt(source, streams["validation"])} == {"film <unk>"}
+
+
+CHINESE = (
+    "这部电影太好看了剧情精彩",
+    "演员表现很差我不喜欢",
+    "今天去看了觉得很无聊",
+    "值得推荐给朋友",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "tokens"),
+    [
+        (CHINESE, "character"),
+        (["ฉันรักภาษาไทยมากที่สุด", "หนังเรื่องนี้ไม่สนุกเลย"] * 2, "character"),
+        (["ខ្ញុំ\u200bស្រឡាញ់\u200bភាពយន្ត", "រឿង\u200bនេះ\u200bអន់"] * 2, "character"),
+        (["この映画はとても面白かった", "つまらない映画でした"] * 2, "character"),
+        (["ACGTTTAGC" * 9, "TTGACCA" * 9] * 2, "character"),
+        (["这部 电影 太 好看 了", "演员 很 差"] * 2, "word"),
+        (["영화가 정말 재미있어요", "정말 별로였어요"] * 2, "word"),
+        (["a good film 👍🏽 ❤️", "an awful one"] * 2, "word"),
+        (["a good film, 很好看", "an awful one, 无聊"] * 2, "mixed"),
+    ],
+)
+def test_tokens_are_characters_where_texts_leave_no_blanks(
+    lines: Sequence[str], tokens: str, write: Write, texts: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write("review,stars\n" + "".join(f'"{x}",{i % 2}\n' for i, x in enumerate(lines)))
+    source = texts(path, test=path)
+    source.read(0)
+    assert f"tokens in the vocabulary ({tokens})" in caplog.text
+    assert (f"data.tokens={tokens}, unless you say word or bpe" in caplog.text) == (
+        tokens != "word"
+    )
+    told = texts(path, test=path, tokens="word")
+    told.read(0)
+    assert "tokens in the vocabulary (word)" in caplog.text
+
+
+def test_texts_classes_lengths_and_what_is_unknown_and_cut_are_said(
+    write: Write, texts: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write("review,stars\na good film indeed,1\nfilm,0\nfilm,0\n")
+    second = write("review,stars\nthis is unheard,1\n", "second.csv")
+    texts(path, test=second, max_length=3).read(0)
+    assert "train: 3 texts (0 2, 1 1); 5 tokens, 0.0% unknown; length: median 1" in caplog.text
+    assert "train: 1 of 3 texts are longer than 3 tokens: the first are kept, and 1 tokens" in (
+        caplog.text
+    )
+    assert "(16.7% of all) are cut (data.max_length)" in caplog.text
+    assert "all read as one: 0% (train), 100% (test). data.tokens=bpe or" in caplog.text
+    caplog.clear()
+    texts(path, test=path).read(0)
+    assert "all read as one" not in caplog.text
+
+
+def test_a_list_of_objects_is_read_with_its_lines(write: Write, texts: Open) -> None:
+    good = '[\n{"review": "a film", "stars": 1},\n\n {"review": "b, [c]", "stars": 0.0}]\n'
+    source = texts(write(good, "reviews.json"), test=write(good, "second.json"))
+    assert source.read(0).class_names == ("0", "1")
+    wrong = good.replace("0.0", "null")
+    with pytest.raises(ValueError, match=r"reviews.json, line 4, column 'stars' is empty"):
+        texts(write(wrong, "reviews.json")).read(0)
+    with pytest.raises(ValueError, match=r"line 1, column 'review': a list, which is no text"):
+        texts(write('{"review": ["a"], "stars": 1}', "reviews.jsonl")).read(0)
+    with pytest.raises(ValueError, match=r"reviews.json: not JSON"):
+        texts(write("[{]", "reviews.json")).read(0)
+
+
+def test_a_quote_in_tab_separated_lines_is_text_unless_it_is_around_a_cell(
+    write: Write, texts: Open
+) -> None:
+    lines = ['"good" said all', '"a bad one', 'nothing" good', '"a ""bad"" film"', '"film"', "film"]
+    content = "stars\treview\r\n" + "".join(f"{i % 2}\t{x}\r\n" for i, x in enumerate(lines))
+    path = write(content, "reviews.tsv")
+    source = texts(path, test=path)
+    found = [text for text, _ in spelt(source, opened(source)["test"])]
+    assert (
+        found
+        == ['" good " said all', '" a bad one', 'nothing " good', 'a " bad " film'] + ["film"] * 2
+    )
+    # A cell of several lines is quoted as in csv.
+    path = write('stars\treview\n1\t"a\nfilm"\n0\tfilm\n', "reviews.tsv")
+    source = texts(path, test=path)
+    assert [text for text, _ in spelt(source, opened(source)["test"])] == ["a film", "film"]

@@ -41,14 +41,42 @@ def test_size_and_frequency_cut_what_is_rare() -> None:
         ("3 < 4 > 2", ["3", "<", "4", ">", "2"]),
         ("film...", ["film", ".", ".", "."]),
         ("cafe\u0301", ["caf\u00e9"]),
+        ("go\u200bod\ufeff film\u00ad", ["good", "film"]),
+        ("good\u2764\ufe0ffilm", ["good", "\u2764", "film"]),
         ("", []),
         (" \t\n", []),
         ("<br />", []),
     ],
 )
 def test_a_text_is_cleaned_and_split_into_words_and_marks(text: str, words: list[str]) -> None:
-    known = Vocabulary.learn(["don't ask ! good film & bad < > 2 3 4 . caf\u00e9"], 100)
+    known = Vocabulary.learn(["don't ask ! good film & bad < > 2 3 4 . caf\u00e9 \u2764"], 100)
     assert spelt(known, text) == words
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "expected"),
+    [
+        (
+            "word",
+            "\U0001f44d\U0001f3fd\U0001f1e9\U0001f1ea",
+            "\U0001f44d \U0001f3fd \U0001f1e9\U0001f1ea",
+        ),
+        ("character", " Ab\u3000\n c", "a b \u2581 c"),
+        ("character", "\u0e19\u0e35\u0e49\u0e01", "\u0e19\u0e35\u0e49 \u0e01"),
+        ("mixed", "\u5f88\u597dCPU don't\uff0c", "\u5f88 \u597d cpu don't \uff0c"),
+        ("mixed", "\u0e19\u0e35\u0e49ok", "\u0e19\u0e35\u0e49 ok"),
+    ],
+)
+def test_what_a_token_is_depends_on_the_kind(tokens: Any, text: str, expected: str) -> None:
+    vocabulary = Vocabulary.learn([text], 100, tokens)
+    assert " ".join(spelt(vocabulary, text)) == expected
+    assert spelt(Vocabulary.parse(vocabulary.text), text) == expected.split()
+
+
+def test_byte_pairs_do_not_learn_whole_texts_by_heart() -> None:
+    texts = ["\u5f88\u597d\u770b\u7684\u7535\u5f71", "\u7535\u5f71\u4e0d\u597d\u770b"]
+    words = Vocabulary.learn(texts, 100, "bpe").words[2:]
+    assert {len(word.removeprefix("##")) for word in words} == {1, 2}
 
 
 def test_cleaning_and_lower_case_can_be_left_out() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,15 @@ TOKENIZER = "tokenizer.json"
 
 
 class VocabularyReader(Reader):
-    """Reads texts by ``tokenizer``, the content of a :class:`Vocabulary`'s file."""
+    """Reads texts by ``tokenizer``, the content of a :class:`Vocabulary`'s file.
 
-    def __init__(self, tokenizer: str) -> None:
+    Of texts that were joined from several ``columns``, an example may be a row instead: a mapping
+    with a text for each column.
+    """
+
+    def __init__(self, tokenizer: str, columns: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self.columns = list(columns)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -29,11 +34,8 @@ class VocabularyReader(Reader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """Ids (batch, time) and how many of them are real, (batch,)."""
-        texts = several(examples)
-        wrong = next((n for n, text in enumerate(texts) if not isinstance(text, str)), None)
-        if wrong is not None:
-            raise ValueError(f"example {wrong} is no text; got {examples[wrong]!r}")
-        ids = self.vocabulary.rows(examples)
+        texts = [self._text(number, example) for number, example in enumerate(several(examples))]
+        ids = self.vocabulary.rows(texts)
         return {
             "input": self.vocabulary.padded(ids),
             "input_length": torch.tensor([len(row) for row in ids]),
@@ -42,11 +44,30 @@ class VocabularyReader(Reader):
     def node(self, folder: Path) -> dict[str, Any]:
         """Write the vocabulary as ``tokenizer.json``."""
         (folder / TOKENIZER).write_text(self._tokenizer, encoding="utf-8")
-        return {"_target_": f"{__name__}.TextReader"}
+        columns = {"columns": self.columns} if self.columns else {}
+        return {"_target_": f"{__name__}.TextReader"} | columns
+
+    def _text(self, number: int, example: Any) -> str:
+        if isinstance(example, str):
+            return example
+        if not self.columns or not isinstance(example, Mapping):
+            rows = f", and no row of {', '.join(self.columns)}" if self.columns else ""
+            raise ValueError(f"example {number} is no text{rows}; got {example!r}")
+        for name in self.columns:
+            if not isinstance(example.get(name), str):
+                raise ValueError(
+                    f"example {number} has no text {name!r}; got {example.get(name)!r}"
+                )
+        return joined([example[name] for name in self.columns])
 
 
 class TextReader(VocabularyReader):
     """Reads texts by the vocabulary that a run's ``folder`` keeps."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__((folder / TOKENIZER).read_text(encoding="utf-8"))
+    def __init__(self, folder: Path, columns: Sequence[str] = ()) -> None:
+        super().__init__((folder / TOKENIZER).read_text(encoding="utf-8"), columns)
+
+
+def joined(cells: Sequence[str]) -> str:
+    """One text of a row's: those that hold anything, with a blank between them."""
+    return " ".join(filter(None, (cell.strip() for cell in cells)))

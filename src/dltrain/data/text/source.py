@@ -49,6 +49,8 @@ class TextSource(ArraySource):
 
     class_names: Sequence[str] = ()
     """What is known of them before the texts are read."""
+    columns: Sequence[str] = ()
+    """Those that a text is joined from, where there are several."""
 
     def __init__(
         self,
@@ -146,7 +148,7 @@ class TextSource(ArraySource):
         found, parts = only_seen(self._known(), _ragged(splits), self._reading.min_frequency)
         self._encoded = found
         logger.info(
-            "%s: %d tokens in the vocabulary (%s).", found.name, len(found.words), found.tokens
+            f"{found.name}: {len(found.words):,} tokens in the vocabulary ({found.tokens})."
         )
         for note in described(found.name, parts, found.class_names):
             logger.info(note)
@@ -170,7 +172,9 @@ class TextSource(ArraySource):
 
     def reader(self) -> Reader:
         """Texts, by the vocabulary."""
-        return VocabularyReader(self._known().tokenizer)
+        return VocabularyReader(
+            self._known().tokenizer, self.columns if len(self.columns) > 1 else ()
+        )
 
     def _known(self) -> Encoded:
         assert self._encoded is not None, "read() comes first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,80 +10,104 @@ from dltrain.contracts.paths import FilePath
 from dltrain.data.tables.columns import Cells, sorted_levels
 from dltrain.data.tables.csv_file import read_csv
 from dltrain.data.text.json_lines import read_json_lines
+from dltrain.data.text.labels import alike, merged, spellings
+from dltrain.data.text.reader import joined
+from dltrain.data.text.scripts import without_ignorable
 from dltrain.data.text.source import TextSource
+from dltrain.data.text.tab_lines import read_tab_lines
 from dltrain.data.text.tokenized import Corpus, Texts, fingerprint
 
 JSON_LINES = (".jsonl", ".ndjson", ".json")
+TABS = (".tsv", ".tab")
 FEW = 20
 """So many classes are never too many."""
 
 
 class TextCsv(TextSource):
-    """Texts and classes by columns of a file: .csv, .tsv or, one object a line, .jsonl.
+    """Texts and classes by columns of a file: .csv, .tsv, .jsonl (objects), .json (a list of them).
 
-    ``test`` is a fraction of its rows, or a second file with the same columns. ``separator`` null
-    is a comma, or a tab for .tsv. Each different cell of ``label`` is a class; a row without
-    one is refused or, with ``missing`` drop, left out and counted.
+    ``test`` and ``validation`` are fractions of its rows, or other files with the same columns.
+    ``separator`` null is a comma, or a tab for .tsv. Of several ``text`` columns the cells are
+    joined by blanks. Each different cell of ``label`` is a class, but for spellings that look
+    alike or are one number; a row without one is refused or, with ``missing`` drop, left out and
+    counted.
     """
 
     def __init__(
         self,
         path: FilePath,
-        text: str,
+        text: str | Sequence[str],
         label: str,
         test: float | FilePath = 0.2,
+        validation: float | FilePath = 0.1,
         separator: str | None = None,
         missing: Literal["refuse", "drop"] = "refuse",
         **common: Any,
     ) -> None:
-        if text == label:
-            raise ValueError(f"text and label are both the column {text!r}")
         self.path = Path(path).expanduser()
-        self.text, self.label = text, label
+        self.columns = [text] if isinstance(text, str) else list(text)
+        if not self.columns:
+            raise ValueError("text names no column")
+        if label in self.columns:
+            raise ValueError(f"text and label are both the column {label!r}")
+        self.label = label
         self.separator, self.missing = separator, missing
-        self.second = Path(test).expanduser() if isinstance(test, str) else None
-        super().__init__(**common if isinstance(test, str) else common | {"test": test})
+        given = {"test": test, "validation": validation}
+        self.files = {"train": self.path}
+        for split, value in given.items():
+            if isinstance(value, str):
+                self.files[split] = Path(value).expanduser()
+            else:
+                common[split] = value
+        super().__init__(**common)
 
     def paths(self) -> list[Path]:
-        """The file, or both."""
-        return [self.path] if self.second is None else [self.path, self.second]
+        """The file, and those of splits that have one of their own."""
+        return list(self.files.values())
 
     def key(self) -> dict[str, Any]:
         """The files as they lie there, and which columns."""
-        files = [path for path in (self.path, self.second) if path is not None]
         return {
             "source": "table",
-            "files": [fingerprint(path.absolute()) for path in files],
-            "columns": [self.text, self.label, self.separator],
+            "files": {split: fingerprint(path.absolute()) for split, path in self.files.items()},
+            "columns": [self.columns, self.label, self.separator],
             "missing": self.missing,
         }
 
     def corpus(self) -> Corpus:
-        """Read the file, or both."""
+        """Read the files."""
+        notes: list[str] = []
         warnings: list[str] = []
-        train = self._cells(self.path, warnings)
+        parts = {split: self._cells(path, notes, warnings) for split, path in self.files.items()}
+        train = parts["train"]
+        classes = spellings(cell for part in parts.values() for cell in part.columns[self.label])
+        notes += [f"{train.name}: {line}" for line in merged(classes)]
+        for part in parts.values():
+            part.columns[self.label] = [classes[cell] for cell in part.columns[self.label]]
         names = sorted_levels(train.columns[self.label])
         if len(names) > max(FEW, len(train.lines) / 2):
             raise ValueError(
                 f"{train.name}: column {self.label!r} has {len(names):,} different values in "
                 f"{len(train.lines):,} rows, such as {names[0][:40]!r}: these are no classes"
             )
-        parts = {"train": train}
-        if self.second is not None:
-            parts["test"] = self._cells(self.second, warnings)
+        warnings += [f"{train.name}: {line}" for line in alike(names)]
         splits = {
-            split: Texts(cells.columns[self.text], cells.classes(self.label, names))
+            split: Texts(_texts(cells, self.columns), cells.classes(self.label, names))
             for split, cells in parts.items()
         }
-        return Corpus(train.name, names, splits, warnings=warnings)
+        return Corpus(train.name, names, splits, notes, warnings)
 
-    def _cells(self, path: Path, warnings: list[str]) -> Cells:
+    def _cells(self, path: Path, notes: list[str], warnings: list[str]) -> Cells:
         """The rows that have a class; ``warnings`` of the others."""
-        is_json = path.suffix.lower() in JSON_LINES
-        cells = read_json_lines(path) if is_json else read_csv(path, self.separator)
-        cells.require(self.text)
-        cells.require(self.label)
-        without = {row for row, cell in enumerate(cells.columns[self.label]) if not cell}
+        used = (*self.columns, self.label)
+        cells = self._table(path, used)
+        for name in used:
+            cells.require(name)
+        unused = [name for name in cells.columns if name not in used]
+        if unused:
+            notes.append(f"{cells.name}: unused columns: {', '.join(unused)}.")
+        labels = map(without_ignorable, cells.columns[self.label])
+        without = {row for row, label in enumerate(labels) if not label.strip()}
         if without and self.missing == "refuse":
             raise ValueError(
                 f"{cells.place(min(without), self.label)} is empty, and {len(without):,} rows "
@@ -91,3 +116,17 @@ class TextCsv(TextSource):
         if without:
             warnings.append(f"{cells.name}: {len(without):,} rows without a class dropped.")
         return cells.without(without)
+
+    def _table(self, path: Path, used: Sequence[str]) -> Cells:
+        """All cells of a file."""
+        ending = path.suffix.lower()
+        if ending in JSON_LINES:
+            return read_json_lines(path, used)
+        tabs = self.separator == "\t" or (self.separator is None and ending in TABS)
+        return (read_tab_lines(path) if tabs else None) or read_csv(path, self.separator)
+
+
+def _texts(cells: Cells, names: Sequence[str]) -> list[str]:
+    """A text of each row: its cells of the columns ``names``."""
+    rows = zip(*(cells.columns[name] for name in names), strict=True)
+    return [joined(row) for row in rows]
