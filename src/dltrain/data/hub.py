@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dltrain.config.suggest import did_you_mean
 from dltrain.data.cache import Pictures
 from dltrain.data.images.decoded import DecodedPictures
@@ -39,6 +41,11 @@ class HubPictures(DecodedPictures):
         self._names = {"train": train_split, "test": test_split}
         super().__init__(**decoding)
 
+    @property
+    def place(self) -> str:
+        """Name or path."""
+        return self.path
+
     def files(self) -> tuple[dict[str, Any], Mapping[str, Pictures]]:
         """The fingerprints that the data set's own cache goes by, and rows in order."""
         data = load(self.path, self.config)
@@ -65,7 +72,7 @@ class HubPictures(DecodedPictures):
                 return b""
             return found["bytes"] if found["bytes"] is not None else Path(found["path"])
 
-        return Pictures(names, targets, get)
+        return Pictures(names, np.array(targets, np.int64), get)
 
     def _check_columns(self, features: Mapping[str, Any], place: str) -> None:
         from datasets import Image
