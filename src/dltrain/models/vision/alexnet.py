@@ -9,7 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from dltrain.models.layers.init import Init, initialise
-from dltrain.models.layers.shapes import picture_shape, swept
+from dltrain.models.layers.shapes import picture_shape, refuse_small, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_weights
 
 # Which of the five convolutions, counted from 1 (sections 3.2, 3.3 and 3.5 of the paper).
@@ -17,6 +17,9 @@ GROUPED = {2, 4, 5}
 NORMALISED = {1, 2}
 POOLED = {1, 2, 5}
 UNIT_BIASES = {2, 4, 5}
+
+SMALL_FROM = 11
+"""A first kernel of fewer pixels is that of a network for small images already."""
 
 
 class AlexNet(Freezable):
@@ -69,6 +72,8 @@ class AlexNet(Freezable):
         if min(*channels, *kernels, *dense, stride, groups) < 1 or padding < 0:
             raise ValueError("sizes, stride and groups are at least 1, padding is not negative")
         planes, sides = picture_shape("AlexNet", input_shape)
+        own = ("alexnet_small",) if kernels[0] < SMALL_FROM else ()
+        refuse_small(input_shape, lambda side: _left(side, kernels, stride, padding) > 0, own=own)
         blocks: list[nn.Module] = []
         convolutions = enumerate(zip(pairwise([planes, *channels]), kernels, strict=True), 1)
         for number, ((before, after), kernel) in convolutions:
@@ -90,11 +95,6 @@ class AlexNet(Freezable):
             blocks += _rest_of_block(response_norm and number in NORMALISED, number in POOLED)
             if number in POOLED:
                 sides = swept(sides, 3, stride=2)
-            if min(sides) < 1:
-                raise ValueError(
-                    f"images of {'x'.join(map(str, input_shape))} are too small for this form "
-                    "of AlexNet; model=alexnet_small is made for them"
-                )
         self.features = nn.Sequential(*blocks)
 
         widths = [channels[-1] * math.prod(sides), *dense]
@@ -128,6 +128,18 @@ class AlexNet(Freezable):
     def forward(self, pictures: Tensor) -> Tensor:
         """Find features, and classify them."""
         return self.classifier(self.features(pictures))
+
+
+def _left(side: int, kernels: Sequence[int], stride: int, padding: int) -> int:
+    """Pixels a side that are left of ``side``; 0 or less: none."""
+    for number, kernel in enumerate(kernels, 1):
+        step, border = (stride, padding) if number == 1 else (1, kernel // 2)
+        (side,) = swept([side], kernel, step, border)
+        if number in POOLED:
+            (side,) = swept([side], 3, stride=2)
+        if side < 1:
+            return 0
+    return side
 
 
 def _rest_of_block(normalise: bool, pool: bool) -> list[nn.Module]:
