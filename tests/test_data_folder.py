@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 from dltrain.contracts.data import Stream, Streams
-from dltrain.data.images.decode import Shape, UnreadableError, decode, shape_like
+from dltrain.data.images.decode import OtherSizeError, Shape, decode
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.image_folder import ImageFolder
+from dltrain.data.images.survey import Asked, find_shape, read_header
 from dltrain.data.streams.on_disk import FileStream
 from dltrain.errors import UserError
 from tests.conftest import Train
@@ -82,7 +83,10 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     path = bytes_of(Image.fromarray(RAMP), tmp_path / "a.png", exif=exif)
     found = decode(path, Shape(1, 3, 2, None))
     np.testing.assert_array_equal(found[0], np.rot90(RAMP, -1))
-    assert shape_like(path, None, None, "crop") == Shape(1, 3, 2, None)
+    asked = Asked(None, None, "crop")
+    assert find_shape(asked, {"train": {0: read_header(path)}}, {"train": ["a"]}) == Shape(
+        1, 3, 2, None
+    )
 
 
 def test_other_shapes_are_cropped_padded_or_stretched(tmp_path: Path) -> None:
@@ -97,7 +101,7 @@ def test_other_shapes_are_cropped_padded_or_stretched(tmp_path: Path) -> None:
     assert (pad[:2] == 0).all() and (pad[6:] == 0).all()
     np.testing.assert_array_equal(pad[2:6], wide)
     assert stretch[0, 0] < 50 and (stretch[:, 2:] == 200).all()
-    with pytest.raises(UnreadableError, match=r"8x4 where others are 4x4; give data\.size"):
+    with pytest.raises(OtherSizeError, match="8x4 where others are 4x4"):
         decode(path, Shape(1, 4, 4, None))
 
 
@@ -190,14 +194,16 @@ def test_images_are_decoded_once_until_something_changes(
 def test_what_is_no_image_is_named_and_nothing_is_kept(write: Write) -> None:
     write("a", 5)
     path = write("b", 5)
-    (path / "b" / "notes.txt").write_text("no image")
+    (path / "b" / "empty.png").write_bytes(b"")
+    (path / "b" / "photo.HEIC").write_bytes(b"....ftypheic")
     (path / "a" / "cut.png").write_bytes((path / "a" / "000.png").read_bytes()[:44])
 
     with pytest.raises(UserError) as caught:
         folder(path)
     message = str(caught.value)
-    assert f"{path / 'b' / 'notes.txt'} is no image" in message
-    assert f"{path / 'a' / 'cut.png'} is no image" in message
+    assert f"{path / 'b' / 'empty.png'} is no image that can be read: it is empty" in message
+    assert f"{path / 'b' / 'photo.HEIC'} is HEIC that is not read here; convert it" in message
+    assert f"{path / 'a' / 'cut.png'} is no image that can be read to its end" in message
     assert "data.skip_unreadable=true" in message
     assert not list((path.parent / "own" / "cache").iterdir())
 
@@ -222,8 +228,10 @@ def test_what_is_no_image_is_left_out_when_asked_and_listed(
 def test_images_of_many_sizes_need_one(write: Write) -> None:
     write("a", 3)
     path = write("b", 3, size=6)
-    with pytest.raises(UserError, match=r"b/000\.png is 6x6 where others are 4x4; give data\.size"):
-        folder(path)
+    several = r"b/000\.png is 6x6, and 3 of 6 images are 4x4: 2 sizes in all\. Give data\.size=SIDE"
+    for skip in (False, True):  # it is of files that cannot be read, and of no others
+        with pytest.raises(UserError, match=several):
+            folder(path, skip_unreadable=skip)
     assert whole(folder(path, size=[3, 5])["test"])["input"].shape[1:] == (1, 3, 5)
     assert whole(folder(path, size=3, channels=3)["test"])["input"].shape[1:] == (3, 3, 3)
 
@@ -235,7 +243,7 @@ def test_folders_that_cannot_be_classes_are_refused(write: Write, tmp_path: Path
     with pytest.raises(ValueError, match="has one class, 'a'"):
         folder(path)
     (path / "b").mkdir()
-    with pytest.raises(UserError, match=r"class folder .*/b has no file"):
+    with pytest.raises(UserError, match=r"1 of 2 class folders have no image: b\. Remove"):
         folder(path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="has no folder"):
@@ -246,7 +254,7 @@ def test_a_class_that_training_has_not_is_refused(write: Write) -> None:
     write("train/a", 3)
     write("train/b", 3)
     path = write("test/c", 3)
-    with pytest.raises(ValueError, match=r"has the class 'c', which .*/train has not"):
+    with pytest.raises(ValueError, match="the test split has the class 'c', which train has not"):
         folder(path)
 
 

@@ -83,7 +83,7 @@ def test_convolutions_begin_by_handing_on_what_they_are_given() -> None:
     ("shape", "channels", "message"),
     [
         ((13,), [8], "reads images"),
-        ((1, 8, 8), [8, 8, 8], "after 3 blocks that each halve it"),
+        ((1, 8, 8), [8, 8, 8], "needs 9 pixels a side"),
         (CIFAR, [], "at least one map"),
         (CIFAR, [0], "at least one map"),
     ],

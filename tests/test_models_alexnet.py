@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_class
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from dltrain.core.update import Optimize
+from dltrain.models.layers.shapes import SMALLEST
+from dltrain.models.vision.airbench import Airbench
 from dltrain.models.vision.alexnet import AlexNet
+from dltrain.models.vision.cnn import CNN
 from dltrain.optim.groups import groups_of
 from dltrain.tasks.classification import Classification
 from tests.asking import classes
@@ -213,11 +217,32 @@ def test_one_step_of_the_network_of_2012_is_that_of_float64() -> None:
         assert float((moved - step).norm() / step.norm()) < 1e-4
 
 
-@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 62, 62), (3, 224, 40)])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (3, 62, 62), (3, 224, 40), (1, 8, 8), (1, 2, 2)])
 def test_images_of_which_nothing_would_be_left_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="alexnet_small") as raised:
+    with pytest.raises(ValueError, match="needs 63 pixels a side") as raised:
         AlexNet(shape, 10)
     assert "x".join(map(str, shape)) in str(raised.value)
+    side = min(shape[1:])
+    fitting = "alexnet_small" if side >= 15 else "cnn" if side >= 4 else "lenet5"
+    assert f"model={fitting} reads them" in str(raised.value)
+
+
+def test_what_is_advised_for_small_images_reads_them_and_is_another(compose: Compose) -> None:
+    for name, side in SMALLEST.items():
+        settings = dict(compose(f"model={name}")["model"])
+        network = get_class(settings.pop("_target_"))
+        with torch.device("meta"):
+            network((1, side, side), 2, **settings)
+        if side > 1:
+            with pytest.raises(ValueError, match=f"needs {side} pixels a side") as raised:
+                network((1, side - 1, 64), 2, **settings)
+            assert f"model={name} " not in str(raised.value)
+    with pytest.raises(ValueError, match="model=cnn reads them"):
+        AlexNet((3, 16, 16), 10, kernels=[3] * 5)  # of the small form, but for its stride
+    with pytest.raises(ValueError, match=r"needs 9 .*model=cnn reads them, and so do fewer"):
+        Airbench((3, 8, 8), 10)
+    with pytest.raises(ValueError, match=r"needs 16 .*model=lenet5 reads them, and so do fewer"):
+        CNN((3, 14, 14), 10, channels=[8] * 4)
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from dltrain.data.images.decode import Shape, UnreadableError, decode
+from dltrain.data.images.decode import OtherSizeError, Shape, UnreadableError, decode
+from dltrain.data.images.survey import Asked, Header, find_shape, read_header
+from dltrain.data.images.tally import Looks, Tally, tally
 from dltrain.data.lock import lock_for
 from dltrain.errors import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-FORMAT = 1
+T = TypeVar("T")
+
+FORMAT = 2
 """Of the cache; another number makes every cache anew."""
 CHUNK = 64
 SHOWN = 5
@@ -32,26 +36,26 @@ SHOWN = 5
 class EncodedImages:
     """A split still to be decoded: ``get(i)`` gives its files' contents or paths, one by one.
 
-    ``names`` say of each what to call it in a message; ``targets`` are its classes.
+    ``names`` say of each what to call it in a message; ``targets`` (n, …) are
+    its classes or labels.
     """
 
     names: Sequence[str]
-    targets: Sequence[int]
+    targets: np.ndarray[Any, Any]
     get: Callable[[int], Path | bytes]
 
     def only(self, rows: Sequence[int]) -> EncodedImages:
         """Those of the rows given."""
         names = [self.names[row] for row in rows]
-        targets = [self.targets[row] for row in rows]
-        return EncodedImages(names, targets, lambda position: self.get(rows[position]))
+        return EncodedImages(names, self.targets[rows], lambda position: self.get(rows[position]))
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A split in files: ``input`` (n, c, h, w) uint8 and ``target`` (n,) int64."""
+    """A split in files: ``input`` (n, c, h, w) uint8 and ``target`` (n, …); what was found."""
 
     files: Mapping[str, Path]
-    skipped: Sequence[str]
+    tally: Tally
 
 
 class CannotKeepError(UserError):
@@ -61,26 +65,31 @@ class CannotKeepError(UserError):
 def decoded(
     folder: Path,
     key: Mapping[str, Any],
-    shape: Shape,
+    asked: Asked,
     splits: Mapping[str, EncodedImages],
     skip_unreadable: bool,
-) -> dict[str, Stored]:
-    """Each split's images in ``shape``, from ``folder`` where they were decoded before.
+    check: Callable[[Shape], None],
+) -> tuple[Shape, dict[str, Stored]]:
+    """Each split's images made alike, from ``folder`` where they were decoded before.
 
-    ``key`` holds all that shapes the result besides. A cache appears whole or not at all. Raises
-    :class:`UserError` naming images that cannot be read, unless they are to be skipped.
+    ``key`` holds all that shapes the result besides. A cache appears whole or not at all. ``check``
+    may refuse the shape before anything is decoded. Raises :class:`UserError` naming images that
+    cannot be read, unless they are to be skipped, and for images of several sizes where one is
+    not ``asked`` for.
     """
-    settings = [FORMAT, dict(key), asdict(shape), skip_unreadable]
+    settings = [FORMAT, dict(key), asdict(asked), skip_unreadable]
 
     def make(partial: Path) -> None:
-        _decode_all(partial, shape, splits, skip_unreadable)
+        _decode_all(partial, asked, splits, skip_unreadable, check)
 
     place = made_once(folder, settings, make, "the decoded images")
-    skipped = json.loads((place / "skipped.json").read_text(encoding="utf-8"))
-    return {
+    found = json.loads((place / "found.json").read_text(encoding="utf-8"))
+    shape = Shape(**found["shape"])
+    check(shape)
+    return shape, {
         name: Stored(
             {column: place / f"{name}-{column}.npy" for column in ("input", "target")},
-            skipped[name],
+            Tally(**found["splits"][name]),
         )
         for name in splits
     }
@@ -115,8 +124,11 @@ def made_once(
     return place
 
 
-def progress(title: str) -> Progress:
-    """A bar on standard error: so many of so many, and how long it will still take."""
+def progress(title: str, transient: bool = False) -> Progress:
+    """A bar on standard error: so many of so many, and how long it will still take.
+
+    It stays there when it is done, unless it is ``transient``; that is for a terminal alone.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -127,7 +139,9 @@ def progress(title: str) -> Progress:
     )
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    console = Console(stderr=True)
+    hidden = transient and not console.is_terminal
+    return Progress(*columns, console=console, transient=transient, disable=hidden)
 
 
 def _publish(partial: Path, place: Path) -> None:
@@ -140,22 +154,61 @@ def _publish(partial: Path, place: Path) -> None:
 
 
 def _decode_all(
-    place: Path, shape: Shape, splits: Mapping[str, EncodedImages], skip_unreadable: bool
+    place: Path,
+    asked: Asked,
+    splits: Mapping[str, EncodedImages],
+    skip_unreadable: bool,
+    check: Callable[[Shape], None],
 ) -> None:
+    total = sum(len(split.names) for split in splits.values())
     faults: dict[str, dict[int, str]] = {}
-    with progress("Decoding images") as bars:
-        bar = bars.add_task("", total=sum(len(split.names) for split in splits.values()))
+    headers: dict[str, dict[int, Header]] = {}
+    looks: dict[str, Looks] = {}
+    with progress("Reading headers", transient=True) as bars:
+        bar = bars.add_task("", total=total)
         for name, images in splits.items():
-            faults[name] = {}
-            path = place / f"{name}-input.npy"
-            for done, found in _decode(path, shape, images):
-                faults[name] |= found
+            headers[name], faults[name] = {}, {}
+            for done, found, wrong in _read_headers(images):
+                headers[name] |= found
+                faults[name] |= wrong
                 bars.advance(bar, done)
-    listed = {
-        name: [f"{splits[name].names[row]} {why}" for row, why in found.items()]
+    if not any(headers.values()):
+        _refuse(splits, faults, skip_unreadable=False)
+    shape = find_shape(asked, headers, {name: split.names for name, split in splits.items()})
+    check(shape)
+    with progress("Decoding images") as bars:
+        bar = bars.add_task("", total=total)
+        for name, images in splits.items():
+            looks[name] = Looks()
+            path = place / f"{name}-input.npy"
+            for done, wrong, seen in _decode(path, shape, images, headers[name]):
+                faults[name] |= wrong
+                looks[name] = looks[name].merged(seen)
+                bars.advance(bar, done)
+    _refuse(splits, faults, skip_unreadable)
+    tallies = {}
+    for name, images in splits.items():
+        rows = [row for row in range(len(images.names)) if row not in faults[name]]
+        if faults[name]:
+            _keep(place / f"{name}-input.npy", rows)
+        np.save(place / f"{name}-target.npy", np.asarray(images.targets)[rows])
+        kept = [headers[name][row] for row in rows]
+        skipped = [f"{images.names[row]} {why}" for row, why in sorted(faults[name].items())]
+        tallies[name] = asdict(tally(kept, shape, looks[name], skipped))
+    content = json.dumps({"shape": asdict(shape), "splits": tallies})
+    (place / "found.json").write_text(content, encoding="utf-8")
+
+
+def _refuse(
+    splits: Mapping[str, EncodedImages],
+    faults: Mapping[str, Mapping[int, str]],
+    skip_unreadable: bool,
+) -> None:
+    everything = [
+        f"{splits[name].names[row]} {why}"
         for name, found in faults.items()
-    }
-    everything = [line for lines in listed.values() for line in lines]
+        for row, why in sorted(found.items())
+    ]
     if everything and not skip_unreadable:
         rest = len(everything) - SHOWN
         raise UserError(
@@ -163,45 +216,64 @@ def _decode_all(
             + (f"\nand {rest} more" if rest > 0 else "")
             + "\nMend or remove them, or set data.skip_unreadable=true."
         )
-    for name, images in splits.items():
-        kept = np.array([row not in faults[name] for row in range(len(images.names))], bool)
-        if faults[name]:
-            _keep(place / f"{name}-input.npy", kept)
-        np.save(place / f"{name}-target.npy", np.array(images.targets, np.int64)[kept])
-    (place / "skipped.json").write_text(json.dumps(listed), encoding="utf-8")
+
+
+def _chunks(work: Callable[[range], T], count: int) -> Iterator[T]:
+    """``work`` on rows, some at a time, in threads: the decoders let go of Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = (range(first, min(first + CHUNK, count)) for first in range(0, count, CHUNK))
+        yield from pool.map(work, rows)
+
+
+def _read_headers(images: EncodedImages) -> Iterator[tuple[int, dict[int, Header], dict[int, str]]]:
+    """How many more are read, what they are, and faults by row."""
+
+    def work(rows: range) -> tuple[int, dict[int, Header], dict[int, str]]:
+        found, faults = {}, {}
+        for row in rows:
+            try:
+                found[row] = read_header(images.get(row))
+            except UnreadableError as error:
+                faults[row] = str(error)
+        return len(rows), found, faults
+
+    return _chunks(work, len(images.names))
 
 
 def _decode(
-    path: Path, shape: Shape, images: EncodedImages
-) -> Iterator[tuple[int, dict[int, str]]]:
-    """Write an array of all images; yield how many more are done, and faults by row."""
+    path: Path, shape: Shape, images: EncodedImages, headers: Mapping[int, Header]
+) -> Iterator[tuple[int, dict[int, str], Looks]]:
+    """Write an array of all images; yield how many more are done, faults by row, and looks."""
     count = len(images.names)
     pixels = np.lib.format.open_memmap(
         path, "w+", np.uint8, (count, shape.channels, shape.height, shape.width)
     )
 
-    def work(first: int) -> tuple[int, dict[int, str]]:
-        faults = {}
-        last = min(first + CHUNK, count)
-        for row in range(first, last):
+    def work(rows: range) -> tuple[int, dict[int, str], Looks]:
+        faults, looks = {}, Looks()
+        for row in rows:
+            if row not in headers:
+                continue
             try:
                 pixels[row] = decode(images.get(row), shape)
             except UnreadableError as error:
                 faults[row] = str(error)
-        return last - first, faults
+            except OtherSizeError as error:
+                raise UserError(f"{images.names[row]} {error}; give data.size") from error
+            else:
+                looks.add(pixels[row], headers[row].wide)
+        return len(rows), faults, looks
 
-    # Threads: the decoders let go of Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(work, range(0, count, CHUNK))
+    yield from _chunks(work, count)
     pixels.flush()
 
 
-def _keep(path: Path, kept: np.ndarray[Any, Any]) -> None:
-    """Write the array anew with the rows that are ``kept``."""
+def _keep(path: Path, rows: Sequence[int]) -> None:
+    """Write the array anew with those ``rows`` alone."""
     old = np.load(path, mmap_mode="r")
     whole = path.with_suffix(".kept.npy")
-    new = np.lib.format.open_memmap(whole, "w+", old.dtype, (int(kept.sum()), *old.shape[1:]))
-    for position, row in enumerate(kept.nonzero()[0]):
+    new = np.lib.format.open_memmap(whole, "w+", old.dtype, (len(rows), *old.shape[1:]))
+    for position, row in enumerate(rows):
         new[position] = old[row]
     new.flush()
     whole.replace(path)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.paths import PathOrName
 from dltrain.data.cache import EncodedImages
@@ -40,6 +42,11 @@ class HubImages(DecodedImages):
         self._names = {"train": train_split, "test": test_split}
         super().__init__(**decoding)
 
+    @property
+    def place(self) -> str:
+        """Name or path."""
+        return self.path
+
     def paths(self) -> list[Path]:
         """A local copy, where ``path`` is one."""
         return [Path(self.path).expanduser()]
@@ -55,10 +62,10 @@ class HubImages(DecodedImages):
         key: dict[str, Any] = {"source": "hub", "image": self.image, "label": self.label}
         key |= {split: rows._fingerprint for split, rows in splits.items()}
         return key, {
-            split: self._images(rows, split, targets[split]) for split, rows in splits.items()
+            split: self._encoded(rows, split, targets[split]) for split, rows in splits.items()
         }
 
-    def _images(self, rows: Any, split: str, targets: list[int]) -> EncodedImages:
+    def _encoded(self, rows: Any, split: str, targets: list[int]) -> EncodedImages:
         from datasets import Image
 
         data = rows.cast_column(self.image, Image(decode=False))
@@ -70,7 +77,7 @@ class HubImages(DecodedImages):
                 return b""
             return found["bytes"] if found["bytes"] is not None else Path(found["path"])
 
-        return EncodedImages(names, targets, get)
+        return EncodedImages(names, np.array(targets, np.int64), get)
 
     def _check_columns(self, features: Mapping[str, Any], place: str) -> None:
         from datasets import Image

@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from dltrain.contracts.data import Reader
 from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import EncodedImages, Stored, decoded
-from dltrain.data.images.decode import Fit, Shape, UnreadableError, shape_like
+from dltrain.data.images.decode import Fit, Shape
+from dltrain.data.images.listing import Unused
+from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.source import ImageSource
+from dltrain.data.images.survey import Asked
+from dltrain.data.images.tally import Tally, warnings, what_was_read
 from dltrain.data.streams.on_disk import InFiles
 from dltrain.data.streams.splits import InMemory, Split, hold_out_test
 from dltrain.errors import UserError
@@ -22,17 +27,20 @@ from dltrain.errors import UserError
 logger = logging.getLogger(__name__)
 
 GIB = 2**30
+SHOWN = 5
+LISTED = 20
 
 
 class DecodedImages(ImageSource):
     """Images of any format and size, made alike and kept as uint8 in ``root``'s folder cache.
 
-    ``size`` is a side or (height, width); null: that of the first image, which all must have.
-    ``fit`` says how an image of another shape gets there: crop, pad or stretch. ``channels`` is
-    1 (gray) or 3; null: as the first image has it. ``skip_unreadable`` leaves out, counts and
-    lists what is no image, instead of refusing it. Up to ``memory_limit`` GiB are held in
-    memory; more is streamed by ``workers`` processes. ``test`` is the fraction set aside as test
-    split where none is given: the same images for every seed.
+    ``size`` is a side or (height, width); null: that of the images, which must be one. ``fit``
+    says how an image of another shape gets there: crop, pad or stretch. ``channels`` is 1 (gray)
+    or 3; null: 3 where any image has color. ``window`` are the values of pixels of more than 8
+    bits that become black and white; null: as those of the training images need.
+    ``skip_unreadable`` leaves out, counts and lists what is no image, instead of refusing it. Up
+    to ``memory_limit`` GiB are held in memory; more is streamed by ``workers`` processes. ``test``
+    is the fraction set aside as test split where none is given: the same images for every seed.
     """
 
     def __init__(
@@ -41,6 +49,7 @@ class DecodedImages(ImageSource):
         size: int | Sequence[int] | None = None,
         fit: Fit = "crop",
         channels: int | None = None,
+        window: Sequence[float] | None = None,
         test: float = 0.2,
         skip_unreadable: bool = False,
         memory_limit: float = 4.0,
@@ -55,6 +64,8 @@ class DecodedImages(ImageSource):
             raise ValueError(f"size is a side or [height, width] in pixels, got {size}")
         if channels not in (None, 1, 3):
             raise ValueError(f"channels is 1 or 3, got {channels}")
+        if window is not None and (len(window) != 2 or not window[0] < window[1]):
+            raise ValueError(f"window is [low, high], two values, got {list(window)}")
         if not 0 < test < 1:
             raise ValueError(f"test is a fraction between 0 and 1, got {test}")
         if memory_limit < 0 or workers < 0:
@@ -63,7 +74,10 @@ class DecodedImages(ImageSource):
         self.memory_limit, self.workers = memory_limit, workers
         height, width = (sides * 2)[:2] if sides else (None, None)
         self.input_shape = channels, height, width
-        self._channels, self._size, self._fit = channels, size, fit
+        ends = None if window is None else (window[0], window[1])
+        self._asked = Asked(channels, size if size is None else tuple(sides * 2)[:2], fit, ends)
+        self.window = ends
+        self.unused = Unused()
         super().__init__(root=root, mean=mean, std=std, **common)
 
     @abstractmethod
@@ -74,34 +88,70 @@ class DecodedImages(ImageSource):
         """
 
     @property
+    @abstractmethod
+    def place(self) -> str:
+        """Where the images are, as a user calls it."""
+
+    @property
     def fit(self) -> Fit:
         """As asked."""
-        return self._fit
+        return self._asked.fit
 
     def splits(self) -> dict[str, Split]:
-        """Decode what was not decoded before, and open it."""
+        """Decode what was not decoded before, say what it is, and open it."""
         assert self.root is not None
-        key, found = self.files()
-        shape = self._find_shape(found["train"])
-        self.input_shape = shape.channels, shape.height, shape.width
-        self.check_channels()
-        parts = dict(found)
+        self.unused = Unused()
+        key, parts = self.files()
+        parts = dict(parts)
         if "test" not in parts:
             parts["train"], parts["test"] = self._set_aside(parts["train"])
-        key = key | {"test": self.test}
         folder = Path(self.root).expanduser() / "cache"
-        stored = decoded(folder, key, shape, parts, self.skip_unreadable)
-        for name, part in stored.items():
-            if part.skipped:
-                listed = "".join(f"\n  {line}" for line in part.skipped)
-                logger.warning("%d files of %s skipped:%s", len(part.skipped), name, listed)
+        key = key | {"test": self.test}
+        shape, stored = decoded(
+            folder, key, self._asked, parts, self.skip_unreadable, self._take_shape
+        )
         size = sum(path.stat().st_size for part in stored.values() for path in part.files.values())
         streamed = size > self.memory_limit * GIB
         splits = {name: self._opened(part, streamed) for name, part in stored.items()}
+        self._say(shape, {name: part.tally for name, part in stored.items()}, splits)
         for name, split in splits.items():
             if not len(split):
                 raise UserError(f"data: no image is left for the split {name!r}.")
         return splits
+
+    def reader(self) -> Reader:
+        """Images of any size, and of any depth that the run's had."""
+        channels, height, width = self.input_shape
+        assert channels and height and width, "read() comes first"
+        return ImageReader(
+            channels, height, width, self.mean, self.std, self.fit, window=self.window
+        )
+
+    def _take_shape(self, shape: Shape) -> None:
+        """Know what images are made into. Raises ValueError where settings are for another."""
+        self.input_shape = shape.channels, shape.height, shape.width
+        self.window = None if shape.window is None else (shape.window[0], shape.window[1])
+        self.check_channels()
+
+    def _say(self, shape: Shape, tallies: Mapping[str, Tally], splits: Mapping[str, Split]) -> None:
+        """The first words of a run: what was read, and what was left out."""
+        names = self.class_names
+        counts = {name: _counts(split, len(names)) for name, split in splits.items()}
+        images = sum(len(split) for split in splits.values())
+        total = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
+        lines = [f"{self.place}: {images:,} images, {_listed(names, total)}"]
+        lines.append(f"read: {what_was_read(tallies.values(), shape)}")
+        logger.info("%s", "\n  ".join(lines))
+        if self.unused.counts:
+            level = logging.WARNING if self.unused.images else logging.INFO
+            logger.log(level, "not used: %s", self.unused)
+        for split, numbers in counts.items():
+            none = [name for name, number in zip(names, numbers, strict=True) if not number]
+            if none:
+                shown = ", ".join(none[:SHOWN]) + (", …" if len(none) > SHOWN else "")
+                logger.warning("The %s split has no image of %s.", split, shown)
+        for line in warnings(tallies, shape):
+            logger.warning("%s", line)
 
     def _opened(self, stored: Stored, streamed: bool) -> Split:
         if streamed:
@@ -109,23 +159,26 @@ class DecodedImages(ImageSource):
         columns = {name: np.load(path) for name, path in stored.files.items()}
         return InMemory({name: torch.from_numpy(array) for name, array in columns.items()})
 
-    def _find_shape(self, images: EncodedImages) -> Shape:
-        """As asked; what was not asked for, as the first image has it."""
-        fault = ""
-        for row, name in enumerate(images.names):
-            try:
-                return shape_like(images.get(row), self._channels, self._size, self._fit)
-            except UnreadableError as error:
-                # Decoding will name it, together with any others.
-                fault = fault or f"{name} {error}, nor is any other"
-        raise ValueError(fault or "the training split has no image")
-
     def _set_aside(self, images: EncodedImages) -> tuple[EncodedImages, EncodedImages]:
         """A test split of what is all for training, with a note that says so."""
-        rows, test = hold_out_test(torch.tensor(images.targets), self.test)
+        rows, test = hold_out_test(torch.from_numpy(images.targets), self.test)
         logger.info(
             "no test split is given: %s of %s images are set aside as one, the same for every "
             "seed.",
             *(f"{len(test):,}", f"{len(images.targets):,}"),
         )
         return images.only(rows.tolist()), images.only(test.tolist())
+
+
+def _counts(split: Split, classes: int) -> list[int]:
+    """How many examples of each class there are."""
+    counts: list[int] = split.columns["target"].bincount(minlength=classes).tolist()
+    return counts
+
+
+def _listed(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Classes with their counts, or how many there are of so many."""
+    if len(names) > LISTED:
+        return f"{len(names):,} classes of {min(counts):,} to {max(counts):,}"
+    pairs = zip(names, counts, strict=True)
+    return f"{len(names)} classes: " + ", ".join(f"{name} {count:,}" for name, count in pairs)

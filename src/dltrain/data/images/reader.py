@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import singledispatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch, Reader
-from dltrain.data.images.decode import Fit, Shape, UnreadableError, fitted, open_upright, upright
+from dltrain.data.images.decode import (
+    Fit,
+    Opened,
+    Shape,
+    UnreadableError,
+    fitted,
+    open_upright,
+    upright,
+)
 from dltrain.data.images.normalize import Normalize
+from dltrain.data.images.wide import SIXTEEN, find_window
 from dltrain.data.streams.reader import several
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+logger = logging.getLogger(__name__)
 
 
 class ImageReader(Reader):
@@ -25,7 +34,8 @@ class ImageReader(Reader):
 
     An example is the path of a file, its content as bytes, a PIL image, or a uint8 array or
     tensor (height, width) or (height, width, channels). ``fit`` says how another shape gets there:
-    crop, pad or stretch. Pixels in 0..1 are normalized by ``mean`` and ``std``.
+    crop, pad or stretch. ``window`` are the values of pixels of more than 8 bits that become black
+    and white; null: 0 and 65535. Pixels in 0..1 are normalized by ``mean`` and ``std``.
     """
 
     def __init__(
@@ -36,8 +46,10 @@ class ImageReader(Reader):
         mean: Sequence[float],
         std: Sequence[float],
         fit: Fit = "crop",
+        window: Sequence[float] | None = None,
     ) -> None:
-        self.shape = Shape(channels, height, width, fit)
+        ends = None if window is None else (window[0], window[1])
+        self.shape = Shape(channels, height, width, fit, ends)
         self.mean, self.std = list(mean), list(std)
 
     def read(self, examples: Sequence[Any]) -> Batch:
@@ -56,18 +68,28 @@ class ImageReader(Reader):
             "fit": self.shape.fit,
             "mean": self.mean,
             "std": self.std,
+            "window": None if self.shape.window is None else list(self.shape.window),
         }
 
     def _pixels(self, position: int, example: Any) -> np.ndarray[Any, Any]:
+        name = f", {example}," if isinstance(example, (str, Path)) else ""
         try:
-            return fitted(opened(example), self.shape)
+            image = opened(example)
+            if self.shape.window is None and image.values is not None:
+                most = image.values.max()
+                if find_window(0, most, whole=True) != SIXTEEN:
+                    logger.warning(
+                        "example %d%s has 16-bit pixels up to %g, read as from 0 to 65535: the "
+                        "run's images had 8 bits.",
+                        *(position, name, most),
+                    )
+            return fitted(image, self.shape)
         except UnreadableError as error:
-            name = f", {example}," if isinstance(example, (str, Path)) else ""
             raise ValueError(f"example {position}{name} {error}") from error
 
 
 @singledispatch
-def opened(example: Any) -> Image:
+def opened(example: Any) -> Opened:
     """An example as an upright image. Raises :class:`UnreadableError` for what is none."""
     from PIL import Image
 
@@ -77,29 +99,29 @@ def opened(example: Any) -> Image:
 
 
 @opened.register(str)
-def _(example: str) -> Image:
+def _(example: str) -> Opened:
     return open_upright(Path(example).expanduser())
 
 
 @opened.register(Path)
-def _(example: Path) -> Image:
+def _(example: Path) -> Opened:
     return open_upright(example)
 
 
 @opened.register(bytes)
-def _(example: bytes) -> Image:
+def _(example: bytes) -> Opened:
     return open_upright(example)
 
 
 @opened.register(Tensor)
-def _(example: Tensor) -> Image:
+def _(example: Tensor) -> Opened:
     if example.dtype != torch.uint8:  # numpy has no bfloat16
         raise UnreadableError(f"is a tensor of {example.dtype}, not one of uint8")
     return opened(example.numpy(force=True))
 
 
 @opened.register(np.ndarray)
-def _(example: np.ndarray[Any, Any]) -> Image:
+def _(example: np.ndarray[Any, Any]) -> Opened:
     from PIL import Image
 
     array = example[..., 0] if example.ndim == 3 and example.shape[2] == 1 else example

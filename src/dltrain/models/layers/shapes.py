@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
+
+SMALLEST = {"alexnet_small": 15, "cnn": 4, "lenet5": 1}
+"""Networks for small images, as their files have them, and how many pixels a side they need."""
 
 
 def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
@@ -22,3 +26,26 @@ def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
 def swept(sides: Sequence[int], kernel: int, stride: int = 1, padding: int = 0) -> list[int]:
     """The sides that are left after a kernel has swept over the padded image."""
     return [(side + 2 * padding - kernel) // stride + 1 for side in sides]
+
+
+def refuse_small(
+    input_shape: Sequence[int],
+    reads: Callable[[int], bool],
+    hint: str = "",
+    own: Sequence[str] = (),
+) -> None:
+    """Raise ValueError for images of which nothing would be left.
+
+    ``reads`` says whether something is left of so many pixels. ``hint`` is what may be changed in
+    the network; ``own`` are names of networks that are not to be advised, for it may be of them.
+    """
+    side = min(input_shape[1:])
+    if reads(side):
+        return
+    needed = next(more for more in count(side + 1) if reads(more))
+    other = next(name for name, least in SMALLEST.items() if least <= side and name not in own)
+    raise ValueError(
+        f"images of {'x'.join(map(str, input_shape))} are too small: this network needs {needed} "
+        f"pixels a side. model={other} reads them{hint}; image_folder and hub enlarge them by "
+        f"data.size={needed}"
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dltrain.models.layers.shapes import image_shape, swept
+from dltrain.models.layers.shapes import image_shape, refuse_small
 
 PATCH = 2
 """Side of the patches that are whitened."""
@@ -80,18 +80,14 @@ class Airbench(nn.Module):
         super().__init__()
         if not channels or min(channels) < 1:
             raise ValueError(f"blocks have at least one map each, got {list(channels)}")
-        planes, sides = image_shape("airbench", input_shape)
+        planes, _ = image_shape("airbench", input_shape)
+        halvings = 2 ** len(channels)
+        hint = ", and so do fewer model.channels"
+        refuse_small(input_shape, lambda side: side - PATCH + 1 >= halvings, hint)
         whitening = Whitening(planes)
         blocks: list[nn.Module] = [whitening, nn.GELU()]
-        sides = swept(sides, PATCH)
         for before, after in pairwise([whitening.conv.out_channels, *channels]):
             blocks += _block(before, after)
-            sides = swept(sides, 2, stride=2)
-        if min(sides) < 1:
-            raise ValueError(
-                f"nothing is left of an image of {'x'.join(map(str, input_shape))} after "
-                f"{len(channels)} blocks that each halve it; give model.channels fewer"
-            )
         self.features = nn.Sequential(*blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten())
         self.classifier = nn.Linear(channels[-1], outputs, bias=False)
 

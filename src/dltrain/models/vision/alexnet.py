@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dltrain.contracts.paths import PathOrName
 from dltrain.models.layers.init import Init, initialize
-from dltrain.models.layers.shapes import image_shape, swept
+from dltrain.models.layers.shapes import image_shape, refuse_small, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_weights
 
 # Which of the five convolutions, counted from 1 (sections 3.2, 3.3 and 3.5 of the paper).
@@ -18,6 +18,9 @@ GROUPED = {2, 4, 5}
 NORMALIZED = {1, 2}
 POOLED = {1, 2, 5}
 UNIT_BIASES = {2, 4, 5}
+
+SMALL_FROM = 11
+"""A first kernel of fewer pixels is that of a network for small images already."""
 
 
 class AlexNet(Freezable):
@@ -70,6 +73,8 @@ class AlexNet(Freezable):
         if min(*channels, *kernels, *dense, stride, groups) < 1 or padding < 0:
             raise ValueError("sizes, stride and groups are at least 1, padding is not negative")
         planes, sides = image_shape("AlexNet", input_shape)
+        own = ("alexnet_small",) if kernels[0] < SMALL_FROM else ()
+        refuse_small(input_shape, lambda side: _left(side, kernels, stride, padding) > 0, own=own)
         blocks: list[nn.Module] = []
         convolutions = enumerate(zip(pairwise([planes, *channels]), kernels, strict=True), 1)
         for number, ((before, after), kernel) in convolutions:
@@ -91,11 +96,6 @@ class AlexNet(Freezable):
             blocks += _rest_of_block(response_norm and number in NORMALIZED, number in POOLED)
             if number in POOLED:
                 sides = swept(sides, 3, stride=2)
-            if min(sides) < 1:
-                raise ValueError(
-                    f"images of {'x'.join(map(str, input_shape))} are too small for this form "
-                    "of AlexNet; model=alexnet_small is made for them"
-                )
         self.features = nn.Sequential(*blocks)
 
         widths = [channels[-1] * math.prod(sides), *dense]
@@ -129,6 +129,18 @@ class AlexNet(Freezable):
     def forward(self, images: Tensor) -> Tensor:
         """Find features, and classify them."""
         return self.classifier(self.features(images))
+
+
+def _left(side: int, kernels: Sequence[int], stride: int, padding: int) -> int:
+    """Pixels a side that are left of ``side``; 0 or less: none."""
+    for number, kernel in enumerate(kernels, 1):
+        step, border = (stride, padding) if number == 1 else (1, kernel // 2)
+        (side,) = swept([side], kernel, step, border)
+        if number in POOLED:
+            (side,) = swept([side], 3, stride=2)
+        if side < 1:
+            return 0
+    return side
 
 
 def _rest_of_block(normalize: bool, pool: bool) -> list[nn.Module]:

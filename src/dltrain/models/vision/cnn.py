@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dltrain.models.layers.activations import ACTIVATIONS, Activation, pooled
 from dltrain.models.layers.init import Init, initialize
-from dltrain.models.layers.shapes import image_shape, swept
+from dltrain.models.layers.shapes import image_shape, refuse_small, swept
 
 
 class CNN(nn.Module):
@@ -50,6 +50,15 @@ class CNN(nn.Module):
         if kernel < 1 or pooling < 1:
             raise ValueError(f"kernel and pooling are at least 1, got {kernel} and {pooling}")
         planes, sides = image_shape("a cnn", input_shape)
+        border = kernel - 1 if padding == "valid" else 0
+
+        def reads(side: int) -> bool:
+            for _ in channels:
+                side = (side - border) // pooling
+            return side > 0
+
+        hint = ", and so do fewer channels, a smaller kernel or pooling"
+        refuse_small(input_shape, reads, hint, own=("cnn",))
         blocks: list[nn.Module] = []
         for before, after in pairwise([planes, *channels]):
             # Batch norm has a shift of its own, so a bias before it would do nothing.
@@ -63,12 +72,6 @@ class CNN(nn.Module):
                 sides = swept(sides, pooling, stride=pooling)
             else:
                 blocks.append(ACTIVATIONS[activation]())
-            if min(sides) < 1:
-                raise ValueError(
-                    f"nothing is left of an image of {'x'.join(map(str, input_shape))} after "
-                    f"{len(channels)} blocks with kernel {kernel} and pooling {pooling}; "
-                    "take fewer or smaller ones"
-                )
             if conv_dropout:
                 blocks.append(nn.Dropout(conv_dropout))
         self.features = nn.Sequential(*blocks)

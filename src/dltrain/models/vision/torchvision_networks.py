@@ -88,7 +88,10 @@ class TorchvisionClassifier(Freezable):
             _try(self.network, input_shape)
         except (AssertionError, RuntimeError, ValueError) as error:
             size = "x".join(map(str, input_shape))
-            raise ValueError(f"{name} cannot read images of {size}: {error}") from error
+            raise ValueError(
+                f"{name} cannot read images of {size}: {error}. model=cnn or lenet5 read small "
+                "images; image_folder and hub enlarge them by data.size"
+            ) from error
         self.freeze(freeze)
 
     def forward(self, images: Tensor) -> Tensor:

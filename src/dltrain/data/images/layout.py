@@ -1,0 +1,118 @@
+"""What the folders of anyone's images mean: splits or classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from dltrain.data.images.listing import Unused, folders, image_files, name_of
+
+Layout = Literal["auto", "splits", "classes"]
+
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""What the folder of a split may be called."""
+SHOWN = 5
+
+Classes = dict[str, list[Path]]
+"""Files by class."""
+
+
+def find_splits(path: Path, layout: Layout, unused: Unused) -> dict[str, Classes]:
+    """The files of each split's classes, ``train`` first; those of no class are counted.
+
+    Raises ValueError where the folders may mean several things, or are neither.
+    """
+    tops = {folder: list(image_files(folder, unused)) for folder in folders(path)}
+    _count_loose(path, unused)
+    places = _split_places(path, tops, layout)
+    if not places:
+        return {"train": _classes(tops, unused)}
+    taken = {place for chosen in places.values() for place in chosen[:1]}
+    for folder, files in tops.items():
+        if folder not in taken and files:
+            same = next((s for s, chosen in places.items() if folder in chosen), None)
+            why = f"in a second folder of the split {same!r}" if same else "in no split's folder"
+            unused.add(why, f"{folder.name}/", len(files), images=True)
+    return {split: _of_split(chosen[0], tops, unused) for split, chosen in places.items()}
+
+
+def _split_places(
+    path: Path, tops: Mapping[Path, Sequence[Path]], layout: Layout
+) -> dict[str, list[Path]]:
+    """The folders of each split, the one that is used first; empty where all are classes."""
+    named = {
+        split: sorted(
+            (top for top in tops if name_of(top).lower() in spellings),
+            key=lambda top: (not tops[top], spellings.index(name_of(top).lower()), top.name),
+        )
+        for split, spellings in SPLITS.items()
+    }
+    named = {split: places for split, places in named.items() if places}
+    if layout == "classes" or not named:
+        if layout == "splits":
+            raise ValueError(f"{path} has no folder train, as layout=splits needs")
+        return {}
+    if layout == "splits":
+        if "train" not in named:
+            raise ValueError(f"{path} has no folder train, as layout=splits needs")
+        return named
+    splits = [top for places in named.values() for top in places if tops[top]]
+    others = [top for top in tops if tops[top] and top not in splits]
+    nested = [top for top in splits if any(file.parent != top for file in tops[top])]
+    if "train" in named and not others and nested:
+        return named
+    if "train" in named and others and not nested:
+        return {}
+    said, rest = _listed(splits or named["train"]), _listed(others)
+    if "train" not in named:
+        beside = f" beside {rest}" if others else ""
+        found = f"{path} has {said}{beside}, but no train/"
+    elif others:
+        found = f"{path} has {said} with folders in them, and beside these {rest}"
+    elif splits:
+        found = f"in {path}, {said} {'has' if len(splits) == 1 else 'have'} no class folders"
+    else:
+        return named
+    raise ValueError(
+        f"{found}. Give each class its folder in each split's; data.layout=classes takes every "
+        "folder for a class, data.layout=splits uses those of splits alone"
+    )
+
+
+def _classes(tops: Mapping[Path, list[Path]], unused: Unused) -> Classes:
+    classes: Classes = {}
+    for folder, files in tops.items():
+        if not files and any(names for _, _, names in os.walk(folder)):
+            unused.add("folders without an image", f"{folder.name}/")
+            continue
+        classes.setdefault(name_of(folder), []).extend(files)
+    return dict(sorted(classes.items()))
+
+
+def _of_split(place: Path, tops: Mapping[Path, list[Path]], unused: Unused) -> Classes:
+    inner: dict[Path, list[Path]] = {folder: [] for folder in folders(place)}
+    for file in tops[place]:
+        parts = file.relative_to(place).parts
+        if len(parts) == 1:
+            unused.add("outside of the class folders", f"{place.name}/{file.name}", images=True)
+        else:
+            inner[place / parts[0]].append(file)
+    return _classes(inner, unused)
+
+
+def _count_loose(path: Path, unused: Unused) -> None:
+    """Files beside the top folders."""
+    for file in image_files(path, unused, deep=False):
+        unused.add("outside of the class folders", file.name, images=True)
+
+
+def _listed(places: Iterable[Path]) -> str:
+    names = [f"{place.name}/" for place in places]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

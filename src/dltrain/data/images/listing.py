@@ -1,0 +1,131 @@
+"""Which files below a folder are images, and what is left out for which reason."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dltrain.data.images.decode import FOREIGN, UnreadableError, open_file
+
+SYSTEM = {
+    *("@eadir", "#recycle", "@recycle", "@tmp", "#snapshot"),  # Synology, QNAP
+    *("__macosx", "icon\r", ".ds_store", "network trash folder", "temporary items"),
+    *("$recycle.bin", "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini"),
+    *("lost+found", "__pycache__"),
+}
+"""Names, in small letters, of what an operating system or a server keeps beside files."""
+IMAGES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".webp", ".avif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".ico", ".pcx"),
+    *(".sgi", ".rgb", ".bw", ".dds", ".mpo"),
+    *FOREIGN,
+}
+"""Endings of images. A file of another ending is one if it looks like one inside."""
+OTHERS = {
+    *(".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".html"),
+    *(".pdf", ".doc", ".docx", ".xls", ".xlsx", ".zip", ".tar", ".gz", ".7z", ".py", ".ipynb"),
+    *(".db", ".ini", ".log", ".mat", ".npy", ".npz", ".h5", ".pkl", ".mp4", ".avi", ".mov", ".wav"),
+}
+"""Endings of what is no image, and is not looked into."""
+EXAMPLES = 3
+
+
+@dataclass
+class Unused:
+    """Files that are left out: by reason how many, and what some of them are called."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    images: int = 0
+    """How many of them are images that might have been meant."""
+
+    def add(self, reason: str, name: str, count: int = 1, images: bool = False) -> None:
+        """``count`` files, for which ``name`` stands."""
+        self.counts[reason] += count
+        self.images += count if images else 0
+        names = self.examples.setdefault(reason, [])
+        if name not in names and len(names) <= EXAMPLES:
+            names.append(name)
+
+    def __str__(self) -> str:
+        """One line, of reasons, counts, and names."""
+        parts = []
+        for reason, count in self.counts.items():
+            names = self.examples[reason]
+            more = ", …" if len(names) > EXAMPLES else ""
+            parts.append(f"{count:,} {reason} ({', '.join(names[:EXAMPLES])}{more})")
+        return "; ".join(parts)
+
+
+def image_files(place: Path, unused: Unused, deep: bool = True) -> Iterator[Path]:
+    """Image files in ``place``, in order; where it goes ``deep``, at any depth.
+
+    Links to folders are followed, but not back to where they came from. Raises OSError for a
+    folder that cannot be read.
+    """
+    yield from _walk(place, unused, frozenset(), deep)
+
+
+def _walk(
+    place: Path, unused: Unused, above: frozenset[tuple[int, int]], deep: bool
+) -> Iterator[Path]:
+    state = place.stat()
+    here = above | {(state.st_dev, state.st_ino)}
+    with os.scandir(place) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = place / entry.name
+        if left_out := _left_out(entry.name):
+            unused.add(left_out, entry.name, _count(path) if entry.is_dir() else 1)
+    kept = [entry for entry in found if not _left_out(entry.name)]
+    for entry in (entry for entry in kept if not entry.is_dir()):
+        path = place / entry.name
+        reason = _no_image(path, entry.is_file() or entry.is_symlink())
+        if reason is None:
+            yield path
+        else:
+            unused.add(reason, entry.name)
+    for entry in (entry for entry in kept if entry.is_dir() and deep):
+        state = entry.stat()
+        if (state.st_dev, state.st_ino) in here:
+            unused.add("links to a folder that they are in", entry.name)
+        else:
+            yield from _walk(place / entry.name, unused, here, deep)
+
+
+def folders(place: Path) -> list[Path]:
+    """Folders in ``place`` that are neither hidden nor a system's, in order."""
+    return sorted(path for path in place.iterdir() if path.is_dir() and not _left_out(path.name))
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name; the same letter is the same, whether in one code point or in two."""
+    return unicodedata.normalize("NFC", folder.name).strip()
+
+
+def _left_out(name: str) -> str | None:
+    if name.lower() in SYSTEM:
+        return "of the system"
+    return "hidden" if name.startswith(".") else None
+
+
+def _count(folder: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(folder))
+
+
+def _no_image(path: Path, regular: bool) -> str | None:
+    if not regular:
+        return "no regular files"
+    suffix = path.suffix.lower()
+    if suffix in OTHERS:
+        return "no images"
+    if suffix not in IMAGES:
+        try:
+            open_file(path).close()
+        except UnreadableError:
+            return "no images"
+    return None

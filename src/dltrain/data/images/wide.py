@@ -1,0 +1,96 @@
+"""Pixels of more than 8 bits: their values, and how they become 8."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Window = tuple[float, float]
+"""The values that become black and white; those beyond it are cut off."""
+
+SIXTEEN: Window = (0, 65535)
+DEPTHS = (8, 10, 12, 14, 16)
+"""Bits that cameras and scanners write, in files of 16."""
+NARROW = 8
+"""Values that take up less than one part in so many of their depth are spread over all of it."""
+
+
+def raw_mode(image: Image) -> str:
+    """How the file holds a pixel, such as ``RGB;16B``, as long as it is not decoded."""
+    for tile in getattr(image, "tile", None) or ():
+        arguments = tile[3]
+        first = arguments if isinstance(arguments, str) else (arguments or ("",))[0]
+        return str(first)
+    return ""
+
+
+def is_wide(image: Image) -> bool:
+    """Whether pixels have more than 8 bits, by an image that is opened but not decoded."""
+    return image.mode.startswith(("I", "F")) or ";16" in raw_mode(image)
+
+
+def wide_values(image: Image, opened: Callable[[], Image] | None) -> np.ndarray[Any, Any] | None:
+    """The pixels (height, width) or (height, width, channels); None where 8 bits hold them.
+
+    Pillow makes 8 bits of 16 in images of several channels, by leaving out the lower byte. It is
+    had by another look at the file, ``opened`` anew, as one in the other order of bytes;
+    where that is null, 8 bits have to do.
+    """
+    if image.mode.startswith(("I", "F")):
+        return np.asarray(image)
+    mode = raw_mode(image)
+    if ";16" not in mode or opened is None:
+        return None
+    other = opened()
+    if mode == "LA;16B":  # four bytes a pixel, as many as in RGBA
+        _read_as(other, "RGBA")
+        both = np.asarray(other).astype(np.uint16)
+        return both[..., 0] * 256 + both[..., 1]
+    first, _, order = mode.partition(";16")
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    _read_as(other, f"{first};16{'B' if order == 'L' else 'L'}")
+    low, high = np.asarray(other), np.asarray(image)
+    return (high.astype(np.uint16) * 256 + low)[..., :3]
+
+
+def _read_as(image: Image, mode: str) -> None:
+    tiles = []
+    for codec, box, offset, arguments in image.tile:  # type: ignore[attr-defined]
+        new = mode if isinstance(arguments, str) else (mode, *arguments[1:])
+        tiles.append((codec, box, offset, new))
+    kind = type(image.tile[0])  # type: ignore[attr-defined]
+    image.tile = [kind(*tile) for tile in tiles]  # type: ignore[attr-defined]
+
+
+def find_window(low: float, high: float, whole: bool) -> Window:
+    """The window of values from ``low`` to ``high``, which are ``whole`` numbers or not.
+
+    Whole numbers have the smallest depth that holds them, fractions of 1 the values 0 to 1. All
+    else, negative numbers and those that take up little of their depth, goes from the least to
+    the greatest.
+    """
+    depth = next((bits for bits in DEPTHS if high < 2**bits), None)
+    if low >= 0 and whole and depth and (high - low) * NARROW >= 2**depth:
+        return 0, 2**depth - 1
+    if whole and low >= 0 and high < 256:
+        return 0, 255
+    if not whole and low >= 0 and high <= 1 and (high - low) * NARROW >= 1:
+        return 0, 1
+    return low, max(high, low + 1 if whole else np.nextafter(low, np.inf))
+
+
+def to_bytes(values: np.ndarray[Any, Any], window: Window) -> np.ndarray[Any, Any]:
+    """Values as uint8: the window's ends are 0 and 255."""
+    low, high = window
+    if np.issubdtype(values.dtype, np.integer) and low == int(low) and high == int(high):
+        shifted = values.astype(np.int64).clip(int(low), int(high)) - int(low)
+        return (shifted * 255 // (int(high) - int(low))).astype(np.uint8)
+    shifted = values.astype(np.float64).clip(low, high) - low
+    return (shifted * (255 / (high - low))).round().astype(np.uint8)

@@ -1,0 +1,154 @@
+"""What folders of images mean, which files are used, and what is said of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dltrain.contracts.data import DataSpec
+from dltrain.data.images.image_folder import ImageFolder
+from dltrain.errors import UserError
+
+Tree = Callable[..., Path]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    """``tree("train/cat", "dog")``: four images in each of these folders."""
+
+    def grown(*folders: str) -> Path:
+        for number, name in enumerate(folders):
+            place = tmp_path / "images" / name
+            place.mkdir(parents=True, exist_ok=True)
+            for row in range(4):
+                ramp = np.arange(16, dtype=np.uint8).reshape(4, 4) + 10 * row + number
+                Image.fromarray(ramp).save(place / f"{row}.png")
+        return tmp_path / "images"
+
+    return grown
+
+
+def source(path: Path, **settings: Any) -> ImageFolder:
+    given: dict[str, Any] = {"root": str(path.parent / "own"), "validation": 0}
+    return ImageFolder(str(path), **given | settings)
+
+
+def read(path: Path, **settings: Any) -> DataSpec:
+    return source(path, **settings).read(0)
+
+
+def test_a_class_may_be_called_train(tree: Tree) -> None:
+    assert read(tree("bus", "car", "train")).class_names == ("bus", "car", "train")
+
+
+@pytest.mark.parametrize(
+    ("folders", "found"),
+    [
+        (("bus/a", "bus/b", "train/a", "train/b"), r"train/ with folders in them.*these bus/"),
+        (("cat", "dog", "test"), r"has test/ beside cat/, dog/, but no train/"),
+        (("test/a", "val/a"), r"has val/, test/, but no train/"),
+        (("train", "test"), r"train/, test/ have no class folders"),
+    ],
+)
+def test_folders_that_may_mean_two_things_are_refused_with_the_switch(
+    folders: tuple[str, ...], found: str, tree: Tree
+) -> None:
+    path = tree(*folders)
+    with pytest.raises(ValueError, match=found) as caught:
+        read(path)
+    assert "data.layout=classes" in str(caught.value)
+    tops = sorted({name.partition("/")[0] for name in folders})
+    assert read(path, layout="classes").class_names == tuple(tops)
+
+
+def test_what_is_asked_for_is_used_and_the_rest_is_counted(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tree("train/a", "train/b", "bus/a", "other", "valid/a", "val/a")
+    caplog.set_level("INFO")
+    assert read(path, layout="splits").class_names == ("a", "b")
+    assert "8 in no split's folder (bus/, other/)" in caplog.text
+    assert "4 in a second folder of the split 'validation' (valid/)" in caplog.text
+    assert "The validation split has no image of b." in caplog.text
+    caplog.clear()
+    given = source(path, layout="classes", classes=["other", "bus"])
+    assert given.read(0).class_names == ("other", "bus")
+    assert "16 of classes that data.classes leaves out (train, val, valid)" in caplog.text
+    with pytest.raises(ValueError, match=r"no class 'busses', .* Did you mean 'bus'\?"):
+        read(path, layout="classes", classes=["busses", "other"])
+    with pytest.raises(ValueError, match="two or more different ones"):
+        source(path, classes=["a", "a"])
+
+
+def test_both_val_and_valid_are_said(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    names = ("Train", "val", "valid", "TEST")
+    path = tree(*(f"{name}/{kind}" for name in names for kind in "ab"))
+    assert read(path).target.counts == (4, 4)
+    assert "not used: 8 in a second folder of the split 'validation' (valid/)" in caplog.text
+
+
+def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = tree("a/deep/er", "b", "a/@eaDir", "__MACOSX/a", "b/.ipynb_checkpoints")
+    for name in ("._0.png", "Thumbs.db", "notes.txt", "a.JPG.xml"):
+        (path / "b" / name).write_text("no image")
+    (path / "docs").mkdir()
+    (path / "docs" / "README").write_text("no image")
+    (path / "b" / "0.png").rename(path / "b" / "0.PNG")
+    Image.new("L", (4, 4), 3).save(path / "b" / "named.dat", "png")
+    Image.new("L", (4, 4), 3).save(path / "loose.png")
+    (path / "b" / "round").symlink_to(path / "b")
+    os.mkfifo(path / "b" / "pipe")
+    data = source(path)
+    data.read(0)
+
+    assert (data.class_names, len(data.files()[1]["train"].names)) == (("a", "b"), 4 + 5)
+    said = caplog.text
+    assert "9 images, 2 classes: a 4, b 5" in said
+    assert "of the system (@eaDir, Thumbs.db, __MACOSX)" in said
+    assert "5 hidden (._0.png, .ipynb_checkpoints)" in said
+    assert "3 no images (a.JPG.xml, notes.txt, README)" in said
+    assert "1 no regular files (pipe)" in said
+    assert "1 links to a folder that they are in (round)" in said
+    assert "1 folders without an image (docs/)" in said
+    assert "1 outside of the class folders (loose.png)" in said
+
+
+def test_a_name_is_the_same_in_one_code_point_or_two(tree: Tree) -> None:
+    path = tree("train/caf\u00e9", "train/b", "test/cafe\u0301", "test/b")
+    assert read(path).class_names == ("b", "caf\u00e9")
+
+
+def test_one_class_says_where_there_are_more(tree: Tree) -> None:
+    with pytest.raises(ValueError, match=r"one class, 'pack'; .* or data\.path=.*/images/pack"):
+        read(tree("pack/a", "pack/b"))
+
+
+def test_a_link_that_leads_nowhere_is_named(tree: Tree) -> None:
+    path = tree("a", "b")
+    (path / "a" / "gone.png").symlink_to(path / "none.png")
+    with pytest.raises(UserError, match=r"gone\.png is no image that can be read: No such file"):
+        read(path)
+    data = source(path, skip_unreadable=True, test=0.5)
+    assert sum(len(split) for split in data.splits().values()) == 8
+
+
+def test_a_file_changed_behind_its_date_is_decoded_anew(tree: Tree) -> None:
+    path = tree("a", "b")
+    for name in ("a/0.png", "a/1.png"):  # of one length, whatever is in it
+        Image.new("L", (4, 4), 7).save(path / name, "bmp")
+    first = source(path, test=0.5).splits()
+    state = (path / "a" / "0.png").stat()
+    Image.new("L", (4, 4), 99).save(path / "a" / "0.png", "bmp")
+    os.utime(path / "a" / "0.png", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert (path / "a" / "0.png").stat().st_size == state.st_size
+
+    second = source(path, test=0.5).splits()
+    pairs = [(first[name].columns["input"], second[name].columns["input"]) for name in first]
+    assert sum(int((old != new).any(1).any(1).any(1).sum()) for old, new in pairs) == 1
