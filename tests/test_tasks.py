@@ -227,7 +227,8 @@ def test_a_number_is_predicted_in_the_unit_of_the_data() -> None:
 
     said = task.predict({"input": inputs})
 
-    torch.testing.assert_close(said.columns["prediction"], (model(inputs) * 20 + 100).detach())
+    expected = (model(inputs).double() * 20 + 100).detach()
+    torch.testing.assert_close(said.columns["prediction"], expected)
     torch.testing.assert_close(answers(task, inputs).detach(), said.columns["prediction"])
     assert said.fields["prediction"].shape == (1,)
 

@@ -57,6 +57,7 @@ from dltrain.runs.model_summary import summarise
 Config = Mapping[str, Any]
 
 SUMMARY = "summary.json"
+REPORT = "tables/data"
 
 
 @dataclass(frozen=True)
@@ -458,6 +459,9 @@ class _Run:
         folder.write_json("environment.json", describe(settings.device, settings.precision))
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
+        report = parts.source.report()
+        if report:
+            folder.write_table(REPORT, report)
         # Last: what has it was written whole, by a version that has this format.
         folder.write_json(SPEC, parts.spec.to_json())
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -133,6 +135,16 @@ class RunFolder:
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file, whole or not at all."""
         self.write_text(name, json.dumps(content, indent=2) + "\n")
+
+    def write_table(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write lines as the file ``name``.csv, under the names of all that any of them has."""
+        names = list(dict.fromkeys(name for line in lines for name in line))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        (self.path / name).parent.mkdir(exist_ok=True)
+        self.write_text(f"{name}.csv", text.getvalue())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""

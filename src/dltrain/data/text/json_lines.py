@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dltrain.data.tables.columns import Cells
+from dltrain.data.tables.cells import Cells
 
 
 def read_json_lines(path: Path) -> Cells:
