@@ -49,6 +49,8 @@ from dltrain.runs.load import (
 )
 from dltrain.runs.model_summary import summarize
 
+REPORT = "tables/data"
+
 
 def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary.
@@ -182,6 +184,9 @@ class Run:
         parts = self.parts
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
+        report = parts.source.report()
+        if report:
+            folder.write_table(REPORT, report)
         # Last: what has it was written whole, by a version that has this format.
         identity = identity_of(parts.source)
         folder.write_json(SPEC, parts.spec.to_json() | {IDENTITY: identity})

@@ -32,7 +32,9 @@ class Field:
     features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
     field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are those of the
     training split. An input comes normalized by them; a target comes in its own unit, and a task
-    that learns it at mean 0 and std 1 brings its predictions back.
+    that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what such a task
+    is to learn in its place: its logarithm (``log1p``: of 1 and it); ``mean`` and ``std`` are then of
+    that.
     """
 
     shape: tuple[int | None, ...]
@@ -44,6 +46,7 @@ class Field:
     fill: int | float | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    transform: Literal["log", "log1p"] | None = None
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
@@ -280,6 +283,13 @@ class Source(ABC):
         what explains a difference and is none by itself. Empty: nobody can tell.
         """
         return {}
+
+    def report(self) -> Sequence[Mapping[str, Any]]:
+        """What was read, after :meth:`read`: a line for each column, class or file, say.
+
+        The run keeps it as ``tables/data.csv``; a line may lack what others have.
+        """
+        return ()
 
 
 EVALUATION_SEED = 0

@@ -13,7 +13,8 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.paths import PathOrName
 from dltrain.data.cache import EncodedImages
 from dltrain.data.images.decoded import DecodedImages
-from dltrain.data.tables.columns import Cells, ColumnsTable
+from dltrain.data.tables.columns import ColumnsTable
+from dltrain.data.tables.raw import RawTable, usable
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -118,34 +119,33 @@ class HubTable(ColumnsTable):
         """A local copy, where ``path`` is one."""
         return [Path(self.path).expanduser()]
 
-    def cells(self) -> tuple[Cells, Cells | float]:
-        """The columns as texts; those of images, lists and the like are left out."""
+    def tables(self) -> tuple[RawTable, RawTable | float]:
+        """The columns of plain values; those of images, lists and the like are left out."""
         data = load(self.path, self.config)
         require_split(self.train_split, data, self.path)
-        train = self._cells(data, self.train_split)
+        train = self._table(data, self.train_split)
         if self.test_split in data:
-            return train, self._cells(data, self.test_split)
+            return train, self._table(data, self.test_split)
         logger.info("%s has no split %r: one is set aside.", self.path, self.test_split)
         return train, self.test
 
-    def _cells(self, data: Any, split: str) -> Cells:
-        from datasets import ClassLabel, Value
+    def _table(self, data: Any, split: str) -> RawTable:
+        import pyarrow as pa
+        from datasets import ClassLabel
 
-        columns = {}
-        for name, feature in data[split].features.items():
-            if isinstance(feature, ClassLabel):
-                values = [
-                    None if value is None else feature.int2str(value) for value in data[split][name]
-                ]
-            elif isinstance(feature, Value):
-                values = list(data[split][name])
-            else:
-                continue
-            columns[name] = ["" if value is None else str(value).strip() for value in values]
-        count = len(data[split])
-        if not count:
+        found = data[split].with_format("arrow")[:]
+        if not len(found):
             raise ValueError(f"{self.path} has no row in its split {split!r}")
-        return Cells(f"{self.path} ({split})", columns, range(1, count + 1))
+        columns = []
+        for name in found.column_names:
+            column, feature = found[name], data[split].features[name]
+            if isinstance(feature, ClassLabel):
+                texts = [None if v is None else feature.int2str(v) for v in column.to_pylist()]
+                column = pa.chunked_array([pa.array(texts, pa.string())])
+            columns.append(column)
+        kept, left_out = usable(found.column_names, columns)
+        name = f"{self.path} ({split})"
+        return RawTable(name, len(found), kept, lambda row: f"line {row + 1}", left_out)
 
 
 def read_labels(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -140,6 +142,16 @@ class RunFolder:
         words: dict[str, str] = {}
         content = _finite(content, "", words) | ({"not_finite": words} if words else {})
         self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_table(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Write lines as the file ``name``.csv, under the names of all that any of them has."""
+        names = list(dict.fromkeys(name for line in lines for name in line))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+        (self.path / name).parent.mkdir(exist_ok=True)
+        self.write_text(f"{name}.csv", text.getvalue())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""

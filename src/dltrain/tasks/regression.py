@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
+from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.metrics.accumulators import double, widest
 from dltrain.metrics.mean import Mean
 from dltrain.metrics.regression import Errors, FirstPredictions, Fit, Scatter
@@ -23,7 +24,8 @@ class Regression(Task):
     Where the data tells the target's mean and std, the network learns targets of mean 0 and std 1,
     whatever their unit; outputs, predictions and every figure are in that unit again, in float64:
     beside a large mean, float32 would round what was learned away. For the same reason a network
-    is evaluated outside autocast, whatever the precision it trains in.
+    is evaluated outside autocast, whatever the precision it trains in. So are those of a network
+    that learns the targets' logarithms, as ``transform`` of the data's target may ask.
 
     ``loss`` null is the mean squared error. It acts on the scaled numbers, and is reported in the
     target's unit.
@@ -49,15 +51,14 @@ class Regression(Task):
         self.loss = loss or SquaredError()
         mean, std = (*target.mean, 0.0)[0], (*target.std, 1.0)[0]
         self.offset, self.scale = self.loss.unit(mean, std)
+        self._transform = TRANSFORMS[target.transform] if target.transform else None
         self._has_unit = (self.offset, self.scale) != (0.0, 1.0)
         self._loss_unit = self.scale**self.loss.degree
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean loss of the batch."""
-        targets = batch["target"]
-        if self._has_unit:
-            targets = (targets - self.offset) / self.scale
-        loss = self.loss(self.model(batch["input"]).float(), targets.float()).mean()
+        targets = self._learned(batch["target"]).float()
+        loss = self.loss(self.model(batch["input"]).float(), targets).mean()
         optimize(loss)
         loss = loss.detach()
         return {"loss": widest(loss) * self._loss_unit if self._has_unit else loss}
@@ -83,7 +84,7 @@ class Regression(Task):
         facts = self.spec.facts()
         if facts.get("outputs") == 1 and math.prod(facts.get("input_shape", (0,))) == 1:
             name = (*self.spec.input.names, "feature")[0]
-            metrics.append(Fit(name, self._answers))
+            metrics.append(Fit(name, self._predictions))
         return metrics
 
     @torch.no_grad()
@@ -91,21 +92,29 @@ class Regression(Task):
         """``prediction`` (batch, outputs), in the target's unit."""
         target = self.spec.target
         return Predictions(
-            {"prediction": self._answers(batch["input"])},
+            {"prediction": self._predictions(batch["input"])},
             {"prediction": Field(target.shape, "number", names=target.names)},
         )
 
-    def _answers(self, inputs: Tensor) -> Tensor:
+    def _predictions(self, inputs: Tensor) -> Tensor:
         """Outputs in the target's unit, as an evaluation has them."""
         with torch.autocast(inputs.device.type, enabled=False):
             return self._in_unit(self.model(inputs))
 
+    def _learned(self, targets: Tensor) -> Tensor:
+        """Targets as the network learns them."""
+        if self._transform is not None:
+            targets = self._transform.apply(double(targets))
+        return (targets - self.offset) / self.scale if self._has_unit else targets
+
     def _in_unit(self, outputs: Tensor) -> Tensor:
-        answers = self.loss.answer(outputs.float())
-        return double(answers) * self.scale + self.offset if self._has_unit else answers
+        values = self.loss.answer(outputs.float())
+        if self._has_unit:
+            values = double(values) * self.scale + self.offset
+        return values if self._transform is None else self._transform.undo(double(values))
 
     def _evaluation_loss(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """The sum over a batch of each example's mean loss, 0-d, in the target's unit."""
-        targets = (double(batch["target"]) - self.offset) / self.scale
+        """The sum over a batch of each example's mean loss, 0-d, in the unit of what is learned."""
+        targets = self._learned(double(batch["target"]))
         losses = self.loss(double(outputs["scaled"]), targets).flatten(1).mean(1)
         return losses.sum() * self._loss_unit

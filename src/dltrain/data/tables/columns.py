@@ -1,80 +1,55 @@
-"""Anyone's own table: named columns of text cells, made into feature vectors and a target."""
+"""Anyone's own table: named columns, made into feature vectors and a target."""
 
 from __future__ import annotations
 
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.data.streams.splits import InMemory, Split, hold_out_test
-from dltrain.data.tables.encoding import finite, is_missing, number, numbers, one_hot
+from dltrain.data.tables.deciding import Deciding
+from dltrain.data.tables.encoding import is_constant, learn_scaling
+from dltrain.data.tables.features import Block
+from dltrain.data.tables.missing import Missing, rows_to_use
+from dltrain.data.tables.parse import Numbers, Texts
+from dltrain.data.tables.raw import RawTable
 from dltrain.data.tables.reader import TableReader
-from dltrain.data.tables.source import TableSource, target_field
+from dltrain.data.tables.report import Report
+from dltrain.data.tables.rows import TableRows
+from dltrain.data.tables.source import TableSource, require_values, target_field
+from dltrain.data.tables.values import MISSING, CellFormat
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Cells:
-    """A table as it was found: ``columns`` by name, all of one length, stripped of blanks.
-
-    ``lines`` says for each row where in the file ``name`` it begins.
-    """
-
-    name: str
-    columns: dict[str, list[str]]
-    lines: Sequence[int]
-
-    def place(self, row: int, column: str) -> str:
-        """Where a cell is, for a message."""
-        return f"{self.name}, line {self.lines[row]}, column {column!r}"
-
-    def require(self, name: str) -> None:
-        """Raise ``ValueError`` listing the columns there are, unless ``name`` is one."""
-        if name not in self.columns:
-            raise ValueError(
-                f"{self.name} has no column {name!r}. {did_you_mean(name, self.columns)} "
-                f"It has {', '.join(self.columns)}.".replace("  ", " ")
-            )
-
-    def classes(self, name: str, class_names: Sequence[str]) -> list[int]:
-        """The class of each row by the column ``name``.
-
-        Raises ``ValueError`` naming the first cell that is none of ``class_names``.
-        """
-        index = {level: position for position, level in enumerate(class_names)}
-        for row, cell in enumerate(self.columns[name]):
-            if cell not in index:
-                raise ValueError(
-                    f"{self.place(row, name)}: the training split has no class {cell!r}"
-                )
-        return [index[cell] for cell in self.columns[name]]
-
-    def without(self, rows: set[int]) -> Cells:
-        """All rows but these."""
-        kept = [row for row in range(len(self.lines)) if row not in rows]
-        columns = {name: [cells[row] for row in kept] for name, cells in self.columns.items()}
-        return Cells(self.name, columns, [self.lines[row] for row in kept])
-
-
 class ColumnsTable(TableSource):
-    """Feature columns and a ``target`` column, by name, of a table of text cells.
+    """Feature columns and a ``target`` column, by name, of a table.
 
-    ``features`` null takes every other column. A column of numbers is one feature; one of texts,
-    or one listed in ``categorical``, becomes a feature of 0 or 1 for each of its levels in the
-    training split (a level that only the test split has is 0 in all of them), and may have
-    ``max_levels`` of them. ``kind`` null makes a target of numbers a regression and one of texts
-    a classification. ``missing`` cells (empty, ?, NA, N/A, NaN, null, none) are refused, or their
-    rows dropped, or filled with the training rows' mean (for a category, the levels' frequencies).
-    ``test`` is the fraction of the rows to set aside, the same rows whatever the run's seed.
+    ``features`` null takes every other column but those in ``exclude``. A column of numbers is one
+    feature (also where all are written with one unit, such as $ or %), one of truth values another;
+    a date becomes its year, month, weekday, days since 1970, and hour where it has one. A column of
+    other texts, or one listed in ``categorical``, becomes a feature of 0 or 1 for each of its
+    levels in the training split (a level that only the test split has is 0 in all of them), and may
+    have ``max_levels`` of them. ``kind`` null makes a target of numbers a regression and one of
+    texts a classification; ``target_transform`` lets a regression learn the target's logarithm
+    (``log1p``: of 1 and it), and give its predictions in the target's unit all the same.
+
+    ``decimal`` and ``thousands`` are the marks in numbers, ``date_format`` is how dates are written
+    where that is not plain (as strptime has it). Cells that are empty or one of ``missing_values``
+    (in any case) are refused, or by ``missing`` their rows are dropped, or they are filled with the
+    training rows' mean (for a category, the levels' frequencies). Levels that differ only in how a
+    number is written, in blanks or in Unicode's form are one where ``merge_spellings``; those that
+    differ only in ``case`` are refused, merged, or kept. ``test`` is the fraction of the rows to
+    set aside, the same rows whatever the run's seed.
 
     Raises ``ValueError`` naming file, line and column of what cannot be used.
     """
@@ -83,18 +58,35 @@ class ColumnsTable(TableSource):
         self,
         target: str,
         features: Sequence[str] | None = None,
+        exclude: Sequence[str] = (),
         kind: Literal["classification", "regression"] | None = None,
         categorical: Sequence[str] = (),
         max_levels: int = 100,
-        missing: Literal["refuse", "drop", "mean"] = "refuse",
+        missing: Missing = "refuse",
+        missing_values: Sequence[str] = MISSING,
+        decimal: str = ".",
+        thousands: str | None = None,
+        date_format: str | None = None,
+        merge_spellings: bool = True,
+        case: Literal["refuse", "merge", "keep"] = "refuse",
+        target_transform: Literal["log", "log1p"] | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
         if features is not None and target in features:
             raise ValueError(f"the target {target!r} is among the features")
-        self.target, self.features, self.kind = target, features, kind
-        self.missing, self.max_levels = missing, max_levels
+        if target in exclude:
+            raise ValueError(f"exclude: the target {target!r} cannot be left out")
+        if target_transform is not None and kind == "classification":
+            raise ValueError("target_transform is of numbers, and kind is classification")
+        self.target, self.features, self.exclude = target, features, exclude
+        self.missing, self.target_transform = missing, target_transform
         self.categorical = set(categorical)
+        format = CellFormat(decimal, thousands or "", tuple(missing_values))
+        self._deciding = Deciding(
+            target, kind, self.categorical, max_levels, format, date_format, merge_spellings, case
+        )
+        self.kind = kind
         self.feature_names = ()
 
     def outline(self) -> DataSpec:
@@ -110,177 +102,168 @@ class ColumnsTable(TableSource):
 
     def splits(self) -> dict[str, Split]:
         """Read the table, and decide what is a number, a category, a class."""
-        train, test = self.cells()
-        names = [*(self.features or [n for n in train.columns if n != self.target]), self.target]
-        if len(names) < 2:
-            raise ValueError(f"{train.name} has no column beside the target {self.target!r}")
-        for cells in [train] if isinstance(test, float) else [train, test]:
-            for name in (*names, *sorted(self.categorical)):
-                cells.require(name)
-        self._columns = names[:-1]
-        train = self._handle_missing(train, names)
-        if not isinstance(test, float):
-            test = self._handle_missing(test, names)
-        self._set_classes(train)
-        targets = self._targets(train)
+        train, test = self.tables()
+        self._columns = self._chosen(train)
+        for table in [train] if isinstance(test, float) else [train, test]:
+            for name in (*self._columns, self.target, *sorted(self.categorical)):
+                table.require(name)
+        for name in self.exclude:
+            train.require(name)
+        decided = self._deciding
+        columns = {name: decided.feature(train, name) for name in self._columns}
+        columns[self.target] = decided.target_column(train)
+        self.class_names = decided.class_names
+        if self.class_names and self.target_transform:
+            raise ValueError(
+                f"target_transform is of numbers, and the target {self.target!r} holds classes"
+            )
+        self._report = Report(train)
+        self._report.columns(self.target, columns, decided.types)
+        self._report.left_out(self._left_out(train))
+        kept = rows_to_use(train, columns, self.target, self.missing, decided.format)
+        decided.check_target(train, columns[self.target])
+        targets = self._targets(train, columns[self.target])
         if isinstance(test, float):
-            own, held_out = hold_out_test(targets, test)
-            self._set_levels(train, own.tolist())
-            whole = InMemory({"input": self._inputs(train), "target": targets})
-            found = {"train": whole.only(own), "test": whole.only(held_out)}
+            own, held_out = hold_out_test(targets[torch.from_numpy(kept)], test)
+            rows = kept[own.numpy()]
         else:
-            self._set_levels(train, range(len(train.lines)))
-            found = {
-                "train": InMemory({"input": self._inputs(train), "target": targets}),
-                "test": InMemory({"input": self._inputs(test), "target": self._targets(test)}),
-            }
+            rows = kept
+        levels = decided.levels(train, columns, rows)
+        encoding = self._encoding = decided.encoding(self._columns, levels)
+        self.feature_names, self.unscaled = encoding.feature_names, encoding.unscaled
+        blocks = self._blocks(train, columns)
+        found: dict[str, Split] = {"train": TableRows(blocks, targets, rows)}
+        if isinstance(test, float):
+            found["test"] = TableRows(blocks, targets, kept[held_out.numpy()])
+        else:
+            found["test"] = self._second(test)
         self._check_splits(train.name, found)
         # Of all rows that are not the test's, whatever the seed sets aside.
-        known = found["train"].columns["target"].double()
-        self._unit = (float(known.mean()),), (float(known.std()),)
-        return dict(found)
+        self._unit = self._unit_of(found["train"].columns["target"])
+        return found
+
+    def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
+        """Mean and standard deviation of each feature over the training rows.
+
+        Raises :class:`UserError` for a feature that has no value in any of them.
+        """
+        train = splits["train"]
+        assert isinstance(train, TableRows)
+        self.scaling = learn_scaling(train.chunks, self.unscaled, self.standardize)
+        require_values(self.scaling, self.feature_names)
+        return {
+            name: InMemory({**split.columns, "input": split.inputs(self.scaling)})
+            for name, split in splits.items()
+            if isinstance(split, TableRows)
+        }
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
         """Of numbers to predict also their mean and standard deviation in training."""
         fields = dict(super().spec(splits).fields)
         if not self.class_names:
             mean, std = self._unit
-            fields["target"] = replace(fields["target"], mean=mean, std=std)
+            transform = self.target_transform
+            fields["target"] = replace(
+                fields["target"], mean=(mean,), std=(std,), transform=transform
+            )
         return DataSpec(fields)
 
     def reader(self) -> Reader:
         """Rows by the table's columns; missing cells are filled where ``missing`` says so."""
         scaling = self.scaling
         fill = scaling.fill if self.missing == "mean" else ()
-        return TableReader(self._columns, self._levels, fill, scaling.mean, scaling.std)
+        return TableReader(**self._encoding.node(), fill=fill, mean=scaling.mean, std=scaling.std)
+
+    def report(self) -> Sequence[Mapping[str, Any]]:
+        """A line for each column of the table as it was read."""
+        return self._report.lines
 
     @abstractmethod
-    def cells(self) -> tuple[Cells, Cells | float]:
-        """The training split's cells; and the test split's, or what fraction of the first."""
+    def tables(self) -> tuple[RawTable, RawTable | float]:
+        """The training split's table; and the test split's, or what fraction of the first."""
 
-    def _handle_missing(self, cells: Cells, names: Sequence[str]) -> Cells:
-        """Refuse or drop rows with missing cells, or leave them to be filled; count them."""
-        absent = {
-            name: [row for row, cell in enumerate(cells.columns[name]) if is_missing(cell)]
-            for name in names
-        }
-        rows = {row for found in absent.values() for row in found}
-        if not rows:
-            return cells
-        first = min((found[0], name) for name, found in absent.items() if found)
-        if self.missing == "refuse":
+    def _chosen(self, train: RawTable) -> list[str]:
+        """The feature columns."""
+        if self.features is not None:
+            names = [name for name in self.features if name not in self.exclude]
+        else:
+            names = [n for n in train.columns if n != self.target and n not in self.exclude]
+        if not names:
+            train.require(self.target)
             raise ValueError(
-                f"{cells.place(*first)} is empty, and {len(rows)} rows have such cells. "
-                "Set data.missing=drop or data.missing=mean."
+                f"{train.name} has no column beside the target {self.target!r}"
+                + (" that is not excluded" if self.exclude else "")
             )
-        if self.missing == "drop":
-            logger.warning("%s: %d rows with missing values dropped.", cells.name, len(rows))
-            if len(rows) == len(cells.lines):
-                raise ValueError(f"{cells.name}: every row has a missing value, none is left")
-            return cells.without(rows)
-        if absent[self.target]:
-            raise ValueError(
-                f"{cells.place(absent[self.target][0], self.target)} is empty, and a target "
-                "cannot be filled with a mean. Set data.missing=drop."
-            )
-        counts = ", ".join(f"{len(found)} in {name!r}" for name, found in absent.items() if found)
-        logger.warning("%s: missing values filled with the mean: %s.", cells.name, counts)
-        return cells
+        return names
 
-    def _set_classes(self, cells: Cells) -> None:
-        kind: str | None = self.kind
-        column = cells.columns[self.target]
-        values = [number(cell) for cell in column]
-        if kind is None and self._is_numeric(cells, self.target):
-            kind = "regression"
-            logger.info(
-                "the target %r holds numbers: regression "
-                "(data.kind=classification makes each value a class).",
-                self.target,
-            )
-        elif kind is None:
-            kind = "classification"
-            logger.info("the target %r holds texts: classification.", self.target)
-        if len(set(column)) < 2:
-            raise ValueError(
-                f"{cells.name}: the target {self.target!r} has one value, {column[0]!r}: there is "
-                "nothing to learn"
-            )
-        self.class_names = sorted_levels(column) if kind == "classification" else ()
-        if not self.class_names and None in values:
-            row = values.index(None)
-            raise ValueError(
-                f"{cells.place(row, self.target)}: {column[row]!r} is not a number, which a "
-                "regression needs"
-            )
+    def _left_out(self, train: RawTable) -> dict[str, str]:
+        named = dict.fromkeys(self.exclude, "data.exclude")
+        if self.features is not None:
+            used = {*self.features, *self.exclude, self.target}
+            named |= {n: "not in data.features" for n in train.columns if n not in used}
+        return {**train.left_out, **named}
 
-    def _targets(self, cells: Cells) -> Tensor:
-        column = cells.columns[self.target]
-        if not self.class_names:
-            places = (partial(cells.place, row, self.target) for row in range(len(column)))
-            values = [finite(cell, place) for cell, place in zip(column, places, strict=True)]
-            return torch.tensor(values)[:, None]
-        return torch.tensor(cells.classes(self.target, self.class_names))
-
-    def _is_numeric(self, cells: Cells, name: str) -> bool:
-        """Whether a column holds numbers; raises ValueError if it holds both kinds."""
-        if name in self.categorical:
-            return False
-        column = cells.columns[name]
-        found = [is_missing(cell) or number(cell) is not None for cell in column]
-        present = sum(not is_missing(cell) for cell in column)
-        texts = found.count(False)
-        if not texts or not present:
-            return True
-        if texts == present:
-            return False
-        row = found.index(False)
-        raise ValueError(
-            f"{cells.place(row, name)}: {column[row]!r} is not a number, but {present - texts} of "
-            f"{present} cells of that column are. Mend it, or add {name!r} to data.categorical."
-        )
-
-    def _set_levels(self, cells: Cells, rows: Sequence[int]) -> None:
-        """Find each feature column's levels over the training ``rows``, none for numbers.
-
-        Also name the features that come of them.
-        """
-        levels: dict[str, list[str]] = {}
-        names: list[str] = []
-        unscaled: list[int] = []
-        for column in self._columns:
-            if self._is_numeric(cells, column):
-                names.append(column)
-                continue
-            found = (cells.columns[column][row] for row in rows)
-            levels[column] = sorted_levels([cell for cell in found if not is_missing(cell)])
-            if len(levels[column]) > self.max_levels:
+    def _targets(self, table: RawTable, column: Numbers | Texts) -> Tensor:
+        """Classes (rows,), or numbers (rows, 1) float64; of a missing cell, anything."""
+        if isinstance(column, Texts):
+            index = {name: position for position, name in enumerate(self.class_names)}
+            wrong = {level for level in column.levels if level not in index}
+            if wrong:
+                row = column.first(wrong)
                 raise ValueError(
-                    f"{cells.name}: column {column!r} has {len(levels[column])} different texts, "
-                    f"such as {levels[column][0]!r}. Leave it out of data.features, or raise "
-                    "data.max_levels."
+                    f"{table.place(row, self.target)}: the training split has no class "
+                    f"{column.levels[column.codes[row]]!r}"
                 )
-            unscaled += range(len(names), len(names) + len(levels[column]))
-            names += [f"{column}={level}" for level in levels[column]]
-        self.feature_names, self.unscaled, self._levels = names, unscaled, levels
-
-    def _inputs(self, cells: Cells) -> Tensor:
-        """Feature vectors (rows, features), float64, NaN where a cell is missing."""
-        return torch.cat([self._block(cells, column) for column in self._columns], 1)
-
-    def _block(self, cells: Cells, name: str) -> Tensor:
-        """The features of one column."""
-        if name not in self._levels:
-            return numbers(cells.columns[name], lambda row: cells.place(row, name))
-        block = one_hot(cells.columns[name], self._levels[name])
-        unknown = int((block.sum(1) == 0).sum())
-        if unknown:
-            logger.warning(
-                "%s: %d cells of %r hold a level that no training row has; it counts as none of "
-                "them.",
-                *(cells.name, unknown, name),
+            codes = np.array([*(index[level] for level in column.levels), 0], np.int64)
+            return torch.from_numpy(codes[column.codes])
+        transform = TRANSFORMS[self.target_transform] if self.target_transform else None
+        if transform is not None and (column.values <= transform.lowest).any():
+            row = int((column.values <= transform.lowest).argmax())
+            raise ValueError(
+                f"target_transform={self.target_transform} needs numbers above "
+                f"{transform.lowest:g}; "
+                f"{table.place(row, self.target)} is {column.values[row]:g}"
+                + (". log1p takes 0, too" if self.target_transform == "log" else "")
             )
-        return block
+        return torch.from_numpy(column.values)[:, None]
+
+    def _blocks(self, table: RawTable, columns: Mapping[str, Numbers | Texts]) -> list[Block]:
+        found = []
+        for name in self._columns:
+            unknown = self._encoding.unknown(name, columns[name])
+            if unknown:
+                logger.warning(
+                    "%s: %d cells of %r hold a level that no training row has; it counts as none "
+                    "of them.",
+                    *(table.name, unknown, name),
+                )
+            place = partial(table.place, column=name)
+            found.append(self._encoding.block(name, columns[name], place))
+        return found
+
+    def _second(self, table: RawTable) -> TableRows:
+        """The rows of a table of its own, read as the training rows were."""
+        columns = {
+            name: self._encoding.read(name, table.columns[name], partial(table.place, column=name))
+            for name in self._columns
+        }
+        columns[self.target] = self._deciding.second_target(table)
+        kept = rows_to_use(table, columns, self.target, self.missing, self._deciding.format)
+        targets = self._targets(table, columns[self.target])
+        return TableRows(self._blocks(table, columns), targets, kept)
+
+    def _unit_of(self, targets: Tensor) -> tuple[float, float]:
+        """Mean and standard deviation, of the logarithms where these are learned."""
+        if self.class_names:
+            return 0.0, 1.0
+        known = (
+            TRANSFORMS[self.target_transform].apply(targets) if self.target_transform else targets
+        )
+        mean = known.mean()
+        variance = known.var(correction=0)
+        if is_constant(variance, mean, len(known)):
+            return float(mean), 1.0
+        return float(mean), float(known.std())
 
     def _check_splits(self, name: str, splits: Mapping[str, Split]) -> None:
         if not len(splits["test"]):
@@ -295,12 +278,3 @@ class ColumnsTable(TableSource):
             len(self.feature_names),
             f", {len(self.class_names)} classes" if self.class_names else "",
         )
-
-
-def sorted_levels(cells: Sequence[str]) -> list[str]:
-    """Different cells in order: by value if all are numbers, else as text."""
-    levels = sorted(set(cells))
-    values = {level: number(level) for level in levels}
-    if None in values.values():
-        return levels
-    return sorted(levels, key=lambda level: values[level] or 0.0)

@@ -1,62 +1,14 @@
-"""From the cells of a table to feature vectors."""
+"""What feature vectors are filled and scaled by, learned from the training rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from math import isfinite, nan
 
 import torch
 from torch import Tensor
 
-MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-"""What a cell that says nothing may hold, in small letters."""
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
-    return cell.lower() in MISSING
-
-
-def number(cell: str) -> float | None:
-    """The number a cell holds, or None."""
-    try:
-        value = float(cell)
-    except ValueError:
-        return None
-    # Python reads 1_000 as a number; tables do not.
-    return None if "_" in cell else value
-
-
-def finite(cell: str, place: Callable[[], str]) -> float:
-    """The number a cell holds; NaN where it is missing.
-
-    Raises :class:`ValueError` naming its ``place`` for anything else.
-    """
-    value = nan if is_missing(cell) else number(cell)
-    if value is None or not (isfinite(value) or is_missing(cell)):
-        raise ValueError(f"{place()}: {cell!r} is not a (finite) number")
-    return value
-
-
-def numbers(cells: Sequence[str], place: Callable[[int], str]) -> Tensor:
-    """A column of numbers as features (rows, 1), float64, NaN where a cell is missing."""
-    values = [finite(cell, partial(place, row)) for row, cell in enumerate(cells)]
-    return torch.tensor(values, dtype=torch.float64)[:, None]
-
-
-def one_hot(cells: Sequence[str], levels: Sequence[str]) -> Tensor:
-    """A column of texts as features (rows, levels), float64, NaN where a cell is missing.
-
-    A cell that is none of the levels is 0 in all of them.
-    """
-    index = {level: position for position, level in enumerate(levels)}
-    block = torch.zeros(len(cells), len(levels) + 1, dtype=torch.float64)
-    codes = torch.tensor([index.get(cell, len(levels)) for cell in cells])
-    block.scatter_(1, codes[:, None], 1.0)
-    block[torch.tensor([is_missing(cell) for cell in cells])] = nan
-    return block[:, :-1]
+EPSILON = torch.finfo(torch.float64).eps
 
 
 @dataclass(frozen=True)
@@ -79,3 +31,45 @@ class Scaling:
             mean, std = (torch.tensor(v, dtype=inputs.dtype) for v in (self.mean, self.std))
             inputs = (inputs - mean) / std
         return inputs.float()
+
+
+def learn_scaling(
+    chunks: Callable[[], Iterable[Tensor]], unscaled: Sequence[int], standardize: bool
+) -> Scaling:
+    """Mean and standard deviation of each feature, with missing values at the mean.
+
+    ``chunks`` are the training rows (n, features), float64, in one pass over all each time it is
+    called. The mean is NaN where a feature has no value in any.
+    """
+    total: Tensor | float = 0.0
+    known: Tensor | float = 0.0
+    count = 0
+    for chunk in chunks():
+        total = total + chunk.nansum(0)
+        known = known + (~chunk.isnan()).sum(0)
+        count += len(chunk)
+    assert isinstance(total, Tensor)
+    mean = total / known
+    if not standardize:
+        return Scaling(mean.tolist())
+    squares = torch.zeros_like(mean)
+    for chunk in chunks():
+        squares += (chunk - mean).nan_to_num(0).square().sum(0)
+    scaled = torch.ones_like(mean, dtype=torch.bool)
+    scaled[list(unscaled)] = False
+    # A feature that never changes says nothing: it becomes 0 instead of 0/0, and a value that is a
+    # little off later stays a little off.
+    variance = squares / count
+    scaled_down = scaled & ~is_constant(variance, mean, count)
+    deviation = torch.where(scaled_down, variance.sqrt(), 1.0)
+    offset = torch.where(scaled, mean, 0.0)
+    return Scaling(mean.tolist(), offset.tolist(), deviation.tolist())
+
+
+def is_constant(variance: Tensor, mean: Tensor, count: int) -> Tensor:
+    """Where a variance is within the rounding errors of computing it.
+
+    The bound is Chan, Golub and LeVeque's (1983, eq. 4.4), by which scikit-learn's StandardScaler
+    tells constants, too.
+    """
+    return variance <= count * EPSILON * variance + (count * mean * EPSILON).square()

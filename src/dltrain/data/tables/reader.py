@@ -4,87 +4,139 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import Batch, Reader
 from dltrain.data.streams.reader import several
-from dltrain.data.tables.encoding import Scaling, is_missing, numbers, one_hot
+from dltrain.data.tables.encoding import Scaling
+from dltrain.data.tables.features import Encoding, stacked
+from dltrain.data.tables.values import MISSING, CellFormat
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ABSENT = frozenset({"<NA>", "NaT", "nan"})
+"""How what stands for no value in pandas and numpy writes itself."""
 
 
 class TableReader(Reader):
     """Reads rows as the run's own were read.
 
-    An example is a mapping from column to cell (a text or a number), in which other columns are
-    ignored, or a sequence of the cells of ``columns``. A column of ``levels`` becomes a feature of
-    0 or 1 for each of them; a cell that is none is 0 in all. ``fill``, ``mean`` and ``std`` are
-    those of :class:`~dltrain.data.tables.encoding.Scaling`; without ``fill`` a missing cell (empty,
-    ?, NA, N/A, NaN, null, none) is refused.
+    An example is a mapping from column to cell (a text as in the file, a number, a truth value, a
+    date), in which other columns are ignored, or a sequence of the cells of ``columns``. The
+    arguments are those of :class:`~dltrain.data.tables.features.Encoding`,
+    :class:`~dltrain.data.tables.values.CellFormat` and
+    :class:`~dltrain.data.tables.encoding.Scaling`; without ``fill`` a missing cell is refused.
     """
 
     def __init__(
         self,
         columns: Sequence[str],
         levels: Mapping[str, Sequence[str]] | None = None,
+        booleans: Sequence[str] = (),
+        dates: Mapping[str, str] | None = None,
+        affixes: Mapping[str, str] | None = None,
+        merge: bool = True,
+        case: bool = False,
+        decimal: str = ".",
+        thousands: str = "",
+        missing_values: Sequence[str] = MISSING,
         fill: Sequence[float] = (),
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
     ) -> None:
-        self.columns, self.levels = list(columns), dict(levels or {})
+        format = CellFormat(decimal, thousands, tuple(missing_values))
+        kinds = (dict(levels or {}), list(booleans), dict(dates or {}), dict(affixes or {}))
+        self.encoding = Encoding(list(columns), format, *kinds, merge, case)
         self.scaling = Scaling(list(fill), list(mean), list(std))
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The features, float32 (batch, features)."""
         rows = [self._cells(position, row) for position, row in enumerate(several(examples))]
-        blocks = [self._block(name, [row[name] for row in rows]) for name in self.columns]
-        return {"input": self.scaling(torch.cat(blocks, 1))}
+        blocks = []
+        for name in self.encoding.columns:
+            column = [row[name] for row in rows]
+
+            def place(row: int, name: str = name) -> str:
+                return f"example {row}, column {name!r}"
+
+            found = self.encoding.read(name, self._column(column), place)
+            if not self.scaling.fill and found.missing.any():
+                raise ValueError(f"{place(int(found.missing.argmax()))} is empty")
+            blocks.append(self.encoding.block(name, found, place))
+        return {"input": self.scaling(stacked(blocks, slice(None)))}
 
     def node(self, folder: Path) -> dict[str, Any]:
-        """Columns, levels and numbers."""
+        """What the columns mean, and numbers."""
         return {
             "_target_": f"{__name__}.TableReader",
-            "columns": self.columns,
-            "levels": {name: list(levels) for name, levels in self.levels.items()},
+            **self.encoding.node(),
             "fill": self.scaling.fill,
             "mean": self.scaling.mean,
             "std": self.scaling.std,
         }
 
-    def _block(self, name: str, cells: list[str]) -> Tensor:
-        if name in self.levels:
-            return one_hot(cells, self.levels[name])
-        return numbers(cells, lambda row: f"example {row}, column {name!r}")
+    def _column(self, cells: Sequence[Any]) -> pa.ChunkedArray:
+        """Numbers as numbers, whatever mark the table's texts have; all else as texts."""
+        import pyarrow as pa
 
-    def _cells(self, position: int, example: Any) -> dict[str, str]:
-        """The text of each column's cell."""
+        if not any(isinstance(cell, str) for cell in cells):
+            numbers = [None if cell is None else float(cell) for cell in cells]
+            return pa.chunked_array([pa.array(numbers, pa.float64())])
+        format = self.encoding.format
+        texts = [
+            None
+            if cell is None
+            else cell
+            if isinstance(cell, str)
+            else str(cell).replace(".", format.decimal)
+            for cell in cells
+        ]
+        return pa.chunked_array([pa.array(texts, pa.string())])
+
+    def _cells(self, position: int, example: Any) -> dict[str, Any]:
+        """Each column's cell: a text, a number, or None."""
         if not isinstance(example, Mapping):
             example = self._named(position, example)
         found = {}
-        for name in self.columns:
+        for name in self.encoding.columns:
             if name not in example:
                 raise ValueError(
                     f"example {position} has no column {name!r}. "
                     f"{did_you_mean(name, list(map(str, example)))} It needs "
-                    f"{', '.join(self.columns)}.".replace("  ", " ")
+                    f"{', '.join(self.encoding.columns)}.".replace("  ", " ")
                 )
-            cell = example[name]
-            found[name] = "" if cell is None else str(cell).strip()
-            if not self.scaling.fill and is_missing(found[name]):
-                raise ValueError(f"example {position}, column {name!r} is empty")
+            found[name] = _cell(example[name])
         return found
 
     def _named(self, position: int, example: Any) -> dict[str, Any]:
+        names = self.encoding.columns
         try:
             shape = np.shape(example)
         except ValueError:  # ragged
             shape = ()
-        if shape != (len(self.columns),):
+        if shape != (len(names),):
             raise ValueError(
                 f"example {position} is neither a mapping from column to cell nor the "
-                f"{len(self.columns)} cells of {', '.join(self.columns)}; got {example!r}"
+                f"{len(names)} cells of {', '.join(names)}; got {example!r}"
             )
-        return dict(zip(self.columns, np.asarray(example, object).tolist(), strict=True))
+        return dict(zip(names, np.asarray(example, object).tolist(), strict=True))
+
+
+def _cell(cell: Any) -> Any:
+    """A cell as a text or a number; None where it says that there is no value."""
+    if isinstance(cell, str) or cell is None:
+        return cell
+    if isinstance(cell, (bool, np.bool_)):
+        return str(cell)
+    text = str(cell)
+    if text in ABSENT:
+        return None
+    try:
+        # Arrays and tensors of one number, too; not a date.
+        return float(cell)
+    except (TypeError, ValueError):
+        return text

@@ -14,7 +14,7 @@ from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.source import ArraySource
 from dltrain.data.streams.splits import InMemory, Split, hold_out_test
 from dltrain.data.tables.augment import VectorAugment, prepare_vectors
-from dltrain.data.tables.encoding import Scaling
+from dltrain.data.tables.encoding import Scaling, learn_scaling
 from dltrain.data.tables.reader import TableReader
 from dltrain.errors import UserError
 
@@ -64,19 +64,8 @@ class TableSource(VectorSource):
         Raises :class:`UserError` for a feature that has no value in any of them.
         """
         inputs = splits["train"].columns["input"]
-        mean = inputs.nanmean(0)
-        empty = [self.feature_names[i] for i in mean.isnan().nonzero()[:, 0]]
-        if empty:
-            raise UserError(f"data: {empty[0]!r} has no value in any of the training rows.")
-        self.scaling = Scaling(mean.tolist())
-        if self.standardize:
-            offset, std = torch.zeros_like(mean), torch.ones_like(mean)
-            scaled = torch.tensor([i not in self.unscaled for i in range(len(mean))])
-            # A feature that never changes says nothing: it becomes 0 instead of 0/0.
-            spread = (inputs - mean).nan_to_num(0).square().mean(0).sqrt()
-            std = torch.where(scaled & (spread > 0), spread, std)
-            offset = torch.where(scaled, mean, offset)
-            self.scaling = Scaling(mean.tolist(), offset.tolist(), std.tolist())
+        self.scaling = learn_scaling(lambda: [inputs], self.unscaled, self.standardize)
+        require_values(self.scaling, self.feature_names)
         return {
             name: InMemory({**split.columns, "input": self.scaling(split.columns["input"])})
             for name, split in splits.items()
@@ -95,6 +84,13 @@ class TableSource(VectorSource):
         return TableReader(
             self.feature_names, fill=scaling.fill, mean=scaling.mean, std=scaling.std
         )
+
+
+def require_values(scaling: Scaling, names: Sequence[str]) -> None:
+    """Raise :class:`UserError` for a feature that has no value in any of the training rows."""
+    empty = [i for i, fill in enumerate(scaling.fill) if fill != fill]
+    if empty:
+        raise UserError(f"data: {names[empty[0]]!r} has no value in any of the training rows.")
 
 
 def target_field(class_names: Sequence[str]) -> Field:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from dltrain.data.tables.columns import Cells
+from dltrain.data.tables.cells import Cells
 
 _GAP = re.compile(r"[\s,]*")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dltrain.data.tables.columns import Cells
+from dltrain.data.tables.cells import Cells
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dltrain.contracts.paths import FilePath
-from dltrain.data.tables.columns import Cells, sorted_levels
-from dltrain.data.tables.csv_file import read_csv
+from dltrain.data.tables.cells import Cells
+from dltrain.data.tables.csv_text import read_csv
+from dltrain.data.tables.values import sorted_levels
 from dltrain.data.text.json_lines import read_json_lines
 from dltrain.data.text.labels import alike, merged, spellings
 from dltrain.data.text.reader import joined

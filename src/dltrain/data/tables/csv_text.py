@@ -1,0 +1,235 @@
+"""Separated values as they lie in a file: encoding, separator, header, rows."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from dltrain.data.tables.cells import Cells
+
+logger = logging.getLogger(__name__)
+
+SEPARATORS = {".tsv": "\t", ".tab": "\t"}
+"""By the file's ending; a comma for any other, unless the first lines say something else."""
+NAMED = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
+"""What is awkward to type."""
+LONGEST_CELL = 2**31 - 1
+"""In characters."""
+SNIFFED = 50
+"""Lines that are looked at to find the separator."""
+BLOCK = 1 << 24
+"""Bytes that are searched at once."""
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte order marks; the longer ones first."""
+
+
+@dataclass(frozen=True)
+class CsvText:
+    """A file of separated values whose first row names the columns; quoted cells may span lines.
+
+    ``said`` is whether its first line is Excel's ``sep=;``. ``quoted`` and ``spaced`` are whether
+    there are quotes, and quotes that a blank stands before.
+    """
+
+    path: Path
+    encoding: str
+    separator: str
+    said: bool = False
+    quoted: bool = False
+    spaced: bool = False
+
+    def header(self) -> list[str]:
+        """The columns' names, stripped; empty where a column has none."""
+        names = [name.strip() for name in next((row for _, row in self._lines()), [])]
+        if not names:
+            raise ValueError(f"{self.path} is empty, or begins with an empty line")
+        for position, name in enumerate(names):
+            if name and name in names[:position]:
+                raise ValueError(f"{self.path}, line 1: two columns are named {name!r}")
+        return names
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """The line that each row begins on, and its cells.
+
+        Raises ``ValueError`` naming the line that is no row of the table.
+        """
+        names = self.header()
+        lines = self._lines()
+        next(lines)
+        for begins, row in lines:
+            if row and len(row) != len(names):
+                raise ValueError(
+                    f"{self.path}, line {begins}: {len(row)} cells, but the header names "
+                    f"{len(names)} columns"
+                )
+            if row:
+                yield begins, row
+
+    def line(self, row: int) -> int:
+        """The line that row number ``row``, from 0, begins on."""
+        return next(begins for position, (begins, _) in enumerate(self.rows()) if position == row)
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        # The module's own limit of 131,072 characters is less than a long text's.
+        csv.field_size_limit(LONGEST_CELL)
+        with _opened(self.path, self.encoding) as file:
+            if self.said:
+                file.readline()
+            reader = csv.reader(
+                file, delimiter=self.separator, strict=True, skipinitialspace=self.spaced
+            )
+            begins = 1 + self.said
+            try:
+                for row in reader:
+                    yield begins, row
+                    begins = reader.line_num + 1 + self.said
+            except csv.Error as error:
+                line = reader.line_num + self.said
+                raise ValueError(f"{self.path}, line {line}: {error}") from error
+            except UnicodeError as error:
+                raise ValueError(
+                    f"{self.path}, line {_undecodable(self.path, self.encoding)}, is not "
+                    f"{self.encoding.removesuffix('-sig').upper()} text: save it as UTF-8, or say "
+                    "what it is, such as data.encoding=cp1252 (Western European Windows)"
+                ) from error
+
+
+def open_csv(path: Path, separator: str | None = None, encoding: str | None = None) -> CsvText:
+    """Look at a file's beginning, and at where its quotes stand.
+
+    Without ``separator`` it is the one that parts all of the first lines into the most columns;
+    without ``encoding`` a byte order mark tells, else it is UTF-8. Raises ``ValueError``.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
+    if encoding is None and marked is None and b"\0" in start:
+        raise ValueError(
+            f"{path} begins with a zero byte: it is no text of UTF-8. Of UTF-16 without a byte "
+            "order mark, say data.encoding=utf-16-le or utf-16-be"
+        )
+    found = marked or encoding or "utf-8"
+    try:
+        codecs.lookup(found)
+    except LookupError as error:
+        raise ValueError(
+            f"encoding: Python knows no {found!r}, try utf-8, cp1252, utf-16"
+        ) from error
+    with _opened(path, found) as text:
+        try:
+            lines = [line for _, line in zip(range(SNIFFED), text, strict=False)]
+        except UnicodeError:
+            lines = []  # said with its line when it is read
+    said = re.match(r'"?sep=(.)"?\r?\n', lines[0]) if lines else None
+    if said is not None:
+        lines = lines[1:]
+    if separator is None:
+        usual = said[1] if said is not None else SEPARATORS.get(path.suffix.lower(), ",")
+        separator = usual if said is not None else _sniffed(lines, usual)
+        if separator != usual:
+            logger.info(
+                "%s: its separator is %s (data.separator sets another).",
+                *(path, {v: k for k, v in NAMED.items() if k != "\\t"}[separator]),
+            )
+    separator = NAMED.get(separator, separator)
+    if len(separator) != 1 or separator in '\r\n"':
+        raise ValueError(
+            f"separator is one character, or one of {', '.join(NAMED)}; got {separator!r}"
+        )
+    quoted, spaced = _quotes(path, found, separator)
+    return CsvText(path, found, separator, said is not None, quoted, spaced)
+
+
+def read_csv(path: Path, separator: str | None = None, encoding: str | None = None) -> Cells:
+    """Read a table as texts.
+
+    Raises ``ValueError`` naming file and line if it cannot be had or is not a table.
+    """
+    text = open_csv(path, separator, encoding)
+    names = text.header()
+    for position, name in enumerate(names):
+        if not name:
+            raise ValueError(f"{path}, line 1: column {position + 1} has no name")
+    found = list(text.rows())
+    if not found:
+        raise ValueError(f"{path} has a header but no row")
+    columns = zip(*(row for _, row in found), strict=True)
+    cells = {
+        name: [cell.strip() for cell in column] for name, column in zip(names, columns, strict=True)
+    }
+    return Cells(str(path), cells, [line for line, _ in found])
+
+
+def _opened(path: Path, encoding: str) -> IO[str]:
+    # Where nobody named an encoding, a mark that was not written is no fault.
+    name = "utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding
+    return path.open(encoding=name, newline="")
+
+
+def _sniffed(lines: list[str], usual: str) -> str:
+    """The separator that parts every line into as many cells as the first, and into the most."""
+    best, columns = usual, 1
+    fallback = usual
+    for separator in (usual, *(mark for mark in ",;\t|" if mark != usual)):
+        try:
+            rows = list(csv.reader(io.StringIO("".join(lines), newline=""), delimiter=separator))
+        except csv.Error:
+            continue
+        counts = {len(row) for row in (rows if len(lines) < SNIFFED else rows[:-1]) if row}
+        if len(counts) == 1 and max(counts) > columns:
+            best, columns = separator, max(counts)
+        if rows and fallback == usual and usual not in lines[0] and len(rows[0]) > 1:
+            fallback = separator
+    return best if columns > 1 else fallback
+
+
+def _quotes(path: Path, encoding: str, separator: str) -> tuple[bool, bool]:
+    """Whether a file has quotes at all, and such as stand behind a separator and a blank."""
+    quoted = False
+    if encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32")):
+        text = path.read_bytes().decode(encoding, "replace")
+        return '"' in text, _behind_blank(separator).search(text.encode()) is not None
+    behind = _behind_blank(separator)
+    rest = b""
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            if b'"' in block:
+                quoted = True
+                if behind.search(rest + block):
+                    return True, True
+            rest = block[-8:]
+    return quoted, False
+
+
+def _behind_blank(separator: str) -> re.Pattern[bytes]:
+    return re.compile(re.escape(separator.encode()) + b' {1,4}"[^"]')
+
+
+def _undecodable(path: Path, encoding: str) -> int:
+    """The number of the first line that is not text of that encoding."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
+    with path.open("rb") as file:
+        while block := file.read(1 << 12):
+            try:
+                line += decoder.decode(block).count("\n")
+            except UnicodeError as error:
+                start = getattr(error, "start", 0)
+                return line + block[:start].count(b"\n")
+    return line

@@ -1,0 +1,194 @@
+"""Tables in files, by the file's ending: csv, Parquet, JSON lines, Excel."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dltrain.data.tables.csv_text import CsvText, open_csv
+from dltrain.data.tables.raw import RawTable, usable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+logger = logging.getLogger(__name__)
+
+PARQUET = (".parquet", ".pq")
+JSON_LINES = (".jsonl", ".ndjson")
+EXCEL = (".xlsx", ".xlsm")
+BLOCK = 1 << 23
+"""Bytes that are parsed at once."""
+ROWS = 1 << 15
+"""Rows that are gathered before they become columns."""
+
+
+def read_table(path: Path, separator: str | None = None, encoding: str | None = None) -> RawTable:
+    """Read a table; ``separator`` and ``encoding`` are of csv alone.
+
+    Raises ``ValueError`` naming the file, and where there are lines the line, that is no table.
+    """
+    suffix = path.suffix.lower()
+    if suffix in PARQUET:
+        table = _parquet(path)
+    elif suffix in JSON_LINES:
+        table = _json_lines(path)
+    elif suffix in EXCEL:
+        table = _excel(path)
+    else:
+        table = _csv(open_csv(path, separator, encoding))
+    if not table.rows:
+        raise ValueError(f"{path} has a header but no row")
+    return table
+
+
+def _csv(text: CsvText) -> RawTable:
+    names = text.header()
+    if all(name and name.strip("+-").replace(".", "").isdigit() for name in names):
+        logger.warning(
+            "%s: its first line, which names the columns, holds numbers alone (%s …). Is it a "
+            "row, and the names are missing?",
+            *(text.path, ", ".join(names[:3])),
+        )
+    columns = _fast(text, len(names))
+    if columns is None:
+        columns = _strict(text, len(names))
+    kept, left_out = usable(names, columns)
+    rows = len(columns[0])
+    return RawTable(str(text.path), rows, kept, lambda row: f"line {text.line(row)}", left_out)
+
+
+def _fast(text: CsvText, count: int) -> list[pa.ChunkedArray] | None:
+    """All cells as texts, by pyarrow; None where the slower way is to say what is wrong."""
+    import pyarrow as pa
+    import pyarrow.csv
+
+    if text.spaced or (text.quoted and not _has_sound_quotes(text)):
+        return None
+    source: Path | io.BytesIO = text.path
+    if text.encoding.lower() not in ("utf-8", "utf8", "utf-8-sig"):
+        try:
+            decoded = text.path.read_bytes().decode(text.encoding)
+        except UnicodeError:
+            return None
+        source = io.BytesIO(decoded.encode())
+    names = [str(position) for position in range(count)]
+    try:
+        table = pa.csv.read_csv(
+            source,
+            pa.csv.ReadOptions(
+                column_names=names,
+                skip_rows=int(text.said),
+                skip_rows_after_names=1,
+                block_size=BLOCK,
+            ),
+            pa.csv.ParseOptions(delimiter=text.separator, newlines_in_values=text.quoted),
+            pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return list(table.columns)
+
+
+def _has_sound_quotes(text: CsvText) -> bool:
+    """Whether Python's strict reader, which refuses text behind a quoted cell, takes the file."""
+    try:
+        for _ in text.rows():
+            pass
+    except ValueError:
+        return False
+    return True
+
+
+def _strict(text: CsvText, count: int) -> list[pa.ChunkedArray]:
+    """The same by Python's own reader, which takes blanks before quotes and names lines."""
+    import pyarrow as pa
+
+    chunks: list[list[pa.Array]] = [[] for _ in range(count)]
+    rows = (row for _, row in text.rows())
+    while block := list(islice(rows, ROWS)):
+        for chunk, cells in zip(chunks, zip(*block, strict=True), strict=True):
+            chunk.append(pa.array(cells, pa.string()))
+    return [pa.chunked_array(chunk, pa.string()) for chunk in chunks]
+
+
+def _parquet(path: Path) -> RawTable:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    try:
+        table = pa.parquet.read_table(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except pa.ArrowException as error:
+        raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error
+    # pandas keeps its row numbers so, where they are not just counted.
+    names = ["" if name == "__index_level_0__" else name for name in table.column_names]
+    kept, left_out = usable(names, table.columns)
+    return RawTable(str(path), len(table), kept, lambda row: f"row {row + 1}", left_out)
+
+
+def _json_lines(path: Path) -> RawTable:
+    import pyarrow as pa
+    import pyarrow.json
+
+    try:
+        table = pa.json.read_json(path, pa.json.ReadOptions(block_size=BLOCK))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except pa.ArrowException as error:
+        raise ValueError(
+            f"{path} is no file of JSON lines, each an object whose values have one type a key: "
+            f"{error}"
+        ) from error
+    kept, left_out = usable(table.column_names, table.columns)
+    return RawTable(str(path), len(table), kept, lambda row: f"object {row + 1}", left_out)
+
+
+def _excel(path: Path) -> RawTable:
+    import pyarrow as pa
+
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise ValueError(
+            f"{path}: reading Excel needs openpyxl: pip install 'dltrain[excel]'"
+        ) from error
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # of a damaged file, whatever its parts' readers raise
+        raise ValueError(f"{path} is no Excel file that can be read: {error}") from error
+    sheet = book.worksheets[0]
+    if len(book.worksheets) > 1:
+        others = ", ".join(repr(other.title) for other in book.worksheets[1:])
+        logger.warning("%s: its first sheet %r is read, not %s.", path, sheet.title, others)
+    rows: Iterator[tuple[object, ...]] = sheet.iter_rows(values_only=True)
+    names = ["" if name is None else str(name).strip() for name in next(rows, ())]
+    if not any(names):
+        raise ValueError(f"{path} is empty, or begins with an empty line")
+    for position, name in enumerate(names):
+        if name and name in names[:position]:
+            raise ValueError(f"{path}, row 1: two columns are named {name!r}")
+    found = [(line, row) for line, row in enumerate(rows, 2) if any(c is not None for c in row)]
+    columns = [_typed(cells) for cells in zip(*(row for _, row in found), strict=True)]
+    columns = columns or [pa.chunked_array([], pa.null()) for _ in names]
+    book.close()
+    kept, left_out = usable(names, columns)
+    lines = [line for line, _ in found]
+    return RawTable(str(path), len(lines), kept, lambda row: f"row {lines[row]}", left_out)
+
+
+def _typed(cells: tuple[object, ...]) -> pa.ChunkedArray:
+    """A column of one type as that; of several as texts."""
+    import pyarrow as pa
+
+    try:
+        return pa.chunked_array([pa.array(cells)])
+    except pa.ArrowException:
+        texts = [None if cell is None else str(cell) for cell in cells]
+        return pa.chunked_array([pa.array(texts, pa.string())])

@@ -1,0 +1,68 @@
+"""A table as it was found in a file: columns by name, of whatever type the file has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dltrain.config.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """``columns`` of ``rows`` cells each, texts or typed.
+
+    ``locate`` says where in ``name`` a row stands, such as ``line 12``. ``left_out`` has what could
+    not be taken, by column, and why. ``note`` tells how the file was read.
+    """
+
+    name: str
+    rows: int
+    columns: Mapping[str, pa.ChunkedArray]
+    locate: Callable[[int], str]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+    def place(self, row: int, column: str) -> str:
+        """Where a cell is, for a message."""
+        return f"{self.name}, {self.locate(row)}, column {column!r}"
+
+    def require(self, name: str) -> None:
+        """Raise ``ValueError`` listing the columns there are, unless ``name`` is one."""
+        if name in self.left_out:
+            raise ValueError(f"{self.name}: column {name!r} cannot be used: {self.left_out[name]}")
+        if name not in self.columns:
+            raise ValueError(
+                f"{self.name} has no column {name!r}. {did_you_mean(name, self.columns)} "
+                f"It has {', '.join(self.columns)}.".replace("  ", " ")
+            )
+
+
+def usable(
+    names: Sequence[str], columns: Sequence[pa.ChunkedArray]
+) -> tuple[dict[str, pa.ChunkedArray], dict[str, str]]:
+    """The columns that can be features or a target; and the others, each with the reason.
+
+    A column without a name is no one's choice: pandas writes its row numbers so.
+    """
+    import pyarrow.types as kinds
+
+    kept, left_out = {}, {}
+    for position, (name, column) in enumerate(zip(names, columns, strict=True), 1):
+        kind = column.type.value_type if kinds.is_dictionary(column.type) else column.type
+        plain = (
+            *(kinds.is_string, kinds.is_large_string, kinds.is_string_view, kinds.is_boolean),
+            *(kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_null),
+            *(kinds.is_date, kinds.is_timestamp),
+        )
+        if not name:
+            left_out[f"(column {position})"] = "it has no name"
+        elif not any(is_kind(kind) for is_kind in plain):
+            left_out[name] = f"it holds {kind}"
+        else:
+            kept[name] = column
+    return kept, left_out
