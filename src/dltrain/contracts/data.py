@@ -32,9 +32,8 @@ class Field:
     features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
     field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are those of the
     training split. An input comes normalized by them; a target comes in its own unit, and a task
-    that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what such a task
-    is to learn in its place: its logarithm (``log1p``: of 1 and it); ``mean`` and ``std`` are then of
-    that.
+    that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what it learns
+    in the target's place: its logarithm (``log1p``: of 1 and it), of which ``mean`` and ``std`` are.
     """
 
     shape: tuple[int | None, ...]
