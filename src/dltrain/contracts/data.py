@@ -33,7 +33,7 @@ class Field:
     field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are those of the
     training split. An input comes normalized by them; a target comes in its own unit, and a task
     that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what it learns
-    in the target's place: its logarithm (``log1p``: of 1 and it), of which ``mean`` and ``std`` are.
+    in the place of the target: its logarithm (``log1p``: of 1 and it); they are then of that.
     """
 
     shape: tuple[int | None, ...]
