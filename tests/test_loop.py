@@ -23,9 +23,9 @@ from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Placement, Sour
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Setup, View
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Task
-from dltrain.core.history import History
 from dltrain.core.loop import OnePhase
 from dltrain.errors import ConfigError, Diverged, UserError
+from dltrain.metrics.history import History
 from dltrain.runs import checkpoint
 from dltrain.runs.load import load, reader_of_run
 from tests.conftest import Compose

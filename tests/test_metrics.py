@@ -11,8 +11,8 @@ from sklearn import metrics as sk
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch
-from dltrain.core.history import History
 from dltrain.metrics.classification import classification_report, confusion_matrix
+from dltrain.metrics.history import History
 from dltrain.metrics.regression import Errors
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression

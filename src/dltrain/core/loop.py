@@ -35,7 +35,6 @@ from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Schedule
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.evaluate import evaluate
-from dltrain.core.history import History
 from dltrain.core.settings import Settings
 from dltrain.core.state import Place, State
 from dltrain.core.update import Optimize
@@ -45,6 +44,7 @@ from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.errors import Diverged
+from dltrain.metrics.history import History
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,9 +11,12 @@ import torch
 from dltrain.engine.compile import Compile
 from dltrain.engine.cuda_graph import CudaGraph
 from dltrain.errors import UserError
-from dltrain.runs.environment import choose_precision
+from dltrain.runs.environment import Precision, choose_precision
+
+COUNTS = ("epochs", "steps", "accumulate", "evaluate_every", "evaluate_steps", "log_every")
 
 
+@dataclass
 class Settings:
     """Settings of the loop; the config group ``trainer``.
 
@@ -31,57 +35,44 @@ class Settings:
     Raises :class:`ValueError` for what is out of bounds or contradicts itself.
     """
 
-    def __init__(
-        self,
-        device: torch.device,
-        epochs: int = 10,
-        steps: int | None = None,
-        precision: Literal["float32", "tf32", "bfloat16", "auto"] = "float32",
-        channels_last: bool = True,
-        compile: Compile = "off",
-        cuda_graph: CudaGraph = "off",
-        clip_norm: float | None = None,
-        accumulate: int = 1,
-        evaluate_every: int = 1,
-        evaluate_steps: int | None = None,
-        log_every: int = 50,
-        checkpoint_seconds: float = 30.0,
-        test_weights: Literal["last", "best", "auto"] = "last",
-        overfit: int = 0,
-        deterministic: bool = False,
-        tune_process: bool = True,
-    ) -> None:
-        counts = {
-            "epochs": epochs,
-            "steps": steps,
-            "accumulate": accumulate,
-            "evaluate_every": evaluate_every,
-            "evaluate_steps": evaluate_steps,
-            "log_every": log_every,
-        }
-        for name, value in counts.items():
+    device: torch.device
+    epochs: int = 10
+    steps: int | None = None
+    precision: Precision = "float32"
+    channels_last: bool = True
+    compile: Compile = "off"
+    cuda_graph: CudaGraph = "off"
+    clip_norm: float | None = None
+    accumulate: int = 1
+    evaluate_every: int = 1
+    evaluate_steps: int | None = None
+    log_every: int = 50
+    checkpoint_seconds: float = 30.0
+    test_weights: Literal["last", "best", "auto"] = "last"
+    overfit: int = 0
+    deterministic: bool = False
+    tune_process: bool = True
+
+    def __post_init__(self) -> None:
+        """See that the values are possible, and choose what is ``auto``."""
+        for name in COUNTS:
+            value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if clip_norm is not None and clip_norm <= 0:
-            raise ValueError(f"clip_norm must be above 0, or null; got {clip_norm}")
-        if overfit < 0 or checkpoint_seconds < 0:
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm must be above 0, or null; got {self.clip_norm}")
+        if self.overfit < 0 or self.checkpoint_seconds < 0:
             raise ValueError("overfit and checkpoint_seconds are not negative")
-        if cuda_graph == "on" and device.type != "cuda":
-            raise ValueError(f"cuda_graph=on needs a CUDA device, and this is {device}")
-        if compile == "auto" and cuda_graph != "off":
+        if self.cuda_graph == "on" and self.device.type != "cuda":
+            raise ValueError(f"cuda_graph=on needs a CUDA device, and this is {self.device}")
+        if self.compile == "auto" and self.cuda_graph != "off":
             raise ValueError("compile=auto compares steps, which are not replayed: cuda_graph=off")
-        self.device = device
-        self.epochs, self.steps = epochs, steps
-        self.precision = choose_precision(precision, device)
-        self.memory_format = torch.channels_last if channels_last else torch.preserve_format
-        self.compile: Compile = compile
-        self.cuda_graph: CudaGraph = cuda_graph
-        self.clip_norm, self.accumulate = clip_norm, accumulate
-        self.evaluate_every, self.evaluate_steps = evaluate_every, evaluate_steps
-        self.log_every, self.checkpoint_seconds = log_every, checkpoint_seconds
-        self.test_weights = test_weights
-        self.overfit, self.deterministic = overfit, deterministic
-        self.tune_process = tune_process
+        self.precision = choose_precision(self.precision, self.device)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The order in memory of images and of the weights of convolutions."""
+        return torch.channels_last if self.channels_last else torch.preserve_format
 
     def check(self, splits: Collection[str], steps_per_epoch: int | None) -> None:
         """Raise :class:`UserError` where the data cannot give what the settings ask for."""

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,6 +14,8 @@ import dltrain
 from dltrain.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "datasets", "scikit-learn")
+
+Precision = Literal["float32", "tf32", "bfloat16", "auto"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,7 +39,7 @@ def choose_device(name: str) -> torch.device:
     return torch.device(wanted)
 
 
-def choose_precision(name: str, device: torch.device) -> str:
+def choose_precision(name: Precision, device: torch.device) -> Precision:
     """The precision that ``float32``, ``tf32``, ``bfloat16`` or ``auto`` means on ``device``.
 
     ``auto`` takes bfloat16 where there are instructions to multiply it, else float32: elsewhere
