@@ -248,7 +248,7 @@ def _unreadable(line: str) -> Fault:
         return Fault(
             key,
             "this cannot be read as a key.",
-            "A key is words of letters, 0 to 9, _ and -, joined by dots.",
+            "A key is words of a to z, 0 to 9, _ and -, joined by dots.",
         )
     problem, opened = f"{value} cannot be read as a value", value.strip()[:1]
     if opened in CLOSING and not value.strip().endswith(CLOSING[opened]):
