@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,55 @@ def test_missing_columns_and_splits_list_those_there_are(tmp_path: Path) -> None
         source(path, train_split="training").read(0)
     with pytest.raises(UserError, match=r"data\.path: .*none cannot be read: "):
         source(tmp_path / "none").read(0)
+
+
+def test_the_only_columns_of_images_and_labels_are_found_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = write(tmp_path / "pets", "train", [1, 2, 3], [0, 1, 1])
+    write(path, "validation", [6, 7], [1, 0])
+    write(path, "test", [4, 5], [1, 0])
+    loaders = images(path, image=None, label=None)
+    assert pairs(loaders["train"]) == [(1, 0), (2, 1), (3, 1)]
+    assert pairs(loaders["validation"]) == [(6, 1), (7, 0)]
+    assert "images of column 'img', labels of column 'label'" in caplog.text
+    assert "splits train 3, validation 2, test 2." in caplog.text
+    caplog.clear()
+    source(path, validation_split="valid").read(0)
+    assert "splits train 3, test 2; not used: splits validation 2." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"label": "int64", "id": "int64"}, "label"),
+        ({"kind": "string"}, "kind"),
+        ({"fine": NAMED, "coarse": NAMED}, "several columns that may be the labels: fine, coarse"),
+        ({"one": "string", "two": "string"}, "several columns that may be the labels: one, two"),
+        ({"photo": datasets.Image(), "label": "int64"}, "several columns of images: img, photo"),
+        ({}, "no column of labels. It has img (Image)"),
+    ],
+)
+def test_a_column_is_chosen_only_where_no_other_might_be_meant(
+    columns: dict[str, Any], found: str, tmp_path: Path
+) -> None:
+    kinds = {n: datasets.Value(k) if isinstance(k, str) else k for n, k in columns.items()}
+    features = datasets.Features({"img": datasets.Image(), **kinds})
+    cells: dict[str, list[Any]] = {"img": [png(1), png(2)] * 3}
+    for name, kind in kinds.items():
+        one, two = ("a", "b") if columns[name] == "string" else (0, 1)
+        cells[name] = [one, two] * 3 if not isinstance(kind, datasets.Image) else cells["img"]
+    place = tmp_path / "pets"
+    place.mkdir()
+    rows = datasets.Dataset.from_dict(cells, features)
+    rows.to_parquet(place / "train-00000-of-00001.parquet")
+    data = source(place, image=None, label=None, test=0.4)
+    if found in columns:
+        assert len(data.read(0).class_names) == 2
+    else:
+        with pytest.raises(ValueError, match=re.escape(found)):
+            data.read(0)
 
 
 def test_labels_that_cannot_be_learned_are_named(tmp_path: Path) -> None:

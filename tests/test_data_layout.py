@@ -73,13 +73,13 @@ def test_what_is_asked_for_is_used_and_the_rest_is_counted(
     path = tree("train/a", "train/b", "bus/a", "other", "valid/a", "val/a")
     caplog.set_level("INFO")
     assert read(path, layout="splits").class_names == ("a", "b")
-    assert "8 in no split's folder (bus/, other/)" in caplog.text
-    assert "4 in a second folder of the split 'validation' (valid/)" in caplog.text
+    assert "folders of no split 8 (bus/, other/)" in caplog.text
+    assert "another folder of the split validation 4 (valid/)" in caplog.text
     assert "The validation split has no image of b." in caplog.text
     caplog.clear()
     given = source(path, layout="classes", classes=["other", "bus"])
     assert given.read(0).class_names == ("other", "bus")
-    assert "16 of classes that data.classes leaves out (train, val, valid)" in caplog.text
+    assert "left out by data.classes 16 (train, val, valid)" in caplog.text
     with pytest.raises(ValueError, match=r"no class 'busses', .* Did you mean 'bus'\?"):
         read(path, layout="classes", classes=["busses", "other"])
     with pytest.raises(ValueError, match="two or more different ones"):
@@ -90,7 +90,7 @@ def test_both_val_and_valid_are_said(tree: Tree, caplog: pytest.LogCaptureFixtur
     names = ("Train", "val", "valid", "TEST")
     path = tree(*(f"{name}/{kind}" for name in names for kind in "ab"))
     assert read(path).target.counts == (4, 4)
-    assert "not used: 8 in a second folder of the split 'validation' (valid/)" in caplog.text
+    assert "not used: another folder of the split validation 8 (valid/)" in caplog.text
 
 
 def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
@@ -111,13 +111,13 @@ def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixtur
     assert (data.class_names, len(data.files()[1]["train"].names)) == (("a", "b"), 4 + 5)
     said = caplog.text
     assert "9 images, 2 classes: a 4, b 5" in said
-    assert "of the system (@eaDir, Thumbs.db, __MACOSX)" in said
-    assert "5 hidden (._0.png, .ipynb_checkpoints)" in said
-    assert "3 no images (a.JPG.xml, notes.txt, README)" in said
-    assert "1 no regular files (pipe)" in said
-    assert "1 links to a folder that they are in (round)" in said
-    assert "1 folders without an image (docs/)" in said
-    assert "1 outside of the class folders (loose.png)" in said
+    assert "system files 9 (@eaDir, Thumbs.db, __MACOSX)" in said
+    assert "hidden files 5 (._0.png, .ipynb_checkpoints)" in said
+    assert "no image 3 (a.JPG.xml, notes.txt, README)" in said
+    assert "pipes and devices 1 (pipe)" in said
+    assert "links to a folder above 1 (round)" in said
+    assert "folders without image 1 (docs/)" in said
+    assert "outside of class folders 1 (loose.png)" in said
 
 
 def test_a_name_is_the_same_in_one_code_point_or_two(tree: Tree) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +20,35 @@ from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+LABELS = ("label", "labels", "class", "target", "category")
+"""What a column of classes is called that does not name them."""
+
 
 class HubImages(DecodedImages):
     """A column of images and a column of labels, from the hub by name or from a local path.
 
-    ``config`` is the name of one of several versions of a data set. Labels are named where the
-    data set names them; else each different one in the training split is a class.
+    ``image`` and ``label`` name the columns; null: the only one of images, and the only one of
+    classes. ``config`` is the name of one of several versions of a data set. Labels are named where
+    the data set names them; else each different one in the training split is a class.
+    ``validation_split`` is used where there is one of that name.
 
-    Reading raises ``ValueError`` listing what there is, where a split or a column is missing.
+    Reading raises ``ValueError`` listing what there is, where a split or a column is missing, or
+    several columns might be meant.
     """
 
     def __init__(
         self,
         path: PathOrName,
-        image: str,
-        label: str,
+        image: str | None = None,
+        label: str | None = None,
         config: str | None = None,
         train_split: str = "train",
+        validation_split: str = "validation",
         test_split: str = "test",
         **decoding: Any,
     ) -> None:
         self.path, self.image, self.label, self.config = path, image, label, config
-        self._names = {"train": train_split, "test": test_split}
+        self._names = {"train": train_split, "validation": validation_split, "test": test_split}
         super().__init__(**decoding)
 
     @property
@@ -57,40 +65,102 @@ class HubImages(DecodedImages):
         data = load(self.path, self.config)
         require_split(self._names["train"], data, self.path)
         splits = {split: data[name] for split, name in self._names.items() if name in data}
+        features = splits["train"].features
+        image = self.image or _only_image(features, self.path)
+        label = self.label or _only_label(features, image, self.path)
         for split, rows in splits.items():
-            self._check_columns(rows.features, f"{self.path}, split {self._names[split]!r},")
-        targets, self.class_names = read_labels(splits, self.label, self.path)
-        key: dict[str, Any] = {"source": "hub", "image": self.image, "label": self.label}
+            place = f"{self.path}, split {self._names[split]!r},"
+            _check_columns(rows.features, image, label, place)
+        targets, self.class_names = read_labels(splits, label, self.path)
+        _say(self.path, image, label, {self._names[split]: r for split, r in splits.items()}, data)
+        key: dict[str, Any] = {"source": "hub", "image": image, "label": label}
         key |= {split: rows._fingerprint for split, rows in splits.items()}
         return key, {
-            split: self._encoded(rows, split, targets[split]) for split, rows in splits.items()
+            split: self._encoded(rows, image, split, targets[split])
+            for split, rows in splits.items()
         }
 
-    def _encoded(self, rows: Any, split: str, targets: list[int]) -> EncodedImages:
+    def _encoded(self, rows: Any, image: str, split: str, targets: list[int]) -> EncodedImages:
         from datasets import Image
 
-        data = rows.cast_column(self.image, Image(decode=False))
+        data = rows.cast_column(image, Image(decode=False))
         names = [f"{self.path}, {split}, row {row + 1}" for row in range(len(data))]
 
         def get(row: int) -> Path | bytes:
-            found = data[row][self.image]
+            found = data[row][image]
             if found is None:
                 return b""
             return found["bytes"] if found["bytes"] is not None else Path(found["path"])
 
         return EncodedImages(names, np.array(targets, np.int64), get)
 
-    def _check_columns(self, features: Mapping[str, Any], place: str) -> None:
-        from datasets import Image
 
-        for key, name in (("image", self.image), ("label", self.label)):
-            require_column(key, name, features, place)
-        if not isinstance(features[self.image], Image):
-            images = [name for name, kind in features.items() if isinstance(kind, Image)]
-            raise ValueError(
-                f"{self.path}: column {self.image!r} holds no images; "
-                + (f"{', '.join(images)} does" if images else "use data=hub_table")
-            )
+def _check_columns(features: Mapping[str, Any], image: str, label: str, place: str) -> None:
+    from datasets import Image
+
+    for key, name in (("image", image), ("label", label)):
+        require_column(key, name, features, place)
+    if not isinstance(features[image], Image):
+        images = _images(features)
+        raise ValueError(
+            f"{place} column {image!r} holds no images; "
+            + (f"{', '.join(images)} does" if images else "use data=hub_table")
+        )
+
+
+def _images(features: Mapping[str, Any]) -> list[str]:
+    from datasets import Image
+
+    return [name for name, kind in features.items() if isinstance(kind, Image)]
+
+
+def _only_image(features: Mapping[str, Any], path: str) -> str:
+    found = _images(features)
+    if len(found) != 1:
+        has = f"several columns of images: {', '.join(found)}" if found else "no column of images"
+        raise ValueError(
+            f"{path} has {has}. "
+            + ("Choose one by data.image=COLUMN." if found else f"It has {_kinds(features)}.")
+        )
+    return found[0]
+
+
+def _only_label(features: Mapping[str, Any], image: str, path: str) -> str:
+    """The only column of named classes; else that called label; else the only one of values."""
+    from datasets import ClassLabel, Value
+
+    named = [name for name, kind in features.items() if isinstance(kind, ClassLabel)]
+    values = [name for name, kind in features.items() if isinstance(kind, Value)]
+    called = [name for name in values if name.lower() in LABELS]
+    found = named or called or values
+    if len(found) != 1:
+        several = f"several columns that may be the labels: {', '.join(found)}"
+        raise ValueError(
+            f"{path} has {several if found else 'no column of labels'}. "
+            + ("Choose one by data.label=COLUMN." if found else f"It has {_kinds(features)}.")
+        )
+    return found[0]
+
+
+def _say(
+    path: str, image: str, label: str, used: Mapping[str, Any], data: Mapping[str, Any]
+) -> None:
+    """Which columns and splits are used, which are not, and of when a copy from the hub is."""
+    rows = ", ".join(f"{name} {len(split):,}" for name, split in used.items())
+    said = f"{path}: images of column {image!r}, labels of column {label!r}; splits {rows}"
+    columns = [name for name in next(iter(used.values())).features if name not in (image, label)]
+    splits = [f"{name} {len(split):,}" for name, split in data.items() if name not in used]
+    for kind, left in (("columns", columns), ("splits", splits)):
+        if left:
+            said += f"; not used: {kind} {', '.join(left)}"
+    dates = [
+        date.fromtimestamp(Path(file["filename"]).stat().st_mtime)
+        for split in used.values()
+        for file in split.cache_files
+    ]
+    if dates and not Path(path).expanduser().exists():
+        said += f"; copy of {min(dates)}"
+    logger.log(logging.WARNING if splits else logging.INFO, "%s.", said)
 
 
 class HubTable(ColumnsTable):
@@ -205,8 +275,11 @@ def require_split(name: str, data: Any, path: str) -> None:
 def require_column(key: str, name: str, features: Mapping[str, Any], place: str) -> None:
     """Raise ``ValueError`` listing the columns there are, unless ``name`` is one."""
     if name not in features:
-        kinds = ", ".join(f"{other} ({type(kind).__name__})" for other, kind in features.items())
         raise ValueError(
             f"{place} has no column {name!r}, which data.{key} names. "
-            f"{did_you_mean(name, features)} It has {kinds}.".replace("  ", " ")
+            f"{did_you_mean(name, features)} It has {_kinds(features)}.".replace("  ", " ")
         )
+
+
+def _kinds(features: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} ({type(kind).__name__})" for name, kind in features.items())

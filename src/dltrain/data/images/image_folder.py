@@ -86,7 +86,7 @@ class ImageFolder(DecodedImages):
         for classes in given.values():
             for name, files in classes.items():
                 if name not in self.classes and files:
-                    self.unused.add("of classes that data.classes leaves out", name, len(files))
+                    self.unused.add("left out by data.classes", name, len(files))
         return {
             split: {name: classes[name] for name in self.classes if name in classes}
             for split, classes in given.items()

@@ -37,7 +37,7 @@ def find_splits(path: Path, layout: Layout, unused: Unused) -> dict[str, Classes
     for folder, files in tops.items():
         if folder not in taken and files:
             same = next((s for s, chosen in places.items() if folder in chosen), None)
-            why = f"in a second folder of the split {same!r}" if same else "in no split's folder"
+            why = f"another folder of the split {same}" if same else "folders of no split"
             unused.add(why, f"{folder.name}/", len(files), images=True)
     return {split: _of_split(chosen[0], tops, unused) for split, chosen in places.items()}
 
@@ -89,7 +89,7 @@ def _classes(tops: Mapping[Path, list[Path]], unused: Unused) -> Classes:
     classes: Classes = {}
     for folder, files in tops.items():
         if not files and any(names for _, _, names in os.walk(folder)):
-            unused.add("folders without an image", f"{folder.name}/")
+            unused.add("folders without image", f"{folder.name}/")
             continue
         classes.setdefault(name_of(folder), []).extend(files)
     return dict(sorted(classes.items()))
@@ -100,7 +100,7 @@ def _of_split(place: Path, tops: Mapping[Path, list[Path]], unused: Unused) -> C
     for file in tops[place]:
         parts = file.relative_to(place).parts
         if len(parts) == 1:
-            unused.add("outside of the class folders", f"{place.name}/{file.name}", images=True)
+            unused.add("outside of class folders", f"{place.name}/{file.name}", images=True)
         else:
             inner[place / parts[0]].append(file)
     return _classes(inner, unused)
@@ -109,7 +109,7 @@ def _of_split(place: Path, tops: Mapping[Path, list[Path]], unused: Unused) -> C
 def _count_loose(path: Path, unused: Unused) -> None:
     """Files beside the top folders."""
     for file in image_files(path, unused, deep=False):
-        unused.add("outside of the class folders", file.name, images=True)
+        unused.add("outside of class folders", file.name, images=True)
 
 
 def _listed(places: Iterable[Path]) -> str:

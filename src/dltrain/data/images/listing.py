@@ -52,12 +52,12 @@ class Unused:
             names.append(name)
 
     def __str__(self) -> str:
-        """One line, of reasons, counts, and names."""
+        """Reasons, counts, and names, in one line."""
         parts = []
         for reason, count in self.counts.items():
             names = self.examples[reason]
             more = ", …" if len(names) > EXAMPLES else ""
-            parts.append(f"{count:,} {reason} ({', '.join(names[:EXAMPLES])}{more})")
+            parts.append(f"{reason} {count:,} ({', '.join(names[:EXAMPLES])}{more})")
         return "; ".join(parts)
 
 
@@ -92,7 +92,7 @@ def _walk(
     for entry in (entry for entry in kept if entry.is_dir() and deep):
         state = entry.stat()
         if (state.st_dev, state.st_ino) in here:
-            unused.add("links to a folder that they are in", entry.name)
+            unused.add("links to a folder above", entry.name)
         else:
             yield from _walk(place / entry.name, unused, here, deep)
 
@@ -109,8 +109,8 @@ def name_of(folder: Path) -> str:
 
 def _left_out(name: str) -> str | None:
     if name.lower() in SYSTEM:
-        return "of the system"
-    return "hidden" if name.startswith(".") else None
+        return "system files"
+    return "hidden files" if name.startswith(".") else None
 
 
 def _count(folder: Path) -> int:
@@ -119,13 +119,13 @@ def _count(folder: Path) -> int:
 
 def _no_image(path: Path, regular: bool) -> str | None:
     if not regular:
-        return "no regular files"
+        return "pipes and devices"
     suffix = path.suffix.lower()
     if suffix in OTHERS:
-        return "no images"
+        return "no image"
     if suffix not in IMAGES:
         try:
             open_file(path).close()
         except UnreadableError:
-            return "no images"
+            return "no image"
     return None
