@@ -39,6 +39,7 @@ from dltrain.core.settings import Settings
 from dltrain.core.update import Optimize, with_decay_where_exact
 from dltrain.data.streams.in_memory import FirstBatches
 from dltrain.engine import runtime
+from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Fault, Interrupted, UserError
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint
@@ -540,6 +541,7 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
             f"task: {type(parts.task).__name__} monitors {monitor!r}, which its evaluation "
             f"does not give. It gives {', '.join(metrics) or 'nothing'}."
         )
+    require_variance(parts.task, streams["train"])
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups))
     for callback in parts.callbacks:
         callback.check(setup)

@@ -21,7 +21,8 @@ class ArraySource(Source):
     ``batch_size`` is a number or ``full`` (batch gradient descent). ``validation`` sets aside a
     fraction of the training split (below 1) or a number of its examples, drawn by the run's seed; 0
     sets none aside. ``limit`` keeps only that many examples of the training split, validation
-    included, drawn by the same seed. The test split is always whole.
+    included, drawn by the same seed. The test split is always whole. ``balance`` draws the examples
+    of an epoch with replacement, so that each class of the target comes about as often.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class ArraySource(Source):
         validation: float = 0.1,
         limit: int | None = None,
         evaluation_batch_size: int = 1000,
+        balance: bool = False,
     ) -> None:
         if batch_size != "full" and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -47,6 +49,7 @@ class ArraySource(Source):
         self.validation = validation
         self.limit = limit
         self.evaluation_batch_size = evaluation_batch_size
+        self.balance = balance
         self._splits: Mapping[str, Split] = {}
 
     @abstractmethod
@@ -96,15 +99,19 @@ class ArraySource(Source):
         if held_out is not None:
             parts["validation"] = train.only(held_out)
         self._splits = self.learn(parts | {n: s for n, s in found.items() if n != "train"})
-        return self.spec(self._splits)
+        spec = self.spec(self._splits)
+        if self.balance and spec.target.kind != "class":
+            raise ValueError("balance=true needs classes, and this data's target is none")
+        return spec
 
     def open(self, placement: Placement) -> dict[str, Stream]:
         """Batch the splits, and move them to the device."""
         assert self._splits, "read() comes first"
         prepare = self.prepare(placement.device)
         evaluated = Batching(self.evaluation_limits(), placement.device, prepare)
+        classes = self._splits["train"].columns["target"] if self.balance else None
         training = Batching(
-            self.training_limits(), placement.device, prepare, placement.seed, shuffle=True
+            self.training_limits(), placement.device, prepare, placement.seed, True, classes
         )
         return {
             name: split.stream(training if name == "train" else evaluated)
