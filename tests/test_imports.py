@@ -35,7 +35,7 @@ ROOMS: dict[str, set[str]] = {
     "callbacks": CONTRACTS | {"messages", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
-    | {"messages", "config", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
     "commands": CONTRACTS | {"config", "engine", "reports", "runs", "assemble", "training"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},

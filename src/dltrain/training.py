@@ -32,6 +32,7 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.in_memory import FirstBatches
+from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
 from dltrain.optim.groups import groups_of
 from dltrain.optim.weight_decay import with_decay_where_exact
@@ -304,6 +305,7 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
             f"task: {type(parts.task).__name__} monitors {monitor!r}, which its evaluation "
             f"does not give. It gives {', '.join(metrics) or 'nothing'}."
         )
+    require_variance(parts.task, streams["train"])
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups))
     for callback in parts.callbacks:
         callback.check(setup)

@@ -193,6 +193,11 @@ class Stream(ABC):
         """Examples in an epoch, where that is known."""
         return None
 
+    @property
+    def smallest_batch(self) -> int | None:
+        """Examples in the smallest batch of any epoch, where that is known."""
+        return None
+
     @abstractmethod
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``epoch`` (from 0) from number ``start`` on, augmented."""

@@ -48,7 +48,9 @@ class Limits:
 class Batching:
     """How examples become batches.
 
-    ``shuffle`` draws a new order each epoch by ``seed``, and lets ``prepare`` augment.
+    ``shuffle`` draws a new order each epoch by ``seed``, and lets ``prepare`` augment. With
+    ``classes`` (examples,) an epoch has each class about as often: as many examples as ever are
+    drawn, with replacement, each of a class that is as likely as any other that occurs.
     """
 
     limits: Limits
@@ -56,6 +58,7 @@ class Batching:
     prepare: Prepare
     seed: int = 0
     shuffle: bool = False
+    classes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class OrderedStream(Stream, Generic[O]):
         self._prepare = batching.prepare
         self._seed = batching.seed
         self._generator = torch.Generator(batching.device) if batching.shuffle else None
+        self._balanced = None if batching.classes is None else _Balanced(batching.classes)
         self._unshuffled = self.lying()
         self._latest: tuple[int, O] | None = None
 
@@ -140,6 +144,11 @@ class OrderedStream(Stream, Generic[O]):
         """Examples in the split."""
         return self._count
 
+    @property
+    def smallest_batch(self) -> int:
+        """Examples in the smallest batch."""
+        return min(high - low for low, high in self._unshuffled.bounds)
+
     def order(self, epoch: int) -> O:
         """The batches of an epoch."""
         if self._generator is None:
@@ -151,6 +160,12 @@ class OrderedStream(Stream, Generic[O]):
     def shuffling(self, epoch: int) -> torch.Generator:
         """What shuffles an epoch; on the CPU, so that the order is the same on every device."""
         return torch.Generator().manual_seed(epoch_seed(self._seed, epoch))
+
+    def shuffled(self, generator: torch.Generator) -> Tensor:
+        """The examples of an epoch in random order (examples,), on the CPU."""
+        if self._balanced is not None:
+            return self._balanced.draw(generator)
+        return torch.randperm(self._count, generator=generator)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Gather and prepare batch after batch."""
@@ -179,7 +194,11 @@ class OrderedStream(Stream, Generic[O]):
 
 
 class FixedSizeStream(OrderedStream[Order]):
-    """Batches of one size; the last may be smaller."""
+    """Batches of one size; the last may be smaller.
+
+    In training a last batch of a single example joins the one before: batch norm has no variance
+    of it, and as a batch of its own it would weigh as much as all others.
+    """
 
     def __init__(self, count: int, batching: Batching) -> None:
         self._batch_size = min(batching.limits.examples or count, count)
@@ -188,14 +207,18 @@ class FixedSizeStream(OrderedStream[Order]):
     def lying(self) -> Order:
         """In the order of the examples."""
         lows = range(0, self._count, self._batch_size)
-        return Order(None, [(low, min(low + self._batch_size, self._count)) for low in lows])
+        bounds = [(low, min(low + self._batch_size, self._count)) for low in lows]
+        alone = self._count % self._batch_size == 1 and len(bounds) > 1
+        if alone and self._generator is not None:
+            bounds[-2:] = [(bounds[-2][0], self._count)]
+        return Order(None, bounds)
 
     def draw(self, epoch: int) -> Order:
         """Any order is as likely as any other."""
         # A batch of everything has no order, and needs no gathering.
-        if self._batch_size == self._count:
+        if self._batch_size == self._count and self._balanced is None:
             return self._unshuffled
-        rows = torch.randperm(self._count, generator=self.shuffling(epoch)).to(self._device)
+        rows = self.shuffled(self.shuffling(epoch)).to(self._device)
         return Order(rows, self._unshuffled.bounds)
 
 
@@ -224,6 +247,25 @@ class TensorStream(FixedSizeStream):
                 yield {n: c.index_select(0, chosen) for n, c in self._columns.items()}
 
 
+class _Balanced:
+    """Draws examples so that each of ``classes`` (examples,) that occurs is as likely."""
+
+    def __init__(self, classes: Tensor) -> None:
+        self._rows = classes.cpu().argsort(stable=True)
+        self._sizes = classes.cpu().unique(return_counts=True)[1]
+        self._starts = self._sizes.cumsum(0) - self._sizes
+
+    def draw(self, generator: torch.Generator) -> Tensor:
+        """As many examples as there are (examples,), with replacement."""
+        count = len(self._rows)
+        drawn = torch.randint(len(self._sizes), (count,), generator=generator)
+        sizes = self._sizes[drawn]
+        # Of float64, so that every example of a large class can be drawn.
+        fractions = torch.rand(count, generator=generator, dtype=torch.float64)
+        places = (fractions * sizes).long().clamp_max(sizes - 1)
+        return self._rows[self._starts[drawn] + places]
+
+
 class FirstBatches(Stream):
     """The first ``count`` batches of another stream's first epoch, the same ones every epoch."""
 
@@ -241,6 +283,11 @@ class FirstBatches(Stream):
     def examples(self) -> int:
         """Examples in the batches kept."""
         return sum(len(rows) for rows in self._rows)
+
+    @property
+    def smallest_batch(self) -> int:
+        """Examples in the smallest batch kept."""
+        return min(len(rows) for rows in self._rows)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches kept, in order."""

@@ -102,7 +102,7 @@ class RaggedStream(OrderedStream[RaggedOrder]):
     def draw(self, epoch: int) -> RaggedOrder:
         """Mix what is of a kind, then the batches."""
         generator = self.shuffling(epoch)
-        mixed = torch.randperm(len(self._keys), generator=generator)
+        mixed = self.shuffled(generator)
         by_length = mixed[self._keys[mixed].sort(stable=True).indices]
         turns = torch.randperm(len(self._bounds), generator=generator).tolist()
         return self._arranged(by_length, [self._bounds[turn] for turn in turns])

@@ -25,7 +25,8 @@ class ArraySource(Source):
     ``batch_size`` is a number or ``full`` (batch gradient descent). ``validation`` sets aside a
     fraction of the training split (below 1) or a number of its examples, drawn by the run's seed; 0
     sets none aside. ``limit`` keeps only that many examples of the training split, validation
-    included, drawn by the same seed. The test split is always whole.
+    included, drawn by the same seed. The test split is always whole. ``balance`` draws the examples
+    of an epoch with replacement, so that each class of the target comes about as often.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class ArraySource(Source):
         validation: float = 0.1,
         limit: int | None = None,
         evaluation_batch_size: int = 1000,
+        balance: bool = False,
     ) -> None:
         if batch_size != "full" and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -51,6 +53,7 @@ class ArraySource(Source):
         self.validation = validation
         self.limit = limit
         self.evaluation_batch_size = evaluation_batch_size
+        self.balance = balance
         self._splits: Mapping[str, Split] = {}
         self._identity: dict[str, Any] = {}
 
@@ -108,7 +111,10 @@ class ArraySource(Source):
             for name, columns in hashes.items()
         }
         self._splits = self.learn(parts)
-        return self.spec(self._splits)
+        spec = self.spec(self._splits)
+        if self.balance and spec.target.kind != "class":
+            raise ValueError("balance=true needs classes, and this data's target is none")
+        return spec
 
     def paths(self) -> Sequence[Path]:
         """The files and folders of one's own that are read; none of what is fetched or made."""
@@ -123,8 +129,9 @@ class ArraySource(Source):
         assert self._splits, "read() comes first"
         prepare = self.prepare(placement.device)
         evaluated = Batching(self.evaluation_limits(), placement.device, prepare)
+        classes = self._splits["train"].columns["target"] if self.balance else None
         training = Batching(
-            self.training_limits(), placement.device, prepare, placement.seed, shuffle=True
+            self.training_limits(), placement.device, prepare, placement.seed, True, classes
         )
         return {
             name: split.stream(training if name == "train" else evaluated)

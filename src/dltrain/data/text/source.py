@@ -92,6 +92,11 @@ class TextSource(ArraySource):
             )
         if not 0 < test < 1:
             raise ValueError(f"test is a fraction between 0 and 1, got {test}")
+        if self.balance and tokens_per_batch is not None:
+            raise ValueError(
+                "balance=true draws other texts each epoch, which no batch of so many tokens can "
+                "hold; set tokens_per_batch=null"
+            )
         self.augment = augment or WordAugment()
         self.tokens_per_batch, self.evaluation_tokens = tokens_per_batch, evaluation_tokens
         self._reading = Reading(
