@@ -99,7 +99,7 @@ def test_iris_as_a_file_is_iris(write: Write) -> None:
 
 
 def test_a_second_file_is_the_test_split(write: Write, caplog: pytest.LogCaptureFixture) -> None:
-    second = write("weight\tsize\tcolor\n5\t100\tgreen\n", "second.tsv")
+    second = write("weight\tsize\tcolour\n5\t100\tgreen\n", "second.tsv")
     train, test = splits(write(ROWS), target="weight", test=second, standardize=False)
 
     assert len(train["input"]) == 20

@@ -138,11 +138,11 @@ def diabetes(tmp_path: Path) -> Case:
     return table(Diabetes(), bundled.load_diabetes, scaled=False)
 
 
-ROWS = "size,color,age,weight,kind\n" + "".join(
+ROWS = "size,colour,age,weight,kind\n" + "".join(
     f"{i / 7},{'red' if i % 2 else 'blue'},{i % 5 or ''},{2 * i + 1},{'uvw'[i % 3]}\n"
     for i in range(60)
 )
-LAST = "size,color,age,weight,kind\n3,green,,1,u\n,red, 4 ,7,v\n 5.5 ,NA,?,9,w\n1e2,blue,2,1,u\n"
+LAST = "size,colour,age,weight,kind\n3,green,,1,u\n,red, 4 ,7,v\n 5.5 ,NA,?,9,w\n1e2,blue,2,1,u\n"
 
 
 def written(tmp_path: Path) -> tuple[Path, list[dict[str, str]]]:
@@ -180,7 +180,7 @@ def classes(tmp_path: Path) -> Case:
 def hub_table(tmp_path: Path) -> Case:
     folder, _ = written(tmp_path)
     # A column's type is one for both files.
-    (folder / "test.csv").write_text("size,color,age,weight,kind\n3.5,green,,1,u\n,red,4,7,v\n")
+    (folder / "test.csv").write_text("size,colour,age,weight,kind\n3.5,green,,1,u\n,red,4,7,v\n")
 
     def raw() -> Raw:
         return list(datasets.load_dataset(str(folder))["test"])
@@ -190,15 +190,15 @@ def hub_table(tmp_path: Path) -> Case:
 
 def test_of_rows_with_missing_cells_none_is_read_where_training_had_none(tmp_path: Path) -> None:
     folder, rows = written(tmp_path)
-    source = CsvTable(str(folder / "train.csv"), target="kind", features=["size", "color"])
+    source = CsvTable(str(folder / "train.csv"), target="kind", features=["size", "colour"])
     reader = (opened(source), rebuilt(source, tmp_path))[1]
     assert reader.read(rows[:1])["input"].tolist()[0][1:] == [0, 0]
     with pytest.raises(ValueError, match="example 1, column 'size' is empty"):
         reader.read(rows)
-    with pytest.raises(ValueError, match=r"example 0 has no column 'color'\. Did you mean 'color"):
+    with pytest.raises(ValueError, match=r"example 0 has no column 'colour'\. Did you mean 'color"):
         reader.read([{"size": 1, "color": "red"}])
     with pytest.raises(ValueError, match="example 0, column 'size': 'big' is not a"):
-        reader.read([{"size": "big", "color": "red"}])
+        reader.read([{"size": "big", "colour": "red"}])
     with pytest.raises(ValueError, match=r"example 0 is neither a mapping .* 2 cells of size, col"):
         reader.read([[1.0, 2.0, 3.0]])
 
