@@ -135,17 +135,17 @@ class ColumnsTable(TableSource):
                 "test": InMemory({"input": self._inputs(test), "target": self._targets(test)}),
             }
         self._check_splits(train.name, found)
-        # Of all rows that are not the test's, whatever the seed sets aside.
-        known = found["train"].columns["target"].double()
-        self._unit = (float(known.mean()),), (float(known.std()),)
         return dict(found)
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
         """Of numbers to predict also their mean and standard deviation in training."""
         fields = dict(super().spec(splits).fields)
         if not self.class_names:
-            mean, std = self._unit
-            fields["target"] = replace(fields["target"], mean=mean, std=std)
+            trained = splits["train"].columns["target"].double()
+            spread = float(trained.std())
+            # Of one value, or of a row alone, there is none.
+            mean, std = float(trained.mean()), spread if spread > 0 else 1.0
+            fields["target"] = replace(fields["target"], mean=(mean,), std=(std,))
         return DataSpec(fields)
 
     def reader(self) -> Reader:
