@@ -362,6 +362,7 @@ def test_another_augmentation_can_be_chosen_for_data_of_its_kind(compose: Compos
 MEANT = [
     ("data/*", "root", "where files lie is for each machine to say"),
     ("data/*", "batch_size validation evaluation_batch_size", "as suits the size of the data"),
+    ("data/*", "stratify", "one's own data is; the class draws as it did for runs of before"),
     ("data/toy_reviews", "vocabulary_size", "it has fewer than a hundred words"),
     (
         "model/alexnet_one_column",
@@ -381,7 +382,7 @@ MEANT = [
 def whole(name: str) -> Any:
     """A file and the bases that it names."""
     content = read(name)
-    for entry in content.get("defaults", []):
+    for entry in reversed(content.get("defaults", [])):  # the last wins
         if isinstance(entry, str) and entry.startswith("base/"):
             content = {**content, "data": {**read(f"data/{entry}")["data"], **content["data"]}}
     return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,16 @@ import torch
 from dltrain.contracts.data import DataSpec, Placement, Source, Stream
 from dltrain.contracts.paths import FilePath
 from dltrain.data.identity import describe
+from dltrain.data.streams.division import Division, Stratified, Wanted, hold_out
 from dltrain.data.streams.hashes import digest, tell_duplicates
 from dltrain.data.streams.in_memory import Batching, Limits, Prepare
-from dltrain.data.streams.splits import Split, hold_out
+from dltrain.data.streams.splits import Split
+from dltrain.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+NAMED = 3
+"""Classes that a message names."""
 
 
 class ArraySource(Source):
@@ -25,8 +33,12 @@ class ArraySource(Source):
     ``batch_size`` is a number or ``full`` (batch gradient descent). ``validation`` sets aside a
     fraction of the training split (below 1) or a number of its examples, drawn by the run's seed; 0
     sets none aside. ``limit`` keeps only that many examples of the training split, validation
-    included, drawn by the same seed. The test split is always whole. ``balance`` draws the examples
-    of an epoch with replacement, so that each class of the target comes about as often.
+    included, drawn by the same seed. With ``stratify`` each class has its fraction of both, by the
+    largest remainders, and never its last example set aside. ``folds`` deals the training split to
+    so many parts instead, of which number ``fold`` (from 0) is the validation split: stratified
+    in any case. The test split is always whole, and the same for every fold.
+    ``balance`` draws the examples of an epoch with replacement, so that each class of the target
+    comes about as often.
     """
 
     def __init__(
@@ -37,23 +49,36 @@ class ArraySource(Source):
         limit: int | None = None,
         evaluation_batch_size: int = 1000,
         balance: bool = False,
+        stratify: bool = False,
+        folds: int | None = None,
+        fold: int = 0,
     ) -> None:
         if batch_size != "full" and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if validation < 0:
             raise ValueError(f"validation is not negative, got {validation}")
+        if validation > 1 and validation != int(validation):
+            raise ValueError(
+                f"validation is a fraction below 1 or a whole number, got {validation}"
+            )
         if limit is not None and limit < 1:
             raise ValueError(f"limit must be at least 1, got {limit}")
         if evaluation_batch_size < 1:
             raise ValueError(
                 f"evaluation_batch_size must be at least 1, got {evaluation_batch_size}"
             )
+        if folds is not None and folds < 2:
+            raise ValueError(f"folds must be at least 2, got {folds}")
+        if not 0 <= fold < (folds or 1):
+            allowed = f"from 0 to {folds - 1}" if folds else "0 without data.folds"
+            raise ValueError(f"fold must be {allowed}, got {fold}")
         self.root = root
         self.batch_size = batch_size
         self.validation = validation
         self.limit = limit
         self.evaluation_batch_size = evaluation_batch_size
         self.balance = balance
+        self.stratify, self.folds, self.fold = stratify, folds, fold
         self._splits: Mapping[str, Split] = {}
         self._identity: dict[str, Any] = {}
 
@@ -97,12 +122,18 @@ class ArraySource(Source):
     def read(self, seed: int) -> DataSpec:
         """Read and split the data."""
         found = self.splits()
+        if self.folds is not None and "validation" in found:
+            raise UserError("data.folds: this data brings a validation split of its own.")
         train = found["train"]
         validation = 0.0 if "validation" in found else self.validation
-        rows, held_out = hold_out(len(train), validation, self.limit, seed)
+        if self.folds is not None:
+            logger.info("fold %d of %d is the validation split.", self.fold, self.folds)
+        wanted = Wanted(validation, self.limit, self.folds, self.fold)
+        rows, held_out = hold_out(len(train), self.division(train), wanted, seed)
         parts = {"train": train if rows is None else train.only(rows)}
         if held_out is not None:
             parts["validation"] = train.only(held_out)
+            self._tell_absent(parts)
         parts |= {name: split for name, split in found.items() if name != "train"}
         hashes = {name: split.hashes() for name, split in parts.items()}
         tell_duplicates(hashes)
@@ -115,6 +146,39 @@ class ArraySource(Source):
         if self.balance and spec.target.kind != "class":
             raise ValueError("balance=true needs classes, and this data's target is none")
         return spec
+
+    def division(self, train: Split) -> Division:
+        """How the training rows are divided: by classes, where that is asked for."""
+        classes = self.outline().fields["target"].kind == "class"
+        if classes and (self.stratify or self.folds is not None):
+            return Stratified(train.columns["target"])
+        return Division()
+
+    def _tell_absent(self, parts: Mapping[str, Split]) -> None:
+        """Log or refuse classes that are in but one of the splits that were one."""
+        target = self.outline().fields["target"]
+        if target.kind != "class":
+            return
+        train, validation = (
+            set(parts[name].columns["target"].unique().tolist()) for name in ("train", "validation")
+        )
+        lost, unseen = (
+            [target.names[one] if target.names else str(one) for one in sorted(classes)]
+            for classes in (validation - train, train - validation)
+        )
+        if lost and self.folds is not None:
+            raise UserError(
+                f"data.folds: fold {self.fold} has every training example of {_some(lost)}; a "
+                "class needs at least 2."
+            )
+        if lost:
+            logger.warning(
+                "every training example of %s is set aside for validation; data.stratify=true "
+                "keeps at least one.",
+                _some(lost),
+            )
+        if unseen and self.stratify:
+            logger.info("the validation split has no example of %s: they are few.", _some(unseen))
 
     def paths(self) -> Sequence[Path]:
         """The files and folders of one's own that are read; none of what is fetched or made."""
@@ -137,3 +201,10 @@ class ArraySource(Source):
             name: split.stream(training if name == "train" else evaluated)
             for name, split in self._splits.items()
         }
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of ``names``, and how many there are beside."""
+    rest = len(names) - NAMED
+    shown = ", ".join(repr(name) for name in names[:NAMED])
+    return f"{shown} and {rest} more classes" if rest > 0 else shown

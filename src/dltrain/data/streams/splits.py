@@ -11,7 +11,6 @@ from torch import Tensor
 from dltrain.contracts.data import Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of
 from dltrain.data.streams.in_memory import Batching, TensorStream
-from dltrain.errors import UserError
 
 TEST_SEED = 0
 """Draws every test split that the data does not bring: the same rows, whatever the run's seed."""
@@ -51,31 +50,6 @@ class InMemory(Split):
     def stream(self, batching: Batching) -> Stream:
         """All of them on the device."""
         return TensorStream(self.columns, batching)
-
-
-def hold_out(
-    count: int, validation: float, limit: int | None, seed: int
-) -> tuple[Tensor | None, Tensor | None]:
-    """Which of ``count`` training rows to train on (None: all), and which to set aside.
-
-    ``validation`` is a fraction (below 1) or a number of those that ``limit`` leaves. Raises
-    :class:`UserError` where that leaves none to train on.
-    """
-    kept = count if limit is None else limit
-    if kept > count:
-        raise UserError(f"data.limit is {kept}, but the training split has {count} examples.")
-    held_out = round(validation * kept) if validation < 1 else int(validation)
-    if held_out >= kept:
-        raise UserError(
-            f"data.validation sets {held_out} of {kept} examples aside, which leaves none to "
-            "train on."
-        )
-    if kept == count and not held_out:
-        return None, None
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:kept]
-    # Sorted: the split is what the seed decides, the order of an epoch is drawn later.
-    rows, set_aside = order[held_out:].sort().values, order[:held_out].sort().values
-    return rows, set_aside if held_out else None
 
 
 def hold_out_test(targets: Tensor, fraction: float) -> tuple[Tensor, Tensor]:

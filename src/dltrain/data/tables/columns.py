@@ -138,8 +138,6 @@ class ColumnsTable(TableSource):
         else:
             found["test"] = self._second(test)
         self._check_splits(train.name, found)
-        # Of all rows that are not the test's, whatever the seed sets aside.
-        self._unit = self._unit_of(found["train"].columns["target"])
         return found
 
     def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
@@ -161,7 +159,7 @@ class ColumnsTable(TableSource):
         """Of numbers to predict also their mean and standard deviation in training."""
         fields = dict(super().spec(splits).fields)
         if not self.class_names:
-            mean, std = self._unit
+            mean, std = self._unit_of(splits["train"].columns["target"])
             transform = self.target_transform
             fields["target"] = replace(
                 fields["target"], mean=(mean,), std=(std,), transform=transform
@@ -254,8 +252,6 @@ class ColumnsTable(TableSource):
 
     def _unit_of(self, targets: Tensor) -> tuple[float, float]:
         """Mean and standard deviation, of the logarithms where these are learned."""
-        if self.class_names:
-            return 0.0, 1.0
         known = (
             TRANSFORMS[self.target_transform].apply(targets) if self.target_transform else targets
         )
@@ -263,7 +259,7 @@ class ColumnsTable(TableSource):
         variance = known.var(correction=0)
         if is_constant(variance, mean, len(known)):
             return float(mean), 1.0
-        return float(mean), float(known.std())
+        return float(mean), float(known.std()) if len(known) > 1 else 1.0
 
     def _check_splits(self, name: str, splits: Mapping[str, Split]) -> None:
         if not len(splits["test"]):
