@@ -166,6 +166,8 @@ def test_the_last_batch_may_be_smaller_and_none_is_lost(
     made = loader(count=count, shuffle=shuffle)
 
     batches = epoch_of(made, 0)
+    if shuffle and sizes[-1] == 1:  # in training a single example joins the batch before
+        sizes = [*sizes[:-2], sizes[-2] + 1]
     assert [len(batch["input"]) for batch in batches] == sizes
     assert made.steps_per_epoch == len(sizes)
     assert made.examples == count

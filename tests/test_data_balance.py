@@ -137,14 +137,15 @@ def test_batch_norm_on_a_batch_of_one_is_refused_before_the_run() -> None:
         nn.Unflatten(1, (2, 1, 1)), nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3), nn.Flatten(),
         nn.Linear(3, 2),
     )  # fmt: skip
+    single, alone, joined = data(4, 1), FirstBatches(data(1, 8), 1), data(33, 32)
     before = {name: value.clone() for name, value in normed.state_dict().items()}
     random = torch.get_rng_state()
     for one in (normed, maps):
         with pytest.raises(UserError, match=r"data.batch_size: .* no variance.*2 or more"):
-            require_variance(one, data(4, 1))
+            require_variance(one, single)
         with pytest.raises(UserError, match="no variance"):
-            require_variance(one, FirstBatches(data(1, 8), 1))
-        require_variance(one, data(33, 32))
+            require_variance(one, alone)
+        require_variance(one, joined)
     assert all(torch.equal(value, before[name]) for name, value in normed.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
 

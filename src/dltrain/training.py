@@ -21,6 +21,7 @@ from dltrain.callbacks.console import Console
 from dltrain.config.build import build, plan
 from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
+from dltrain.contracts.metric import Metric
 from dltrain.contracts.run import (
     Group,
     Probe,
@@ -296,16 +297,19 @@ def _open(parts: Parts, seed: int) -> Streams:
 def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
     """Raise :class:`UserError` where the run cannot give what its parts ask of it."""
     parts.task.eval()
-    metrics = [name for metric in parts.task.metrics(False) for name in metric.names]
+    givers: list[Metric | Probe] = list(parts.task.metrics(False))
     parts.task.train()
-    metrics += [n for one in parts.callbacks if isinstance(one, Probe) for n in one.names]
-    monitor = parts.task.monitor.name
-    if "validation" in streams and monitor not in metrics:
+    givers += [one for one in parts.callbacks if isinstance(one, Probe)]
+    metrics = [name for one in givers for name in one.names]
+    better = {name: mode for one in givers for name, mode in one.better.items() if name in metrics}
+    monitor = parts.settings.chosen_monitor(parts.task.monitor, metrics, better)
+    if "validation" in streams and monitor.name not in metrics:
         raise UserError(
-            f"task: {type(parts.task).__name__} monitors {monitor!r}, which its evaluation "
+            f"task: {type(parts.task).__name__} monitors {monitor.name!r}, which its evaluation "
             f"does not give. It gives {', '.join(metrics) or 'nothing'}."
         )
+    parts.task.monitor = monitor
     require_variance(parts.task, streams["train"])
-    setup = Setup(parts.spec, frozenset(streams), metrics, list(groups))
+    setup = Setup(parts.spec, frozenset(streams), metrics, list(groups), better)
     for callback in parts.callbacks:
         callback.check(setup)

@@ -14,8 +14,8 @@ from dltrain.errors import UserError
 class EarlyStopping(Callback):
     """Ends the run after ``patience`` evaluations without an improvement of ``min_delta``.
 
-    ``monitor`` names a validation metric and ``mode`` whether ``min`` or ``max`` is better; null
-    takes the task's own.
+    ``monitor`` names a validation metric; null takes the run's. ``mode`` says whether ``min`` or
+    ``max`` is better, where the metric does not.
     """
 
     def __init__(
@@ -27,9 +27,10 @@ class EarlyStopping(Callback):
     ) -> None:
         if patience < 1 or min_delta < 0:
             raise ValueError("patience must be at least 1 and min_delta not negative")
-        if (monitor is None) != (mode is None):
-            raise ValueError("give monitor and mode together, or neither")
+        if monitor is None and mode is not None:
+            raise ValueError("mode is of a monitor, which must be given beside it")
         self.patience, self.min_delta = patience, min_delta
+        self._name, self._mode = monitor, mode
         self._monitor = Monitor(monitor, mode) if monitor and mode else None
         self._best: float | None = None
         self._waited = 0
@@ -41,11 +42,20 @@ class EarlyStopping(Callback):
                 "callbacks.early_stopping: there is no validation split to watch; "
                 "set data.validation above 0."
             )
-        if self._monitor is not None and self._monitor.name not in setup.metrics:
+        if self._name is None:
+            return
+        if self._name not in setup.metrics:
             raise UserError(
-                f"callbacks.early_stopping.monitor: there is no metric {self._monitor.name!r}; "
+                f"callbacks.early_stopping.monitor: there is no metric {self._name!r}; "
                 f"there are {', '.join(setup.metrics)}."
             )
+        mode = self._mode or setup.better.get(self._name)
+        if mode is None:
+            raise UserError(
+                "callbacks.early_stopping.monitor: nobody says whether more of "
+                f"{self._name} is better; set callbacks.early_stopping.mode=max or min."
+            )
+        self._monitor = Monitor(self._name, mode)
 
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """Count evaluations of the validation split since the last improvement."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
 Outputs = dict[str, Tensor]
 """What a task says of a batch: named columns, a row an example, on the device."""
+
+
+Mode = Literal["min", "max"]
+"""Whether less of a metric is better, or more."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ class Metric(ABC):
 
     names: Sequence[str] = ()
     """The scalars that :meth:`compute` returns."""
+    better: Mapping[str, Mode] = MappingProxyType({"loss": "min"})
+    """Of its scalars those of which it is known which way is better: a run may be monitored by
+    them."""
 
     @abstractmethod
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec, Streams
-from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.metric import Evaluation, Mode
 from dltrain.contracts.task import Monitor, Phase, Task
 
 
@@ -236,6 +237,8 @@ class Setup:
     """The scalars of an evaluation of the validation split."""
     groups: Sequence[str]
     """The names of the task's parameter groups."""
+    better: Mapping[str, Mode] = field(default_factory=dict)
+    """Of those scalars which way is better, where that is known."""
 
 
 class Callback:
@@ -284,6 +287,8 @@ class Probe(Callback):
 
     names: Sequence[str] = ()
     """The scalars that it adds to the evaluation of the validation split."""
+    better: Mapping[str, Mode] = MappingProxyType({})
+    """Of these which way is better, where that is known."""
 
     def begin(self, task: Task, streams: Streams, view: View) -> None:
         """Before the first step, of a new run or a resumed one; after :meth:`Callback.start`."""

@@ -6,12 +6,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, Draw, Field
-from dltrain.contracts.metric import Metric, Outputs
+from dltrain.contracts.metric import Metric, Mode, Outputs
 
 Metrics = Mapping[str, "Tensor | tuple[Tensor, Tensor]"]
 """Of one training batch, by name: a mean over its examples, or ``(mean, weight)`` of something else
@@ -40,7 +40,7 @@ class Monitor(NamedTuple):
     """The metric by which one evaluation is better than another."""
 
     name: str
-    mode: Literal["min", "max"]
+    mode: Mode
 
     def better(self, value: float, than: float | None) -> bool:
         """Whether ``value`` is an improvement; any finite number improves on nothing."""

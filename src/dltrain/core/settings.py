@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
+from dltrain.config.suggest import did_you_mean
+from dltrain.contracts.metric import Mode
+from dltrain.contracts.task import Monitor
 from dltrain.engine.compile import Compile
 from dltrain.engine.cuda_graph import CudaGraph
 from dltrain.errors import UserError
@@ -27,6 +30,8 @@ class Settings:
     validation split is evaluated every ``evaluate_every`` epochs or, when given, every
     ``evaluate_steps`` batches, within epochs too. ``log_every`` is in batches. A checkpoint is
     written when ``checkpoint_seconds`` have passed since the last, and at every end.
+    ``monitor`` is the validation metric by which weights are best (null: the task's own), and
+    ``monitor_mode`` which way it is better, where the metric does not tell.
     ``test_weights`` are those that the run is tested and used with: of the last step, or of the
     best evaluation; ``auto`` is best where there is a validation split. ``overfit``
     trains on that many batches, as a sanity check. ``deterministic`` and ``tune_process`` are as in
@@ -48,6 +53,8 @@ class Settings:
     evaluate_steps: int | None = None
     log_every: int = 50
     checkpoint_seconds: float = 30.0
+    monitor: str | None = None
+    monitor_mode: Mode | None = None
     test_weights: Literal["last", "best", "auto"] = "last"
     overfit: int = 0
     deterministic: bool = False
@@ -67,6 +74,8 @@ class Settings:
             raise ValueError(f"cuda_graph=on needs a CUDA device, and this is {self.device}")
         if self.compile == "auto" and self.cuda_graph != "off":
             raise ValueError("compile=auto compares steps, which are not replayed: cuda_graph=off")
+        if self.monitor is None and self.monitor_mode is not None:
+            raise ValueError("monitor_mode is of a monitor, which must be given beside it")
         self.precision = choose_precision(self.precision, self.device)
 
     @property
@@ -76,6 +85,11 @@ class Settings:
 
     def check(self, splits: Collection[str], steps_per_epoch: int | None) -> None:
         """Raise :class:`UserError` where the data cannot give what the settings ask for."""
+        if self.monitor is not None and "validation" not in splits:
+            raise UserError(
+                "trainer.monitor: there is no validation split to monitor; set data.validation "
+                "above 0."
+            )
         if self.test_weights == "best" and "validation" not in splits:
             raise UserError(
                 "trainer.test_weights: there is no validation split to tell the best weights by; "
@@ -89,6 +103,29 @@ class Settings:
             raise UserError(
                 "trainer.evaluate_steps must be given: this data never ends, so has no epochs."
             )
+
+    def chosen_monitor(
+        self, own: Monitor, metrics: Collection[str], better: Mapping[str, Mode]
+    ) -> Monitor:
+        """What the run is monitored by, ``own`` where nothing was chosen.
+
+        Raises :class:`UserError` unless it is one of ``metrics`` and ``better`` tells which way.
+        """
+        if self.monitor is None:
+            return own
+        if self.monitor not in metrics:
+            hint = did_you_mean(self.monitor, metrics)
+            raise UserError(
+                f"trainer.monitor: there is no metric {self.monitor!r}. {hint} There are "
+                f"{', '.join(metrics)}.".replace("  ", " ")
+            )
+        mode = self.monitor_mode or better.get(self.monitor)
+        if mode is None:
+            raise UserError(
+                f"trainer.monitor: nobody says whether more of {self.monitor} is better; set "
+                "trainer.monitor_mode=max or min."
+            )
+        return Monitor(self.monitor, mode)
 
     def tests_best(self, splits: Collection[str]) -> bool:
         """Whether the test split, of these ``splits``, is evaluated with the best weights."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
 from dltrain.metrics.accumulators import (
     Accumulator,
     AccumulatorMetric,
@@ -189,6 +189,7 @@ class ConfusionMatrix(AccumulatorMetric):
     """Accuracy, and precision, recall and F1 as macro means and by class, from counts alone."""
 
     names = ("accuracy", "precision", "recall", "f1")
+    better: Mapping[str, Mode] = dict.fromkeys(names, "max")
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self._class_names = class_names

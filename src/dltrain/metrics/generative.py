@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Metric, Outputs
+from dltrain.contracts.metric import Evaluation, Metric, Mode, Outputs
 from dltrain.reports.plane import Plane
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ class PixelErrors(Metric):
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], denoising: bool) -> None:
         self._loss = loss
         self.names = ("loss", "mse", *(("corruption_mse", "denoising_mse") if denoising else ()))
+        self.better = dict.fromkeys(self.names, "min")
         self._sums: dict[str, list[Tensor]] = {name: [] for name in self.names}
         self._pixels = 0
 
@@ -320,6 +321,7 @@ class EvidenceLowerBound(Metric):
     """
 
     names = ("loss", "reconstruction", "kl", "elbo", "active_units")
+    better: Mapping[str, Mode] = {"loss": "min", "reconstruction": "min", "elbo": "max"}
 
     def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         self._loss = loss
@@ -365,6 +367,7 @@ class NegativeLogLikelihood(Metric):
     """``nll``: the mean of -log p(x), in nats an image."""
 
     names = ("nll",)
+    better: Mapping[str, Mode] = dict.fromkeys(names, "min")
 
     def __init__(self) -> None:
         self._moments = Moments()
@@ -435,6 +438,7 @@ class SampleDistance(Metric):
     """
 
     names = ("sliced_wasserstein",)
+    better: Mapping[str, Mode] = dict.fromkeys(names, "min")
 
     def __init__(self, sample: Callable[[int, Tensor | None], Tensor]) -> None:
         self._sample = sample

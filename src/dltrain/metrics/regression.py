@@ -7,7 +7,7 @@ of the same shape as ``output``, of the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
 from dltrain.metrics.accumulators import AccumulatorMetric, Everything, First, Moments, Sum, double
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Errors(AccumulatorMetric):
     """Mean squared error, its root, mean absolute error and R², from sums in float64."""
 
     names = ("mse", "rmse", "mae", "r2")
+    better: Mapping[str, Mode] = {"mse": "min", "rmse": "min", "mae": "min", "r2": "max"}
 
     def __init__(self) -> None:
         self._sums, self._residual, self._targets = Sum(), Sum(), Moments()
