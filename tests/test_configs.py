@@ -31,7 +31,7 @@ NAMES = [file.as_posix() for file in FILES]
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
-    "experiment/alexnet_imagenet",
+    *("experiment/alexnet_imagenet", "experiment/chnsenticorp"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.
@@ -41,7 +41,7 @@ COUNTS = {
     "train": 1,
     "callbacks": 15,
     "data": 26,
-    "experiment": 24,
+    "experiment": 25,
     "model": 24,
     "optimizer": 11,
     "regularizer": 9,
