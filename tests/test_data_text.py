@@ -560,3 +560,14 @@ def test_a_quote_in_tab_separated_lines_is_text_unless_it_is_around_a_cell(
     path = write('stars\treview\n1\t"a\nfilm"\n0\tfilm\n', "reviews.tsv")
     source = texts(path, test=path)
     assert [text for text, _ in spelt(source, opened(source)["test"])] == ["a film", "film"]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(20, 8), (1800, 18), (9000, 64)])
+def test_batches_of_few_texts_are_small(
+    count: int, expected: int, write: Write, texts: Open
+) -> None:
+    lines = "".join(f"film,{i % 2}\n" for i in range(count))
+    path = write("review,stars\n" + lines)
+    for given, size in (("auto", expected), (5, 5)):
+        batch = next(opened(texts(path, test=path, batch_size=given))["train"].batches(0))
+        assert len(batch["target"]) == size

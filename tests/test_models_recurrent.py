@@ -377,7 +377,8 @@ def test_ids_may_be_of_either_width() -> None:
 
 @every_network
 def test_nothing_but_weights_is_kept(network: type[Recurrent]) -> None:
-    model = made(network, normalize_embedding=True, spec=words(40, [1] * 40))
+    counts = [1] * 40
+    model = made(network, normalize_embedding=True, dropout=0.0, spec=words(40, counts))
 
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
     first, second = model(reviews()), model(reviews())
@@ -400,3 +401,22 @@ def test_on_a_processor_every_direction_is_one_fused_kernel(precision: torch.dty
     calls = {event.key: event.count for event in profiler.key_averages()}
     assert calls["aten::mkldnn_rnn_layer_backward"] == 4
     assert not any("pack_padded" in name for name in calls)
+
+
+@every_network
+def test_where_words_are_rare_vectors_begin_small_and_units_are_dropped(
+    network: type[Recurrent],
+) -> None:
+    rare, frequent = words(40, [99] * 40), words(40, [100] * 40)
+    stds = {}
+    for spec, dropout in ((rare, 0.5), (frequent, 0.0), (words(40), 0.0)):
+        model = made(network, spec=spec, embedding_size=50)
+        assert model.dropout.p == dropout and model.embedding is not None
+        stds[id(spec)] = float(model.embedding.weight[1:].detach().std())
+    assert list(stds.values()) == pytest.approx([0.1, 1.0, 1.0], rel=0.1)
+    model = made(network, spec=rare, embedding_size=50, embedding_std=2.0, dropout=0.1)
+    assert model.dropout.p == 0.1 and model.embedding is not None
+    assert float(model.embedding.weight[1:].detach().std()) == pytest.approx(2, rel=0.1)
+    assert made(network, spec=numbers(4, 2)).dropout.p == 0
+    with pytest.raises(ValueError, match="embedding_std is above 0"):
+        made(network, embedding_std=0.0)

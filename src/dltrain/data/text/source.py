@@ -29,6 +29,11 @@ logger = logging.getLogger(__name__)
 
 HOME = "~/.cache/dltrain"
 
+SMALLEST, LARGEST = 8, 64
+"""Texts of a batch."""
+BATCHES = 100
+"""Steps that an epoch of a small set should have: in fewer, a network hardly moves."""
+
 
 class TextSource(ArraySource):
     """Texts with a class each, as ids of a vocabulary that is learned from those trained on.
@@ -39,7 +44,8 @@ class TextSource(ArraySource):
     than ``min_frequency`` times in the texts that are trained on.
     ``max_length`` tokens of a longer text are kept (null: all), its ``first`` or ``last``.
     A batch holds ``batch_size`` texts of about one length or, given ``tokens_per_batch``, so many
-    tokens, padding included. Evaluation keeps to both of its limits.
+    tokens, padding included. auto is ``LARGEST`` or, where an epoch would have fewer than
+    ``BATCHES`` of them, fewer texts. Evaluation keeps to both of its limits.
     Ids are kept in ``root``'s folder cache for the next run, or in ``HOME``'s where that cannot
     be written to; null: nowhere.
     ``test`` is the fraction set aside as test split where none is given, whatever the seed.
@@ -65,14 +71,14 @@ class TextSource(ArraySource):
         test: float = 0.2,
         tokens_per_batch: int | None = None,
         evaluation_tokens: int = 50_000,
-        batch_size: int | Literal["full"] = 64,
+        batch_size: int | Literal["full", "auto"] = "auto",
         evaluation_batch_size: int = 1000,
         augment: WordAugment | None = None,
         **common: Any,
     ) -> None:
         super().__init__(
             root=root,
-            batch_size=batch_size,
+            batch_size=LARGEST if batch_size == "auto" else batch_size,
             evaluation_batch_size=evaluation_batch_size,
             **common,
         )
@@ -98,6 +104,7 @@ class TextSource(ArraySource):
                 "hold; set tokens_per_batch=null"
             )
         self.augment = augment or WordAugment()
+        self.fits_batches = batch_size == "auto"
         self.tokens_per_batch, self.evaluation_tokens = tokens_per_batch, evaluation_tokens
         self._reading = Reading(
             tokens,
@@ -153,7 +160,8 @@ class TextSource(ArraySource):
         found, parts = only_seen(self._known(), _ragged(splits), self._reading.min_frequency)
         self._encoded = found
         logger.info(
-            f"{found.name}: {len(found.words):,} tokens in the vocabulary ({found.tokens})."
+            f"{found.name}: {len(found.words):,} tokens in the vocabulary ({found.tokens}), "
+            f"{sum(found.word_counts) / len(found.words):.0f} training tokens to each."
         )
         for note in described(found.name, parts, found.class_names):
             logger.info(note)
@@ -169,6 +177,8 @@ class TextSource(ArraySource):
         """So many texts, or so many tokens."""
         if self.tokens_per_batch is not None:
             return Limits(tokens=self.tokens_per_batch)
+        if self.fits_batches:
+            return Limits(min(LARGEST, max(SMALLEST, len(self._splits["train"]) // BATCHES)))
         return super().training_limits()
 
     def evaluation_limits(self) -> Limits:

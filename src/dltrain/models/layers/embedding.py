@@ -20,7 +20,8 @@ class WordEmbedding(nn.Embedding):
     (Miyato, Dai and Goodfellow 2016, equation 1): a perturbation of a given length then cannot be
     made harmless by growing vectors. The gradient passes through mean and variance.
 
-    Raises ValueError for frequencies that are not one to a word.
+    They are drawn from a normal distribution with that ``std``. Raises ValueError for frequencies
+    that are not one to a word, and for a std that is not above 0.
     """
 
     frequencies: Tensor | None
@@ -31,8 +32,13 @@ class WordEmbedding(nn.Embedding):
         width: int,
         pad_index: int,
         frequencies: Sequence[float] | None = None,
+        std: float = 1.0,
     ) -> None:
         super().__init__(vocabulary_size, width, padding_idx=pad_index)
+        if not std > 0:
+            raise ValueError(f"embedding_std is above 0, got {std}")
+        with torch.no_grad():
+            self.weight.mul_(std)
         if frequencies is not None and len(frequencies) != vocabulary_size:
             raise ValueError(
                 f"normalize_embedding needs the frequency of each of the {vocabulary_size} words, "

@@ -12,6 +12,11 @@ from dltrain.models.layers.embedding import WordEmbedding
 from dltrain.models.layers.pooling import POOLS, Pooling
 from dltrain.models.sequence.ngrams import NgramMixture
 
+RARE = 100
+"""Training tokens to a word of the vocabulary, below which words are rare: most of their vectors
+stay about as they were drawn, and what is large in them is learnt by heart."""
+SMALL_STD = 0.1
+
 
 class SequenceReader(nn.Module, ABC):
     """Words (batch, time), or numbers (batch, time, features), to logits (batch, outputs).
@@ -28,9 +33,12 @@ class SequenceReader(nn.Module, ABC):
     that concern words do nothing.
 
     - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
+    - ``embedding_std`` is the std that the vectors begin with. None: 1, or ``SMALL_STD`` where
+      words are rare: where the field's ``counts`` sum up to fewer than ``RARE`` to a word.
     - ``normalize_embedding``: see :class:`~dltrain.models.layers.embedding.WordEmbedding`; it needs
       the field's ``counts``.
-    - ``dropout`` acts between the layers and before the output.
+    - ``dropout`` acts between the layers and before the output. None: the second of ``dropouts``
+      where words are rare, else the first.
     - ``pooling``: see :mod:`dltrain.models.layers.pooling`. None is ``max`` over words, ``last``
       where numbers are read: there a maximum of each step would do without any memory.
     - ``ngrams`` above 0 mixes in a bag of n-grams of up to so many words; see
@@ -39,25 +47,31 @@ class SequenceReader(nn.Module, ABC):
     Raises ValueError for inputs that are neither, and for sizes and fractions that are none.
     """
 
+    dropouts = (0.0, 0.5)
+
     def __init__(
         self,
         spec: DataSpec,
         outputs: int,
         embedding_size: int = 100,
+        embedding_std: float | None = None,
         normalize_embedding: bool = False,
         embedding_dropout: float = 0.0,
-        dropout: float = 0.0,
+        dropout: float | None = None,
         pooling: Pooling | None = None,
         ngrams: int = 0,
     ) -> None:
         super().__init__()
         if embedding_size < 1:
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
+        source = spec.input
+        reads_words = source.kind == "tokens"
+        rare = bool(source.counts) and sum(source.counts) < RARE * len(source.counts)
+        if dropout is None:
+            dropout = self.dropouts[rare]
         for name, fraction in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
             if not 0 <= fraction < 1:
                 raise ValueError(f"{name} is a fraction from 0 to below 1, got {fraction}")
-        source = spec.input
-        reads_words = source.kind == "tokens"
         self.outputs = outputs
         self.pooling_name = pooling or ("max" if reads_words else "last")
         self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
@@ -69,7 +83,11 @@ class SequenceReader(nn.Module, ABC):
             if normalize_embedding and not source.counts:
                 raise ValueError("normalize_embedding: the data do not tell the words' frequencies")
             frequencies = source.frequencies if normalize_embedding else None
-            self.embedding = WordEmbedding(size, embedding_size, self.pad_index, frequencies)
+            if embedding_std is None:
+                embedding_std = SMALL_STD if rare else 1.0
+            self.embedding = WordEmbedding(
+                size, embedding_size, self.pad_index, frequencies, embedding_std
+            )
             self.features = embedding_size
             if ngrams:
                 self.bag = NgramMixture(outputs, size, self.pad_index, ngrams)

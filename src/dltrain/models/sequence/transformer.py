@@ -34,6 +34,8 @@ class SelfAttention(SequenceReader):
     :class:`UserError` for a sequence beyond the learned positions.
     """
 
+    dropouts = (0.1, 0.3)
+
     def __init__(
         self,
         spec: DataSpec,
@@ -44,7 +46,7 @@ class SelfAttention(SequenceReader):
         positions: Positions = "rotary",
         max_length: int = 512,
         embedding_size: int = 128,
-        dropout: float = 0.1,
+        dropout: float | None = None,
         pooling: Pooling | None = "attention",
         **settings: Any,
     ) -> None:
