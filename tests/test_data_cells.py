@@ -101,7 +101,7 @@ def test_numbers_are_read_as_they_are_written(
     cells: list[str], marks: dict[str, str], values: list[float | None], read: Read
 ) -> None:
     rows = [f'"{cell}";{n}' for n, cell in enumerate(cells)]
-    source, _ = read("x;y", *rows, **marks, missing="mean", standardise=False)
+    source, _ = read("x;y", *rows, **marks, missing="mean", standardize=False)
     known = [value for value in values if value is not None]
     assert {*inputs(source).flatten().tolist()} >= {*known}
     read_again = source.reader().read([{"x": cell} for cell in cells])["input"]
@@ -167,14 +167,14 @@ def test_what_is_missing_can_be_said(read: Read, caplog: pytest.LogCaptureFixtur
         read(*rows)
     assert read(*rows, missing_values=[])[1].class_names == ("Major", "Minor", "None")
     rows[1] = "1,Major"
-    source, _ = read(*rows, missing_values=["-999"], missing="mean", standardise=False)
+    source, _ = read(*rows, missing_values=["-999"], missing="mean", standardize=False)
     assert inputs(source).min() == 1
     read("x,y", "1,None", "2,Major", "3,Minor", missing="drop")
     assert "4 rows with missing values dropped: 4 in 'y' ('None')" in caplog.text
 
 
 def test_truth_values_are_one_feature(read: Read) -> None:
-    source, spec = read("x,y", "Yes,1", "no,2", "TRUE,3", "F,4", standardise=True)
+    source, spec = read("x,y", "Yes,1", "no,2", "TRUE,3", "F,4", standardize=True)
     assert (spec.input.names, spec.input.std) == (("x",), (1.0,))
     read_again = source.reader().read([["yes"], [False], [True], ["NO"]])["input"]
     assert read_again.flatten().tolist() == [1, 0, 1, 0]
@@ -195,7 +195,7 @@ def test_truth_values_are_one_feature(read: Read) -> None:
 )
 def test_dates_become_numbers(texts: list[str], format: str | None, read: Read) -> None:
     rows = [f"{text},{n}" for n, text in enumerate(texts)]
-    source, spec = read("x,y", *rows, standardise=False, date_format=format)
+    source, spec = read("x,y", *rows, standardize=False, date_format=format)
     assert spec.input.names == ("x.year", "x.month", "x.weekday", "x.days")
     expected = [[2024, 2, 3, 19782], [2023, 12, 6, 19722]]
     assert source.reader().read([{"x": text} for text in texts])["input"].tolist() == expected
@@ -204,7 +204,7 @@ def test_dates_become_numbers(texts: list[str], format: str | None, read: Read) 
 
 
 def test_dates_that_have_a_time_have_an_hour(read: Read) -> None:
-    source, spec = read("x,y", "2024-02-29 06:30,1", "2024-03-01T18:00:00Z,2", standardise=False)
+    source, spec = read("x,y", "2024-02-29 06:30,1", "2024-03-01T18:00:00Z,2", standardize=False)
     assert spec.input.names[-1] == "x.hour"
     found = source.reader().read([["2024-02-29 06:30"]])["input"][0, 3:]
     assert found.tolist() == pytest.approx([19782 + 6.5 / 24, 6.5])

@@ -18,7 +18,7 @@ import torch
 import yaml
 from PIL import Image
 
-from dltrain import assemble as run
+from dltrain import training as run
 from dltrain.config.build import TARGET
 from dltrain.config.paths import absolute
 from dltrain.contracts.paths import Located

@@ -293,7 +293,7 @@ class Alternating(Plan):
 
 def test_a_plan_orders_phases(recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     recorder["data"] = node("Numbers", splits=["train", "validation", "test", "other"])
-    monkeypatch.setattr(run, "OnePhase", Alternating)
+    monkeypatch.setattr("dltrain.assemble.OnePhase", Alternating)
     trained(recorder)
     learn = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
     rehearse = [(100, 100), (100, 101)]
@@ -458,7 +458,7 @@ def test_any_step_may_be_the_last_before_an_interruption(
     recorder: dict[str, Any], step: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DLTRAIN_PACKAGES", "tests")
-    monkeypatch.setattr(run, "OnePhase", Alternating)
+    monkeypatch.setattr("dltrain.assemble.OnePhase", Alternating)
     recorder["data"] = node("Numbers", splits=["train", "validation", "test", "other"])
     recorder["trainer"] |= {"log_every": 1, "evaluate_steps": 2, "accumulate": 3}
     recorder["callbacks"] = {"interrupting": node("Interrupting")}

@@ -84,7 +84,7 @@ def date_features(dates: NDArray[np.datetime64], format: str) -> NDArray[np.floa
 
     index = pd.DatetimeIndex(dates)
     days = (dates - np.datetime64("1970-01-01T00:00:00", "us")) / DAY
-    columns = [index.year, index.month, index.weekday, days]
+    columns = [index.year, index.month, index.day_of_week, days]
     if "%H" in format:
         columns.append(index.hour + index.minute / 60 + index.second / 3600)
     features = np.stack([np.asarray(column, np.float64) for column in columns], 1)

@@ -36,7 +36,7 @@ class Scaling:
 def learn_scaling(
     chunks: Callable[[], Iterable[Tensor]], unscaled: Sequence[int], standardize: bool
 ) -> Scaling:
-    """Mean and standard deviation of each feature, with missing values at the mean.
+    """Mean and standard std of each feature, with missing values at the mean.
 
     ``chunks`` are the training rows (n, features), float64, in one pass over all each time it is
     called. The mean is NaN where a feature has no value in any.
@@ -61,9 +61,9 @@ def learn_scaling(
     # little off later stays a little off.
     variance = squares / count
     scaled_down = scaled & ~is_constant(variance, mean, count)
-    deviation = torch.where(scaled_down, variance.sqrt(), 1.0)
+    std = torch.where(scaled_down, variance.sqrt(), 1.0)
     offset = torch.where(scaled, mean, 0.0)
-    return Scaling(mean.tolist(), offset.tolist(), deviation.tolist())
+    return Scaling(mean.tolist(), offset.tolist(), std.tolist())
 
 
 def is_constant(variance: Tensor, mean: Tensor, count: int) -> Tensor:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.contracts.data import Stream
+from dltrain.data.streams.hashes import Hashes, hashes_of
 from dltrain.data.streams.in_memory import Batching
 from dltrain.data.streams.splits import InMemory, Split
 from dltrain.data.tables.encoding import Scaling
@@ -40,6 +42,11 @@ class TableRows(Split):
         """The feature vectors (n, features), float64, some rows at a time."""
         for start in range(0, len(self._rows), CHUNK):
             yield stacked(self._blocks, self._rows[start : start + CHUNK])
+
+    def hashes(self) -> dict[str, Hashes]:
+        """Of the feature vectors, and of the target."""
+        found = [hashes_of(chunk) for chunk in self.chunks()]
+        return super().hashes() | {"input": np.concatenate(found) if found else np.empty(0, "u8")}
 
     def inputs(self, scaling: Scaling) -> Tensor:
         """The feature vectors (rows, features) that a network reads, float32."""

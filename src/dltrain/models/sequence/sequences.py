@@ -14,7 +14,7 @@ from dltrain.models.sequence.ngrams import NgramMixture
 
 RARE = 100
 """Training tokens to a word of the vocabulary, below which words are rare: most of their vectors
-stay about as they were drawn, and what is large in them is learnt by heart."""
+stay about as they were drawn, and what is large in them is memorized."""
 SMALL_STD = 0.1
 
 
