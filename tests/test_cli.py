@@ -185,7 +185,7 @@ def test_help_on_a_choice_has_type_default_and_comment(cli: Cli) -> None:
     assert "  model.init=default  (one of 'default', 'zeros'," in page
     assert cli("help", "model=mlp").stdout == page == cli("model=mlp", "--help").stdout
     hub = cli("help", "data=hub").stdout
-    assert "  data.image=  (must be given: text)\n      the column" in hub
+    assert "  data.path=  (must be given: text)\n      " in hub
     assert "  data.fit=crop  (one of 'crop', 'pad', 'stretch')" in hub, "of the file it builds on"
     recipe = cli("help", "experiment=mlp_mnist_best").stdout
     assert "Chooses model=mlp data=mnist optimizer=adamw" in recipe

@@ -231,7 +231,7 @@ def _keys(text: str, package: str) -> Iterator[Key]:
     def inside(node: yaml.MappingNode, prefix: str) -> Iterator[Key]:
         for name, value in node.value:
             key = f"{prefix}.{name.value}" if prefix else name.value
-            if key == "defaults" or (not prefix and key == "hydra"):
+            if (prefix == package and name.value == "defaults") or key == "hydra":
                 continue
             if isinstance(value, yaml.MappingNode) and value.value:
                 yield from inside(value, key)
