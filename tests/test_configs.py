@@ -32,6 +32,7 @@ OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
     "experiment/alexnet_imagenet",
+    "task/multilabel",
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.
@@ -47,7 +48,7 @@ COUNTS = {
     "regularizer": 9,
     "modifier": 3,
     "schedule": 6,
-    "task": 9,
+    "task": 10,
     "trainer": 1,
 }
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.

@@ -1,4 +1,4 @@
-"""Classification or regression, as the data has it."""
+"""Classification, several labels or regression, as the data has it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,44 @@ from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.multilabel import HALF, Multilabel
 from dltrain.tasks.regression import Regression
 
 
 class Supervised(Task):
-    """Classification where the target is a class, regression where it is a number.
+    """Classification where the target is a class, several labels, or regression of a number.
 
-    For data whose kind is only known when it is looked at, such as anyone's own table.
+    For data whose kind is only known when it is looked at, such as anyone's own table. Arguments
+    are those of :class:`~dltrain.tasks.classification.Classification` (``label_smoothing``,
+    ``mirrored``, ``shifted``) and of :class:`~dltrain.tasks.multilabel.Multilabel` (``threshold``).
 
-    Raises ValueError for ``label_smoothing`` of what is no class.
+    Raises ValueError for one that is not of the task that the data has.
     """
 
-    def __init__(self, model: nn.Module, spec: DataSpec, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        spec: DataSpec,
+        label_smoothing: float = 0.0,
+        mirrored: bool = False,
+        shifted: int = 0,
+        threshold: float | Mapping[str, float] = HALF,
+    ) -> None:
         super().__init__()
-        self.task: Classification | Regression
-        if spec.target.kind == "class":
-            self.task = Classification(model, spec, label_smoothing)
-        elif label_smoothing:
-            raise ValueError("label_smoothing needs classes, and this data has a number as target")
+        self.task: Classification | Multilabel | Regression
+        kind = spec.target.kind
+        of_classes = {"label_smoothing": label_smoothing, "mirrored": mirrored, "shifted": shifted}
+        wrong = [name for name, value in of_classes.items() if value and kind != "class"]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]} needs classes, and this data has {kind.removesuffix('s')}s as target"
+            )
+        if threshold != HALF and kind != "labels":
+            raise ValueError(f"threshold needs labels, and this data has a target of kind {kind}")
+        if kind == "class":
+            self.task = Classification(model, spec, label_smoothing, mirrored, shifted)
+        elif kind == "labels":
+            self.task = Multilabel(model, spec, threshold)
         else:
             self.task = Regression(model, spec)
         self.monitor, self.replayable = self.task.monitor, self.task.replayable
