@@ -31,7 +31,7 @@ NAMES = [file.as_posix() for file in FILES]
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
-    *("experiment/alexnet_imagenet", "experiment/chnsenticorp"),
+    *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "task/multilabel"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch
+from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.contracts.metric import Evaluation, Metric
 from dltrain.contracts.task import Task
-from dltrain.reports import boundary, classes, numbers, probabilities, words
+from dltrain.reports import boundary, classes, labels, numbers, probabilities, words
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.multilabel import Multilabel
 from dltrain.tasks.perceptron import Perceptron
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.text import TextClassification
@@ -27,6 +28,7 @@ WORDS = [f"word {number}" for number in range(30)]
 DRAWN = {
     boundary: ["draw_decision_boundary"],
     classes: ["draw_confusion_matrix", "draw_predictions"],
+    labels: ["draw_labels"],
     numbers: ["draw_fit", "draw_predicted_against_true", "draw_residuals"],
     probabilities: ["draw_calibration", "draw_rankings"],
     words: ["draw_attention"],
@@ -60,6 +62,14 @@ def points(kind: type[Classification]) -> tuple[Task, Batch]:
     return kind(nn.Linear(2, 3), spec), {"input": torch.randn(EXAMPLES, 2), "target": targets}
 
 
+def several() -> tuple[Task, Batch]:
+    target = Field((3,), "labels", "target", size=3, names=tuple(CLASSES))
+    spec = DataSpec({"input": Field((4,), "number", "input"), "target": target})
+    targets = torch.randint(2, (EXAMPLES, 3), dtype=torch.uint8)
+    batch = {"input": torch.randn(EXAMPLES, 4), "target": targets}
+    return Multilabel(nn.Linear(4, 3), spec), batch
+
+
 def regression(features: int, outputs: int) -> tuple[Task, Batch]:
     # Far from 0 beside how much they vary, where naive sums of squares lose all digits.
     spec = asking.numbers(features, outputs=outputs, unit=(1e4, 3.0))
@@ -77,6 +87,7 @@ def texts() -> tuple[Task, Batch]:
 CASES: dict[str, Callable[[], tuple[Task, Batch]]] = {
     "images": images,
     "points": lambda: points(Classification),
+    "several labels": several,
     "perceptron": lambda: points(Perceptron),
     "regression": lambda: regression(4, 3),
     "one feature": lambda: regression(1, 1),

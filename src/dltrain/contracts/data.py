@@ -19,7 +19,7 @@ A ragged field is padded on the right with its ``fill``, and ``<name>_length`` (
 beside it.
 """
 
-Kind = Literal["image", "mask", "boxes", "tokens", "class", "number", "audio"]
+Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio"]
 Role = Literal["input", "target", "other"]
 
 
@@ -30,10 +30,12 @@ class Field:
     ``shape`` is that of one example, without the batch; None where it varies (ragged), or is not
     known yet. ``size`` counts the classes or the vocabulary, ``names`` names classes, tokens or
     features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
-    field. ``mean`` and ``std`` (one number for all, or one a channel or feature) are those of the
-    training split. An input comes normalized by them; a target comes in its own unit, and a task
-    that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what it learns
-    in the place of the target: its logarithm (``log1p``: of 1 and it); they are then of that.
+    field. A field of kind ``labels`` has one number for each of ``names``: 1 where the example has
+    that label, else 0. ``mean`` and ``std`` (one number for all, or one a channel or feature) are
+    those of the training split. An input comes normalized by them; a target comes in its own unit,
+    and a task that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what
+    it learns in the place of the target: its logarithm (``log1p``: of 1 and it); mean and std are
+    then of that.
     """
 
     shape: tuple[int | None, ...]

@@ -1,4 +1,4 @@
-"""Classification or regression, as the data has it."""
+"""Classification, several labels or regression, as the data has it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.losses.classification import ClassWeights
 from dltrain.tasks.losses.regression import NumberLoss
+from dltrain.tasks.multilabel import HALF, Multilabel
 from dltrain.tasks.regression import Regression
 
 
 class Supervised(Task):
-    """Classification where the target is a class, regression where it is a number.
+    """Classification where the target is a class, several labels, or regression of a number.
 
-    For data whose kind is only known when it is looked at, such as anyone's own table.
+    For data whose kind is only known when it is looked at, such as anyone's own table. Arguments
+    are those of :class:`~dltrain.tasks.classification.Classification` (``label_smoothing``,
+    ``mirrored``, ``shifted``) and of :class:`~dltrain.tasks.multilabel.Multilabel` (``threshold``).
 
-    Raises ValueError for what is set of classes where the data has a number, and the other way.
+    Raises ValueError for one that is not of the task that the data has.
     """
 
     def __init__(
@@ -31,26 +34,27 @@ class Supervised(Task):
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
         focal_gamma: float = 0.0,
+        mirrored: bool = False,
+        shifted: int = 0,
+        threshold: float | Mapping[str, float] = HALF,
         loss: NumberLoss | None = None,
     ) -> None:
         super().__init__()
-        self.task: Classification | Regression
         of_classes: dict[str, Any] = {
             "label_smoothing": label_smoothing,
             "class_weights": class_weights,
             "focal_gamma": focal_gamma,
+            "mirrored": mirrored,
+            "shifted": shifted,
         }
-        if spec.target.kind == "class":
-            if loss is not None:
-                raise ValueError(
-                    "loss is of a regression, and this data has classes as target; leave out "
-                    "task/loss"
-                )
+        kind = spec.target.kind
+        _refuse_others(of_classes, threshold, loss, kind)
+        self.task: Classification | Multilabel | Regression
+        if kind == "class":
             self.task = Classification(model, spec, **of_classes)
+        elif kind == "labels":
+            self.task = Multilabel(model, spec, threshold)
         else:
-            for name, value in of_classes.items():
-                if value:
-                    raise ValueError(f"{name} needs classes, and this data has a number as target")
             self.task = Regression(model, spec, loss)
         self.monitor, self.replayable = self.task.monitor, self.task.replayable
 
@@ -89,3 +93,22 @@ class Supervised(Task):
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Hand it over."""
         self.task.load_training_state(state)
+
+
+def _refuse_others(
+    of_classes: Mapping[str, Any],
+    threshold: float | Mapping[str, float],
+    loss: NumberLoss | None,
+    kind: str,
+) -> None:
+    """Raise ValueError for what is set of another task than that of a target of ``kind``."""
+    target = {"class": "classes", "labels": "labels"}.get(kind, "a number")
+    for name, value in of_classes.items():
+        if value and kind != "class":
+            raise ValueError(f"{name} needs classes, and this data has {target} as target")
+    if threshold != HALF and kind != "labels":
+        raise ValueError(f"threshold needs labels, and this data has {target} as target")
+    if loss is not None and kind in ("class", "labels"):
+        raise ValueError(
+            f"loss is of a regression, and this data has {target} as target; leave out task/loss"
+        )

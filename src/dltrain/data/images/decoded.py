@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dltrain.contracts.data import Reader
+from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import EncodedImages, Stored, decoded
 from dltrain.data.images.decode import Fit, Shape
@@ -78,6 +79,7 @@ class DecodedImages(ImageSource):
         self._asked = Asked(channels, size if size is None else tuple(sides * 2)[:2], fit, ends)
         self.window = ends
         self.unused = Unused()
+        self.multilabel = False
         super().__init__(root=root, mean=mean, std=std, **common)
 
     @abstractmethod
@@ -119,6 +121,24 @@ class DecodedImages(ImageSource):
                 raise UserError(f"data: no image is left for the split {name!r}.")
         return splits
 
+    def outline(self) -> DataSpec:
+        """Where an image has any number of labels, the target has one number for each."""
+        known = super().outline()
+        if not self.multilabel:
+            return known
+        names = tuple(self.class_names)
+        target = Field((len(names),), "labels", "target", size=len(names), names=names)
+        return DataSpec({"input": known.fields["input"], "target": target}, known.complete)
+
+    def spec(self, splits: Mapping[str, Split]) -> DataSpec:
+        """All there is to know, how often each label is there included."""
+        known = super().spec(splits)
+        if not self.multilabel:
+            return known
+        counts = _counts(splits["train"], len(self.class_names))
+        target = replace(known.fields["target"], counts=tuple(counts))
+        return DataSpec({"input": known.fields["input"], "target": target})
+
     def reader(self) -> Reader:
         """Images of any size, and of any depth that the run's had."""
         channels, height, width = self.input_shape
@@ -139,7 +159,8 @@ class DecodedImages(ImageSource):
         counts = {name: _counts(split, len(names)) for name, split in splits.items()}
         images = sum(len(split) for split in splits.values())
         total = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
-        lines = [f"{self.place}: {images:,} images, {_listed(names, total)}"]
+        kind = "labels" if self.multilabel else "classes"
+        lines = [f"{self.place}: {images:,} images, {_listed(kind, names, total)}"]
         lines.append(f"read: {what_was_read(tallies.values(), shape)}")
         logger.info("%s", "\n  ".join(lines))
         if self.unused.counts:
@@ -161,7 +182,10 @@ class DecodedImages(ImageSource):
 
     def _set_aside(self, images: EncodedImages) -> tuple[EncodedImages, EncodedImages]:
         """A test split of what is all for training, with a note that says so."""
-        rows, test = hold_out_test(torch.from_numpy(images.targets), self.test)
+        targets = torch.from_numpy(images.targets)
+        # Several labels are no classes to be divided one by one.
+        groups = torch.zeros(len(targets)) if self.multilabel else targets
+        rows, test = hold_out_test(groups, self.test)
         logger.info(
             "no test split is given: %s of %s images are set aside as one, the same for every "
             "seed.",
@@ -172,13 +196,14 @@ class DecodedImages(ImageSource):
 
 def _counts(split: Split, classes: int) -> list[int]:
     """How many examples of each class there are."""
-    counts: list[int] = split.columns["target"].bincount(minlength=classes).tolist()
-    return counts
+    targets = split.columns["target"]
+    counts = targets.sum(0) if targets.ndim > 1 else targets.bincount(minlength=classes)
+    return [int(count) for count in counts.tolist()]
 
 
-def _listed(names: Sequence[str], counts: Sequence[int]) -> str:
+def _listed(kind: str, names: Sequence[str], counts: Sequence[int]) -> str:
     """Classes with their counts, or how many there are of so many."""
     if len(names) > LISTED:
-        return f"{len(names):,} classes of {min(counts):,} to {max(counts):,}"
+        return f"{len(names):,} {kind} of {min(counts):,} to {max(counts):,}"
     pairs = zip(names, counts, strict=True)
-    return f"{len(names)} classes: " + ", ".join(f"{name} {count:,}" for name, count in pairs)
+    return f"{len(names)} {kind}: " + ", ".join(f"{name} {count:,}" for name, count in pairs)

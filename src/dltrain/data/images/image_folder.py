@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from dltrain.config.suggest import did_you_mean
+from dltrain.contracts.data import DataSpec
 from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import EncodedImages
 from dltrain.data.images.decoded import DecodedImages
+from dltrain.data.images.labels import by_split, is_multilabel, read_labels, with_one
 from dltrain.data.images.layout import Classes, Layout, find_splits
-from dltrain.data.images.listing import folders
+from dltrain.data.images.listing import folders, image_files
 from dltrain.errors import UserError
 
 
@@ -26,6 +29,10 @@ class ImageFolder(DecodedImages):
     ``classes`` are those to use, in this order; null: all, in the order of their names. A
     validation split that is there is used as it is.
 
+    ``labels`` is a csv file that gives them instead of the folders; see
+    :func:`~dltrain.data.images.labels.read_labels`. Where an image has several, the target is of
+    kind ``labels``. Files below folders called train, val and test are of these splits.
+
     Reading raises ``ValueError`` where the folders cannot be that.
     """
 
@@ -34,12 +41,16 @@ class ImageFolder(DecodedImages):
         path: FilePath,
         layout: Layout = "auto",
         classes: Sequence[str] | None = None,
+        labels: FilePath | None = None,
         **decoding: Any,
     ) -> None:
         self.path, self.layout = Path(path).expanduser(), layout
         self.classes = None if classes is None else tuple(classes)
         if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
             raise ValueError(f"classes are two or more different ones, got {list(self.classes)}")
+        if labels is not None and (classes is not None or layout != "auto"):
+            raise ValueError("labels come from a file or from the folders: no layout and classes")
+        self.labels = None if labels is None else Path(labels).expanduser()
         super().__init__(**decoding)
 
     @property
@@ -48,29 +59,82 @@ class ImageFolder(DecodedImages):
         return str(self.path)
 
     def paths(self) -> list[Path]:
-        """The folder."""
-        return [self.path]
+        """The folder, and the table of labels."""
+        return [self.path] if self.labels is None else [self.path, self.labels]
 
     def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """Every file by its name and :func:`state`."""
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is no folder")
         try:
-            given = find_splits(self.path, self.layout, self.unused)
+            if self.labels is not None:
+                return self._key(*self._from_table(self.labels))
+            given = self._chosen(find_splits(self.path, self.layout, self.unused))
         except OSError as error:
             raise UserError(f"data.path: {error.filename}: {error.strerror}") from error
-        given = self._chosen(given)
         _check_classes(given, self.path)
         self.class_names = tuple(given["train"])
+        files, targets = {}, {}
+        for split, classes in given.items():
+            files[split] = [file for name in self.class_names for file in classes.get(name, [])]
+            counts = [len(classes.get(name, [])) for name in self.class_names]
+            targets[split] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return self._key(files, targets)
+
+    def _key(
+        self, files: Mapping[str, list[Path]], targets: Mapping[str, np.ndarray[Any, Any]]
+    ) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         key: dict[str, Any] = {"source": "folder", "path": str(self.path.absolute())}
         splits = {}
-        for split, classes in given.items():
-            files = [file for name in self.class_names for file in classes.get(name, [])]
-            counts = [len(classes.get(name, [])) for name in self.class_names]
-            targets = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-            key[split] = [(str(path), *state(path)) for path in files]
-            splits[split] = EncodedImages([str(path) for path in files], targets, files.__getitem__)
+        for split, paths in files.items():
+            key[split] = [(str(path), *state(path)) for path in paths]
+            key[f"{split} targets"] = hashlib.sha256(targets[split].tobytes()).hexdigest()
+            splits[split] = EncodedImages(
+                [str(path) for path in paths], targets[split], paths.__getitem__
+            )
         return key, splits
+
+    def _from_table(
+        self, table: Path
+    ) -> tuple[dict[str, list[Path]], dict[str, np.ndarray[Any, Any]]]:
+        """Files and targets of each split, as a table has them."""
+        labels = read_labels(table, self.path, image_files(self.path, self.unused), self.unused)
+        self.multilabel = is_multilabel(labels)
+        if not self.multilabel:
+            labels = with_one(labels, table, self.unused)
+        files = by_split(labels, self.path)
+        self.class_names = sorted({name for file in files["train"] for name in labels[file]})
+        if len(self.class_names) < 2:
+            raise ValueError(f"{table}: there are less than two labels: {self.class_names}")
+        places = {name: place for place, name in enumerate(self.class_names)}
+        targets = {}
+        for split, paths in files.items():
+            unknown = {name for file in paths for name in labels[file]} - places.keys()
+            if unknown:
+                raise ValueError(
+                    f"{table}: the {split} split has the label {min(unknown)!r}, which no training "
+                    "image has"
+                )
+            if self.multilabel:
+                matrix = np.zeros((len(paths), len(places)), np.uint8)
+                for row, file in enumerate(paths):
+                    matrix[row, [places[name] for name in labels[file]]] = 1
+                targets[split] = matrix
+            else:
+                targets[split] = np.array([places[labels[file][0]] for file in paths], np.int64)
+        return files, targets
+
+    def check_channels(self) -> None:
+        """Once it is known what the target is."""
+        if self.labels is None or self.class_names:
+            super().check_channels()
+
+    def outline(self) -> DataSpec:
+        """As of all images; whether a table has one label or several, only reading tells."""
+        known = super().outline()
+        if self.labels is not None and not self.class_names:
+            return DataSpec({"input": known.fields["input"]}, complete=False)
+        return known
 
     def _chosen(self, given: dict[str, Classes]) -> dict[str, Classes]:
         """The classes that are asked for; the others' files are counted."""
