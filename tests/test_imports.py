@@ -55,6 +55,7 @@ LIGHT = (
     "config/annotations",
     "config/compose",
     "config/refusals",
+    "config/punctuation",
     "config/suggest",
     "config/build",
     "config/working_folder",

@@ -15,6 +15,9 @@ from dltrain.data.tables.values import CellFormat, clean, strip_affix
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SAMPLE = 64
+"""Cells that are looked at first."""
+
 Place = Callable[[int], str]
 """Where the cell of a row stands, for a message."""
 
@@ -93,6 +96,9 @@ def parse_numbers(cells: pa.ChunkedArray, format: CellFormat) -> NDArray[np.floa
         return np.asarray(values, np.float64)
     if not (kinds.is_string(kind) or kinds.is_large_string(kind)):
         return None
+    # The first cells tell most columns of texts, and cost nothing.
+    if len(cells) and _each(cells.slice(0, SAMPLE).combine_chunks(), format) is None:
+        return None
     found = []
     for chunk in cells.chunks:
         values = _chunk(chunk, format)
@@ -158,7 +164,7 @@ def _chunk(chunk: pa.Array, format: CellFormat) -> NDArray[np.float64] | None:
     import pyarrow as pa
     import pyarrow.compute as compute
 
-    words = pa.array(_spellings(format), chunk.type)
+    words = pa.array(format.spellings, chunk.type)
     for prepare in (
         lambda: chunk,
         lambda: _masked(compute.utf8_trim_whitespace(chunk), words),
@@ -197,9 +203,3 @@ def _each(chunk: pa.Array, format: CellFormat) -> NDArray[np.float64] | None:
         table.append(value)
     codes = encoded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
     return np.array([*table, nan], np.float64)[codes]
-
-
-def _spellings(format: CellFormat) -> list[str]:
-    """The usual spellings of the words for a missing cell."""
-    forms = (str.lower, str.upper, str.capitalize, str)
-    return sorted({"", *(form(word) for word in format.missing for form in forms)})
