@@ -116,6 +116,7 @@ def parse_texts(cells: pa.ChunkedArray, format: CellFormat) -> Texts:
 
     cells = _decoded(cells)
     if not (kinds.is_string(cells.type) or kinds.is_large_string(cells.type)):
+        cells = _days(cells) if kinds.is_timestamp(cells.type) else cells
         missing = cells.is_null(nan_is_null=True)
         cells = compute.if_else(missing, None, cells.cast(pa.string()))
     encoded = compute.dictionary_encode(cells).combine_chunks()
@@ -157,6 +158,16 @@ def _decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     if kinds.is_dictionary(kind):
         cells = cells.cast(kind.value_type)
     return cells.cast(pa.large_string()) if kinds.is_string_view(cells.type) else cells
+
+
+def _days(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Points in time that are all midnight as the dates that they were."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    days = compute.floor_temporal(cells, unit="day")
+    same = compute.all(compute.equal(days, cells), min_count=0).as_py()
+    return cells.cast(pa.date32(), safe=False) if same and cells.type.tz is None else cells
 
 
 def _chunk(chunk: pa.Array, format: CellFormat) -> NDArray[np.float64] | None:
