@@ -58,6 +58,7 @@ LIGHT = (
     "config/compose",
     "config/quoting",
     "config/refusals",
+    "config/punctuation",
     "config/suggest",
     "config/build",
     "config/working_folder",

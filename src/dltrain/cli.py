@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
+from dltrain.config.punctuation import with_quotes
 from dltrain.config.quoting import in_grammar, override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
@@ -78,7 +79,7 @@ def train(arguments: Sequence[str]) -> int:
 def _train(arguments: Sequence[str]) -> int:
     if {"--help", "-h"} & set(arguments):
         return COMMANDS["help"](list(_asked_about(arguments)))
-    config_dir, arguments = take_value(arguments, CONFIG_DIR)
+    config_dir, arguments = take_value(with_quotes(arguments), CONFIG_DIR)
     options, overrides = _separate(arguments)
     from dltrain.config import compose as composition
 

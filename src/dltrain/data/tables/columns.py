@@ -17,7 +17,7 @@ from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.data.streams.splits import InMemory, Split, hold_out_test
 from dltrain.data.tables.deciding import Deciding
-from dltrain.data.tables.encoding import is_constant, learn_scaling
+from dltrain.data.tables.encoding import is_constant
 from dltrain.data.tables.features import Block
 from dltrain.data.tables.missing import Missing, rows_to_use
 from dltrain.data.tables.parse import Numbers, Texts
@@ -82,9 +82,10 @@ class ColumnsTable(TableSource):
         self.target, self.features, self.exclude = target, features, exclude
         self.missing, self.target_transform = missing, target_transform
         self.categorical = set(categorical)
-        format = CellFormat(decimal, thousands or "", tuple(missing_values))
+        self.format = CellFormat(decimal, thousands or "", tuple(missing_values))
         self._deciding = Deciding(
-            target, kind, self.categorical, max_levels, format, date_format, merge_spellings, case
+            *(target, kind, self.categorical, max_levels, self.format, date_format),
+            *(merge_spellings, case),
         )
         self.kind = kind
         self.feature_names = ()
@@ -109,18 +110,24 @@ class ColumnsTable(TableSource):
                 table.require(name)
         for name in self.exclude:
             train.require(name)
+        self._report = Report(train.name, train.rows)
+        self._report.left_out(self._left_out(train))
         decided = self._deciding
-        columns = {name: decided.feature(train, name) for name in self._columns}
-        columns[self.target] = decided.target_column(train)
+        columns: dict[str, Numbers | Texts] = {}
+        for name in (*self._columns, self.target):
+            is_target = name == self.target
+            columns[name] = (
+                decided.target_column(train) if is_target else decided.feature(train, name)
+            )
+            if not columns[name].missing.any() or train.written is not None:
+                del train.columns[name]  # texts are as large as the file
         self.class_names = decided.class_names
         if self.class_names and self.target_transform:
             raise ValueError(
                 f"target_transform is of numbers, and the target {self.target!r} holds classes"
             )
-        self._report = Report(train)
         self._report.columns(self.target, columns, decided.types)
-        self._report.left_out(self._left_out(train))
-        kept = rows_to_use(train, columns, self.target, self.missing, decided.format)
+        kept = rows_to_use(train, columns, self.target, self.missing, self.format)
         decided.check_target(train, columns[self.target])
         targets = self._targets(train, columns[self.target])
         if isinstance(test, float):
@@ -147,7 +154,7 @@ class ColumnsTable(TableSource):
         """
         train = splits["train"]
         assert isinstance(train, TableRows)
-        self.scaling = learn_scaling(train.chunks, self.unscaled, self.standardize)
+        self.scaling = train.learn_scaling(self.unscaled, self.standardize)
         require_values(self.scaling, self.feature_names)
         return {
             name: InMemory({**split.columns, "input": split.inputs(self.scaling)})
@@ -246,7 +253,7 @@ class ColumnsTable(TableSource):
             for name in self._columns
         }
         columns[self.target] = self._deciding.second_target(table)
-        kept = rows_to_use(table, columns, self.target, self.missing, self._deciding.format)
+        kept = rows_to_use(table, columns, self.target, self.missing, self.format)
         targets = self._targets(table, columns[self.target])
         return TableRows(self._blocks(table, columns), targets, kept)
 

@@ -47,7 +47,9 @@ class CsvTable(ColumnsTable):
 
     def tables(self) -> tuple[RawTable, RawTable | float]:
         """Read the file, or both."""
-        train = read_table(self.path, self.separator, self.encoding)
-        if isinstance(self.test, float):
-            return train, self.test
-        return train, read_table(self.test, self.separator, self.encoding)
+        train = self._read(self.path)
+        return train, self.test if isinstance(self.test, float) else self._read(self.test)
+
+    def _read(self, path: Path) -> RawTable:
+        texts = self.categorical | ({self.target} if self.kind == "classification" else set())
+        return read_table(path, self.separator, self.encoding, self.format, texts)

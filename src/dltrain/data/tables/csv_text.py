@@ -24,7 +24,7 @@ LONGEST_CELL = 2**31 - 1
 """In characters."""
 SNIFFED = 50
 """Lines that are looked at to find the separator."""
-BLOCK = 1 << 24
+BLOCK = 1 << 20
 """Bytes that are searched at once."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -207,7 +207,7 @@ def _quotes(path: Path, encoding: str, separator: str) -> tuple[bool, bool]:
         return '"' in text, _behind_blank(separator).search(text.encode()) is not None
     behind = _behind_blank(separator)
     rest = b""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK):
             if b'"' in block:
                 quoted = True

@@ -38,16 +38,18 @@ def date_format(texts: Sequence[str]) -> str | None:
         return None
     found = [ISO.match(text) for text in texts]
     if all(found):
-        return ISO_TIME if any(match and match["time"] for match in found) else ISO_DATE
+        # Where all times are midnight, they are dates that some program wrote in full.
+        times = [(match["time"] or "").strip("T 0:.,") for match in found if match]
+        return ISO_TIME if any(times) else ISO_DATE
     for pattern, meanings in ORDERS.items():
         matches = [match for text in texts if (match := pattern.match(text))]
         if len(matches) < len(texts):
             continue
-        times = {len(match["time"] or "") > 0 for match in matches}
-        if len(times) > 1:
+        timed = {len(match["time"] or "") > 0 for match in matches}
+        if len(timed) > 1:
             return None
         time = ""
-        if True in times:
+        if True in timed:
             separator = (matches[0]["time"] or " ")[0]
             time = f"{separator}%H:%M" + (":%S" if matches[0]["seconds"] else "")
         formats = [meaning + time for meaning in meanings]

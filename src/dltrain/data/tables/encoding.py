@@ -22,6 +22,10 @@ class Scaling:
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
 
+    def part(self, low: int, high: int) -> Scaling:
+        """That of the features from ``low`` to below ``high``."""
+        return Scaling(self.fill[low:high], self.mean[low:high], self.std[low:high])
+
     def __call__(self, inputs: Tensor) -> Tensor:
         """Vectors (rows, features), float64 with NaN, as float32."""
         if self.fill:

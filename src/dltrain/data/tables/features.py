@@ -30,6 +30,11 @@ class Block:
     index: NDArray[Any]
     table: NDArray[np.float64] | None = None
 
+    @property
+    def features(self) -> int:
+        """How many there are."""
+        return 1 if self.table is None else self.table.shape[1]
+
     def rows(self, rows: NDArray[Any] | slice) -> NDArray[np.float64]:
         """The features (rows, features) of some rows."""
         found = self.index[rows]

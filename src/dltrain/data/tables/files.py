@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dltrain.data.tables.csv_text import CsvText, open_csv
 from dltrain.data.tables.raw import RawTable, usable
+from dltrain.data.tables.values import CellFormat, clean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,14 +21,24 @@ logger = logging.getLogger(__name__)
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson")
 EXCEL = (".xlsx", ".xlsm")
-BLOCK = 1 << 23
+BLOCK = 1 << 20
 """Bytes that are parsed at once."""
+SAMPLE = 64
+"""Rows by which it is guessed which columns hold numbers."""
 ROWS = 1 << 15
 """Rows that are gathered before they become columns."""
 
 
-def read_table(path: Path, separator: str | None = None, encoding: str | None = None) -> RawTable:
-    """Read a table; ``separator`` and ``encoding`` are of csv alone.
+def read_table(
+    path: Path,
+    separator: str | None = None,
+    encoding: str | None = None,
+    format: CellFormat | None = None,
+    texts: Collection[str] = (),
+) -> RawTable:
+    """Read a table; ``separator`` and ``encoding`` are of csv alone, as is what follows.
+
+    With ``format`` columns of numbers may come as such, but for those of ``texts``.
 
     Raises ``ValueError`` naming the file, and where there are lines the line, that is no table.
     """
@@ -39,13 +50,13 @@ def read_table(path: Path, separator: str | None = None, encoding: str | None = 
     elif suffix in EXCEL:
         table = _excel(path)
     else:
-        table = _csv(open_csv(path, separator, encoding))
+        table = _csv(open_csv(path, separator, encoding), format, texts)
     if not table.rows:
         raise ValueError(f"{path} has a header but no row")
     return table
 
 
-def _csv(text: CsvText) -> RawTable:
+def _csv(text: CsvText, format: CellFormat | None, texts: Collection[str]) -> RawTable:
     names = text.header()
     if all(name and name.strip("+-").replace(".", "").isdigit() for name in names):
         logger.warning(
@@ -53,16 +64,58 @@ def _csv(text: CsvText) -> RawTable:
             "row, and the names are missing?",
             *(text.path, ", ".join(names[:3])),
         )
-    columns = _fast(text, len(names))
+    columns = _numbers_as_such(text, names, format, texts) if format is not None else None
+    if columns is None:
+        columns = _fast(text, [True] * len(names), format)
     if columns is None:
         columns = _strict(text, len(names))
     kept, left_out = usable(names, columns)
-    rows = len(columns[0])
-    return RawTable(str(text.path), rows, kept, lambda row: f"line {text.line(row)}", left_out)
+
+    def written(row: int, name: str) -> str:
+        return next(islice(text.rows(), row, None))[1][names.index(name)].strip()
+
+    return RawTable(
+        *(str(text.path), len(columns[0]), kept, lambda row: f"line {text.line(row)}"),
+        *(left_out, written),
+    )
 
 
-def _fast(text: CsvText, count: int) -> list[pa.ChunkedArray] | None:
-    """All cells as texts, by pyarrow; None where the slower way is to say what is wrong."""
+def _numbers_as_such(
+    text: CsvText, names: Sequence[str], format: CellFormat, texts: Collection[str]
+) -> list[pa.ChunkedArray] | None:
+    """The columns; those whose first cells are numbers as numbers. None: not all of them are."""
+    import pyarrow.compute as compute
+
+    try:
+        sample = [row for _, row in islice(text.rows(), SAMPLE)]
+    except ValueError:
+        return None
+    if not sample or format.thousands:
+        return None
+    columns = list(zip(*sample, strict=True))
+    as_text = [
+        name in texts or not any(is_number(cell, format) for cell in cells)
+        for name, cells in zip(names, columns, strict=True)
+    ]
+    found = _fast(text, as_text, format)
+    if found is None or format.is_missing("nan"):
+        return found
+    for is_text, column in zip(as_text, found, strict=True):
+        if not is_text and compute.any(compute.is_nan(column)).as_py():
+            return None
+    return found
+
+
+def is_number(cell: str, format: CellFormat) -> bool:
+    """Whether a cell holds a number, and not a word for none."""
+    cell = clean(cell)
+    return not format.is_missing(cell) and format.number(cell) is not None
+
+
+def _fast(
+    text: CsvText, as_text: Sequence[bool], format: CellFormat | None
+) -> list[pa.ChunkedArray] | None:
+    """All columns by pyarrow; None where the slower way is to say what is wrong."""
     import pyarrow as pa
     import pyarrow.csv
 
@@ -75,7 +128,11 @@ def _fast(text: CsvText, count: int) -> list[pa.ChunkedArray] | None:
         except UnicodeError:
             return None
         source = io.BytesIO(decoded.encode())
-    names = [str(position) for position in range(count)]
+    names = [str(position) for position in range(len(as_text))]
+    types = {
+        name: pa.string() if is_text else pa.float64()
+        for name, is_text in zip(names, as_text, strict=True)
+    }
     try:
         table = pa.csv.read_csv(
             source,
@@ -86,7 +143,11 @@ def _fast(text: CsvText, count: int) -> list[pa.ChunkedArray] | None:
                 block_size=BLOCK,
             ),
             pa.csv.ParseOptions(delimiter=text.separator, newlines_in_values=text.quoted),
-            pa.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+            pa.csv.ConvertOptions(
+                column_types=types,
+                null_values=format.spellings if format is not None else [],
+                decimal_point=format.decimal if format is not None else ".",
+            ),
         )
     except pa.ArrowInvalid:
         return None

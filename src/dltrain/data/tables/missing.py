@@ -16,7 +16,9 @@ from dltrain.data.tables.values import CellFormat
 logger = logging.getLogger(__name__)
 
 SHOWN = 5
-"""Words that a line names."""
+"""Cells whose words are told."""
+FAR = 100_000
+"""Rows beyond which a file is not read again for a word."""
 Missing = Literal["refuse", "drop", "mean"]
 
 
@@ -68,8 +70,7 @@ def rows_to_use(
 
 def _found(table: RawTable, row: int, name: str, format: CellFormat) -> tuple[str, str]:
     """Where a missing cell stands and why it is missing; and what to do if it is not."""
-    cell = table.columns[name][row].as_py()
-    word = cell.strip() if isinstance(cell, str) else ""
+    word = table.text(row, name)
     if not word:
         return f"{table.place(row, name)} is empty", ""
     words = ", ".join(format.missing)
@@ -82,9 +83,6 @@ def _found(table: RawTable, row: int, name: str, format: CellFormat) -> tuple[st
 
 def _words(table: RawTable, name: str, absent: NDArray[np.bool_]) -> str:
     """What the missing cells of a column hold, where some of them hold a word."""
-    import pyarrow as pa
-
-    found = table.columns[name].filter(pa.array(absent)).unique()
-    cells = found.slice(0, SHOWN).to_pylist()
-    words = dict.fromkeys(cell.strip() for cell in cells if isinstance(cell, str))
+    first = np.nonzero(absent)[0][:SHOWN]
+    words = dict.fromkeys(table.text(int(row), name) for row in first if row < FAR)
     return f" ({', '.join(map(repr, words))})" if any(words) else ""

@@ -15,6 +15,9 @@ from dltrain.data.tables.values import CellFormat, clean, strip_affix
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SAMPLE = 64
+"""Cells that are looked at first."""
+
 Place = Callable[[int], str]
 """Where the cell of a row stands, for a message."""
 
@@ -93,6 +96,9 @@ def parse_numbers(cells: pa.ChunkedArray, format: CellFormat) -> NDArray[np.floa
         return np.asarray(values, np.float64)
     if not (kinds.is_string(kind) or kinds.is_large_string(kind)):
         return None
+    # The first cells tell most columns of texts, and cost nothing.
+    if len(cells) and _each(cells.slice(0, SAMPLE).combine_chunks(), format) is None:
+        return None
     found = []
     for chunk in cells.chunks:
         values = _chunk(chunk, format)
@@ -110,6 +116,7 @@ def parse_texts(cells: pa.ChunkedArray, format: CellFormat) -> Texts:
 
     cells = _decoded(cells)
     if not (kinds.is_string(cells.type) or kinds.is_large_string(cells.type)):
+        cells = _days(cells) if kinds.is_timestamp(cells.type) else cells
         missing = cells.is_null(nan_is_null=True)
         cells = compute.if_else(missing, None, cells.cast(pa.string()))
     encoded = compute.dictionary_encode(cells).combine_chunks()
@@ -153,12 +160,22 @@ def _decoded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     return cells.cast(pa.large_string()) if kinds.is_string_view(cells.type) else cells
 
 
+def _days(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Points in time that are all midnight as the dates that they were."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
+    days = compute.floor_temporal(cells, unit="day")
+    same = compute.all(compute.equal(days, cells), min_count=0).as_py()
+    return cells.cast(pa.date32(), safe=False) if same and cells.type.tz is None else cells
+
+
 def _chunk(chunk: pa.Array, format: CellFormat) -> NDArray[np.float64] | None:
     """A chunk of texts: all at once where they are written plainly, else each different one."""
     import pyarrow as pa
     import pyarrow.compute as compute
 
-    words = pa.array(_spellings(format), chunk.type)
+    words = pa.array(format.spellings, chunk.type)
     for prepare in (
         lambda: chunk,
         lambda: _masked(compute.utf8_trim_whitespace(chunk), words),
@@ -197,9 +214,3 @@ def _each(chunk: pa.Array, format: CellFormat) -> NDArray[np.float64] | None:
         table.append(value)
     codes = encoded.indices.fill_null(len(table)).to_numpy(zero_copy_only=False)
     return np.array([*table, nan], np.float64)[codes]
-
-
-def _spellings(format: CellFormat) -> list[str]:
-    """The usual spellings of the words for a missing cell."""
-    forms = (str.lower, str.upper, str.capitalize, str)
-    return sorted({"", *(form(word) for word in format.missing for form in forms)})

@@ -17,15 +17,22 @@ class RawTable:
     """``columns`` of ``rows`` cells each, texts or typed.
 
     ``locate`` says where in ``name`` a row stands, such as ``line 12``. ``left_out`` has what could
-    not be taken, by column, and why. ``note`` tells how the file was read.
+    not be taken, by column, and why. ``written`` gives a cell of a row as its file has it.
     """
 
     name: str
     rows: int
-    columns: Mapping[str, pa.ChunkedArray]
+    columns: dict[str, pa.ChunkedArray]
     locate: Callable[[int], str]
     left_out: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    written: Callable[[int, str], str] | None = None
+
+    def text(self, row: int, column: str) -> str:
+        """What a missing cell holds, as it is written; nothing where it has no text."""
+        if self.written is not None:
+            return self.written(row, column)
+        cell = self.columns[column][row].as_py()
+        return cell.strip() if isinstance(cell, str) else ""
 
     def place(self, row: int, column: str) -> str:
         """Where a cell is, for a message."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dltrain.data.tables.parse import Numbers, Texts
-from dltrain.data.tables.raw import RawTable
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +22,8 @@ FEW = 10
 class Report:
     """``lines`` has one for each column: how it is used, as what, and what is in it."""
 
-    def __init__(self, table: RawTable) -> None:
-        self._table = table
+    def __init__(self, name: str, rows: int) -> None:
+        self._name, self._rows = name, rows
         self.lines: list[Mapping[str, Any]] = []
 
     def columns(
@@ -41,7 +40,7 @@ class Report:
                 logger.warning(
                     "%s: every value of %r differs. If these are identifiers, leave them out: "
                     "data.exclude=[%s].",
-                    *(self._table.name, name, name),
+                    *(self._name, name, name),
                 )
         self._say(target, found, types)
 
@@ -53,7 +52,7 @@ class Report:
             f"{n!r}: {why}" for n, why in reasons.items() if not why.startswith(("data.", "not in"))
         ]
         if unasked:
-            logger.warning("%s: left out: %s.", self._table.name, _some(unasked))
+            logger.warning("%s: left out: %s.", self._name, _some(unasked))
 
     def _say(
         self, target: str, found: Mapping[str, Numbers | Texts], types: Mapping[str, str]
@@ -67,7 +66,7 @@ class Report:
             described.append(f"{count} {kind} ({_some(names)})")
         logger.info(
             "%s: %s rows; features: %s.",
-            *(self._table.name, f"{self._table.rows:,}", "; ".join(described)),
+            *(self._name, f"{self._rows:,}", "; ".join(described)),
         )
         column = found[target]
         if isinstance(column, Texts):

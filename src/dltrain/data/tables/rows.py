@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from dltrain.contracts.data import Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of
 from dltrain.data.streams.in_memory import Batching
 from dltrain.data.streams.splits import InMemory, Split
-from dltrain.data.tables.encoding import Scaling
-from dltrain.data.tables.features import Block, stacked
+from dltrain.data.tables.encoding import Scaling, learn_scaling
+from dltrain.data.tables.features import Block
 
 CHUNK = 1 << 16
 """Rows that are made into feature vectors at once."""
@@ -38,24 +39,44 @@ class TableRows(Split):
         """Those of the rows given."""
         return TableRows(self._blocks, self._targets, self._rows[rows.numpy()])
 
-    def chunks(self) -> Iterator[Tensor]:
-        """The feature vectors (n, features), float64, some rows at a time."""
-        for start in range(0, len(self._rows), CHUNK):
-            yield stacked(self._blocks, self._rows[start : start + CHUNK])
+    def learn_scaling(self, unscaled: Sequence[int], standardize: bool) -> Scaling:
+        """Learn from these rows by what all are scaled; a column at a time."""
+        fill: list[float] = []
+        mean: list[float] = []
+        std: list[float] = []
+        for block in self._blocks:
+            skipped = [i for i in range(block.features) if len(fill) + i in unscaled]
+            learned = learn_scaling(partial(self._chunks, block), skipped, standardize)
+            fill += learned.fill
+            mean += learned.mean
+            std += learned.std
+        return Scaling(fill, mean, std)
 
     def hashes(self) -> dict[str, Hashes]:
-        """Of the feature vectors, and of the target."""
-        found = [hashes_of(chunk) for chunk in self.chunks()]
-        return super().hashes() | {"input": np.concatenate(found) if found else np.empty(0, "u8")}
+        """Of each feature column, and of the target."""
+        found = super().hashes()
+        for number, block in enumerate(self._blocks):
+            parts = [hashes_of(chunk) for chunk in self._chunks(block)]
+            found[f"input {number:06}"] = np.concatenate(parts) if parts else np.empty(0, "u8")
+        return found
 
     def inputs(self, scaling: Scaling) -> Tensor:
         """The feature vectors (rows, features) that a network reads, float32."""
-        found = torch.empty(len(self._rows), len(scaling.fill or scaling.mean))
-        start = 0
-        for chunk in self.chunks():
-            found[start : start + len(chunk)] = scaling(chunk)
-            start += len(chunk)
+        found = torch.empty(len(self._rows), sum(block.features for block in self._blocks))
+        low = 0
+        for block in self._blocks:
+            high = low + block.features
+            part, start = scaling.part(low, high), 0
+            for chunk in self._chunks(block):
+                found[start : start + len(chunk), low:high] = part(chunk)
+                start += len(chunk)
+            low = high
         return found
+
+    def _chunks(self, block: Block) -> Iterator[Tensor]:
+        """The features of a column (n, features), float64, some rows at a time."""
+        for start in range(0, len(self._rows), CHUNK):
+            yield torch.from_numpy(block.rows(self._rows[start : start + CHUNK]))
 
     def stream(self, batching: Batching) -> Stream:
         """Batches of them as they are, not scaled."""

@@ -77,6 +77,12 @@ class CellFormat:
         return (self.decimal, self.thousands) == (".", "")
 
     @property
+    def spellings(self) -> list[str]:
+        """The usual spellings of the words for a missing cell."""
+        forms = (str.lower, str.upper, str.capitalize, str)
+        return sorted({"", *(form(word) for word in self.missing for form in forms)})
+
+    @property
     def missing_numbers(self) -> list[float]:
         """Words for a missing cell that are numbers, such as -999."""
         return [
