@@ -56,6 +56,7 @@ from dltrain.runs.load import (
     require_current,
 )
 from dltrain.runs.model_summary import summarise
+from dltrain.runs.monitor import chosen_monitor
 
 Config = Mapping[str, Any]
 
@@ -538,7 +539,8 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
     givers += [one for one in parts.callbacks if isinstance(one, Probe)]
     metrics = [name for one in givers for name in one.names]
     better = {name: mode for one in givers for name, mode in one.better.items() if name in metrics}
-    monitor = parts.settings.chosen_monitor(parts.task.monitor, metrics, better)
+    chosen = parts.settings.monitor, parts.settings.monitor_mode
+    monitor = chosen_monitor(parts.task.monitor, *chosen, metrics, better)
     if "validation" in streams and monitor.name not in metrics:
         raise UserError(
             f"task: {type(parts.task).__name__} monitors {monitor.name!r}, which its evaluation "
