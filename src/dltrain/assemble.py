@@ -46,6 +46,7 @@ from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import choose_device, describe
 from dltrain.runs.folder import RunFolder
+from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
     CONFIG,
     READER,
@@ -84,6 +85,10 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     started = time.perf_counter()
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
+        if config["init_from"] is not None:
+            init_from(
+                parts.task, parts.spec, config["init_from"], Path(config["output_dir"]).expanduser()
+            )
         run = _Run(config, parts, shown, started)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with _begun(folder):
@@ -321,7 +326,13 @@ WATCHERS: dict[str, type[Any]] = {
     "modifiers": Modifier,
     "callbacks": Callback,
 }
-ROOT_TYPES = {"seed": int, "device": str, "output_dir": str, "name": str}
+ROOT_TYPES: dict[str, Any] = {
+    "seed": int,
+    "device": str,
+    "init_from": str | None,
+    "output_dir": str,
+    "name": str,
+}
 GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer")
 
 
