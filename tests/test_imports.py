@@ -31,7 +31,7 @@ ROOMS: dict[str, set[str]] = {
     "tasks": CONTRACTS | {"metrics", "models", "engine"},
     "data": CONTRACTS | {"config"},
     "runs": CONTRACTS | {"config", "engine", "optim"},
-    "core": CONTRACTS | {"config", "engine", "metrics", "runs"},
+    "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS

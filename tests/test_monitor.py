@@ -11,12 +11,14 @@ from torch import nn
 
 from dltrain.callbacks.early_stopping import EarlyStopping
 from dltrain.contracts.data import DataSpec
+from dltrain.contracts.metric import Mode
 from dltrain.contracts.run import Setup
 from dltrain.contracts.task import Monitor
 from dltrain.core.settings import Settings
 from dltrain.errors import UserError
 from dltrain.metrics.classification import ConfusionMatrix
 from dltrain.metrics.regression import Errors
+from dltrain.runs.monitor import chosen_monitor
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.regression import Regression
 from tests.asking import classes, numbers
@@ -28,6 +30,10 @@ METRICS = ["loss", "accuracy", "precision", "recall", "f1", "tokens"]
 
 def settings(**given: Any) -> Settings:
     return Settings(torch.device("cpu"), **given)
+
+
+def chosen(monitor: str | None = None, monitor_mode: Mode | None = None) -> Monitor:
+    return chosen_monitor(OWN, monitor, monitor_mode, METRICS, BETTER)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +49,7 @@ def settings(**given: Any) -> Settings:
 def test_any_metric_may_be_the_monitor_and_says_which_way(
     given: dict[str, Any], monitor: Monitor
 ) -> None:
-    assert settings(**given).chosen_monitor(OWN, METRICS, BETTER) == monitor
+    assert chosen(**given) == monitor
 
 
 @pytest.mark.parametrize(
@@ -55,7 +61,7 @@ def test_any_metric_may_be_the_monitor_and_says_which_way(
 )
 def test_a_monitor_that_cannot_be_is_refused(given: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said.replace("?", r"\?")):
-        settings(**given).chosen_monitor(OWN, METRICS, BETTER)
+        chosen(**given)
 
 
 def test_a_monitor_needs_a_validation_split_and_a_mode_a_monitor() -> None:

@@ -247,7 +247,13 @@ WATCHERS: dict[str, type[Any]] = {
     "modifiers": Modifier,
     "callbacks": Callback,
 }
-ROOT_TYPES = {"seed": int, "device": str, "output_dir": str, "name": str}
+ROOT_TYPES: dict[str, Any] = {
+    "seed": int,
+    "device": str,
+    "init_from": str | None,
+    "output_dir": str,
+    "name": str,
+}
 GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer")
 
 

@@ -40,6 +40,7 @@ from dltrain.optim.weight_decay import with_decay_where_exact
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import describe
 from dltrain.runs.folder import RunFolder
+from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
     CONFIG,
     READER,
@@ -50,6 +51,7 @@ from dltrain.runs.load import (
     spec_of_run,
 )
 from dltrain.runs.model_summary import summarize
+from dltrain.runs.monitor import chosen_monitor
 
 REPORT = "tables/data"
 
@@ -63,6 +65,9 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
     started = time.perf_counter()
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
+        if config["init_from"] is not None:
+            outputs = Path(config["output_dir"]).expanduser()
+            init_from(parts.task, parts.spec, config["init_from"], outputs)
         run = Run(absolute(config, Path.cwd()), parts, shown, started)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with _begun(folder):
@@ -302,7 +307,8 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
     givers += [one for one in parts.callbacks if isinstance(one, Probe)]
     metrics = [name for one in givers for name in one.names]
     better = {name: mode for one in givers for name, mode in one.better.items() if name in metrics}
-    monitor = parts.settings.chosen_monitor(parts.task.monitor, metrics, better)
+    chosen = parts.settings.monitor, parts.settings.monitor_mode
+    monitor = chosen_monitor(parts.task.monitor, *chosen, metrics, better)
     if "validation" in streams and monitor.name not in metrics:
         raise UserError(
             f"task: {type(parts.task).__name__} monitors {monitor.name!r}, which its evaluation "

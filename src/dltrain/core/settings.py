@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
-from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.metric import Mode
-from dltrain.contracts.task import Monitor
 from dltrain.engine.compile import Compile
 from dltrain.engine.cuda_graph import CudaGraph
 from dltrain.errors import UserError
@@ -103,29 +101,6 @@ class Settings:
             raise UserError(
                 "trainer.evaluate_steps must be given: this data never ends, so has no epochs."
             )
-
-    def chosen_monitor(
-        self, own: Monitor, metrics: Collection[str], better: Mapping[str, Mode]
-    ) -> Monitor:
-        """What the run is monitored by, ``own`` where nothing was chosen.
-
-        Raises :class:`UserError` unless it is one of ``metrics`` and ``better`` tells which way.
-        """
-        if self.monitor is None:
-            return own
-        if self.monitor not in metrics:
-            hint = did_you_mean(self.monitor, metrics)
-            raise UserError(
-                f"trainer.monitor: there is no metric {self.monitor!r}. {hint} There are "
-                f"{', '.join(metrics)}.".replace("  ", " ")
-            )
-        mode = self.monitor_mode or better.get(self.monitor)
-        if mode is None:
-            raise UserError(
-                f"trainer.monitor: nobody says whether more of {self.monitor} is better; set "
-                "trainer.monitor_mode=max or min."
-            )
-        return Monitor(self.monitor, mode)
 
     def tests_best(self, splits: Collection[str]) -> bool:
         """Whether the test split, of these ``splits``, is evaluated with the best weights."""
