@@ -68,6 +68,7 @@ LIGHT = (
     "commands/resume",
     "commands/sample",
     "engine/runtime",
+    "engine/terminal",
     "runs/folder",
     "runs/sweep",
 )

@@ -21,9 +21,9 @@ from dltrain.config.punctuation import with_quotes
 from dltrain.config.quoting import in_grammar, override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
-from dltrain.engine import runtime
+from dltrain.engine import runtime, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import ConfigError, Fault, Interrupted, UserError
+from dltrain.errors import NO_HOME, ConfigError, Fault, Interrupted, UserError, is_without_home
 
 if TYPE_CHECKING:
     from dltrain.config.compose import Job
@@ -42,11 +42,17 @@ OPTIONS |= {"--help", "-h", *CONFIG_DIR}  # which are ours to answer
 
 def main() -> None:
     """Run the command that was typed, and exit."""
+    terminal.make_writable()
     runtime.wait_asleep()
     try:
         code = dispatch(sys.argv[1:])
     except UserError as error:
         _complain(error)
+        code = 2
+    except RuntimeError as error:
+        if not is_without_home(error):
+            raise
+        print(f"dltrain: {NO_HOME}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt as error:
         print(error if isinstance(error, Interrupted) else "Interrupted.", file=sys.stderr)

@@ -7,6 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_HOME = (
+    "a path begins with ~, and there is no home directory. Set HOME, or give another path, "
+    "such as data.root=DIR."
+)
+
+
+def is_without_home(error: RuntimeError) -> bool:
+    """Whether ``error`` is pathlib's, of a ``~`` that stands for nothing."""
+    return "home directory" in str(error)
+
 
 class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""

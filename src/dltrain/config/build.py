@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 from dltrain.config.refusals import refused
 from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
-from dltrain.errors import ConfigError, Fault
+from dltrain.errors import NO_HOME, ConfigError, Fault, is_without_home
 
 if TYPE_CHECKING:
     from dltrain.contracts.data import DataSpec
@@ -86,6 +86,10 @@ class Plan(Generic[T]):
             raise
         except ValueError as error:
             raise ConfigError([refused(self.key, self.arguments, error)]) from error
+        except RuntimeError as error:
+            if not is_without_home(error):
+                raise
+            raise ConfigError([Fault(self.key, NO_HOME)]) from error
 
 
 def build(config: Mapping[str, Any], kind: type[T], key: str, **given: Any) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,5 +15,6 @@ def lock_for(path: Path) -> FileLock:
 
     It lies elsewhere, so that one that fails leaves nothing beside the data.
     """
-    key = hashlib.sha256(f"{Path.home()}:{path.absolute()}".encode()).hexdigest()[:16]
+    home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is none
+    key = hashlib.sha256(f"{home}:{path.absolute()}".encode()).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"dltrain-{key}.lock")

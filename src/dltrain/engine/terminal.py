@@ -1,0 +1,64 @@
+"""Standard output and standard error that take any text, and outlive their reader."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import sys
+from typing import Any, TextIO
+
+PLAIN = {"×": "x", "±": "+-", "…": "...", "–": "-", "‖": "||", "∂": "d", "▯": "?", "━": "-"}
+"""Letters of ours, for a terminal that has none but ASCII's."""
+REPLACE = "dltrain.plain"
+
+
+def make_writable() -> None:
+    """Have what is printed never end a command: neither a letter nor a reader who has left."""
+    codecs.register_error(REPLACE, _plain)
+    sys.stdout = _lasting(sys.stdout, sys.__stdout__)
+    sys.stderr = _lasting(sys.stderr, sys.__stderr__)
+
+
+def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
+    """What stands for letters that an encoding lacks: our own in ASCII, others as escapes."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    escapes = [letter.encode("ascii", "backslashreplace").decode() for letter in letters]
+    shown = [PLAIN.get(letter, escape) for letter, escape in zip(letters, escapes, strict=True)]
+    return "".join(shown), error.end
+
+
+def _lasting(stream: TextIO, original: TextIO | None) -> TextIO:
+    """The stream over a file that outlives its reader; one that is not the process's own as is."""
+    if not (isinstance(stream, io.TextIOWrapper) and stream is original):
+        return stream  # a notebook's, a test's, or none
+    stream.flush()
+    file = io.BufferedWriter(_Lasting(stream.fileno(), "wb", closefd=False))
+    return io.TextIOWrapper(
+        file,
+        stream.encoding,
+        REPLACE,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+class _Lasting(io.FileIO):
+    """A file that swallows what is written once nobody can have it any more."""
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``, or drop it where the reader has gone or the disk is full."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno == errno.EAGAIN:
+                raise
+            if error.errno != errno.EPIPE and self.fileno() != 2:
+                os.write(2, f"dltrain: standard output: {error.strerror}\n".encode())
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return len(data)
