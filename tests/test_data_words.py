@@ -9,6 +9,7 @@ from dltrain.contracts.data import Streams
 from dltrain.data.text.augment import WordAugment
 from dltrain.data.text.toy_reviews import ToyReviews
 from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX
+from tests.specs import words
 from tests.streams import opened
 
 
@@ -19,14 +20,14 @@ def loaders(fraction: float) -> Streams:
 
 def test_words_are_dropped_in_training_only_and_padding_never() -> None:
     plain, dropping = loaders(0.0), loaders(0.4)
-    words = dropped = 0
+    seen = dropped = 0
     for whole, part in zip(plain["train"].plain(), dropping["train"].batches(0), strict=True):
         changed = whole["input"] != part["input"]
         assert (part["input"][changed] == UNKNOWN_INDEX).all()
         assert not changed[whole["input"] == PAD_INDEX].any()
-        words += int((whole["input"] != PAD_INDEX).sum())
+        seen += int((whole["input"] != PAD_INDEX).sum())
         dropped += int(changed.sum())
-    assert 0.37 < dropped / words < 0.43
+    assert 0.37 < dropped / seen < 0.43
     for whole, part in zip(plain["test"].plain(), dropping["test"].batches(0), strict=True):
         assert torch.equal(whole["input"], part["input"])
 
@@ -39,6 +40,15 @@ def test_each_epoch_drops_others_and_a_resumed_one_the_same() -> None:
     fractions = {float((batch == UNKNOWN_INDEX).float().mean()) for batch in first}
     others = {float((b["input"] == UNKNOWN_INDEX).float().mean()) for b in train.batches(1)}
     assert fractions != others
+
+
+@pytest.mark.parametrize(("count", "expected"), [(99, 0.3), (100, 0.0), (None, 0.0)])
+def test_words_are_dropped_by_themselves_where_they_are_rare(
+    count: int | None, expected: float
+) -> None:
+    field = words(40, [count] * 40 if count else []).input
+    assert WordAugment(word_dropout=None).fraction(field) == expected
+    assert WordAugment(word_dropout=0.2).fraction(field) == 0.2
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0])

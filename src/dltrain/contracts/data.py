@@ -19,6 +19,9 @@ A ragged field is padded on the right with its ``fill``, and ``<name>_length`` (
 beside it.
 """
 
+RARE = 100
+"""Tokens of the training split to each of the vocabulary, below which they are rare."""
+
 Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio"]
 Role = Literal["input", "target", "other"]
 
@@ -57,6 +60,14 @@ class Field:
         assert self.role in get_args(Role), self.role
         sides = [side for side in (*self.shape, self.size) if side is not None]
         assert all(isinstance(side, int) and side >= 0 for side in sides), sides
+
+    @property
+    def rare(self) -> bool:
+        """Whether the training split has fewer than ``RARE`` of each token, on average.
+
+        Little is learned of most of them, and a network memorizes such texts.
+        """
+        return bool(self.counts) and sum(self.counts) < RARE * len(self.counts)
 
     @property
     def frequencies(self) -> list[float]:

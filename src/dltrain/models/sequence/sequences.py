@@ -12,10 +12,9 @@ from dltrain.models.layers.embedding import WordEmbedding
 from dltrain.models.layers.pooling import POOLS, Pooling
 from dltrain.models.sequence.ngrams import NgramMixture
 
-RARE = 100
-"""Training tokens to a word of the vocabulary, below which words are rare: most of their vectors
-stay about as they were drawn, and what is large in them is memorized."""
 SMALL_STD = 0.1
+"""Of the initial vectors of rare words: most stay about as they were drawn, and what is large in
+them is memorized."""
 
 
 class SequenceReader(nn.Module, ABC):
@@ -34,7 +33,7 @@ class SequenceReader(nn.Module, ABC):
 
     - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
     - ``embedding_std`` is the std that the vectors begin with. None: 1, or ``SMALL_STD`` where
-      words are rare: where the field's ``counts`` sum up to fewer than ``RARE`` to a word.
+      words are rare (:attr:`~dltrain.contracts.data.Field.rare`).
     - ``normalize_embedding``: see :class:`~dltrain.models.layers.embedding.WordEmbedding`; it needs
       the field's ``counts``.
     - ``dropout`` acts between the layers and before the output. None: the second of ``dropouts``
@@ -66,9 +65,8 @@ class SequenceReader(nn.Module, ABC):
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
         source = spec.input
         reads_words = source.kind == "tokens"
-        rare = bool(source.counts) and sum(source.counts) < RARE * len(source.counts)
         if dropout is None:
-            dropout = self.dropouts[rare]
+            dropout = self.dropouts[source.rare]
         for name, fraction in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
             if not 0 <= fraction < 1:
                 raise ValueError(f"{name} is a fraction from 0 to below 1, got {fraction}")
@@ -84,7 +82,7 @@ class SequenceReader(nn.Module, ABC):
                 raise ValueError("normalize_embedding: the data do not tell the words' frequencies")
             frequencies = source.frequencies if normalize_embedding else None
             if embedding_std is None:
-                embedding_std = SMALL_STD if rare else 1.0
+                embedding_std = SMALL_STD if source.rare else 1.0
             self.embedding = WordEmbedding(
                 size, embedding_size, self.pad_index, frequencies, embedding_std
             )
