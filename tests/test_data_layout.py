@@ -98,6 +98,9 @@ def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixtur
     path = tree("a/deep/er", "b", "a/@eaDir", "__MACOSX/a", "b/.ipynb_checkpoints")
     for name in ("._0.png", "Thumbs.db", "notes.txt", "a.JPG.xml"):
         (path / "b" / name).write_text("no image")
+    for name in ("config.yaml", "environment.json", "a.png"):
+        (path / "a" / "outputs" / "run").mkdir(parents=True, exist_ok=True)
+        (path / "a" / "outputs" / "run" / name).write_text("of a run")
     (path / "docs").mkdir()
     (path / "docs" / "README").write_text("no image")
     (path / "b" / "0.png").rename(path / "b" / "0.PNG")
@@ -114,6 +117,7 @@ def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixtur
     assert "system files 9 (@eaDir, Thumbs.db, __MACOSX)" in said
     assert "hidden files 5 (._0.png, .ipynb_checkpoints)" in said
     assert "no image 3 (a.JPG.xml, notes.txt, README)" in said
+    assert "run folders 3 (run)" in said
     assert "pipes and devices 1 (pipe)" in said
     assert "links to a folder above 1 (round)" in said
     assert "folders without image 1 (docs/)" in said
@@ -123,6 +127,13 @@ def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixtur
 def test_a_name_is_the_same_in_one_code_point_or_two(tree: Tree) -> None:
     path = tree("train/caf\u00e9", "train/b", "test/cafe\u0301", "test/b")
     assert read(path).class_names == ("b", "caf\u00e9")
+
+
+def test_classes_that_only_capitals_tell_apart_are_said(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert read(tree("Cat", "cat", "dog")).class_names == ("Cat", "cat", "dog")
+    assert "The classes Cat and cat differ by capital letters alone." in caplog.text
 
 
 def test_one_class_says_where_there_are_more(tree: Tree) -> None:

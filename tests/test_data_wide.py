@@ -97,6 +97,9 @@ def test_all_16_bits_are_read_of_every_kind_of_png(mode: int, color: int) -> Non
     assert found is not None
     expected = pixels[..., : 3 if color > 2 else 1]
     np.testing.assert_array_equal(found.reshape(expected.shape), expected)
+    assert (read_header(png16(pixels, mode)).gray, read_header(png16(pixels, mode)).high) == (
+        *(color < 3, expected.max()),
+    )
     shown = decode(png16(pixels, mode), Shape(3, 5, 4, None, (0, 4095)))
     by_hand = (expected.astype(int) * 255 // 4095).transpose(2, 0, 1)
     np.testing.assert_array_equal(shown, np.broadcast_to(by_hand, (3, 5, 4)))
@@ -128,6 +131,9 @@ def test_tiff_is_read_by_what_is_in_it(
     assert node["window"] == list(window)
     again = data.reader().read([tmp_path / "images" / "a" / "0.tif"])["input"]
     np.testing.assert_allclose(again[0, 0] * 0.25 + 0.5, expected / 255, atol=1e-6)
+    if image.mode == "I;16":
+        array = data.reader().read([np.asarray(image)])["input"]
+        np.testing.assert_array_equal(array, again)
 
 
 def test_values_beyond_the_window_and_few_levels_are_said(
@@ -162,6 +168,8 @@ def test_a_run_of_8_bits_says_how_it_reads_12(
     data.read(0)
     Image.fromarray((RAMP * 60).astype(np.uint16)).save(tmp_path / "new.png")
     caplog.clear()
+    source(tmp_path, window=[0, 9]).read(0)
+    assert "data.window is for pixels of more than 8 bits, and no image has such" in caplog.text
     data.reader().read([tmp_path / "new.png"])
     assert "16-bit pixels up to 3780, read as from 0 to 65535" in caplog.text
 

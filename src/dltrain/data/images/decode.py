@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,7 +128,9 @@ def open_file(file: Path | bytes) -> Image:
     if file == b"":
         raise UnreadableError("is no image that can be read: it is empty")
     try:
-        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS)
+        image = Image.open(
+            io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()
+        )
         if isinstance(file, Path) and image.format == "TIFF" and orientation(image) >= 5:
             # Pillow maps plain TIFF files into memory by the size that they are turned to.
             return open_file(file.read_bytes())
@@ -142,6 +144,15 @@ def open_file(file: Path | bytes) -> Image:
     except Exception as error:
         # Whatever is wrong with a stranger's bytes comes out of Pillow's readers as any exception.
         raise UnreadableError(f"is no image that can be read: {_first_line(error)}") from error
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of :data:`FORMATS` that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _no_image(file: Path | bytes) -> str:

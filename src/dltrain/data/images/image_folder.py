@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from dltrain.data.images.labels import by_split, is_multilabel, read_labels, wit
 from dltrain.data.images.layout import Classes, Layout, find_splits
 from dltrain.data.images.listing import folders, image_files
 from dltrain.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class ImageFolder(DecodedImages):
@@ -186,6 +189,13 @@ def _check_classes(given: Mapping[str, Classes], path: Path) -> None:
             f"{', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}. Remove them, or name the "
             "classes to use as data.classes=[…]."
         )
+    alike = {name.casefold(): name for name in train}
+    for name in train:
+        if alike[name.casefold()] != name:
+            logger.warning(
+                "The classes %s and %s differ by capital letters alone.",
+                *(name, alike[name.casefold()]),
+            )
     for split, classes in given.items():
         unknown = [name for name, files in classes.items() if files and name not in train]
         if unknown:

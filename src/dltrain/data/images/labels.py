@@ -82,6 +82,7 @@ class _Finder:
 
     def __init__(self, place: Path, images: Sequence[Path]) -> None:
         self._paths = {image.relative_to(place).as_posix(): image for image in images}
+        self._paths |= {image.absolute().as_posix(): image for image in images}
         self._names: defaultdict[str, list[Path]] = defaultdict(list)
         for image in images:
             for name in {image.name, image.stem}:

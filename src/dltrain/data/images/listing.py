@@ -31,6 +31,8 @@ OTHERS = {
     *(".db", ".ini", ".log", ".mat", ".npy", ".npz", ".h5", ".pkl", ".mp4", ".avi", ".mov", ".wav"),
 }
 """Endings of what is no image, and is not looked into."""
+RUN = {"config.yaml", "environment.json"}
+"""Files of a run folder, whose figures are no data."""
 EXAMPLES = 3
 
 
@@ -77,6 +79,9 @@ def _walk(
     here = above | {(state.st_dev, state.st_ino)}
     with os.scandir(place) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
+    if {entry.name for entry in found} >= RUN:
+        unused.add("run folders", place.name, _count(place))
+        return
     for entry in found:
         path = place / entry.name
         if left_out := _left_out(entry.name):

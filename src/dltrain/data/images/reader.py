@@ -33,9 +33,10 @@ class ImageReader(Reader):
     """Reads images of any size into ``channels`` x ``height`` x ``width``, as the run's were.
 
     An example is the path of a file, its content as bytes, a PIL image, or a uint8 array or
-    tensor (height, width) or (height, width, channels). ``fit`` says how another shape gets there:
-    crop, pad or stretch. ``window`` are the values of pixels of more than 8 bits that become black
-    and white; null: 0 and 65535. Pixels in 0..1 are normalized by ``mean`` and ``std``.
+    tensor (height, width) or (height, width, channels), also uint16 (height, width). ``fit`` says
+    how another shape gets there: crop, pad or stretch. ``window`` are the values of pixels of more
+    than 8 bits that become black and white; null: 0 and 65535. Pixels in 0..1 are normalized by
+    ``mean`` and ``std``.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ def _(example: np.ndarray[Any, Any]) -> Opened:
 
     array = example[..., 0] if example.ndim == 3 and example.shape[2] == 1 else example
     color = array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype == np.uint16 and array.ndim == 2 and array.size:
+        return upright(Image.fromarray(array))
     if array.dtype != np.uint8 or not (array.ndim == 2 or color) or not array.size:
         raise UnreadableError(
             f"is an array of {example.dtype} of shape {example.shape}, not one of uint8, "

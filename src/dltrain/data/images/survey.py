@@ -89,6 +89,7 @@ def read_header(file: Path | bytes) -> Header:
     low, high = float(values.min()), float(values.max())
     whole = not np.issubdtype(values.dtype, np.floating) or bool((values == values.round()).all())
     name = "16-bit gray" if mode.startswith("I;") else mode if mode in "IF" else f"16-bit {mode}"
+    gray = values.ndim == 2  # gray with alpha comes from Pillow in mode RGBA
     return Header(width, height, name, gray, paged, low, high, whole, wide=True)
 
 

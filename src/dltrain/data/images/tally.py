@@ -151,7 +151,10 @@ def warnings(tallies: Mapping[str, Tally], shape: Shape) -> Iterator[str]:
 
 def _about_wide(tallies: Sequence[Tally], shape: Shape) -> Iterator[str]:
     wide = [one for one in tallies if one.wide]
-    if not wide or shape.window is None:
+    if shape.window is None:
+        return
+    if not wide:
+        yield "data.window is for pixels of more than 8 bits, and no image has such."
         return
     low, high = (f"{end:g}" for end in shape.window)
     values = f"{min(one.low for one in wide):g} to {max(one.high for one in wide):g}"
