@@ -10,7 +10,8 @@ import torch
 from dltrain.contracts.data import Batch, Draw, Placement, Stream, Streams
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.mnist import Mnist
-from dltrain.data.streams.in_memory import Batching, FirstBatches, Limits, TensorStream
+from dltrain.data.streams.first_batches import FirstBatches
+from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
 from dltrain.data.tables.line import Line
 from dltrain.errors import UserError
 from tests.streams import CPU, first, opened, same, whole

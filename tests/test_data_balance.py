@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from dltrain.contracts.task import Task
 from dltrain.data.images.digits import Digits
-from dltrain.data.streams.in_memory import Batching, FirstBatches, Limits, TensorStream
+from dltrain.data.streams.first_batches import FirstBatches
+from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
 from dltrain.data.streams.ragged import Ragged, RaggedStream
 from dltrain.data.tables.source import Diabetes
 from dltrain.data.text.toy_reviews import ToyReviews

@@ -24,7 +24,7 @@ from dltrain.data.images.cifar import Cifar10
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.images.mnist import Mnist
-from dltrain.data.streams.splits import hold_out_test
+from dltrain.data.streams.division import hold_out_test
 from dltrain.data.tables.adding import Adding
 from dltrain.data.tables.csv_file import CsvTable
 from dltrain.data.tables.line import Line

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Stream, Streams
-from dltrain.data.streams.splits import InMemory, hold_out_test
+from dltrain.data.streams.division import hold_out_test
+from dltrain.data.streams.in_memory import InMemory
 from dltrain.data.tables.points import Circles, Gates, Moons
 from dltrain.data.tables.source import BreastCancer, Diabetes, Iris, VectorSource
 from tests.conftest import Train

@@ -25,9 +25,9 @@ from dltrain.contracts.paths import Located
 from dltrain.data.identity import changes, describe
 from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.streams.hashes import digest, hashes_of, hashes_of_ragged, tell_duplicates
+from dltrain.data.streams.in_memory import InMemory
 from dltrain.data.streams.on_disk import InFiles
 from dltrain.data.streams.ragged import Ragged
-from dltrain.data.streams.splits import InMemory
 from dltrain.data.tables.csv_file import CsvTable
 from dltrain.data.tables.points import Moons
 from dltrain.data.text.text_csv import TextCsv

@@ -32,7 +32,7 @@ from dltrain.contracts.run import (
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
-from dltrain.data.streams.in_memory import FirstBatches
+from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
 from dltrain.optim.groups import groups_of

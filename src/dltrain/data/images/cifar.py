@@ -15,7 +15,7 @@ import torch
 from dltrain.contracts.paths import FilePath
 from dltrain.data.download import Remote, fetch
 from dltrain.data.images.source import ImageSource
-from dltrain.data.streams.splits import InMemory, Split
+from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.errors import UserError
 
 BINARY = "cifar-10-binary.tar.gz"

@@ -21,8 +21,9 @@ from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.source import ImageSource
 from dltrain.data.images.survey import Asked
 from dltrain.data.images.tally import Tally, warnings, what_was_read
+from dltrain.data.streams.division import hold_out_test
+from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.data.streams.on_disk import InFiles
-from dltrain.data.streams.splits import InMemory, Split, hold_out_test
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)

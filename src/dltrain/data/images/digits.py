@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dltrain.data.images.source import ImageSource
-from dltrain.data.streams.splits import InMemory, Split
+from dltrain.data.streams.in_memory import InMemory, Split
 
 TEST_EXAMPLES = 360
 SPLIT_SEED = 0

@@ -14,7 +14,7 @@ from dltrain.data.cache import CannotKeepError
 from dltrain.data.download import Remote, fetch
 from dltrain.data.images.idx import plain, read_idx
 from dltrain.data.images.source import ImageSource
-from dltrain.data.streams.splits import InMemory, Split
+from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.errors import UserError
 
 ALTERNATIVES = (

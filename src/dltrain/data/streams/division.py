@@ -13,6 +13,9 @@ from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+TEST_SEED = 0
+"""Draws every test split that the data does not bring: the same rows, whatever the run's seed."""
+
 
 class Division:
     """Draws rows alike likely, whatever is in them.
@@ -215,3 +218,19 @@ def apportioned(sizes: Sequence[int], total: int, bounds: Sequence[tuple[int, in
         place = max(open_ones, key=lambda one: step * (exact[one] - counts[one]))
         counts[place] += step
     return counts
+
+
+def hold_out_test(targets: Tensor, fraction: float) -> tuple[Tensor, Tensor]:
+    """Draw a test split of about ``fraction`` of the rows; return the rows left, and its own.
+
+    Where ``targets`` (rows,) are classes (integers), each gives its fraction, rounded, but never
+    its last training example.
+    """
+    groups = torch.zeros(len(targets)) if targets.is_floating_point() else targets
+    generator = torch.Generator().manual_seed(TEST_SEED)
+    test = torch.zeros(len(targets), dtype=torch.bool)
+    for group in groups.unique():
+        members = (groups == group).nonzero()[:, 0]
+        count = min(round(fraction * len(members)), len(members) - 1)
+        test[members[torch.randperm(len(members), generator=generator)[:count]]] = True
+    return (~test).nonzero()[:, 0], test.nonzero()[:, 0]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch, Draw, Stream, epoch_seed, position_seed
+from dltrain.data.streams.hashes import Hashes, hashes_of
 
 Prepare = Callable[[Batch, Draw | None], Batch]
 """Turns a gathered batch into what the model reads, on the device, whole batches at a time.
@@ -266,37 +266,37 @@ class _Balanced:
         return self._rows[self._starts[drawn] + places]
 
 
-class FirstBatches(Stream):
-    """The first ``count`` batches of another stream's first epoch, the same ones every epoch."""
+class Split(ABC):
+    """The examples of a split, wherever they lie; ``columns`` are those that lie in memory."""
 
-    def __init__(self, stream: Stream, count: int) -> None:
-        self._stream = stream
-        self._kept = list(islice(stream.batches(0), count))
-        self._rows = [stream.rows(0, position) for position in range(len(self._kept))]
+    columns: Mapping[str, Tensor]
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches kept."""
-        return len(self._kept)
+    def __len__(self) -> int:
+        return len(self.columns["target"])
 
-    @property
-    def examples(self) -> int:
-        """Examples in the batches kept."""
-        return sum(len(rows) for rows in self._rows)
+    @abstractmethod
+    def only(self, rows: Tensor) -> Split:
+        """Those of the rows given."""
 
-    @property
-    def smallest_batch(self) -> int:
-        """Examples in the smallest batch kept."""
-        return min(len(rows) for rows in self._rows)
+    @abstractmethod
+    def stream(self, batching: Batching) -> Stream:
+        """Batches of them."""
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches kept, in order."""
-        return iter(self._kept[start:])
+    def hashes(self) -> dict[str, Hashes]:
+        """A hash of each example's value in every column."""
+        return {name: hashes_of(column) for name, column in self.columns.items()}
 
-    def plain(self) -> Iterator[Batch]:
-        """The same examples, not augmented."""
-        return islice(self._stream.plain(), len(self._kept))
 
-    def rows(self, epoch: int, position: int) -> Tensor:
-        """The examples of a kept batch in the underlying split."""
-        return self._rows[position]
+class InMemory(Split):
+    """Examples as tensors that share their first dimension."""
+
+    def __init__(self, columns: Mapping[str, Tensor]) -> None:
+        self.columns = columns
+
+    def only(self, rows: Tensor) -> InMemory:
+        """Those of the rows given, copied."""
+        return InMemory({name: column[rows] for name, column in self.columns.items()})
+
+    def stream(self, batching: Batching) -> Stream:
+        """All of them on the device."""
+        return TensorStream(self.columns, batching)

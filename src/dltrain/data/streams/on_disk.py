@@ -12,8 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dltrain.contracts.data import Batch, Stream
 from dltrain.data.streams.hashes import Hashes, stored_hashes
-from dltrain.data.streams.in_memory import Batching, FixedSizeStream, Order
-from dltrain.data.streams.splits import Split
+from dltrain.data.streams.in_memory import Batching, FixedSizeStream, Order, Split
 
 
 class FileStream(FixedSizeStream):

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of_ragged
-from dltrain.data.streams.in_memory import Batching, Order, OrderedStream
-from dltrain.data.streams.splits import Split
+from dltrain.data.streams.in_memory import Batching, Order, OrderedStream, Split
 
 BUCKET = 16
 """Lengths that round up to the same multiple of it are of a kind, when batches are shuffled."""

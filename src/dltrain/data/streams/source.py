@@ -16,8 +16,7 @@ from dltrain.contracts.paths import FilePath
 from dltrain.data.identity import describe
 from dltrain.data.streams.division import Division, Stratified, Wanted, hold_out
 from dltrain.data.streams.hashes import digest, tell_duplicates
-from dltrain.data.streams.in_memory import Batching, Limits, Prepare
-from dltrain.data.streams.splits import Split
+from dltrain.data.streams.in_memory import Batching, Limits, Prepare, Split
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)

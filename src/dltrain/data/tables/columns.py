@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.contracts.transforms import TRANSFORMS
-from dltrain.data.streams.splits import InMemory, Split, hold_out_test
+from dltrain.data.streams.division import hold_out_test
+from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.data.tables.deciding import Deciding
 from dltrain.data.tables.encoding import is_constant
 from dltrain.data.tables.features import Block

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from dltrain.contracts.data import DataSpec, Field, Reader
-from dltrain.data.streams.in_memory import Prepare
+from dltrain.data.streams.in_memory import InMemory, Prepare, Split
 from dltrain.data.streams.reader import ArrayReader
 from dltrain.data.streams.source import ArraySource
-from dltrain.data.streams.splits import InMemory, Split
 from dltrain.data.tables.augment import VectorAugment, prepare_vectors
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dltrain.config.suggest import did_you_mean
-from dltrain.data.streams.splits import InMemory, Split
+from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.data.tables.source import VectorSource
 
 GATES: dict[str, Callable[[bool, bool], bool]] = {

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of
-from dltrain.data.streams.in_memory import Batching
-from dltrain.data.streams.splits import InMemory, Split
+from dltrain.data.streams.in_memory import Batching, InMemory, Split
 from dltrain.data.tables.encoding import Scaling, learn_scaling
 from dltrain.data.tables.features import Block
 

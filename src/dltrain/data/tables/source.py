@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from dltrain.contracts.data import DataSpec, Field, Reader
-from dltrain.data.streams.in_memory import Prepare
+from dltrain.data.streams.division import hold_out_test
+from dltrain.data.streams.in_memory import InMemory, Prepare, Split
 from dltrain.data.streams.source import ArraySource
-from dltrain.data.streams.splits import InMemory, Split, hold_out_test
 from dltrain.data.tables.augment import VectorAugment, prepare_vectors
 from dltrain.data.tables.encoding import Scaling, learn_scaling
 from dltrain.data.tables.reader import TableReader

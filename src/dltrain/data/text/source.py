@@ -13,10 +13,9 @@ import torch
 from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import CannotKeepError
-from dltrain.data.streams.in_memory import Limits, Prepare
+from dltrain.data.streams.in_memory import Limits, Prepare, Split
 from dltrain.data.streams.ragged import Ragged, RaggedSplit
 from dltrain.data.streams.source import ArraySource
-from dltrain.data.streams.splits import Split
 from dltrain.data.text.augment import WordAugment, prepare_words
 from dltrain.data.text.reader import VocabularyReader
 from dltrain.data.text.report import described, much_unknown

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from dltrain.data.cache import made_once, progress
-from dltrain.data.streams.splits import hold_out_test
+from dltrain.data.streams.division import hold_out_test
 from dltrain.data.text.report import cuts, doubts
 from dltrain.data.text.scripts import Tokens, choose_tokens
 from dltrain.data.text.vocabulary import Vocabulary, or_unknown
