@@ -36,7 +36,6 @@ class Console(Callback):
         self._last_line = 0.0
 
     def start(self, view: View) -> None:
-        """The folder, the device, the network; then the bar."""
         self._log_file = (view.path / "train.log").open("a", encoding="utf-8")
         for when, line in self._messages.show_by(self._say, self._write):
             self._write(line, when)
@@ -79,7 +78,6 @@ class Console(Callback):
         self._say(line)
 
     def end(self, view: View, status: str) -> None:
-        """The final table, and the folder again."""
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -46,7 +46,6 @@ class Divergence(Callback):
         self._sign = ""
 
     def check(self, setup: Setup) -> None:
-        """See that there are two networks."""
         if not {"generator", "discriminator"} <= set(setup.groups):
             raise UserError(
                 "callbacks.divergence: it watches a generator and a discriminator, which this "
@@ -63,7 +62,6 @@ class Divergence(Callback):
             )
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
-        """Note the generator's gradient."""
         self._norm = values.get("gradient_norm/generator", self._norm)
         self._largest = max(self._largest, self._norm or 0.0)
 
@@ -79,7 +77,6 @@ class Divergence(Callback):
             logger.warning(self._warning())
 
     def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
         return {
             "largest": self._largest,
             "norm": self._norm,
@@ -88,7 +85,6 @@ class Divergence(Callback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on counting."""
         self._largest, self._norm = state["largest"], state["norm"]
         self._seen, self._sign = state["seen"], state["sign"]
 

@@ -36,7 +36,6 @@ class EarlyStopping(Callback):
         self._waited = 0
 
     def check(self, setup: Setup) -> None:
-        """See that there is something to wait for."""
         if "validation" not in setup.splits:
             raise UserError(
                 "callbacks.early_stopping: there is no validation split to watch; "
@@ -75,9 +74,7 @@ class EarlyStopping(Callback):
             view.stop(f"{monitor.name} has not {what} for {self.patience} evaluations")
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value, and how long ago it was."""
         return {"best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on waiting."""
         self._best, self._waited = state["best"], state["waited"]

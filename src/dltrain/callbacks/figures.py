@@ -23,11 +23,9 @@ class Figures(Callback):
         self._latest: dict[str, Evaluation] = {}
 
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
-        """Keep the latest."""
         self._latest[split] = evaluation
 
     def end(self, view: View, status: str) -> None:
-        """Draw and write everything."""
         if status == "failed":
             return
         images = {

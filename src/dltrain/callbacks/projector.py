@@ -46,7 +46,6 @@ class Projector(Probe):
         self._words = next((f for f in spec.of("input") if f.kind == "tokens" and f.counts), None)
 
     def check(self, setup: Setup) -> None:
-        """See that there are words."""
         if self._words is None:
             raise UserError(
                 "callbacks.projector: it shows vectors of words, but this data has none; leave it "

@@ -44,7 +44,6 @@ class Record(Callback):
                 csv.writer(file).writerows([table.columns, *table.rows])
 
     def end(self, view: View, status: str) -> None:
-        """Close the file."""
         if self._file is not None:
             self._file.close()
 

@@ -70,7 +70,6 @@ class Sensitivity(Probe):
         return Evaluation()
 
     def end(self, view: View, status: str) -> None:
-        """Write the image and the table."""
         if status == "failed":
             return
         image = drawn(NAME, self._draw)
@@ -88,7 +87,6 @@ class Sensitivity(Probe):
         return {"steps": list(self._steps), "curves": torch.stack(self._curves)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after the curves that were."""
         self._steps, self._curves = list(state["steps"]), list(state["curves"].cpu())
 
     def _take(self, task: Task, step: int) -> None:

@@ -87,7 +87,6 @@ class TensorBoard(Probe):
         self._files["train"].scalars(self._step, scalars)
 
     def logged(self, view: View, logged: Logged) -> None:
-        """Everything, at once."""
         file, step = self._files["train"], view.progress.step
         if logged.scalars:
             file.scalars(step, logged.scalars)
@@ -133,7 +132,6 @@ class TensorBoard(Probe):
             logger.info(note)
 
     def end(self, view: View, status: str) -> None:
-        """How the session ended."""
         if not self._files:
             return  # the run failed before it began
         self._files["train"].session_end(status)

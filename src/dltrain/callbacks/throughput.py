@@ -24,7 +24,6 @@ class Throughput(Callback):
         self._samples = 0
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
-        """The rates of the last steps."""
         speed = view.progress.samples_per_second
         rates = {unit: values[unit] * speed for unit in self._units(values)}
         if rates:
@@ -42,15 +41,12 @@ class Throughput(Callback):
         self._tell_whole_run(view)
 
     def end(self, view: View, status: str) -> None:
-        """The rates of the whole run."""
         self._tell_whole_run(view)
 
     def state_dict(self) -> dict[str, Any]:
-        """What was counted, and up to which example."""
         return {"totals": dict(self._totals), "samples": self._samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Count on."""
         self._totals, self._samples = dict(state["totals"]), state["samples"]
 
     def _units(self, values: Mapping[str, float]) -> list[str]:

@@ -39,7 +39,6 @@ class Weights(Probe):
         self._input_shape = next((field.shape for field in setup.spec.of("input")), ())
 
     def begin(self, task: Task, streams: Streams, view: View) -> None:
-        """Take the batch whose gradients to look at."""
         if self.gradients:
             self._batch = next(iter(streams["train"].batches(0)))
 

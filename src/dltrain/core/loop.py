@@ -58,7 +58,6 @@ class OnePhase(Plan):
     """The ordinary run: all steps on the training split."""
 
     def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
-        """One."""
         return [Phase("train", steps)]
 
 

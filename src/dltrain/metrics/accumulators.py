@@ -75,7 +75,6 @@ class Sum(Accumulator):
         self.examples += examples
 
     def merge(self, other: Self) -> None:
-        """Add the other sum."""
         if other._value is not None:
             self.add(other._value, other.examples)
 
@@ -84,7 +83,6 @@ class Sum(Accumulator):
         return {"value": self._value, "examples": self.examples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from that sum."""
         self._value, self.examples = state["value"], state["examples"]
 
 
@@ -168,16 +166,13 @@ class Everything(Accumulator):
         return [column.index_select(0, order.to(column.device)) for column in columns]
 
     def merge(self, other: Self) -> None:
-        """Keep the other's batches too."""
         self._rows += other._rows
         self._columns += other._columns
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and columns, batch by batch."""
         return {"rows": list(self._rows), "columns": [list(part) for part in self._columns]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from those batches."""
         self._rows = list(state["rows"])
         self._columns = [list(part) for part in state["columns"]]
 
@@ -211,7 +206,6 @@ class TopK(Accumulator):
         self._kept = chosen
 
     def merge(self, other: Self) -> None:
-        """Look through the other's."""
         if other._kept:
             self._keep(other._kept)
 
@@ -251,16 +245,13 @@ class First(Accumulator):
         return [column.cpu() for column in self._columns]
 
     def merge(self, other: Self) -> None:
-        """Look through the other's."""
         if other._columns:
             self.add(other._rows, *other._columns)
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and columns."""
         return {"rows": self._rows, "columns": list(self._columns)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from those."""
         self._rows, self._columns = state["rows"].cpu(), list(state["columns"])
 
 

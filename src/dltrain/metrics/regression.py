@@ -51,7 +51,6 @@ class Errors(AccumulatorMetric):
         super().__init__(sums=self._sums, residual=self._residual, targets=self._targets)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Sum the batch up."""
         predictions, targets = (
             double(side).flatten(1) for side in (outputs["output"], batch["target"])
         )
@@ -61,7 +60,6 @@ class Errors(AccumulatorMetric):
         self._targets.add(targets)
 
     def compute(self) -> Evaluation:
-        """The means."""
         mse, mae = (self._sums.value / self._sums.examples).tolist()
         r2 = r_squared(self._residual.value, self._targets.squared_deviations)
         return Evaluation(scalars={"mse": mse, "rmse": math.sqrt(mse), "mae": mae, "r2": r2})
@@ -75,11 +73,9 @@ class FirstPredictions(AccumulatorMetric):
         super().__init__(first=self._first)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Look through the batch."""
         self._first.add(rows, batch["target"], outputs["output"])
 
     def compute(self) -> Evaluation:
-        """The table."""
         columns = [double(column).flatten(1) for column in self._first.found()]
         digits = [
             _digits(torch.cat(both)) for both in zip(*(c.unbind(1) for c in columns), strict=True)
@@ -110,11 +106,9 @@ class Scatter(AccumulatorMetric):
         super().__init__(all=self._all)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Keep the batch's."""
         self._all.add(rows, outputs["output"], batch["target"])
 
     def compute(self) -> Evaluation:
-        """A figure of each."""
         predictions, targets = (column.cpu() for column in self._all.found())
         return Evaluation(
             figures={
@@ -136,7 +130,6 @@ class Fit(AccumulatorMetric):
         super().__init__(all=self._all)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Keep the batch's features and targets."""
         self._all.add(rows, batch["input"], batch["target"])
 
     def compute(self) -> Evaluation:

@@ -59,7 +59,6 @@ class Reviews(AccumulatorMetric):
         super().__init__(some=self._some, mistakes=self._mistakes)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Look through the batch."""
         ids, targets = batch["input"], batch["target"]
         real = ids != self._words.pad_index
         self._some.add(_lots(ids.where(real, 0)), ids, outputs["logits"], targets)

@@ -64,7 +64,6 @@ class Cifar10(ImageSource):
         self.mirrors = mirrors
 
     def splits(self) -> dict[str, Split]:
-        """Find or fetch the batches, and read them."""
         for folder, suffix, parse in (
             ("cifar-10-batches-bin", ".bin", parse_binary),
             ("cifar-10-batches-py", "", parse_python),

@@ -97,11 +97,9 @@ class DecodedImages(ImageSource):
 
     @property
     def fit(self) -> Fit:
-        """As asked."""
         return self._asked.fit
 
     def splits(self) -> dict[str, Split]:
-        """Decode what was not decoded before, say what it is, and open it."""
         assert self.root is not None
         self.unused = Unused()
         key, parts = self.files()

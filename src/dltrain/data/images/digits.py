@@ -30,7 +30,6 @@ class Digits(ImageSource):
         super().__init__(mean=mean, std=std, **common)
 
     def splits(self) -> dict[str, Split]:
-        """Read the bundled file, and split it."""
         from sklearn.datasets import load_digits
 
         bundled = load_digits()

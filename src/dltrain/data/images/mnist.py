@@ -45,7 +45,6 @@ class IdxImages(ImageSource):
         """Under which name to keep the file ``name``, and where to get it."""
 
     def splits(self) -> dict[str, Split]:
-        """Find or fetch the four files."""
         return {"train": self._split("train"), "test": self._split("t10k")}
 
     def _split(self, split: str) -> Split:
@@ -108,7 +107,6 @@ class Mnist(IdxImages):
         super().__init__(root=root, mean=mean, std=std, mirrors=mirrors, **common)
 
     def remote(self, name: str) -> tuple[str, Remote]:
-        """Kept unpacked, as torchvision keeps them."""
         return name, Remote(self.urls(name), FILES[name], ALTERNATIVES)
 
 

@@ -60,7 +60,6 @@ class ImageReader(Reader):
         return {"input": normalize(torch.from_numpy(np.stack(pixels)))}
 
     def node(self, folder: Path) -> dict[str, Any]:
-        """Shape and numbers."""
         return {
             "_target_": f"{__name__}.ImageReader",
             "channels": self.shape.channels,

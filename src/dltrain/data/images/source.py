@@ -272,7 +272,6 @@ class ImageSource(ArraySource):
         return prepare_images(self.outline().fields, self.augment, device)
 
     def reader(self) -> Reader:
-        """Images of any size."""
         channels, height, width = self.input_shape
         assert channels and height and width, "read() comes first"
         return ImageReader(channels, height, width, self.mean, self.std, self.fit)

@@ -25,7 +25,6 @@ class FirstBatches(Stream):
 
     @property
     def examples(self) -> int:
-        """Examples in the batches kept."""
         return sum(len(rows) for rows in self._rows)
 
     @property
@@ -34,7 +33,6 @@ class FirstBatches(Stream):
         return min(len(rows) for rows in self._rows)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches kept, in order."""
         return iter(self._kept[start:])
 
     def plain(self) -> Iterator[Batch]:

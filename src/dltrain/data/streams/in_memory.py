@@ -136,12 +136,10 @@ class OrderedStream(Stream, Generic[O]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
         return len(self._unshuffled.bounds)
 
     @property
     def examples(self) -> int:
-        """Examples in the split."""
         return self._count
 
     @property
@@ -205,7 +203,6 @@ class FixedSizeStream(OrderedStream[Order]):
         super().__init__(count, batching)
 
     def lying(self) -> Order:
-        """In the order of the examples."""
         lows = range(0, self._count, self._batch_size)
         bounds = [(low, min(low + self._batch_size, self._count)) for low in lows]
         alone = self._count % self._batch_size == 1 and len(bounds) > 1
@@ -214,7 +211,6 @@ class FixedSizeStream(OrderedStream[Order]):
         return Order(None, bounds)
 
     def draw(self, epoch: int) -> Order:
-        """Any order is as likely as any other."""
         # A batch of everything has no order, and needs no gathering.
         if self._batch_size == self._count and self._balanced is None:
             return self._unshuffled
@@ -298,5 +294,4 @@ class InMemory(Split):
         return InMemory({name: column[rows] for name, column in self.columns.items()})
 
     def stream(self, batching: Batching) -> Stream:
-        """All of them on the device."""
         return TensorStream(self.columns, batching)

@@ -57,12 +57,10 @@ class InFiles(Split):
         self.columns = {"target": targets if rows is None else targets[rows]}
 
     def only(self, rows: Tensor) -> InFiles:
-        """Those of the rows given."""
         chosen = rows if self._rows is None else self._rows[rows]
         return InFiles(self._files, chosen, self._workers)
 
     def stream(self, batching: Batching) -> Stream:
-        """Read by other processes, a few batches ahead."""
         return FileStream(self._files, self._rows, batching, self._workers)
 
     def hashes(self) -> dict[str, Hashes]:

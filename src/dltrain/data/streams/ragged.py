@@ -95,7 +95,6 @@ class RaggedStream(OrderedStream[RaggedOrder]):
         super().__init__(len(lengths), batching)
 
     def lying(self) -> RaggedOrder:
-        """Sorted by length."""
         return self._arranged(self._sorted, self._bounds)
 
     def draw(self, epoch: int) -> RaggedOrder:
@@ -135,7 +134,6 @@ class RaggedSplit(Split):
         return RaggedSplit(ragged, {name: column[rows] for name, column in self.columns.items()})
 
     def stream(self, batching: Batching) -> Stream:
-        """Batches of about one length."""
         return RaggedStream(self.ragged, self.columns, batching)
 
     def hashes(self) -> dict[str, Hashes]:

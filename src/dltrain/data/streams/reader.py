@@ -35,7 +35,6 @@ class ArrayReader(Reader):
         return {"input": torch.stack([self._one(n, e) for n, e in enumerate(several(examples))])}
 
     def node(self, folder: Path) -> dict[str, Any]:
-        """The shape."""
         return {"_target_": f"{__name__}.ArrayReader", "shape": list(self.shape)}
 
     def _one(self, position: int, example: Any) -> torch.Tensor:

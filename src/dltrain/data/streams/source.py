@@ -119,7 +119,6 @@ class ArraySource(Source):
         return Limits(self.evaluation_batch_size)
 
     def read(self, seed: int) -> DataSpec:
-        """Read and split the data."""
         found = self.splits()
         if self.folds is not None and "validation" in found:
             raise UserError("data.folds: this data brings a validation split of its own.")

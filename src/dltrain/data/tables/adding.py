@@ -49,18 +49,15 @@ class Adding(ArraySource):
         )
 
     def splits(self) -> dict[str, Split]:
-        """Draw both splits."""
         return {
             "train": self._draw(self.examples, 2 * self.data_seed),
             "test": self._draw(self.test_examples, 2 * self.data_seed + 1),
         }
 
     def reader(self) -> Reader:
-        """Sequences (length, 2)."""
         return ArrayReader([self.length, 2])
 
     def prepare(self, device: torch.device) -> Prepare:
-        """They are as the network reads them."""
         return lambda batch, draw: batch
 
     def _draw(self, examples: int, seed: int) -> Split:

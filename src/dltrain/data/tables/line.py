@@ -30,13 +30,11 @@ class Line(ArraySource):
         )
 
     def splits(self) -> dict[str, Split]:
-        """Make the points."""
         inputs = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
         points = {"input": inputs, "target": 2 * inputs}
         return {"train": InMemory(points), "test": InMemory(points)}
 
     def reader(self) -> Reader:
-        """Numbers."""
         return ArrayReader([1])
 
     def prepare(self, device: torch.device) -> Prepare:

@@ -40,7 +40,6 @@ class Gates(VectorSource):
         self.gate = GATES[gate.upper()]
 
     def splits(self) -> dict[str, Split]:
-        """Make the points."""
         corners = [(a, b) for a in (False, True) for b in (False, True)]
         columns = {
             "input": torch.tensor(corners, dtype=torch.float32),
@@ -81,7 +80,6 @@ class GeneratedPoints(VectorSource):
         """Points (examples, 2) and their classes (examples,), as arrays."""
 
     def splits(self) -> dict[str, Split]:
-        """Draw both splits."""
         return {
             "train": self._points(self.examples, 2 * self.data_seed),
             "test": self._points(self.test_examples, 2 * self.data_seed + 1),
@@ -100,7 +98,6 @@ class Moons(GeneratedPoints):
     class_names = ("upper", "lower")
 
     def draw(self, examples: int, seed: int) -> tuple[Any, Any]:
-        """As scikit-learn draws them."""
         from sklearn.datasets import make_moons
 
         return make_moons(examples, noise=self.noise, random_state=seed)
@@ -118,7 +115,6 @@ class Circles(GeneratedPoints):
         self.factor = factor
 
     def draw(self, examples: int, seed: int) -> tuple[Any, Any]:
-        """As scikit-learn draws them."""
         from sklearn.datasets import make_circles
 
         return make_circles(examples, noise=self.noise, factor=self.factor, random_state=seed)

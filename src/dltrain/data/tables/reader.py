@@ -70,7 +70,6 @@ class TableReader(Reader):
         return {"input": self.scaling(stacked(blocks, slice(None)))}
 
     def node(self, folder: Path) -> dict[str, Any]:
-        """What the columns mean, and numbers."""
         return {
             "_target_": f"{__name__}.TableReader",
             **self.encoding.node(),

@@ -41,7 +41,6 @@ class VectorSource(ArraySource):
         return prepare_vectors(self.outline().fields, self.augment)
 
     def reader(self) -> Reader:
-        """Rows by the features' names."""
         return TableReader(self.feature_names)
 
 
@@ -113,7 +112,6 @@ class BundledTable(TableSource):
         """What scikit-learn returns: ``data`` (n, features) and ``target`` (n,)."""
 
     def splits(self) -> dict[str, Split]:
-        """Read the bundled file, and split it."""
         bundled = self.load()
         target = torch.from_numpy(bundled.target)
         columns = {

@@ -58,7 +58,6 @@ class HubText(TextSource):
         }
 
     def corpus(self) -> Corpus:
-        """The splits by their names."""
         data = load(self.path, self.config)
         names = {s: n for s, n in self._names.items() if s != "test" or n in data}
         for name in names.values():

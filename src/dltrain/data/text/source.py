@@ -146,7 +146,6 @@ class TextSource(ArraySource):
         )
 
     def splits(self) -> dict[str, Split]:
-        """Encode the texts, or read what was encoded before."""
         found = self._encoded = self._encode()
         for note in found.notes:
             logger.info(note)
@@ -185,7 +184,6 @@ class TextSource(ArraySource):
         return Limits(self.evaluation_batch_size, self.evaluation_tokens)
 
     def reader(self) -> Reader:
-        """Texts, by the vocabulary."""
         return VocabularyReader(
             self._known().tokenizer, self.columns if len(self.columns) > 1 else ()
         )

@@ -76,7 +76,6 @@ class TextCsv(TextSource):
         }
 
     def corpus(self) -> Corpus:
-        """Read the files."""
         notes: list[str] = []
         warnings: list[str] = []
         parts = {split: self._cells(path, notes, warnings) for split, path in self.files.items()}

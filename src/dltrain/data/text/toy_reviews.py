@@ -63,7 +63,6 @@ class ToyReviews(TextSource):
         }
 
     def corpus(self) -> Corpus:
-        """Write both splits."""
         train = _write(self.examples, random.Random(2 * self.data_seed), ())
         taken = set(train.texts)
         test = _write(self.test_examples, random.Random(2 * self.data_seed + 1), taken)

@@ -36,7 +36,6 @@ class LastPool(Pool):
     """The state after all of a sequence: at its last step forwards, at its first backwards."""
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """Take the ends."""
         forward = states.shape[2] - self.backward_width
         last = (real.sum(1) - 1).view(-1, 1, 1).expand(-1, 1, forward)
         ends = states[..., :forward].gather(1, last).squeeze(1)
@@ -47,7 +46,6 @@ class MaxPool(Pool):
     """The greatest of each value over time."""
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """Take the maximum."""
         return states.masked_fill(~real.unsqueeze(2), -torch.inf).amax(1)
 
 
@@ -55,7 +53,6 @@ class MeanPool(Pool):
     """The mean of each value over time."""
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """Take the mean."""
         return weighted(states, real.float() / real.sum(1, keepdim=True))
 
 
@@ -71,7 +68,6 @@ class AttentionPool(Pool):
         self.context = nn.Linear(width, 1, bias=False)
 
     def forward(self, states: Tensor, real: Tensor) -> Tensor:
-        """Take the weighted mean."""
         return weighted(states, self.weights(states, real))
 
     def weights(self, states: Tensor, real: Tensor) -> Tensor:

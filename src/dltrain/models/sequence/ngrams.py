@@ -102,5 +102,4 @@ class Ngrams(NgramBag):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Weigh what is in the bag."""
         return super().forward(ids) + self.bias
