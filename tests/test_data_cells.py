@@ -191,6 +191,7 @@ def test_truth_values_are_one_feature(read: Read) -> None:
         (["2/29/2024", "12/31/2023"], None),
         (["29/2/2024", "31/12/2023"], None),
         (["29 Feb 24", "31 Dec 23"], "%d %b %y"),
+        (["20240229", "20231231"], "%Y%m%d"),
     ],
 )
 def test_dates_become_numbers(texts: list[str], format: str | None, read: Read) -> None:
@@ -199,6 +200,8 @@ def test_dates_become_numbers(texts: list[str], format: str | None, read: Read) 
     assert spec.input.names == ("x.year", "x.month", "x.weekday", "x.days")
     expected = [[2024, 2, 3, 19782], [2023, 12, 6, 19722]]
     assert source.reader().read([{"x": text} for text in texts])["input"].tolist() == expected
+    if format == "%Y%m%d":
+        assert source.reader().read([[20240229]])["input"].tolist() == expected[:1]
     date = np.datetime64("2024-02-29")
     assert source.reader().read([[date]])["input"].tolist() == expected[:1]
 

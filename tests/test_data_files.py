@@ -161,13 +161,13 @@ def test_what_a_table_holds_is_said_before_training(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "t.csv"
-    lines = (f"{i},k{i},{i / 3},{'ab'[i % 2]},{'uv'[i % 2]}" for i in range(20))
-    path.write_text("\n".join([",name,x,w,y", *lines]))
+    lines = (f"{i},{i},k{i},{i / 3},{'ab'[i % 2]},{'uv'[i % 2]}" for i in range(20))
+    path.write_text("\n".join([",Unnamed: 0,name,x,w,y", *lines]))
     with caplog.at_level("INFO", "dltrain"):
         read(path)
     for said in (
-        "left out: '(column 1)': it has no name",
-        "20 rows; features: 2 category (name: 20 levels, w: 2 levels); 1 number (x)",
+        "left out: '(column 1)': it has no name, 'Unnamed: 0': it has no name",
+        "20 rows; features: 2 categories (name: 20 levels, w: 2 levels); 1 number (x)",
         "target 'y': 2 classes: u 10, v 10",
         "every value of 'name' differs. If these are identifiers, leave them out: data.exclude=[na",
     ):

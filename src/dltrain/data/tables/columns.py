@@ -231,7 +231,7 @@ class ColumnsTable(TableSource):
                 f"{table.place(row, self.target)} is {column.values[row]:g}"
                 + (". log1p takes 0, too" if self.target_transform == "log" else "")
             )
-        return torch.from_numpy(column.values)[:, None]
+        return torch.tensor(column.values)[:, None]  # a copy: arrow's memory is not to be written
 
     def _blocks(self, table: RawTable, columns: Mapping[str, Numbers | Texts]) -> list[Block]:
         found = []

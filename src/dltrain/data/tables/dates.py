@@ -39,8 +39,8 @@ def date_format(texts: Sequence[str]) -> str | None:
     found = [ISO.match(text) for text in texts]
     if all(found):
         # Where all times are midnight, they are dates that some program wrote in full.
-        times = [(match["time"] or "").strip("T 0:.,") for match in found if match]
-        return ISO_TIME if any(times) else ISO_DATE
+        clocks = [(match["time"] or "").strip("T 0:.,") for match in found if match]
+        return ISO_TIME if any(clocks) else ISO_DATE
     for pattern, meanings in ORDERS.items():
         matches = [match for text in texts if (match := pattern.match(text))]
         if len(matches) < len(texts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -77,6 +78,8 @@ class Deciding:
     def feature(self, table: RawTable, name: str) -> Numbers | Texts:
         """The cells of a feature column, once it is decided what they are."""
         column = self._parsed(table, name, name in self._categorical)
+        if isinstance(column, Numbers) and self._are_digits_of_dates(column):
+            column = self._parsed(table, name, True)
         if isinstance(column, Numbers):
             self.types[name] = "number"
         elif name in self._categorical:
@@ -164,6 +167,16 @@ class Deciding:
         place = partial(table.place, column=name)
         return parse(table.columns[name], self.format, place, as_text)
 
+    def _are_digits_of_dates(self, column: Numbers) -> bool:
+        """Whether numbers are all dates in the format that was given, such as %Y%m%d."""
+        if self._date_format is None or re.fullmatch(r"(?:%\w)+", self._date_format) is None:
+            return False
+        known = column.values[~column.missing]
+        if not len(known) or (known % 1).any():
+            return False
+        texts = [f"{value:.0f}" for value in np.unique(known)]
+        return not np.isnat(parse_dates(texts, self._date_format)).any()
+
     def _feature_of_texts(self, table: RawTable, name: str, column: Texts) -> Numbers | Texts:
         levels = [clean(level) for level in column.levels]
         if are_booleans(levels):
@@ -230,8 +243,9 @@ class Deciding:
         self.types[name] = f"number ({affix})"
         self._affixes[name] = affix
         logger.info(
-            "%s: %r is read as numbers of %s, such as %s of %r (data.categorical makes it names).",
+            "%s: %r is read as numbers of %s, such as %s of %r (if they are names, %s).",
             *(table.name, name, affix, f"{self._value(levels[0], affix):g}", levels[0]),
+            self._as_names(name),
         )
         return parse_affixed(column, affix, self.format, partial(table.place, column=name))
 
@@ -243,17 +257,12 @@ class Deciding:
         self, table: RawTable, name: str, column: Texts, levels: Sequence[str]
     ) -> None:
         """Raise ValueError for numbers in another country's way, or with texts among them."""
-        as_names = (
-            "data.kind=classification"
-            if name == self._target
-            else f"add {name!r} to data.categorical"
-        )
         if levels and all(map(looks_numeric, levels)):
             marked = next(level for level in levels if self.format.number(level) is None)
             raise ValueError(
                 f"{table.place(column.first({self._spelling(column, levels, marked)}), name)}: "
                 f"{marked!r} looks like a number written with {self._reason(levels, marked)}; or, "
-                f"if the column holds names, {as_names}."
+                f"if the column holds names, {self._as_names(name)}."
             )
         numbers = {
             spelling
@@ -268,9 +277,15 @@ class Deciding:
         raise ValueError(
             f"{table.place(row, name)}: {column.levels[column.codes[row]]!r} is not a number, but "
             f"{sum(counts[level] for level in numbers):,} of {total:,} cells of that column are. "
-            f"Mend it, {as_names if name != self._target else 'say ' + as_names}, or, if it means "
+            f"Mend it, {self._as_names(name)}, or, if it means "
             "that there is no value, list it in data.missing_values."
         )
+
+    def _as_names(self, name: str) -> str:
+        """What makes names of what would be numbers."""
+        if name == self._target:
+            return "set data.kind=classification"
+        return f"add {name!r} to data.categorical"
 
     @staticmethod
     def _spelling(column: Texts, levels: Sequence[str], level: str) -> str:

@@ -56,7 +56,9 @@ def rows_to_use(
     if missing == "drop":
         logger.warning("%s: %d rows with missing values dropped: %s.", table.name, rows, said)
         if rows == table.rows:
-            raise ValueError(f"{table.name}: every row has a missing value, none is left")
+            empty = [name for name, count in counts.items() if count == table.rows]
+            advice = f"; {empty[0]!r} is empty: data.exclude leaves it out" if empty else ""
+            raise ValueError(f"{table.name}: every row has a missing value, none is left{advice}")
         return np.nonzero(~absent)[0]
     if counts[target]:
         row = int(columns[target].missing.argmax())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from dltrain.config.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+UNNAMED = re.compile(r"Unnamed: \d+")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def usable(
 ) -> tuple[dict[str, pa.ChunkedArray], dict[str, str]]:
     """The columns that can be features or a target; and the others, each with the reason.
 
-    A column without a name is no one's choice: pandas writes its row numbers so.
+    A column without a name is no one's choice: pandas writes its row numbers so, and names them
+    ``Unnamed: 0`` where it has read them again.
     """
     import pyarrow.types as kinds
 
@@ -66,8 +71,8 @@ def usable(
             *(kinds.is_integer, kinds.is_floating, kinds.is_decimal, kinds.is_null),
             *(kinds.is_date, kinds.is_timestamp),
         )
-        if not name:
-            left_out[f"(column {position})"] = "it has no name"
+        if not name or UNNAMED.fullmatch(name):
+            left_out[name or f"(column {position})"] = "it has no name"
         elif not any(is_kind(kind) for is_kind in plain):
             left_out[name] = f"it holds {kind}"
         else:

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 10
 """Columns, classes or levels that a line names."""
+PLURAL = {"number": "numbers", "category": "categories", "date": "dates"}
+PLURAL["true or false"] = "true or false"
 FEW = 10
 """In so few rows every value may differ by chance."""
 
@@ -36,7 +38,15 @@ class Report:
         for name, column in found.items():
             use = "target" if name == target else "feature"
             self.lines.append(_line(name, use, types[name], column))
-            if name != target and _identifies(column):
+            if name == target or types[name].startswith("date"):
+                continue
+            if _are_dates(column):
+                logger.warning(
+                    "%s: the numbers of %r look like dates, of which data.date_format=%%Y%%m%%d "
+                    "makes year, month, weekday and days.",
+                    *(self._name, name),
+                )
+            elif len(found) > 2 and _identifies(column):
                 logger.warning(
                     "%s: every value of %r differs. If these are identifiers, leave them out: "
                     "data.exclude=[%s].",
@@ -63,7 +73,7 @@ class Report:
             names = [n for n in found if n != target and types[n].partition(" (")[0] == kind]
             if kind == "category":
                 names = [f"{name}: {len(_levels(found[name]))} levels" for name in names]
-            described.append(f"{count} {kind} ({_some(names)})")
+            described.append(f"{count} {PLURAL[kind] if count > 1 else kind} ({_some(names)})")
         logger.info(
             "%s: %s rows; features: %s.",
             *(self._name, f"{self._rows:,}", "; ".join(described)),
@@ -99,6 +109,17 @@ def _line(name: str, use: str, kind: str, column: Numbers | Texts) -> Mapping[st
 
 def _levels(column: Numbers | Texts) -> list[str]:
     return column.levels if isinstance(column, Texts) else []
+
+
+def _are_dates(column: Numbers | Texts) -> bool:
+    """Whether all are whole numbers such as 20240131."""
+    if not isinstance(column, Numbers) or column.missing.all():
+        return False
+    known = column.values[~column.missing]
+    if known.min() < 19000101 or known.max() > 21001231 or (known % 1).any():
+        return False
+    month, day = known // 100 % 100, known % 100
+    return bool(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).all())
 
 
 def _identifies(column: Numbers | Texts) -> bool:

@@ -89,7 +89,10 @@ def require_values(scaling: Scaling, names: Sequence[str]) -> None:
     """Raise :class:`UserError` for a feature that has no value in any of the training rows."""
     empty = [i for i, fill in enumerate(scaling.fill) if fill != fill]
     if empty:
-        raise UserError(f"data: {names[empty[0]]!r} has no value in any of the training rows.")
+        raise UserError(
+            f"data: {names[empty[0]]!r} has no value in any of the training rows "
+            "(data.exclude leaves a column out)."
+        )
 
 
 def target_field(class_names: Sequence[str]) -> Field:
