@@ -185,9 +185,23 @@ def test_data_that_sets_many_aside_takes_any_limit(name: str, compose: Compose) 
         assert aside is not None and len(aside) == number
 
 
-def test_a_network_for_images_is_refused_before_any_text_is_read(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match="model"), Assembly(compose("model=lenet5", "data=imdb")):
-        pass
+@pytest.mark.parametrize(
+    ("data", "unfit", "fit"),
+    [
+        ("imdb", {"lenet5": "input_shape", "gan": "images"}, "attention"),
+        ("csv data.path=a data.target=b", {"cnn": r"shape \(\?,\)", "lstm": "sequences"}, "mlp"),
+        ("image_folder data.path=a", {"gru": r"inputs are \(\?, \?, \?\)"}, "alexnet_small"),
+    ],
+)
+def test_a_network_for_other_data_is_refused_before_these_are_read(
+    data: str, unfit: dict[str, str], fit: str, compose: Compose
+) -> None:
+    typed = f"data={data} callbacks=none device=cpu".split()
+    for model, message in unfit.items():
+        with pytest.raises(ConfigError, match=message):
+            Assembly(compose(f"model={model}", *typed))
+    with Assembly(compose(f"model={fit}", *typed)) as assembly:
+        assert not assembly.complete
 
 
 def test_too_many_to_set_aside_names_what_fits() -> None:
@@ -198,4 +212,4 @@ def test_too_many_to_set_aside_names_what_fits() -> None:
 def test_what_is_set_aside_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dltrain")
     Digits(folds=3, fold=1).read(0)
-    assert "fold 1 of 3 is the validation split." in caplog.messages
+    assert "fold 1 of 3 is the validation split (all of them: dltrain -m" in caplog.text

@@ -28,6 +28,16 @@ def test_settings_are_named_by_what_differs_and_seeds_are_averaged(
     assert "0.123" not in table, "the test split is not for choosing"
 
 
+def test_folds_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = sweep.create(tmp_path)
+    for fold, value in enumerate((0.5, 0.6, 0.7)):
+        sweep.add(folder, ["data.folds=3", f"data.fold={fold}"], finished(accuracy=value))
+    sweep.report(folder)
+    table = capsys.readouterr().out
+    assert "Validation split, mean ± standard deviation over folds:" in table
+    assert "all         3  0.6000 ± 0.1000" in table
+
+
 def test_the_test_split_is_shown_where_there_is_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
 from dltrain.config.build import fits, plan, wrong_type
 from dltrain.config.refusals import refused
+from dltrain.config.stand_ins import shown, stand_ins
 from dltrain.contracts.data import DataSpec, Source
 from dltrain.contracts.run import (
     Callback,
@@ -189,8 +190,28 @@ class Assembly(AbstractContextManager["Assembly"]):
 
     def _check_task(self) -> None:
         """See what can be seen before the data is read."""
+        before = len(self._faults)
         self._find_faults("model", torch.nn.Module, self._outline)
+        if len(self._faults) == before and self._outline is not None:
+            self._try_model(self._outline)
         self._find_faults("task", Task, None)
+
+    def _try_model(self, outline: DataSpec) -> None:
+        """Refuse a network that reads no data of such an outline, whatever its sizes."""
+        refusals = []
+        for spec in stand_ins(outline):
+            node = self._config["model"]
+            try:
+                plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
+            except ConfigError as error:
+                refusals.append(error.faults)
+            else:
+                return
+        for fault in refusals[0] if refusals else ():
+            problem = fault.problem
+            for shape, told in shown(outline).items():
+                problem = problem.replace(shape, told)
+            self._faults.append(replace(fault, problem=problem))
 
     def _find_faults(self, group: str, kind: type[Any], spec: DataSpec | None) -> None:
         """What is wrong with a group, apart from what is missing where nobody can tell yet."""
@@ -228,6 +249,14 @@ class Assembly(AbstractContextManager["Assembly"]):
     def _raise_faults(self) -> None:
         if self._faults:
             raise ConfigError(self._faults)
+
+
+def outline_is_complete(config: Config) -> bool:
+    """Whether all is known of the data of ``config`` before they are read."""
+    try:
+        return plan(config["data"], Source, "data").make().outline().complete
+    except UserError:
+        return False
 
 
 def fits_together(config: Config) -> bool:

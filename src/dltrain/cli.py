@@ -163,9 +163,11 @@ def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
     at_odds = {"model"} if "task" in keys else {"model", "task"}
     if not isinstance(error, ConfigError) or not at_odds & {fault.key for fault in error.faults}:
         return error
-    from dltrain.assemble import fits_together
+    from dltrain.assemble import fits_together, outline_is_complete
     from dltrain.config import compose as composition
 
+    if not outline_is_complete(composition.compose(overrides)):
+        return error  # and no model could be tried
     rest = [line for line in overrides if not line.lstrip("+~").startswith(("model=", "model."))]
 
     names = [

@@ -1,4 +1,4 @@
-"""Several runs together: results.csv as they end, and a table of means over seeds."""
+"""Several runs together: results.csv as they end, and a table of means over seeds and folds."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 
 RESULTS = "results.csv"
 METRICS_SHOWN = 2
+REPEATED = {"seed": "seeds", "data.fold": "folds"}
+"""What repeats a setting: its runs are averaged."""
 
 
 def create(output_dir: Path) -> Path:
@@ -51,9 +53,9 @@ def add(folder: Path, overrides: Sequence[str], summary: Mapping[str, Any] | Non
 
 
 def report(folder: Path) -> None:
-    """Print the metrics of every setting as mean ± standard deviation over its seeds.
+    """Print the metrics of every setting as mean ± standard deviation over its seeds and folds.
 
-    A setting is named by the overrides in which the runs differ. The metrics are those of the
+    A setting is named by the other overrides in which the runs differ. The metrics are those of the
     validation split where there is one: a table to choose from must not show the test split.
     """
     from rich.console import Console
@@ -69,9 +71,11 @@ def report(folder: Path) -> None:
     split = "validation" if "validation" in splits else "test"
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     unfinished: dict[str, int] = defaultdict(int)
+    repeated: set[str] = set()
     for row in rows:
         words = [w for w in row["overrides"].split() if w not in common]
-        setting = " ".join(w for w in words if not w.startswith("seed=")) or "all"
+        repeated |= {key for word in words if (key := word.partition("=")[0]) in REPEATED}
+        setting = " ".join(w for w in words if w.partition("=")[0] not in REPEATED) or "all"
         if row["split"] == split:
             scores[setting][row["metric"]].append(float(row["value"]))
         elif not row["split"]:
@@ -88,7 +92,8 @@ def report(folder: Path) -> None:
         means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
         table.add_row(setting, shown, *means)
     console = Console(highlight=False)
-    console.print(f"\n{split.capitalize()} split, mean ± standard deviation over seeds:")
+    over = " and ".join(name for key, name in REPEATED.items() if key in repeated) or "seeds"
+    console.print(f"\n{split.capitalize()} split, mean ± standard deviation over {over}:")
     console.print(table)
     console.print(f"Every value: {path}", soft_wrap=True)
 

@@ -125,7 +125,11 @@ class ArraySource(Source):
         train = found["train"]
         validation = 0.0 if "validation" in found else self.validation
         if self.folds is not None:
-            logger.info("fold %d of %d is the validation split.", self.fold, self.folds)
+            logger.info(
+                "fold %d of %d is the validation split (all of them: dltrain -m … "
+                "'data.fold=range(%d)').",
+                *(self.fold, self.folds, self.folds),
+            )
         wanted = Wanted(validation, self.limit, self.folds, self.fold)
         rows, held_out = hold_out(len(train), self.division(train), wanted, seed)
         parts = {"train": train if rows is None else train.only(rows)}
