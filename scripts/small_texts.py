@@ -136,7 +136,7 @@ def bag(folder: Path, splits: dict[str, Rows]) -> float:
 def tested(
     folder: Path, splits: dict[str, Rows], settings: Sequence[str], seed: int
 ) -> tuple[float, ...]:
-    """Per cent right of the test split, and of its texts that were not trained on, seconds."""
+    """Per cent right of the test split, seconds of training; per cent of texts not trained on."""
     command = [
         *(sys.executable, "-m", "dltrain", "data=text_csv", f"data.path={folder / 'train.csv'}"),
         *("data.text=text", "data.label=label", f"data.root={folder}", "callbacks=none"),
