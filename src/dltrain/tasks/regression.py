@@ -57,7 +57,7 @@ class Regression(Task):
         targets = batch["target"]
         if self._has_unit:
             targets = (targets - self.offset) / self.scale
-        loss = self.loss(self.model(batch["input"]).float(), targets.float()).mean()
+        loss = self.loss.mean(self.model(batch["input"]).float(), targets.float())
         optimize(loss)
         loss = loss.detach()
         return {"loss": widest(loss) * self._loss_unit if self._has_unit else loss}
