@@ -58,7 +58,7 @@ class Regression(Task):
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean loss of the batch."""
         targets = self._learned(batch["target"]).float()
-        loss = self.loss(self.model(batch["input"]).float(), targets).mean()
+        loss = self.loss.mean(self.model(batch["input"]).float(), targets)
         optimize(loss)
         loss = loss.detach()
         return {"loss": widest(loss) * self._loss_unit if self._has_unit else loss}
