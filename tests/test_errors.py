@@ -167,6 +167,28 @@ def test_all_mistakes_are_told_at_once(
     assert len(lines) == len(typed)
 
 
+@pytest.mark.parametrize(
+    ("typed", "keys"),
+    [
+        # What would be left once the first mistake is mended, and nothing of what it brings.
+        (["data=imbd", "model=lstm"], ["data=imbd"]),
+        (["data=csv", "data.pth=a.csv", "data.target=y", "model=logreg"], ["data.pth"]),
+        (["model=xyzzy", "data=iris", "optimizer.lr=-1"], ["model=xyzzy", "optimizer.lr"]),
+        (["-m", "model=mlp,lenet5", "lrr=3"], ["lrr"]),
+        (["task.class_weights=balanced"], ["task.class_weights"]),
+    ],
+)
+def test_what_follows_from_a_mistake_is_no_mistake(
+    typed: list[str],
+    keys: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = refused(typed, capsys, monkeypatch)
+    assert [line.split()[1].rstrip(":") for line in lines] == keys
+    assert "test_weights" not in lines[0]
+
+
 def test_every_mistake_of_a_sweep_is_told_before_it_starts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

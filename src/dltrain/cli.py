@@ -110,24 +110,31 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fault]:
-    """What is wrong with the values of the overrides whose keys are right.
+    """What is wrong beside ``found``: what would be left once that is mended.
 
-    A user who has mistyped one key wants to hear now that another one's value is impossible.
+    A user who has mistyped one key wants to hear now that another one's value is impossible, and
+    nothing of what follows from the first mistake alone.
     """
     from dltrain.config import compose as composition
 
-    bad = {fault.key.partition("=")[0] for fault in found.faults}
-    rest = [line for line in overrides if line.partition("=")[0] not in bad]
-    if not rest or bad & {"config"}:
+    bad = {fault.key.partition("=")[0]: fault for fault in found.faults}
+    if "config" in bad:
         return []
+    typed = {line: line.lstrip("+~").partition("=")[0] for line in overrides}
+    rest = [bad[key].instead if key in bad else line for line, key in typed.items()]
+    # Nobody knows what a choice that cannot be guessed would bring.
+    unknown = {f.key.partition("=")[0] for f in found.faults if "=" in f.key and not f.instead}
     from dltrain.assemble import Assembly
 
     try:
-        with Assembly(composition.compose(rest)):
-            pass
+        with Assembly(composition.compose(composition.first_of(list(filter(None, rest))))):
+            return []
     except ConfigError as error:
-        return [fault for fault in error.faults if fault.key not in bad]
-    return []
+        faults = [fault for fault in error.faults if fault.key not in bad]
+    except UserError:
+        return []  # told when all else is mended
+    known = set(typed.values()) if unknown else {fault.key for fault in faults}
+    return [f for f in faults if f.key in known and f.key.partition(".")[0] not in unknown]
 
 
 def _train_one(arguments: Sequence[str]) -> int:

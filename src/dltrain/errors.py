@@ -40,7 +40,8 @@ class Fault:
     ``key`` is the config key as a user would type it (``optimizer.lr``), ``problem`` what is
     wrong with it, ``hint`` the nearest right thing. ``joint`` stands between key and problem: a
     blank where the key is the subject of the sentence. ``takes_text``: the value would be right if
-    it were text, and not the number, truth value or null that it was read as.
+    it were text, and not the number, truth value or null that it was read as. ``instead``: the
+    override that was probably meant.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Fault:
     hint: str = ""
     joint: str = ": "
     takes_text: bool = False
+    instead: str = ""
 
     def __str__(self) -> str:
         return f"{self.key}{self.joint}{self.problem}" + (f" {self.hint}" if self.hint else "")

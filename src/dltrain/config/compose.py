@@ -35,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dltrain.config import quoting
 from dltrain.config.renamed import called_now
-from dltrain.config.suggest import did_you_mean, nearest
+from dltrain.config.suggest import nearest
 from dltrain.errors import ConfigError, Fault, UserError
 
 CONFIGS = "dltrain.configs"
@@ -130,6 +130,11 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
     check(typed, multirun=False)
     with _hydra():
         return _composed(typed)
+
+
+def first_of(typed: Sequence[str]) -> list[str]:
+    """The overrides with each sweep at its first value; without those that cannot be read."""
+    return _variants(_parse(typed)[0])[0]
 
 
 def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -328,12 +333,23 @@ def _explained(lines: list[str]) -> Iterator[Fault]:
         groups = [group for group in _groups() if "/" not in group]
         found = nearest(key, [*keys, *groups])
         if found is None:
-            top = sorted({k.partition(".")[0] for k in keys})
-            yield Fault(key, "there is no such key.", f"There are {', '.join(top)}.")
+            yield Fault(key, "there is no such key.", _listed_beside(key, keys))
         else:
             file = None if found in groups else _defining_file(found, good_groups)
             where = f" ({file})" if file else ""
-            yield Fault(key, "there is no such key.", f"Did you mean {found!r}{where}?")
+            hint = f"Did you mean {found!r}{where}?"
+            meant = (override.input_line or "").replace(key, found, 1)
+            yield Fault(key, "there is no such key.", hint, instead=meant)
+
+
+def _listed_beside(key: str, keys: Sequence[str]) -> str:
+    """What there is where ``key`` was looked for: in its group, or at the top."""
+    group = key.rpartition(".")[0]
+    while group and group not in keys:
+        group = group.rpartition(".")[0]
+    inside = [k[len(group) + 1 :] for k in keys if k.startswith(f"{group}.")] if group else keys
+    names = sorted({name.partition(".")[0] for name in inside} - {"_target_"})
+    return f"{f'{group} has' if group else 'There are'} {', '.join(names)}."
 
 
 def _group_fault(override: Override) -> Fault | None:
@@ -345,10 +361,12 @@ def _group_fault(override: Override) -> Fault | None:
             renamed = called_now(f"{group}={choice}")
             if renamed:
                 return Fault(f"{group}={choice}", renamed)
-            hint = did_you_mean(str(choice), options) or f"There are {', '.join(options)}."
-            return Fault(
-                f"{group}={choice}", f"there is no {group}/{choice}.yaml in {BUILT_IN}.", hint
-            )
+            found = nearest(str(choice), options)
+            hint = f"Did you mean {found!r}?" if found else f"There are {', '.join(options)}."
+            problem = f"there is no {group}/{choice}.yaml in {BUILT_IN}."
+            line = override.input_line or ""
+            meant = line.replace(f"{choice}", found, 1) if found and line.endswith(choice) else ""
+            return Fault(f"{group}={choice}", problem, hint, instead=meant)
     return None
 
 
