@@ -213,6 +213,12 @@ def test_rows_have_one_hash_wherever_they_lie(tmp_path: Path) -> None:
         assert digest(streamed.hashes()) == digest(held.only(rows).hashes())
 
 
+def test_a_column_of_one_number_a_row_is_hashed_however_it_lies() -> None:
+    for count in (1, 5):
+        column = torch.from_numpy(np.arange(float(count))[:, None])
+        assert (hashes_of(column) == hashes_of(torch.arange(float(count)).double())).all()
+
+
 def test_two_pixels_that_change_places_are_another_image() -> None:
     images = torch.zeros(64 * 63 // 2, 64, dtype=torch.uint8)
     pairs = torch.combinations(torch.arange(64))

@@ -38,7 +38,10 @@ def hashes_of(column: Tensor) -> Hashes:
     if not column.numel():
         found[:] = 0
         return found
-    content = column.reshape(rows, -1).contiguous().view(torch.uint8).numpy()
+    flat = column.contiguous().flatten()
+    if flat.stride(0) != 1:  # one number, whose stride may be any
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    content = flat.view(torch.uint8).reshape(rows, -1).numpy()
     width = -(-content.shape[1] // 8)
     salts = _salts(width)
     step = max(1, PART // width)
