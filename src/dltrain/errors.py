@@ -22,6 +22,13 @@ class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
 
 
+def require_at_least(low: float, **values: float) -> None:
+    """Raise ``ValueError`` naming the first argument that is below ``low``, or no number."""
+    for name, value in values.items():
+        if not value >= low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C once a run has begun, whose folder is named; else it is a KeyboardInterrupt."""
 
