@@ -130,9 +130,9 @@ def test_a_task_that_makes_no_images_is_told_and_trained(
 
 def test_impossible_settings_are_refused() -> None:
     spec = image_spec((1, 8, 8), "ab")
-    for wrong in ({"count": 0}, {"seed": -1}, {"interpolations": -1}):
-        with pytest.raises(ValueError, match="count is at least 1"):
-            Samples(spec, **wrong)
+    for name, wrong in (("count", 0), ("seed", -1), ("interpolations", -1)):
+        with pytest.raises(ValueError, match=f"{name} must be at least .*, got {wrong}"):
+            Samples(spec, **{name: wrong})
     with pytest.raises(ValueError, match="most_frames is at least 2"):
         Samples(spec, most_frames=1)
 

@@ -59,6 +59,9 @@ def refused(
         ("data.augment.shift=far", ["data.augment.shift", "a number", "data/digits.yaml"]),
         # a wrong value
         ("optimizer.lr=-1", ["optimizer.lr must be >= 0, got -1", "optimizer/adam.yaml"]),
+        ("optimizer.lr=nan", ["optimizer.lr must be a finite number, got nan"]),
+        ("schedule.warmup_epochs=inf", ["schedule.warmup_epochs must be a finite number"]),
+        ("schedule.warmup_epochs=-1", ["schedule.warmup_epochs must be at least 0, got -1"]),
         ("optimizer.eps=-1", ["optimizer.eps must be >= 0, got -1"]),
         ("optimizer.betas=[2,0.9]", ["optimizer.betas must be < 1, got 2 at index 0"]),
         ("trainer.epochs=0", ["trainer.epochs must be at least 1, got 0"]),

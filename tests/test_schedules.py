@@ -133,5 +133,5 @@ def test_two_warm_ups_are_refused(schedule: type[Schedule], pair: dict[str, int]
 def test_impossible_settings_are_refused(
     schedule: type[Schedule], settings: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=r"warm-up|above 0|between 0 and 1"):
+    with pytest.raises(ValueError, match=r"warmup_|above 0|between 0 and 1"):
         schedule(**RUN, **settings)

@@ -26,6 +26,13 @@ class Diverged(UserError):
     """A run whose losses or weights are no longer finite; its status is ``diverged``."""
 
 
+def require_at_least(low: float, **values: float) -> None:
+    """Raise ``ValueError`` naming the first argument that is below ``low``, or no number."""
+    for name, value in values.items():
+        if not value >= low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C once a run has begun, whose folder is named; else it is a KeyboardInterrupt."""
 

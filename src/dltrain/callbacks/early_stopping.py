@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, Setup, View
 from dltrain.contracts.task import Monitor
-from dltrain.errors import UserError
+from dltrain.errors import UserError, require_at_least
 
 
 class EarlyStopping(Callback):
@@ -25,8 +25,8 @@ class EarlyStopping(Callback):
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
     ) -> None:
-        if patience < 1 or min_delta < 0:
-            raise ValueError("patience must be at least 1 and min_delta not negative")
+        require_at_least(1, patience=patience)
+        require_at_least(0, min_delta=min_delta)
         if monitor is None and mode is not None:
             raise ValueError("mode is of a monitor, which must be given beside it")
         self.patience, self.min_delta = patience, min_delta

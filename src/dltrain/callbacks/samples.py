@@ -15,6 +15,7 @@ from dltrain.contracts.data import DataSpec, Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Logged, Probe, View
 from dltrain.contracts.task import Predictions, SamplesImages, Task
+from dltrain.errors import require_at_least
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +42,8 @@ class Samples(Probe):
         most_frames: int = 50,
         interpolations: int = 8,
     ) -> None:
-        if count < 1 or seed < 0 or interpolations < 0:
-            raise ValueError("count is at least 1; seed and interpolations are not negative")
+        require_at_least(1, count=count)
+        require_at_least(0, seed=seed, interpolations=interpolations)
         self.count, self.seed, self.interpolations = count, seed, interpolations
         self._classes = len(spec.class_names)
         self._frames = Frames(most_frames)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections.abc
 import importlib
 import inspect
+import math
 import sys
 import types
 import typing
@@ -195,6 +196,8 @@ def _plan(
             result.takes_spec |= value.takes_spec
         elif value == "???":
             result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
+        elif _not_finite(value) and _package(target.__module__) in PUBLIC:
+            result.faults.append(Fault(where, f"must be a finite number, got {value}.", joint=" "))
         elif not fits(value, annotation):
             result.faults.append(
                 wrong_type(where, value, annotation, _as_a_choice(key, name, value, annotation))
@@ -370,6 +373,13 @@ def wrong_type(key: str, value: Any, annotation: Any, hint: str = "") -> Fault:
     if fits(_as_text(value), annotation):
         return Fault(key, problem, "If it is text, put it in quotes.", takes_text=True)
     return Fault(key, problem)
+
+
+def _not_finite(value: Any) -> bool:
+    """Whether a value, or one in a list, is an infinity or not a number."""
+    if isinstance(value, list):
+        return any(map(_not_finite, value))
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _as_text(value: Any) -> Any:

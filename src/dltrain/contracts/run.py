@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dltrain.contracts.data import DataSpec, Streams
 from dltrain.contracts.metric import Evaluation, Mode
 from dltrain.contracts.task import Monitor, Phase, Task
+from dltrain.errors import require_at_least
 
 
 class Schedule(ABC):
@@ -35,8 +36,14 @@ class Schedule(ABC):
     ) -> None:
         if sum(bool(given) for given in (warmup_steps, warmup_epochs, warmup_percent)) > 1:
             raise ValueError("give one of warmup_steps, warmup_epochs, warmup_percent, not more")
-        if min(warmup_steps, warmup_epochs, warmup_percent) < 0 or warmup_percent > 100:
-            raise ValueError("a warm-up is not negative, and at most 100 per cent")
+        require_at_least(
+            0,
+            warmup_steps=warmup_steps,
+            warmup_epochs=warmup_epochs,
+            warmup_percent=warmup_percent,
+        )
+        if warmup_percent > 100:
+            raise ValueError(f"warmup_percent must be at most 100 per cent, got {warmup_percent}")
         self.total_steps = total_steps
         self.steps_per_epoch = steps_per_epoch
         self.warmup = round(

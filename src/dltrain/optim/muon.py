@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dltrain.errors import require_at_least
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the odd polynomial that is applied to the singular values (Jordan et al. 2024)."""
 RMS = 0.2
@@ -37,14 +39,11 @@ class Muon(torch.optim.Optimizer):
         iterations: int = 5,
         weight_decay: float = 0.01,
     ) -> None:
-        if min(lr, eps, weight_decay) < 0:
-            raise ValueError(
-                f"lr, eps and weight_decay are not negative, got {lr}, {eps} and {weight_decay}"
-            )
-        if not all(0 <= fraction < 1 for fraction in (momentum, *betas)):
-            raise ValueError(
-                f"momentum and betas are from 0 to below 1, got {momentum} and {list(betas)}"
-            )
+        require_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum is from 0 to below 1, got {momentum}")
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas are from 0 to below 1, got {list(betas)}")
         if iterations < 1:
             raise ValueError(f"iterations is at least 1, got {iterations}")
         defaults = {

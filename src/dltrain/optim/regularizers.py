@@ -8,20 +8,23 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.run import Regularizer
+from dltrain.errors import require_at_least
 
 
 class L2(Regularizer):
     """Add ``strength/2 * ||w||^2`` to the loss: ``strength`` is a torch ``weight_decay``."""
 
     def __init__(self, strength: float = 1e-4) -> None:
-        self.weight_decay = _not_negative(strength)
+        require_at_least(0, strength=strength)
+        self.weight_decay = strength
 
 
 class L1(Regularizer):
     """Add ``strength * ||w||_1`` to the loss, which drives weights to zero."""
 
     def __init__(self, strength: float = 1e-5) -> None:
-        self.strength = _not_negative(strength)
+        require_at_least(0, strength=strength)
+        self.strength = strength
 
     def penalty(self, weights: Sequence[Tensor]) -> Tensor:
         """Sum the absolute weights."""
@@ -32,11 +35,6 @@ class ElasticNet(L1):
     """Both: ``l1 * ||w||_1 + l2/2 * ||w||^2`` (Zou and Hastie 2005)."""
 
     def __init__(self, l1: float = 1e-5, l2: float = 1e-4) -> None:
+        require_at_least(0, l1=l1, l2=l2)
         super().__init__(l1)
-        self.weight_decay = _not_negative(l2)
-
-
-def _not_negative(strength: float) -> float:
-    if strength < 0:
-        raise ValueError(f"a strength is not negative, got {strength}")
-    return strength
+        self.weight_decay = l2

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from dltrain.contracts.run import Schedule
+from dltrain.errors import require_at_least
 
 
 class Constant(Schedule):
@@ -21,6 +22,7 @@ class Linear(Schedule):
 
     def __init__(self, end: float = 0.0, **run: Any) -> None:
         super().__init__(**run)
+        require_at_least(0, end=end)
         self.end = end
 
     def shape(self, progress: float) -> float:
@@ -33,6 +35,7 @@ class Cosine(Schedule):
 
     def __init__(self, end: float = 0.0, **run: Any) -> None:
         super().__init__(**run)
+        require_at_least(0, end=end)
         self.end = end
 
     def shape(self, progress: float) -> float:
@@ -62,6 +65,7 @@ class Step(Schedule):
         super().__init__(**run)
         if every_epochs <= 0:
             raise ValueError(f"every_epochs must be above 0, got {every_epochs}")
+        require_at_least(0, gamma=gamma)
         self.every = every_epochs
         self.gamma = gamma
 
@@ -84,6 +88,7 @@ class OneCycle(Schedule):
         super().__init__(**run)
         if not 0 < peak < 1:
             raise ValueError(f"peak is a fraction of the run, between 0 and 1; got {peak}")
+        require_at_least(0, start=start, end=end)
         self.start, self.peak, self.end = start, peak, end
 
     def shape(self, progress: float) -> float:
