@@ -14,7 +14,9 @@ from torch import Tensor
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import DataSpec, Field, Reader
-from dltrain.data.streams.splits import InMemory, Split, hold_out_test
+from dltrain.data.streams.division import Division
+from dltrain.data.streams.splits import InMemory, Split
+from dltrain.data.tables.dividing import RowSplits
 from dltrain.data.tables.encoding import finite, is_missing, number, numbers, one_hot
 from dltrain.data.tables.reader import TableReader
 from dltrain.data.tables.source import TableSource, target_field
@@ -75,6 +77,8 @@ class ColumnsTable(TableSource):
     a classification. ``missing`` cells (empty, ?, NA, N/A, NaN, null, none) are refused, or their
     rows dropped, or filled with the training rows' mean (for a category, the levels' frequencies).
     ``test`` is the fraction of the rows to set aside, the same rows whatever the run's seed.
+    ``group``, ``order`` or ``split_column`` is a column by which the rows are split
+    (:class:`~dltrain.data.tables.dividing.RowSplits`); it is no feature unless ``features`` has it.
 
     Raises ``ValueError`` naming file, line and column of what cannot be used.
     """
@@ -87,6 +91,9 @@ class ColumnsTable(TableSource):
         categorical: Sequence[str] = (),
         max_levels: int = 100,
         missing: Literal["refuse", "drop", "mean"] = "refuse",
+        group: str | None = None,
+        order: str | None = None,
+        split_column: str | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -95,6 +102,9 @@ class ColumnsTable(TableSource):
         self.target, self.features, self.kind = target, features, kind
         self.missing, self.max_levels = missing, max_levels
         self.categorical = set(categorical)
+        self.row_splits = RowSplits(group, order, split_column)
+        if self.row_splits.column == target:
+            raise ValueError(f"the target {target!r} cannot split the rows")
         self.feature_names = ()
 
     def outline(self) -> DataSpec:
@@ -111,29 +121,30 @@ class ColumnsTable(TableSource):
     def splits(self) -> dict[str, Split]:
         """Read the table, and decide what is a number, a category, a class."""
         train, test = self.cells()
-        names = [*(self.features or [n for n in train.columns if n != self.target]), self.target]
+        by = self.row_splits.column
+        features = self.features or [n for n in train.columns if n not in (self.target, by)]
+        names = [*features, self.target]
         if len(names) < 2:
             raise ValueError(f"{train.name} has no column beside the target {self.target!r}")
         for cells in [train] if isinstance(test, float) else [train, test]:
             for name in (*names, *sorted(self.categorical)):
                 cells.require(name)
         self._columns = names[:-1]
-        train = self._handle_missing(train, names)
+        if by is not None:
+            train.require(by)
+        train = self._handle_missing(train, list(dict.fromkeys([*names, *([by] if by else [])])))
         if not isinstance(test, float):
             test = self._handle_missing(test, names)
         self._set_classes(train)
         targets = self._targets(train)
-        if isinstance(test, float):
-            own, held_out = hold_out_test(targets, test)
-            self._set_levels(train, own.tolist())
-            whole = InMemory({"input": self._inputs(train), "target": targets})
-            found = {"train": whole.only(own), "test": whole.only(held_out)}
-        else:
-            self._set_levels(train, range(len(train.lines)))
-            found = {
-                "train": InMemory({"input": self._inputs(train), "target": targets}),
-                "test": InMemory({"input": self._inputs(test), "target": self._targets(test)}),
-            }
+        fraction = test if isinstance(test, float) else None
+        parts = self.row_splits.parts(train.columns[by or self.target], targets, fraction)
+        own = parts["train"]
+        self._set_levels(train, range(len(train.lines)) if own is None else own.tolist())
+        whole = InMemory({"input": self._inputs(train), "target": targets})
+        found = {n: whole if rows is None else whole.only(rows) for n, rows in parts.items()}
+        if not isinstance(test, float):
+            found["test"] = InMemory({"input": self._inputs(test), "target": self._targets(test)})
         self._check_splits(train.name, found)
         return dict(found)
 
@@ -153,6 +164,10 @@ class ColumnsTable(TableSource):
         scaling = self.scaling
         fill = scaling.fill if self.missing == "mean" else ()
         return TableReader(self._columns, self._levels, fill, scaling.mean, scaling.std)
+
+    def division(self, train: Split) -> Division:
+        """By the column that splits the rows, where there is one."""
+        return self.row_splits.division() or super().division(train)
 
     @abstractmethod
     def cells(self) -> tuple[Cells, Cells | float]:
