@@ -28,9 +28,8 @@ def measure(source: ArraySource) -> None:
         digest(columns)
     tell_duplicates(hashes)
     end = time.process_time()
-    print(
-        f"{type(source).__name__}: read in {read - begin:.2f} s of CPU time, hashed in {end - read:.2f} s"
-    )
+    spent = f"read in {read - begin:.2f} s of CPU time, hashed in {end - read:.2f} s"
+    print(f"{type(source).__name__}: {spent}")
 
 
 if __name__ == "__main__":
