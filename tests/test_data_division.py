@@ -213,3 +213,73 @@ def test_what_is_set_aside_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dltrain")
     Digits(folds=3, fold=1).read(0)
     assert "fold 1 of 3 is the validation split (all of them: dltrain -m" in caplog.text
+
+
+def split_by(folder: Path, **by: Any) -> dict[str, list[int]]:
+    """The numbers of the rows in each split of a table whose columns say much of each row."""
+    rows = [
+        f"{i},{i * 7 % 30},2024-01-{i * 7 % 30 + 1:02},p{i % 6},{('train', 'dev', 'test')[i % 3]},"
+        f"{i * i}"
+        for i in range(30)
+    ]
+    path = folder / "by.csv"
+    path.write_text("\n".join(["x,time,date,who,part,y", *rows]) + "\n")
+    settings = {"features": ["x"], "standardize": False, "validation": 0.2, **by}
+    streams = opened(CsvTable(str(path), target="y", **settings))
+    return {
+        name: sorted(int(x) for x in whole(stream)["input"][:, 0])
+        for name, stream in streams.items()
+    }
+
+
+def test_rows_are_split_by_a_column_of_the_table(tmp_path: Path) -> None:
+    parts = split_by(tmp_path, group="who")
+    groups = [{row % 6 for row in rows} for rows in parts.values()]
+    assert sum(len(rows) for rows in parts.values()) == 30
+    assert (
+        len(groups) == 3
+        and not groups[0] & groups[1] | groups[1] & groups[2] | groups[0] & groups[2]
+    )
+
+    times = {
+        n: {row * 7 % 30 for row in rows} for n, rows in split_by(tmp_path, order="time").items()
+    }
+    assert times == {
+        "train": set(range(19)),
+        "validation": set(range(19, 24)),
+        "test": set(range(24, 30)),
+    }
+    assert split_by(tmp_path, order="date") == split_by(tmp_path, order="time")
+
+    parts = split_by(tmp_path, split_column="part")
+    assert parts == {
+        "train": list(range(0, 30, 3)),
+        "validation": list(range(1, 30, 3)),
+        "test": list(range(2, 30, 3)),
+    }
+    assert (
+        "part"
+        not in CsvTable(
+            str(tmp_path / "by.csv"),
+            target="y",
+            max_levels=100,
+            split_column="part",
+            kind="regression",
+        )
+        .read(0)
+        .input.names
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ({"group": "who", "order": "time"}, "group and order are given"),
+        ({"split_column": "who"}, "column 'who' says 'p0', which is no split"),
+        ({"group": "whom"}, "Did you mean 'who'"),
+        ({"order": "y"}, "cannot split the rows"),
+    ],
+)
+def test_a_column_that_cannot_split_is_refused(tmp_path: Path, by: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        split_by(tmp_path, **by)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from dltrain.contracts.data import DataSpec, Field, Reader
 from dltrain.contracts.transforms import TRANSFORMS
-from dltrain.data.streams.division import hold_out_test
+from dltrain.data.streams.division import Division
 from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.data.tables.deciding import Deciding
+from dltrain.data.tables.dividing import RowSplits
 from dltrain.data.tables.encoding import is_constant
 from dltrain.data.tables.features import Block
 from dltrain.data.tables.missing import Missing, rows_to_use
@@ -52,6 +53,9 @@ class ColumnsTable(TableSource):
     differ only in ``case`` are refused, merged, or kept. ``test`` is the fraction of the rows to
     set aside, the same rows whatever the run's seed.
 
+    ``group``, ``order`` or ``split_column`` is a column by which the rows are split
+    (:class:`~dltrain.data.tables.dividing.RowSplits`); it is no feature unless ``features`` has it.
+
     Raises ``ValueError`` naming file, line and column of what cannot be used.
     """
 
@@ -71,6 +75,9 @@ class ColumnsTable(TableSource):
         merge_spellings: bool = True,
         case: Literal["refuse", "merge", "keep"] = "refuse",
         target_transform: Literal["log", "log1p"] | None = None,
+        group: str | None = None,
+        order: str | None = None,
+        split_column: str | None = None,
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -89,6 +96,9 @@ class ColumnsTable(TableSource):
             *(merge_spellings, case),
         )
         self.kind = kind
+        self.row_splits = RowSplits(group, order, split_column)
+        if self.row_splits.column == target:
+            raise ValueError(f"the target {target!r} cannot split the rows")
         self.feature_names = ()
 
     def outline(self) -> DataSpec:
@@ -113,7 +123,10 @@ class ColumnsTable(TableSource):
             train.require(name)
         self._report = Report(train.name, train.rows)
         self._report.left_out(self._left_out(train))
-        decided = self._deciding
+        decided, by = self._deciding, self.row_splits.column
+        if by is not None:
+            train.require(by)
+            dividing = decided.dividing_column(train, by, self.row_splits.ordered)
         columns: dict[str, Numbers | Texts] = {}
         for name in (*self._columns, self.target):
             is_target = name == self.target
@@ -131,19 +144,18 @@ class ColumnsTable(TableSource):
         kept = rows_to_use(train, columns, self.target, self.missing, self.format)
         decided.check_target(train, columns[self.target])
         targets = self._targets(train, columns[self.target])
-        if isinstance(test, float):
-            own, held_out = hold_out_test(targets[torch.from_numpy(kept)], test)
-            rows = kept[own.numpy()]
-        else:
-            rows = kept
-        levels = decided.levels(train, columns, rows)
+        fraction = test if isinstance(test, float) else None
+        known = targets[torch.from_numpy(kept)]
+        parts = self.row_splits.parts(None if by is None else dividing.only(kept), known, fraction)
+        rows = {name: kept if own is None else kept[own.numpy()] for name, own in parts.items()}
+        levels = decided.levels(train, columns, rows["train"])
         encoding = self._encoding = decided.encoding(self._columns, levels)
         self.feature_names, self.unscaled = encoding.feature_names, encoding.unscaled
         blocks = self._blocks(train, columns)
-        found: dict[str, Split] = {"train": TableRows(blocks, targets, rows)}
-        if isinstance(test, float):
-            found["test"] = TableRows(blocks, targets, kept[held_out.numpy()])
-        else:
+        found: dict[str, Split] = {
+            name: TableRows(blocks, targets, own) for name, own in rows.items()
+        }
+        if not isinstance(test, float):
             found["test"] = self._second(test)
         self._check_splits(train.name, found)
         return found
@@ -184,6 +196,10 @@ class ColumnsTable(TableSource):
         """A line for each column of the table as it was read."""
         return self._report.lines
 
+    def division(self, train: Split) -> Division:
+        """By the column that splits the rows, where there is one."""
+        return self.row_splits.division() or super().division(train)
+
     @abstractmethod
     def tables(self) -> tuple[RawTable, RawTable | float]:
         """The training split's table; and the test split's, or what fraction of the first."""
@@ -193,7 +209,8 @@ class ColumnsTable(TableSource):
         if self.features is not None:
             names = [name for name in self.features if name not in self.exclude]
         else:
-            names = [n for n in train.columns if n != self.target and n not in self.exclude]
+            others = {self.target, self.row_splits.column, *self.exclude}
+            names = [name for name in train.columns if name not in others]
         if not names:
             train.require(self.target)
             raise ValueError(
@@ -204,6 +221,8 @@ class ColumnsTable(TableSource):
 
     def _left_out(self, train: RawTable) -> dict[str, str]:
         named = dict.fromkeys(self.exclude, "data.exclude")
+        if self.row_splits.column is not None and self.row_splits.column not in self._columns:
+            named[self.row_splits.column] = "it splits the rows"
         if self.features is not None:
             used = {*self.features, *self.exclude, self.target}
             named |= {n: "not in data.features" for n in train.columns if n not in used}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dltrain.data.tables.dates import date_format, parse_dates
+from dltrain.data.tables.dates import date_features, date_format, parse_dates
 from dltrain.data.tables.features import Encoding
 from dltrain.data.tables.parse import Numbers, Texts, parse, parse_affixed
 from dltrain.data.tables.raw import RawTable
@@ -88,6 +88,23 @@ class Deciding:
         else:
             column = self._feature_of_texts(table, name, column)
         return column
+
+    def dividing_column(self, table: RawTable, name: str, ordered: bool) -> Numbers | Texts:
+        """A column that splits the rows: numbers or days where ``ordered``, else texts.
+
+        Raises ``ValueError`` for what cannot be ordered, and for a missing cell.
+        """
+        column = self._parsed(table, name, not ordered)
+        if column.missing.any():
+            place = table.place(int(column.missing.argmax()), name)
+            raise ValueError(f"{place}: there is no value, and the rows are split by it")
+        if not ordered or isinstance(column, Numbers):
+            return column
+        levels = [clean(level) for level in column.levels]
+        format = self._format_of_dates(table, name, levels)
+        if format is None:
+            raise ValueError(f"order: column {name!r} holds neither numbers nor dates")
+        return Numbers(date_features(parse_dates(levels, format), format)[column.codes, 3])
 
     def target_column(self, table: RawTable) -> Numbers | Texts:
         """The cells of the target, once it is decided whether they are numbers or classes."""

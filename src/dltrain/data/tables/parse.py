@@ -33,6 +33,10 @@ class Numbers:
         """Which rows have none."""
         return np.isnan(self.values)
 
+    def only(self, rows: NDArray[Any]) -> Numbers:
+        """Those of the rows given."""
+        return Numbers(self.values[rows])
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -45,6 +49,10 @@ class Texts:
     def missing(self) -> NDArray[np.bool_]:
         """Which rows have none."""
         return self.codes < 0
+
+    def only(self, rows: NDArray[Any]) -> Texts:
+        """Those of the rows given."""
+        return Texts(self.codes[rows], self.levels)
 
     def counts(self, rows: NDArray[Any] | None = None) -> dict[str, int]:
         """How often there is each level, in all rows or in those given; without those never met."""

@@ -1,0 +1,106 @@
+"""Splits of a table by one of its columns: groups of rows, their order in time, or given splits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dltrain.data.streams.division import TEST_SEED, Division, Grouped, Ordered, hold_out_test
+from dltrain.data.tables.parse import Numbers, Texts
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""What a cell of the column of splits may say, in small letters."""
+
+
+class RowSplits:
+    """Decides which rows are in which split, by at most one column, whose cells are given.
+
+    Rows of one ``group`` are never in two splits. By ``order`` the last rows are the test split,
+    and those before them the validation split: numbers or dates. ``split_column`` says it of each
+    row. None of them: drawn, each class its fraction.
+
+    Raises ``ValueError`` where more than one is given.
+    """
+
+    def __init__(self, group: str | None, order: str | None, split_column: str | None) -> None:
+        given = {"group": group, "order": order, "split_column": split_column}
+        named = [name for name, column in given.items() if column is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} are given: rows are split by one of them")
+        self.column = group or order or split_column
+        self._by = named[0] if named else ""
+        self._groups: Tensor | None = None
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the column's numbers or dates are what counts, else its texts."""
+        return self._by == "order"
+
+    def parts(
+        self, column: Numbers | Texts | None, targets: Tensor, test: float | None
+    ) -> dict[str, Tensor | None]:
+        """The rows of each split (None: all); ``test`` is the fraction to set aside, None: none.
+
+        Raises ``ValueError`` for a ``column`` that does not say it.
+        """
+        found: dict[str, Tensor | None]
+        if column is None:
+            if test is None:
+                return {"train": None}
+            train, aside = hold_out_test(targets, test)
+            return {"train": train, "test": aside}
+        count = len(targets)
+        number_of_rows = 0 if test is None else max(1, round(test * count))
+        if isinstance(column, Numbers):
+            rows = torch.from_numpy(column.values.argsort(kind="stable"))
+            found = {"train": rows[: count - number_of_rows]}
+            if test is not None:
+                found["test"] = rows[count - number_of_rows :]
+            return found
+        if self._by == "split_column":
+            return self._given([column.levels[code] for code in column.codes], test)
+        groups = torch.from_numpy(column.codes).long()
+        division = Grouped(groups)
+        aside = division.aside(division.order(count, TEST_SEED), number_of_rows).sort().values
+        train = torch.ones(count, dtype=torch.bool)
+        train[aside] = False
+        self._groups = groups[train]
+        found = {"train": train.nonzero()[:, 0]}
+        return found if test is None else {**found, "test": aside}
+
+    def division(self) -> Division | None:
+        """How the training rows that :meth:`parts` gave are divided; None: as others are."""
+        if self._groups is not None:
+            return Grouped(self._groups)
+        return Ordered() if self._by == "order" else None
+
+    def _given(self, cells: Sequence[str], test: float | None) -> dict[str, Tensor | None]:
+        rows: dict[str, list[int]] = {}
+        for row, cell in enumerate(cells):
+            split = SPLITS.get(cell.lower())
+            if split is None:
+                raise ValueError(
+                    f"column {self.column!r} says {cell!r}, which is no split: train, validation, "
+                    "test"
+                )
+            rows.setdefault(split, []).append(row)
+        wanted = {"train"} if test is None else {"train", "test"}
+        if missing := sorted(wanted - rows.keys()):
+            raise ValueError(f"column {self.column!r} names no row of the split {missing[0]!r}")
+        if test is None and "test" in rows:
+            raise ValueError(
+                f"column {self.column!r} names test rows, and data.test is a file of them"
+            )
+        order = [name for name in ("train", "validation", "test") if name in rows]
+        return {name: torch.tensor(rows[name]) for name in order}
