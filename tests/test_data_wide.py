@@ -132,6 +132,16 @@ def test_all_16_bits_are_read_of_colors_in_tiff(order: str, compressed: bool) ->
     assert read_header(content).mode == "16-bit RGB"
 
 
+def test_all_16_bits_are_read_of_colors_in_ppm() -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (5, 4, 3))
+    for white, expected in ((65535, pixels), (4095, pixels * 65535 // 4095)):
+        content = f"P6 4 5 {white}\n".encode() + pixels.astype(">u2").tobytes()
+        np.testing.assert_array_equal(open_upright(content).values, expected)
+        assert read_header(content).high == expected.max()
+    with pytest.raises(UnreadableError, match="to its end"):
+        open_upright(content[:-2])
+
+
 @pytest.mark.parametrize(
     ("image", "window", "levels"),
     [
