@@ -121,12 +121,14 @@ def test_the_only_columns_of_images_and_labels_are_found_and_said(
     caplog.set_level("INFO")
     path = write(tmp_path / "pets", "train", [1, 2, 3], [0, 1, 1])
     write(path, "validation", [6, 7], [1, 0])
+    write(path, "extra", [6, 7, 8], [1, 0, 0])
     write(path, "test", [4, 5], [1, 0])
     loaders = images(path, image=None, label=None)
     assert pairs(loaders["train"]) == [(1, 0), (2, 1), (3, 1)]
     assert pairs(loaders["validation"]) == [(6, 1), (7, 0)]
     assert "images of column 'img', labels of column 'label'" in caplog.text
     assert "splits train 3, validation 2, test 2." in caplog.text
+    assert "1 files are in no split: extra-00000-of-00001.parquet." in caplog.text
     caplog.clear()
     source(path, validation_split="valid").read(0)
     assert "splits train 3, test 2; not used: splits validation 2." in caplog.text

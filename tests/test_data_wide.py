@@ -35,6 +35,24 @@ def png16(pixels: Pixels, color_type: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + content
 
 
+def tiff16(pixels: Pixels, order: str, compressed: bool) -> bytes:
+    """A TIFF file of 16-bit colors (height, width, 3), bytes in ``order`` < or >."""
+    height, width, _ = pixels.shape
+    content = pixels.astype(f"{order}u2").tobytes()
+    content = zlib.compress(content) if compressed else content
+    after = 8 + 2 + 12 * 9 + 4  # header, count, entries, end: there the three depths begin
+    longs = {256: width, 257: height, 258: after, 273: after + 6, 278: height, 279: len(content)}
+    shorts = {259: 8 if compressed else 1, 262: 2, 277: 3}
+    file = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, 9)
+    for tag in sorted({**longs, **shorts}):
+        if tag in shorts:
+            file += struct.pack(f"{order}HHIHH", tag, 3, 1, shorts[tag], 0)
+        else:
+            kind, count = (3, 3) if tag == 258 else (4, 1)
+            file += struct.pack(f"{order}HHII", tag, kind, count, longs[tag])
+    return file + struct.pack(f"{order}I3H", 0, 16, 16, 16) + content
+
+
 def source(path: Path, **settings: Any) -> ImageFolder:
     given: dict[str, Any] = {"root": str(path / "own"), "validation": 0, "test": 0.25}
     return ImageFolder(str(path / "images"), **given | settings)
@@ -103,6 +121,25 @@ def test_all_16_bits_are_read_of_every_kind_of_png(mode: int, color: int) -> Non
     shown = decode(png16(pixels, mode), Shape(3, 5, 4, None, (0, 4095)))
     by_hand = (expected.astype(int) * 255 // 4095).transpose(2, 0, 1)
     np.testing.assert_array_equal(shown, np.broadcast_to(by_hand, (3, 5, 4)))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compressed", [False, True])
+def test_all_16_bits_are_read_of_colors_in_tiff(order: str, compressed: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (5, 4, 3)).astype(np.uint16)
+    content = tiff16(pixels, order, compressed)
+    np.testing.assert_array_equal(open_upright(content).values, pixels)
+    assert read_header(content).mode == "16-bit RGB"
+
+
+def test_all_16_bits_are_read_of_colors_in_ppm() -> None:
+    pixels = np.random.default_rng(0).integers(0, 4096, (5, 4, 3))
+    for white, expected in ((65535, pixels), (4095, pixels * 65535 // 4095)):
+        content = f"P6 4 5 {white}\n".encode() + pixels.astype(">u2").tobytes()
+        np.testing.assert_array_equal(open_upright(content).values, expected)
+        assert read_header(content).high == expected.max()
+    with pytest.raises(UnreadableError, match="to its end"):
+        open_upright(content[:-2])
 
 
 @pytest.mark.parametrize(

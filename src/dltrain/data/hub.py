@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 LABELS = ("label", "labels", "class", "target", "category")
 """What a column of classes is called that does not name them."""
+DATA_FILES = {".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl"}
+SHOWN = 3
 
 
 class HubImages(DecodedImages):
@@ -73,6 +75,11 @@ class HubImages(DecodedImages):
             _check_columns(rows.features, image, label, place)
         targets, self.class_names = read_labels(splits, label, self.path)
         _say(self.path, image, label, {self._names[split]: r for split, r in splits.items()}, data)
+        left = _left_out(self.path, self.config)
+        if left:
+            more = ", …" if len(left) > SHOWN else ""
+            named = ", ".join(left[:SHOWN]) + more
+            logger.warning("%s: %d files are in no split: %s.", self.path, len(left), named)
         key: dict[str, Any] = {"source": "hub", "image": image, "label": label}
         key |= {split: rows._fingerprint for split, rows in splits.items()}
         return key, {
@@ -244,6 +251,20 @@ def read_labels(
         raise ValueError(f"{path}: column {label!r} has one value in all of training")
     names = tuple(feature.names if named else map(str, known))
     return {s: [positions[label] for label in column] for s, column in labels.items()}, names
+
+
+def _left_out(path: str, config: str | None) -> list[str]:
+    """Files of a local folder that ``datasets`` takes for no split's, by their names."""
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        return []
+    from datasets import load_dataset_builder
+
+    given = load_dataset_builder(str(folder), config).config.data_files or {}
+    used = {Path(file) for files in given.values() for file in files}
+    found = (file for file in sorted(folder.rglob("*")) if file.suffix.lower() in DATA_FILES)
+    names = [str(file.relative_to(folder)) for file in found if file not in used]
+    return [name for name in names if not name.startswith((".", "dataset_info"))]
 
 
 def load(path: str, config: str | None) -> Any:

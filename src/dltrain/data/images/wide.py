@@ -32,7 +32,8 @@ def raw_mode(image: Image) -> str:
 
 def is_wide(image: Image) -> bool:
     """Whether pixels have more than 8 bits, by an image that is opened but not decoded."""
-    return image.mode.startswith(("I", "F")) or ";16" in raw_mode(image)
+    wide_colors = ";16" in raw_mode(image) or _netpbm_maximum(image) > 255
+    return image.mode.startswith(("I", "F")) or wide_colors
 
 
 def wide_values(image: Image, opened: Callable[[], Image] | None) -> np.ndarray[Any, Any] | None:
@@ -44,6 +45,8 @@ def wide_values(image: Image, opened: Callable[[], Image] | None) -> np.ndarray[
     """
     if image.mode.startswith(("I", "F")):
         return np.asarray(image)
+    if _netpbm_maximum(image) > 255:
+        return _netpbm_values(image)
     mode = raw_mode(image)
     if ";16" not in mode or opened is None:
         return None
@@ -58,6 +61,22 @@ def wide_values(image: Image, opened: Callable[[], Image] | None) -> np.ndarray[
     _read_as(other, f"{first};16{'B' if order == 'L' else 'L'}")
     low, high = np.asarray(other), np.asarray(image)
     return (high.astype(np.uint16) * 256 + low)[..., :3]
+
+
+def _netpbm_maximum(image: Image) -> int:
+    """What is white in a binary PPM file of colors; 0 for any other, which Pillow reads whole."""
+    tiles = getattr(image, "tile", None) or ()
+    found = [tile[3][1] for tile in tiles if tile[0] == "ppm" and image.mode == "RGB"]
+    return int(found[0]) if found else 0
+
+
+def _netpbm_values(image: Image) -> np.ndarray[Any, Any]:
+    """Its colors (height, width, 3) from 0 to 65535, as Pillow gives those of gray ones."""
+    file, offset = image.fp, image.tile[0][2]  # type: ignore[attr-defined]
+    file.seek(offset)
+    content = file.read(6 * image.width * image.height)
+    values = np.frombuffer(content, ">u2").reshape(image.height, image.width, 3)
+    return (values.astype(np.int64) * 65535 // _netpbm_maximum(image)).astype(np.uint16)
 
 
 def _read_as(image: Image, mode: str) -> None:
