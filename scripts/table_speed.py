@@ -19,6 +19,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+CHUNK = 100_000
 
 CHILD = """
 import json, resource, sys, time
@@ -50,17 +54,19 @@ print(json.dumps({"seconds": seconds, "cpu": cpu, "bytes": peak() - before}))
 def make(path: Path, rows: int) -> None:
     generator = np.random.default_rng(0)
     words = np.array(["red", "green", "blue", "violet"])
-    with path.open("w") as file:
-        file.write(",".join(f"c{i}" for i in range(20)) + "\n")
-        for start in range(0, rows, 100_000):
-            count = min(100_000, rows - start)
-            numbers = generator.normal(size=(count, 16))
-            integers = generator.integers(0, 10_000, (count, 2))
-            chosen = words[generator.integers(0, 4, (count, 2))]
-            file.writelines(
-                ",".join([*(f"{x:.6f}" for x in a), *map(str, b), *c]) + "\n"
-                for a, b, c in zip(numbers.tolist(), integers.tolist(), chosen, strict=True)
-            )
+    writer = None
+    for start in range(0, rows, CHUNK):
+        count = min(CHUNK, rows - start)
+        columns = [generator.normal(size=count).round(6) for _ in range(16)]
+        columns += [generator.integers(0, 10_000, count) for _ in range(2)]
+        columns += [words[generator.integers(0, 4, count)] for _ in range(2)]
+        table = pa.table({f"c{i}": column for i, column in enumerate(columns)})
+        if writer is None:
+            options = pa.csv.WriteOptions(quoting_style="needed")
+            writer = pa.csv.CSVWriter(path, table.schema, write_options=options)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ import dltrain
 from dltrain.config.compose import compose as composed
 from dltrain.config.punctuation import with_quotes
 from dltrain.data.tables.csv_file import CsvTable
-from dltrain.data.tables.csv_text import read_csv
+from dltrain.data.tables.csv_text import Quotes, _quotes_in, read_csv
 from dltrain.data.tables.files import read_table
 from dltrain.runs.load import reader_of_run
 from tests.conftest import Train
@@ -198,6 +198,28 @@ def test_separators_are_found(text: str, first: list[str], tmp_path: Path) -> No
     assert [column[0].as_py().strip() for column in table.columns.values()] == first
     cells = read_csv(path)
     assert [column[0] for column in cells.columns.values()] == first
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("x,y\n1,2\n", Quotes()),
+        ('"x",y\n"a ""b"" c, d",2\n"",ef', Quotes()),
+        ('x,y\n1,"e\nf"', Quotes(multiline=True)),
+        ('x,y\n1,"e\rf"', Quotes(multiline=True)),
+        ('x,y\n"a"b,2\n', Quotes(sound=False)),
+        ('x,y\n5" pipe,2', Quotes(sound=False)),
+        ('x,y\n1, "a"\n', Quotes(spaced=True, sound=False)),
+        ('x,y\n1,"a\n\n\nb\n', Quotes(sound=False, multiline=True)),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 3, 1 << 20])
+def test_quotes_out_of_their_place_are_seen_across_blocks(
+    text: str, found: Quotes, size: int
+) -> None:
+    content = text.encode()
+    blocks = (content[start : start + size] for start in range(0, len(content), size))
+    assert _quotes_in(blocks, ",") == found
 
 
 def test_quotes_behind_a_blank_and_lines_in_quotes_keep_their_places(tmp_path: Path) -> None:

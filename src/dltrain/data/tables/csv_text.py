@@ -9,8 +9,11 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from dltrain.data.tables.cells import Cells
 
@@ -37,19 +40,26 @@ MARKS = {
 
 
 @dataclass(frozen=True)
+class Quotes:
+    """Whether a blank stands before some, all stand at a cell's ends, cells go over lines."""
+
+    spaced: bool = False
+    sound: bool = True
+    multiline: bool = False
+
+
+@dataclass(frozen=True)
 class CsvText:
     """A file of separated values whose first row names the columns; quoted cells may span lines.
 
-    ``said`` is whether its first line is Excel's ``sep=;``. ``quoted`` and ``spaced`` are whether
-    there are quotes, and quotes that a blank stands before.
+    ``said`` is whether its first line is Excel's ``sep=;``.
     """
 
     path: Path
     encoding: str
     separator: str
     said: bool = False
-    quoted: bool = False
-    spaced: bool = False
+    quotes: Quotes = Quotes()
 
     def header(self) -> list[str]:
         """The columns' names, stripped; empty where a column has none."""
@@ -89,7 +99,7 @@ class CsvText:
             if self.said:
                 file.readline()
             reader = csv.reader(
-                file, delimiter=self.separator, strict=True, skipinitialspace=self.spaced
+                file, delimiter=self.separator, strict=True, skipinitialspace=self.quotes.spaced
             )
             begins = 1 + self.said
             try:
@@ -152,8 +162,8 @@ def open_csv(path: Path, separator: str | None = None, encoding: str | None = No
         raise ValueError(
             f"separator is one character, or one of {', '.join(NAMED)}; got {separator!r}"
         )
-    quoted, spaced = _quotes(path, found, separator)
-    return CsvText(path, found, separator, said is not None, quoted, spaced)
+    quotes = _quotes(path, found, separator)
+    return CsvText(path, found, separator, said is not None, quotes)
 
 
 def read_csv(path: Path, separator: str | None = None, encoding: str | None = None) -> Cells:
@@ -199,26 +209,37 @@ def _sniffed(lines: list[str], usual: str) -> str:
     return best if columns > 1 else fallback
 
 
-def _quotes(path: Path, encoding: str, separator: str) -> tuple[bool, bool]:
-    """Whether a file has quotes at all, and such as stand behind a separator and a blank."""
-    quoted = False
+def _quotes(path: Path, encoding: str, separator: str) -> Quotes:
+    """Where the quotes of a file stand."""
     if encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32")):
-        text = path.read_bytes().decode(encoding, "replace")
-        return '"' in text, _behind_blank(separator).search(text.encode()) is not None
-    behind = _behind_blank(separator)
-    rest = b""
+        blocks = iter([path.read_bytes().decode(encoding, "replace").encode()])
+        return _quotes_in(blocks, separator)
     with path.open("rb", buffering=0) as file:
-        while block := file.read(BLOCK):
-            if b'"' in block:
-                quoted = True
-                if behind.search(rest + block):
-                    return True, True
-            rest = block[-8:]
-    return quoted, False
+        return _quotes_in(iter(lambda: file.read(BLOCK), b""), separator)
 
 
-def _behind_blank(separator: str) -> re.Pattern[bytes]:
-    return re.compile(re.escape(separator.encode()) + b' {1,4}"[^"]')
+def _quotes_in(blocks: Iterator[bytes], separator: str) -> Quotes:
+    """A quote opens behind a separator or a line's end, and closes before one; or is doubled."""
+    behind = re.compile(re.escape(separator.encode()) + b' {1,4}"[^"]')
+    around = np.frombuffer(f'"\r\n{separator}'.encode(), np.uint8)
+    count, spaced, sound, multiline = 0, False, True, False
+    rest = b"\n"
+    for block in chain(blocks, [b"\n"]):
+        if count % 2 or b'"' in block or b'"' in rest[-1:]:
+            text = np.frombuffer(rest[-2:] + block, np.uint8)
+            first = len(rest[-2:]) - 1
+            places = first + np.flatnonzero(text[first:-1] == ord('"'))
+            opens = (count + np.arange(len(places))) % 2 == 0
+            outside = text[np.where(opens, places - 1, places + 1)]
+            sound &= bool(np.isin(outside, around).all())
+            is_break = (text == ord("\n")) | (text == ord("\r"))
+            breaks = first + np.flatnonzero(is_break[first:-1])
+            before = count + np.searchsorted(places, breaks)
+            multiline |= bool((before % 2).any())
+            spaced |= behind.search(rest + block) is not None
+            count += len(places)
+        rest = (rest + block)[-8:]
+    return Quotes(spaced, sound and count % 2 == 0, multiline)
 
 
 def _undecodable(path: Path, encoding: str) -> int:

@@ -119,7 +119,7 @@ def _fast(
     import pyarrow as pa
     import pyarrow.csv
 
-    if text.spaced or (text.quoted and not _has_sound_quotes(text)):
+    if text.quotes.spaced or not (text.quotes.sound or _has_sound_quotes(text)):
         return None
     source: Path | io.BytesIO = text.path
     if text.encoding.lower() not in ("utf-8", "utf8", "utf-8-sig"):
@@ -142,7 +142,10 @@ def _fast(
                 skip_rows_after_names=1,
                 block_size=BLOCK,
             ),
-            pa.csv.ParseOptions(delimiter=text.separator, newlines_in_values=text.quoted),
+            pa.csv.ParseOptions(
+                delimiter=text.separator,
+                newlines_in_values=text.quotes.multiline or not text.quotes.sound,
+            ),
             pa.csv.ConvertOptions(
                 column_types=types,
                 null_values=format.spellings if format is not None else [],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from dltrain.data.tables.values import MISSING, CellFormat
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+logger = logging.getLogger(__name__)
 
 ABSENT = frozenset({"<NA>", "NaT", "nan"})
 """How what stands for no value in pandas and numpy writes itself."""
@@ -66,6 +69,13 @@ class TableReader(Reader):
             found = self.encoding.read(name, self._column(column), place)
             if not self.scaling.fill and found.missing.any():
                 raise ValueError(f"{place(int(found.missing.argmax()))} is empty")
+            unknown = self.encoding.unknown(name, found)
+            if unknown:
+                logger.warning(
+                    "%d cells of %r hold a level that no training row has; it counts as none of "
+                    "them.",
+                    *(unknown, name),
+                )
             blocks.append(self.encoding.block(name, found, place))
         return {"input": self.scaling(stacked(blocks, slice(None)))}
 
