@@ -178,7 +178,7 @@ def test_all_mistakes_are_told_at_once(
         (["data=csv", "data.pth=a.csv", "data.target=y", "model=logreg"], ["data.pth"]),
         (["model=xyzzy", "data=iris", "optimizer.lr=-1"], ["model=xyzzy", "optimizer.lr"]),
         (["-m", "model=mlp,lenet5", "lrr=3"], ["lrr"]),
-        (["task.class_weights=balanced"], ["task.class_weights"]),
+        (["task.sample_weights=balanced"], ["task.sample_weights"]),
     ],
 )
 def test_what_follows_from_a_mistake_is_no_mistake(

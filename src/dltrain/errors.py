@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 NO_HOME = (
@@ -56,7 +56,7 @@ class Fault:
     hint: str = ""
     joint: str = ": "
     takes_text: bool = False
-    instead: str = ""
+    instead: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         return f"{self.key}{self.joint}{self.problem}" + (f" {self.hint}" if self.hint else "")

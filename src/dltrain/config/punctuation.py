@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-MARK = re.compile(r"""([^=\s]+)=([],;#&!^<>`'"(){}[=~])""")
-"""A key, and a mark that by itself means nothing in Hydra's grammar."""
+MARK = re.compile(r"([^=\s]+)=([,;#&!^<>~'])")
+"""A key, and a mark that by itself means nothing in Hydra's grammar; a bracket that is
+alone has more likely lost its other half."""
 
 
 def with_quotes(arguments: Sequence[str]) -> list[str]:
