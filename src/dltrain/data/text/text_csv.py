@@ -21,8 +21,9 @@ class TextCsv(TextSource):
     """Texts and classes by columns of a file: .csv, .tsv or, one object a line, .jsonl.
 
     ``test`` is a fraction of its rows, or a second file with the same columns. ``separator`` null
-    is a comma, or a tab for .tsv. Each different cell of ``label`` is a class; a row without
-    one is refused or, with ``missing`` drop, left out and counted.
+    is the one that parts the first lines into columns of equal number. Each different cell of
+    ``label`` is a class; a row without one is refused or, with ``missing`` drop, left out and
+    counted.
     """
 
     def __init__(
