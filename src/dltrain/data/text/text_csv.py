@@ -28,9 +28,10 @@ class TextCsv(TextSource):
     """Texts and classes by columns of a file: .csv, .tsv, .jsonl (objects), .json (a list of them).
 
     ``test`` and ``validation`` are fractions of its rows, or other files with the same columns.
-    ``separator`` null is a comma, or a tab for .tsv. Of several ``text`` columns the cells are
-    joined by blanks. Each different cell of ``label`` is a class, but for spellings that look
-    alike or are one number; a row without one is refused or, with ``missing`` drop, left out and
+    ``separator`` null is the one that parts the first lines into columns of equal number. Of
+    several ``text`` columns the cells are joined by blanks. Each different cell of ``label`` is a
+    class, but for spellings that look alike or are one number; a row without one is refused or,
+    with ``missing`` drop, left out and
     counted.
     """
 
