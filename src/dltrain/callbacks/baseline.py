@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 SIDE = 16
 """Pixels to a side of the images that a linear model sees."""
+WORK = 1e11
+"""Multiplications that fitting may take, about; a few seconds."""
 MOST_FEATURES = 5_000
 """Numbers of an example beyond which there is no linear model."""
 
@@ -54,7 +56,7 @@ class Baseline(Probe):
         """See what there is to predict, and from what."""
         inputs, targets = setup.spec.of("input"), setup.spec.of("target")
         self._split = "test" if "test" in setup.splits else "validation"
-        if len(inputs) == len(targets) == 1 and self._split in setup.splits | {"test"}:
+        if len(inputs) == len(targets) == 1:
             self._input, kinds = inputs[0], {"class": _Classes, "number": _Numbers}
             kind = kinds.get(targets[0].kind)
             if kind is not None and kind.measure in setup.metrics:
@@ -98,7 +100,7 @@ class Baseline(Probe):
         features = _features(self._input)
         inputs, targets = _gathered(streams["train"], features, self.examples, self.values)
         models: dict[str, _Model] = {kind.simplest: kind.constant(targets)}
-        model = kind.linear(self._input.kind) if inputs.usable else None
+        model = kind.linear(self._input.kind, inputs.values) if inputs.usable else None
         if model is not None and kind.varies(targets):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a model that has not converged will do
@@ -154,8 +156,8 @@ class _Kind(ABC):
         """The best single answer."""
 
     @abstractmethod
-    def linear(self, of: str) -> _Model:
-        """A linear model of an input of that kind."""
+    def linear(self, of: str, values: int) -> _Model:
+        """A linear model of inputs of that kind, of so many numbers or tokens in all."""
 
     @abstractmethod
     def varies(self, targets: NDArray[Any]) -> bool:
@@ -180,13 +182,15 @@ class _Classes(_Kind):
         counts = self.target.counts or np.bincount(targets)
         return _Constant(np.asarray(np.argmax(counts)))
 
-    def linear(self, of: str) -> _Model:
+    def linear(self, of: str, values: int) -> _Model:
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline
 
         # Words are many and rare: less is taken from their weights.
         strength = 10.0 if of == "tokens" else 1.0
-        return make_pipeline(_scaler(of), LogisticRegression(C=strength, max_iter=200))
+        # An iteration multiplies every value by each class's weight, forward and back.
+        most = int(np.clip(WORK / (4 * values * (self.target.size or 2)), 10, 200))
+        return make_pipeline(_scaler(of), LogisticRegression(C=strength, max_iter=most))
 
     def varies(self, targets: NDArray[Any]) -> bool:
         return len(np.unique(targets)) > 1
@@ -209,7 +213,7 @@ class _Numbers(_Kind):
     def constant(self, targets: NDArray[Any]) -> _Constant:
         return _Constant(targets.mean(0))
 
-    def linear(self, of: str) -> _Model:
+    def linear(self, of: str, values: int) -> _Model:
         from sklearn.linear_model import Ridge
         from sklearn.pipeline import make_pipeline
 
