@@ -144,6 +144,7 @@ class ColumnsTable(TableSource):
         whole = InMemory({"input": self._inputs(train), "target": targets})
         found = {n: whole if rows is None else whole.only(rows) for n, rows in parts.items()}
         if not isinstance(test, float):
+            self._tell_shared_groups(train, test)
             found["test"] = InMemory({"input": self._inputs(test), "target": self._targets(test)})
         self._check_splits(train.name, found)
         return dict(found)
@@ -158,6 +159,19 @@ class ColumnsTable(TableSource):
             mean, std = float(trained.mean()), spread if spread > 0 else 1.0
             fields["target"] = replace(fields["target"], mean=(mean,), std=(std,))
         return DataSpec(fields)
+
+    def _tell_shared_groups(self, train: Cells, test: Cells) -> None:
+        """Warn of groups that a test split of its own shares with the training split."""
+        column = self.row_splits.group
+        if column is None:
+            return
+        test.require(column)
+        shared = set(train.columns[column]) & set(test.columns[column])
+        if shared:
+            logger.warning(
+                "%d groups of %r are in %s and in %s, such as %r.",
+                *(len(shared), column, train.name, test.name, min(shared)),
+            )
 
     def reader(self) -> Reader:
         """Rows by the table's columns; missing cells are filled where ``missing`` says so."""
