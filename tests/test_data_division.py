@@ -271,6 +271,16 @@ def test_rows_are_split_by_a_column_of_the_table(tmp_path: Path) -> None:
     )
 
 
+def test_groups_in_a_test_file_of_its_own_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    split_by(tmp_path, group="who")
+    (tmp_path / "test.csv").write_text("x,time,date,who,part,y\n1,2,,p3,,4\n2,3,,new,,5\n")
+    parts = split_by(tmp_path, group="who", test=str(tmp_path / "test.csv"))
+    assert "1 groups of 'who' are in" in caplog.text and parts["test"] == [1, 2]
+    assert len({row % 6 for row in parts["train"]} & {row % 6 for row in parts["validation"]}) == 0
+
+
 @pytest.mark.parametrize(
     ("by", "message"),
     [

@@ -156,6 +156,8 @@ class ColumnsTable(TableSource):
             name: TableRows(blocks, targets, own) for name, own in rows.items()
         }
         if not isinstance(test, float):
+            if by is not None and isinstance(dividing, Texts):
+                self._tell_shared_groups(dividing, train.name, test)
             found["test"] = self._second(test)
         self._check_splits(train.name, found)
         return found
@@ -203,6 +205,21 @@ class ColumnsTable(TableSource):
     @abstractmethod
     def tables(self) -> tuple[RawTable, RawTable | float]:
         """The training split's table; and the test split's, or what fraction of the first."""
+
+    def _tell_shared_groups(self, groups: Texts, name: str, test: RawTable) -> None:
+        """Warn of groups that a test split of its own shares with the training split."""
+        column = self.row_splits.group
+        if column is None:
+            return
+        test.require(column)
+        others = self._deciding.dividing_column(test, column, ordered=False)
+        assert isinstance(others, Texts)
+        shared = set(groups.levels) & set(others.levels)
+        if shared:
+            logger.warning(
+                "%d groups of %r are in %s and in %s, such as %r.",
+                *(len(shared), column, name, test.name, min(shared)),
+            )
 
     def _chosen(self, train: RawTable) -> list[str]:
         """The feature columns."""

@@ -38,7 +38,7 @@ class RowSplits:
         named = [name for name, column in given.items() if column is not None]
         if len(named) > 1:
             raise ValueError(f"{' and '.join(named)} are given: rows are split by one of them")
-        self.column = group or order or split_column
+        self.group, self.column = group, group or order or split_column
         self._by = named[0] if named else ""
         self._groups: Tensor | None = None
 
