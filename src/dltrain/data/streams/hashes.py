@@ -76,8 +76,9 @@ def hashes_of_ragged(values: Tensor, starts: Tensor, lengths: Tensor) -> Hashes:
 def joined(columns: Mapping[str, Hashes]) -> Hashes:
     """Of each example, all of its columns."""
     found = np.zeros(1, np.uint64)
-    for position, name in enumerate(sorted(columns)):
-        found = _mixed((found ^ columns[name]) + GOLDEN * np.uint64(position + 1))
+    steps = np.arange(1, len(columns) + 1, dtype=np.uint64) * GOLDEN  # of an array: may overflow
+    for step, name in zip(steps, sorted(columns), strict=True):
+        found = _mixed((found ^ columns[name]) + step)
     return found
 
 
