@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from dltrain.contracts.data import DataSpec
 from dltrain.data.tables.csv_file import CsvTable
 from dltrain.data.tables.encoding import learn_scaling
+from dltrain.data.tables.reader import TableReader
 from tests.streams import opened, whole
 
 Read = Callable[..., tuple[CsvTable, DataSpec]]
@@ -241,3 +242,9 @@ def test_a_target_can_be_learned_as_its_logarithm(read: Read) -> None:
         read("x,y", "1,0", *rows, target_transform="log")
     with pytest.raises(ValueError, match="target_transform is of numbers"):
         read("x,y", "1,a", "2,b", target_transform="log")
+
+
+def test_the_reader_of_an_earlier_run_keeps_its_levels_apart() -> None:
+    reader = TableReader(["a"], {"a": ["1", "1.0"]}, fill=[0.5, 0.5])
+    found = reader.read([["1"], ["1.0"], [1], [None]])["input"]
+    assert found.tolist() == [[1, 0], [0, 1], [1, 0], [0.5, 0.5]]

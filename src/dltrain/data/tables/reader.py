@@ -141,6 +141,8 @@ def _cell(cell: Any) -> Any:
         return cell
     if isinstance(cell, (bool, np.bool_)):
         return str(cell)
+    if isinstance(cell, (int, np.integer)):
+        return int(cell)
     text = str(cell)
     if text in ABSENT:
         return None
