@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import dltrain
 from dltrain.contracts.data import Batch, Field
 from dltrain.data.tables.csv_file import CsvTable
 from dltrain.data.tables.source import Iris
+from dltrain.runs.load import reader_of_run
 from tests.asking import assembled
 from tests.conftest import Cli, Compose, Train
 from tests.streams import opened, whole
@@ -239,6 +241,20 @@ def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Tra
     Path(path).unlink()
     said = dltrain.load(folder).predict({"input": torch.zeros(2, 3)})
     assert said.columns["prediction"].shape == (2, 1)
+
+
+def test_a_loaded_run_takes_examples_as_they_are(write: Write, train: Train) -> None:
+    path = write(ROWS)
+    folder = train("data=csv", f"data.path={path}", "data.target=weight", "model=linreg").folder
+    with Path(path).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    task = dltrain.load(folder)
+    read = task.predict(reader_of_run(folder).read(rows)).columns["prediction"]
+    assert torch.equal(task.predict(rows).columns["prediction"], read)
+    with pytest.raises(ValueError, match="examples come as a list"):
+        task.predict("a text")
+    with pytest.raises(ValueError, match="example 0"):
+        task.predict([{"weight": "3"}])
 
 
 def test_prices_are_learned_whatever_their_unit(write: Write, train: Train) -> None:

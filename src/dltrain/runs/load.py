@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
 
 from dltrain.config.build import OWN_PACKAGES, plan
-from dltrain.contracts.data import DataSpec, Reader
+from dltrain.contracts.data import Batch, DataSpec, Reader
 from dltrain.contracts.run import Modifier
-from dltrain.contracts.task import Task
+from dltrain.contracts.task import Predicts, Task
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.optim.groups import groups_of
@@ -30,15 +31,22 @@ CONFIG, SPEC, READER, SUMMARY = "config.yaml", "data.json", "reader.json", "summ
 def load(
     run: str | Path = "latest", weights: str | None = None, output_dir: str = "outputs"
 ) -> Task:
-    """Return the trained task of a run, in eval mode on the CPU: ``load("latest").predict(batch)``.
+    """Return the trained task of a run, in eval mode on the CPU.
 
-    ``weights`` is ``last`` or ``best``; null takes those that the run was tested with. The data is
-    not needed. The same limits on packages hold as for :func:`resume`. Raises :class:`UserError`
-    where there is no such run, or no such weights.
+    ``load("latest").predict(examples)`` takes new examples as they are: rows of a table as mappings
+    from column to cell, texts, images as paths or arrays, or whatever the run's
+    :class:`~dltrain.contracts.data.Reader` reads; or a batch that is made already, a mapping of
+    tensors. ``weights`` is ``last`` or ``best``; null takes those that the run was tested with. The
+    data is not needed. The same limits on packages hold as for :func:`resume`.
+
+    Raises :class:`UserError` where there is no such run, or no such weights.
     """
     with runtime.generators_kept():  # initial weights are drawn, then replaced
         folder = RunFolder.find(str(run), Path(output_dir))
-        return _load(folder, tested_weights(folder) if weights is None else weights)
+        task = _load(folder, tested_weights(folder) if weights is None else weights)
+    if isinstance(task, Predicts):
+        _take_examples(task, folder.path)
+    return task
 
 
 def tested_weights(folder: RunFolder) -> str:
@@ -82,6 +90,22 @@ def _load(folder: RunFolder, weights: str) -> Task:
     for modifier in modifiers:
         modifier.finish(task)
     return task.eval()
+
+
+def _take_examples(task: Any, run: Path) -> None:
+    """Let ``predict`` take new examples, too; the reader is made when it is first needed."""
+    predict_batch = task.predict
+    reader = cache(partial(reader_of_run, run))
+
+    def predict(examples: Batch | Sequence[Any]) -> Any:
+        """Classes and probabilities, numbers in the target's unit, of a batch or of examples."""
+        if isinstance(examples, Mapping) and all(map(torch.is_tensor, examples.values())):
+            return predict_batch(examples)
+        device = next(task.parameters()).device
+        batch = reader().read(cast("Sequence[Any]", examples))
+        return predict_batch({name: column.to(device) for name, column in batch.items()})
+
+    task.predict = predict
 
 
 def reader_of_run(run: str | Path = "latest", output_dir: str = "outputs") -> Reader:
