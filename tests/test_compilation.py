@@ -19,12 +19,10 @@ from tests.conftest import Cli, Compose
 A_LONG_RUN = 10**9
 """Steps."""
 SETTINGS = (
-    "model=mlp",
+    "model=logreg",
     "data=digits",
     "data.limit=200",
     "data.batch_size=64",
-    "model.hidden=[8]",
-    "model.dropout=0",
     "callbacks=none",
     "trainer.epochs=2",
     "device=cpu",

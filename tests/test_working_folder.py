@@ -40,7 +40,7 @@ class Net(nn.Sequential):
 
         return called_late.same(super().forward(images))
 """
-QUICK = ("data=digits", "trainer.steps=1", "device=cpu")
+QUICK = ("data=digits", "callbacks=none", "trainer.steps=1", "device=cpu")
 
 
 def poison(folder: Path) -> None:
@@ -73,7 +73,7 @@ def typed(folder: Path, *arguments: str, trusted: str = "", module: bool = True)
 def folder(compose: Compose, tmp_path: Path) -> Path:
     """A run of images that was interrupted, with poison among its files."""
     output_dir = tmp_path / "outputs"
-    run.train(compose("model=vae", "callbacks=none", *QUICK, f"output_dir={output_dir}"))
+    run.train(compose("model=vae", *QUICK, f"output_dir={output_dir}"))
     folder = latest(output_dir)
     summary = folder / "summary.json"
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"status": "interrupted"}))
