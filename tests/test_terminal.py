@@ -48,8 +48,10 @@ def test_a_full_disk_is_told_once() -> None:
 
 
 def test_without_a_home_a_path_that_needs_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HOME", raising=False)
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")  # as pathlib says it
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
     node = {"_target_": f"{Mnist.__module__}.{Mnist.__name__}", "root": "~/data"}
     with pytest.raises(ConfigError, match=r"^data: a path begins with ~, and there is no home"):
         build(node, Mnist, "data")
