@@ -14,7 +14,6 @@ from typing import NoReturn
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
-from dltrain.runs.folder import listed
 
 OUTPUT_DIR = "output_dir"
 CONFIG_DIR = ("--config-dir", "-cd")
@@ -61,6 +60,8 @@ class Parser(argparse.ArgumentParser):
                 self._refuse(f"{word}: a run keeps its own config. {hint}")
             parsed.output_dir = value
         if not runs:
+            from dltrain.runs.folder import listed  # a query such as --help needs no locks
+
             there = listed(Path(parsed.output_dir).expanduser())
             self._refuse("give a RUN: a run's folder, or latest for the newest", there)
         if len(runs) > 1:

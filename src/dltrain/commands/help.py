@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
 
-import yaml
-
 from dltrain.commands.arguments import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, Command
-from dltrain.config.annotations import types_of
-from dltrain.config.build import TARGET, UNSAID, expected
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 
@@ -151,6 +147,8 @@ def _group(group: str, choices: Mapping[str, str]) -> str:
 
 def _choice(group: str, name: str, text: str) -> str:
     """What a choice is, and its keys: default, type, comment."""
+    from dltrain.config.annotations import types_of
+    from dltrain.config.build import TARGET
     from dltrain.config.compose import files_of, targets
 
     keys: dict[str, Key] = {}
@@ -194,6 +192,8 @@ def _choice(group: str, name: str, text: str) -> str:
 
 
 def _kind(annotation: Any) -> str:
+    from dltrain.config.build import UNSAID, expected
+
     said = expected(annotation) if annotation is not None else ""
     return "" if said == UNSAID else said
 
@@ -215,6 +215,8 @@ def _head(text: str) -> list[str]:
 
 def _overridden(text: str) -> Iterator[str]:
     """What a file chooses of other groups, as one would type it."""
+    import yaml
+
     for entry in (yaml.safe_load(text) or {}).get("defaults", []):
         for name, choice in entry.items() if isinstance(entry, dict) else ():
             if name.startswith("override "):
@@ -225,6 +227,8 @@ def _overridden(text: str) -> Iterator[str]:
 
 def _keys(text: str, package: str) -> Iterator[Key]:
     """The keys of a config file, with the comment that stands behind each value or above it."""
+    import yaml
+
     root = yaml.compose(text, yaml.SafeLoader)
     lines = text.splitlines()
 
