@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,8 @@ class AdversarialGame(Task):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        if not isinstance(model, Adversaries):
+        # Not isinstance: from Python 3.12 on it does not see the networks of a module.
+        if not all(hasattr(model, name) for name in Adversaries.__annotations__):
             raise ValueError(
                 f"{type(model).__name__} has no generator and discriminator: take model=gan, "
                 "dcgan or wgan_gp"
@@ -84,7 +85,7 @@ class AdversarialGame(Task):
         for name, weight in (("gradient_penalty", gradient_penalty), ("r1", r1)):
             if weight < 0:
                 raise ValueError(f"{name} is not negative, got {weight}")
-            if weight and has_batch_norm(model.discriminator):
+            if weight and has_batch_norm(cast(Any, model).discriminator):
                 raise ValueError(
                     f"{name} is of each image alone, and batch norm mixes them: "
                     "set model.batch_norm=false"
@@ -96,13 +97,15 @@ class AdversarialGame(Task):
         self._loss = LOSSES[loss]
         if label_smoothing and not self._loss.has_target:
             raise ValueError(f"label_smoothing has no meaning with loss={loss}: there is no target")
-        self.model = model
+        self.model: Any = model
         self.n_critic = n_critic
         self.gradient_penalty, self.r1 = gradient_penalty, r1
         self._target = 1 - label_smoothing
         self._pixels = Pixels(spec.input)
         self._clusters = (
-            OnlineKMeans(model.clusters, spec.facts()["input_shape"]) if model.clusters else None
+            OnlineKMeans(cast(Any, model).clusters, spec.facts()["input_shape"])
+            if model.clusters
+            else None
         )
         # On the host: whose turn it is must be known without asking the device.
         self._batches = 0

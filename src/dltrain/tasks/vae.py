@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,8 @@ class Variational(Task):
         importance_samples: int = 500,
     ) -> None:
         super().__init__()
-        if not isinstance(model, Variation):
+        # Not isinstance: from Python 3.12 on it does not see the networks of a module.
+        if not all(hasattr(model, name) for name in Variation.__annotations__):
             raise ValueError(
                 f"{type(model).__name__} has no distribution of codes: take model=vae or conv_vae"
             )
@@ -82,12 +83,12 @@ class Variational(Task):
                 "beta, free_bits and importance_samples are not negative; "
                 f"got {beta}, {free_bits} and {importance_samples}"
             )
-        if binarize == "dynamic" and model.likelihood.gray:
+        if binarize == "dynamic" and cast(Any, model).likelihood.gray:
             raise ValueError(
                 "model.decoder=gaussian explains gray values, but binarize=dynamic leaves none: "
                 "set task.binarize=none"
             )
-        self.model = model
+        self.model: Any = model
         self.beta, self.free_bits = beta, free_bits
         self.importance_samples = importance_samples
         self.class_names = spec.class_names
