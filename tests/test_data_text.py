@@ -303,6 +303,9 @@ def test_ids_are_made_once_for_all_that_shapes_them(
     assert reads(path) == 1
     os.utime(path, ns=(1, 1))
     assert reads(path) == 1
+    write(ROWS.replace("good", "best"))
+    os.utime(path, ns=(1, 1))  # of the same size and time
+    assert reads(path) == 1
 
 
 def test_runs_that_start_together_make_the_ids_once(

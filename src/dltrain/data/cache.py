@@ -32,6 +32,19 @@ CHUNK = 64
 SHOWN = 5
 
 
+def state(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does: its size and times of change, in nanoseconds.
+
+    A program may set a file's size and time back (``cp -p``, ``touch``), but not the time at which
+    the system saw that change. All 0 for a file that is not there.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0, 0
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
 @dataclass(frozen=True)
 class EncodedImages:
     """A split still to be decoded: ``get(i)`` gives its files' contents or paths, one by one.

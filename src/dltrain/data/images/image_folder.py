@@ -13,7 +13,7 @@ import numpy as np
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import DataSpec
 from dltrain.contracts.paths import FilePath
-from dltrain.data.cache import EncodedImages
+from dltrain.data.cache import EncodedImages, state
 from dltrain.data.images.decoded import DecodedImages
 from dltrain.data.images.labels import by_split, is_multilabel, read_labels, with_one
 from dltrain.data.images.layout import Classes, Layout, find_splits
@@ -66,7 +66,7 @@ class ImageFolder(DecodedImages):
         return [self.path] if self.labels is None else [self.path, self.labels]
 
     def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
-        """Every file by its name and :func:`state`."""
+        """Every file by its name and :func:`~dltrain.data.cache.state`."""
         if not self.path.is_dir():
             raise ValueError(f"{self.path} is no folder")
         try:
@@ -158,19 +158,6 @@ class ImageFolder(DecodedImages):
             split: {name: classes[name] for name in self.classes if name in classes}
             for split, classes in given.items()
         }
-
-
-def state(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does: its size and times of change, in nanoseconds.
-
-    A program may set a file's size and time back (``cp -p``, ``touch``), but not the time at which
-    the system saw that change. All 0 for a file that is not there.
-    """
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _check_classes(given: Mapping[str, Classes], path: Path) -> None:

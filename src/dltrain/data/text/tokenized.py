@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dltrain.data.cache import made_once, progress
+from dltrain.data.cache import made_once, progress, state
 from dltrain.data.streams.division import hold_out_test
 from dltrain.data.text.report import cuts, doubts
 from dltrain.data.text.scripts import Tokens, choose_tokens
@@ -220,14 +220,14 @@ def _load(place: Path) -> Encoded:
     return Encoded(splits, **content)
 
 
-def fingerprint(path: Path) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of change of a file, or of all files below a folder.
+def fingerprint(path: Path) -> list[tuple[str, int, int, int]]:
+    """The name and :func:`~dltrain.data.cache.state` of a file, or of all files below a folder.
 
     Raises ``ValueError`` where there is none.
     """
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
     try:
-        found = [(file, file.stat()) for file in files if not file.is_dir()]
+        path.stat()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    return [(str(file), about.st_size, about.st_mtime_ns) for file, about in found]
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [(str(file), *state(file)) for file in files if not file.is_dir()]
