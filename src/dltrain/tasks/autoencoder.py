@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
+from dltrain.contracts.structure import has_members
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.metrics.generative import LatentSpace, PixelErrors, Reconstructions
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.tasks.latent import decoded
 
 
-@runtime_checkable
 class Bottleneck(Protocol):
     """A network that turns images into codes, and codes into logits of images."""
 
@@ -59,7 +59,7 @@ class Reconstruction(Task):
         masking: float = 0.0,
     ) -> None:
         super().__init__()
-        if not isinstance(model, Bottleneck):
+        if not has_members(model, Bottleneck):
             raise ValueError(
                 f"{type(model).__name__} has no code to reconstruct images from: take "
                 "model=autoencoder or conv_autoencoder"

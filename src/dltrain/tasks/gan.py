@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import EVALUATION_SEED, Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
+from dltrain.contracts.structure import has_members
 from dltrain.contracts.task import Monitor, Optimize, Predictions, Task
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.metrics.generative import AdversarialScores, SampleDistance
@@ -21,7 +22,6 @@ from dltrain.tasks.losses.gan import LOSSES, gradient_penalty, has_batch_norm, r
 SUMMARY = ("loss_discriminator", "loss_generator", "accuracy_real", "accuracy_fake")
 
 
-@runtime_checkable
 class Adversaries(Protocol):
     """A network that is two."""
 
@@ -74,8 +74,7 @@ class AdversarialGame(Task):
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        # Not isinstance: from Python 3.12 on it does not see the networks of a module.
-        if not all(hasattr(model, name) for name in Adversaries.__annotations__):
+        if not has_members(model, Adversaries):
             raise ValueError(
                 f"{type(model).__name__} has no generator and discriminator: take model=gan, "
                 "dcgan or wgan_gp"
@@ -85,7 +84,7 @@ class AdversarialGame(Task):
         for name, weight in (("gradient_penalty", gradient_penalty), ("r1", r1)):
             if weight < 0:
                 raise ValueError(f"{name} is not negative, got {weight}")
-            if weight and has_batch_norm(cast(Any, model).discriminator):
+            if weight and has_batch_norm(model.discriminator):
                 raise ValueError(
                     f"{name} is of each image alone, and batch norm mixes them: "
                     "set model.batch_norm=false"
@@ -97,15 +96,13 @@ class AdversarialGame(Task):
         self._loss = LOSSES[loss]
         if label_smoothing and not self._loss.has_target:
             raise ValueError(f"label_smoothing has no meaning with loss={loss}: there is no target")
-        self.model: Any = model
+        self.model = model
         self.n_critic = n_critic
         self.gradient_penalty, self.r1 = gradient_penalty, r1
         self._target = 1 - label_smoothing
         self._pixels = Pixels(spec.input)
         self._clusters = (
-            OnlineKMeans(cast(Any, model).clusters, spec.facts()["input_shape"])
-            if model.clusters
-            else None
+            OnlineKMeans(model.clusters, spec.facts()["input_shape"]) if model.clusters else None
         )
         # On the host: whose turn it is must be known without asking the device.
         self._batches = 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
+from dltrain.contracts.structure import has_members
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.metrics.generative import (
@@ -73,8 +74,7 @@ class Variational(Task):
         importance_samples: int = 500,
     ) -> None:
         super().__init__()
-        # Not isinstance: from Python 3.12 on it does not see the networks of a module.
-        if not all(hasattr(model, name) for name in Variation.__annotations__):
+        if not has_members(model, Variation):
             raise ValueError(
                 f"{type(model).__name__} has no distribution of codes: take model=vae or conv_vae"
             )
@@ -83,12 +83,12 @@ class Variational(Task):
                 "beta, free_bits and importance_samples are not negative; "
                 f"got {beta}, {free_bits} and {importance_samples}"
             )
-        if binarize == "dynamic" and cast(Any, model).likelihood.gray:
+        if binarize == "dynamic" and model.likelihood.gray:
             raise ValueError(
                 "model.decoder=gaussian explains gray values, but binarize=dynamic leaves none: "
                 "set task.binarize=none"
             )
-        self.model: Any = model
+        self.model = model
         self.beta, self.free_bits = beta, free_bits
         self.importance_samples = importance_samples
         self.class_names = spec.class_names

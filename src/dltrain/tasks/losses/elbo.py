@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,12 +24,14 @@ class Likelihood(Protocol):
         """The expected images."""
 
 
-@runtime_checkable
 class Variation(Protocol):
     """A network that gives each image a distribution of codes, and each code one of images."""
 
     latent_size: int
     likelihood: Likelihood
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Outputs (n, c, h, w), from the mean codes of ``images``."""
 
     def posterior(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance (n, latent_size), of images (n, c, h, w) as a source gives."""
