@@ -165,7 +165,10 @@ def test_rows_between_two_latent_points(plain: Path, sample: Sample, tmp_path: P
         (["--each", "--out", "some.png"], "--each needs a folder"),
     ],
 )
-def test_what_cannot_be_is_told_in_a_line(arguments: list[str], told: str, plain: Path) -> None:
+def test_what_cannot_be_is_told_in_a_line(
+    arguments: list[str], told: str, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where there are no runs to list
     message = refused([plain, *arguments] if arguments else [])
 
     assert told in message
