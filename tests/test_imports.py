@@ -65,6 +65,7 @@ LIGHT = (
     "commands/table",
     "commands/help",
     "commands/arguments",
+    "commands/config_dir",
     "commands/resume",
     "commands/sample",
     "engine/runtime",

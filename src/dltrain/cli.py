@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dltrain.commands.arguments import CONFIG_DIR, take_value
+from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
 from dltrain.config.punctuation import with_quotes
 from dltrain.config.quoting import in_grammar, override

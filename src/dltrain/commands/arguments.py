@@ -16,7 +16,6 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 
 OUTPUT_DIR = "output_dir"
-CONFIG_DIR = ("--config-dir", "-cd")
 OVERRIDE = re.compile(r"[+~]*[\w.]+=")
 
 
@@ -81,18 +80,3 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, message: str, more: str = "") -> NoReturn:
         end = "" if message[-1] in ".?" else "."
         raise UserError(f"{self.command}: {message}{end} See {self.prog} --help.{more}")
-
-
-def take_value(arguments: Sequence[str], names: tuple[str, ...]) -> tuple[str | None, list[str]]:
-    """Take the option ``names`` and its value out of ``arguments``."""
-    value, rest = None, []
-    remaining = iter(arguments)
-    for argument in remaining:
-        name, equals, given = argument.partition("=")
-        if name in names:
-            value = given if equals else next(remaining, None)
-            if not value:
-                raise UserError(f"{name} needs a folder.")
-        else:
-            rest.append(argument)
-    return value, rest

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from typing import Any
 
-from dltrain.commands.arguments import CONFIG_DIR, take_value
+from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, Command
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError

@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +31,7 @@ def importable(folder: Path) -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-class _Finder(MetaPathFinder):
+class _Finder:  # as importlib.abc.MetaPathFinder, whose import takes longer than a query should
     def __init__(self, folder: Path) -> None:
         self._path = [str(folder)]
         self._found: set[str] = set()
