@@ -29,7 +29,7 @@ def metrics(capsys: pytest.CaptureFixture[str], *words: str | Path) -> dict[str,
 @pytest.mark.parametrize(
     "typed",
     [
-        ("model=mlp", "data=digits", "modifiers=[ema]"),
+        ("model=mlp", "data=digits", "modifier=ema"),
         ("model=lenet5", "data=digits", "trainer.precision=bfloat16", "trainer.test_weights=best"),
         ("model=linreg", "data=diabetes"),
         ("model=vae", "data=digits", "task.importance_samples=5"),

@@ -30,7 +30,7 @@ REPLACED = {
     r"hyper-parameters?": "hyperparameter",
     r"learnt": "learned",
     r"by heart": "memorized, overfits",
-    r"tumours?|unlabeled|labeled|reparametris\w+": "American spelling",
+    r"tumours?|unlabelled|labelled|reparametris\w+": "American spelling",
     r"(?:normal|standard|initial|binar|memor|regular|orthogonal|minim|maxim|optim|penal|general|summar)"
     r"is(?:e[sd]?|ing|ations?)": "-ize",
     r"colou\w+|grey\w*|neighbou\w+|behaviou\w+|centre[sd]?": "American spelling",
