@@ -67,10 +67,15 @@ LIGHT = (
     "commands/arguments",
     "commands/config_dir",
     "commands/resume",
+    "commands/runs",
+    "commands/tables",
     "commands/sample",
     "engine/runtime",
     "engine/terminal",
     "runs/folder",
+    "runs/folding",
+    "runs/listing",
+    "runs/query",
     "runs/sweep",
 )
 

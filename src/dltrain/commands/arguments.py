@@ -47,7 +47,9 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.command, self._run, self._more = command, run, more
-        self.add_argument("words", nargs="*", metavar=words, help=RUN if run else more)
+        self.add_argument(
+            "words", nargs="*", metavar=words, help=RUN if run else more or argparse.SUPPRESS
+        )
         self.add_argument(
             "--output-dir", default="outputs", metavar="DIR",
             help="where runs lie (default outputs); output_dir=DIR means the same",

@@ -36,6 +36,9 @@ COMMANDS = {
     "sample": Command(
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),
+    "runs": Command(
+        "[options]", "all runs, how they ended, what came of each", "dltrain.commands.runs:runs"
+    ),
     "help": Command(
         "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
     ),
