@@ -31,18 +31,15 @@ class Command:
 
 
 COMMANDS = {
-    "train": Command("key=value …", "train a run; this word may be left out", "dltrain.cli:train"),
-    "resume": Command("RUN", "go on with an interrupted run", "dltrain.commands.resume:resume"),
-    "sample": Command(
-        "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
-    ),
-    "runs": Command(
-        "[options]", "all runs, how they ended, what came of each", "dltrain.commands.runs:runs"
-    ),
-    "help": Command(
-        "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
-    ),
+    "train": Command("key=value …", "may be left out", "dltrain.cli:train"),
+    "resume": Command("RUN", "finish an interrupted run", "dltrain.commands.resume:resume"),
+    "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
+    "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
+    "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),
+    "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
+MOST_LETTERS = 26
+"""Of a summary: the first page of help has two columns."""
 
 
 def unknown(name: str) -> UserError:

@@ -42,6 +42,9 @@ CONFIGS = "dltrain.configs"
 ROOT = "train"
 VERSION_BASE = "1.3"
 BUILT_IN = "configs"
+BUILT_IN_ORIGIN = "built-in"
+PROVIDER = "main"
+"""What Hydra calls the place of our own files."""
 CLOSING = {"[": "]", "{": "}"}
 
 
@@ -179,13 +182,27 @@ def choices(group: str) -> dict[str, str]:
         return {name: _text(f"{group}/{name}") for name in _options(group)}
 
 
+def origin(group: str, choice: str) -> str:
+    """Where the file of a choice is from: ``built-in``, its path, or a package's name."""
+    with _hydra():
+        source = _source(f"{group}/{choice}")
+        if source.provider == PROVIDER:
+            return BUILT_IN_ORIGIN
+        if source.scheme() == "pkg":
+            return str(source.path).partition(".")[0]
+        return str(Path(source.path) / f"{group}/{choice}.yaml")
+
+
 def default_choices() -> dict[str, str]:
     """What a run takes of each group where nothing is typed."""
     with _hydra():
+        # One with defaults of its own has no key by which to override it.
         return {
-            default.override_key: Path(default.config_path).name
+            default.override_key or str(Path(default.config_path).parent): Path(
+                default.config_path
+            ).name
             for default in _defaults([])
-            if default.override_key is not None and default.config_path is not None
+            if default.config_path is not None and (default.override_key or default.parent == ROOT)
         }
 
 
@@ -401,10 +418,15 @@ def _defaults(lines: list[str]) -> list[ResultDefault]:
     return [one for one in found if not (one.config_path or "hydra").startswith("hydra")]
 
 
+def _source(path: str) -> Any:
+    """The first of Hydra's places that has the config file ``path``."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    return next(source for source in sources if source.is_config(path))
+
+
 def _text(path: str) -> str:
     """The text of the config file that Hydra reads for ``path``, such as ``model/mlp``."""
-    sources = GlobalHydra.instance().config_loader().get_sources()
-    source = next(source for source in sources if source.is_config(path))
+    source = _source(path)
     root = files(source.path) if source.scheme() == "pkg" else Path(source.path)
     return (root / f"{path}.yaml").read_text(encoding="utf-8")
 
