@@ -67,6 +67,7 @@ LIGHT = (
     "commands/help",
     "commands/list",
     "commands/arguments",
+    "commands/config",
     "commands/config_dir",
     "commands/resume",
     "commands/runs",

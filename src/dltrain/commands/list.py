@@ -6,14 +6,13 @@ The same as ``dltrain help``, by group, with origins, and for programs to read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.commands.choices import described, head, require_choice, summary
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.help import GROUPS, choice_page, heading
-from dltrain.commands.tables import Column, screen_width, show_json, show_table
+from dltrain.commands.tables import Column, near, screen_width, show_json, show_table
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 
@@ -50,7 +49,7 @@ def show(arguments: Sequence[str]) -> int:
         show_json(known)
     else:
         print(choice_page(choice), end="")
-        print(f"\nFrom {_near(origin)}.")
+        print(f"\nFrom {near(origin)}.")
     return 0
 
 
@@ -117,15 +116,9 @@ def _group(group: str, of: Mapping[str, str], as_json: bool) -> None:
         show_json(rows)
         return
     print(f"{heading(group, default)}\n")
-    places = {name: _near(origin) for name, origin in origins.items()}
+    places = {name: near(origin) for name, origin in origins.items()}
     taken = max(map(len, origins)) + max(map(len, places.values())) + 4
     space = max(screen_width() - taken, 20)
     rows_shown = [[name, place, summary(of[name], space)] for name, place in places.items()]
     show_table([Column("name"), Column("from"), Column("about")], rows_shown, screen_width())
     print(f"\ndltrain list {group} {default or min(of)}: what one is, and its keys")
-
-
-def _near(origin: str) -> str:
-    """A path as seen from here, where it is below; anything else as it is."""
-    path = Path(origin)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else origin

@@ -36,6 +36,9 @@ COMMANDS = {
     "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
     "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
     "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),
+    "config": Command(
+        "[key=value …]", "what a command composes to", "dltrain.commands.config:show"
+    ),
     "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
 MOST_LETTERS = 26

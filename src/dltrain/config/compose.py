@@ -64,6 +64,15 @@ class ConfigFile:
     text: str
 
 
+@dataclass(frozen=True)
+class Blamed:
+    """A key of a composed config, its value, and the file or the override that set it."""
+
+    key: str
+    value: Any
+    set_by: str
+
+
 class UserFolder(SearchPathPlugin):
     """Puts the user's folder before all others, while there is one."""
 
@@ -168,6 +177,59 @@ def defining_file(key: str, typed: Sequence[str]) -> str | None:
     groups = [o.input_line or "" for o in _parse(typed)[0] if _is_group(o)]
     with _hydra():
         return _defining_file(key, groups)
+
+
+def blamed(typed: Sequence[str]) -> list[Blamed]:
+    """Each value of the config that ``typed`` composes to, with what set it last.
+
+    Raises :class:`UserError` where it does not compose.
+    """
+    config = compose(typed)
+    overrides = _parse(typed)[0]
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        set_by: dict[str, str] = {}
+        for default in _defaults([o.input_line or "" for o in overrides if _is_group(o)]):
+            loaded = loader.repository.load_config(str(default.config_path))
+            if loaded is not None:
+                package = f"{default.package}." if default.package else ""
+                where = _place(str(default.config_path))
+                set_by |= {f"{package}{key}": where for key in _keys(loaded.config)}
+        for override in overrides:
+            if not _is_group(override):
+                key, value = override.get_key_element().lstrip("+~"), override.value()
+                inside = _leaves(value, f"{key}.") if isinstance(value, dict) else ()
+                line = override.input_line or ""
+                set_by |= {key: line} | {inner: line for inner, _ in inside}
+    return [
+        Blamed(key, value, next((set_by[above] for above in _upward(key) if above in set_by), ""))
+        for key, value in _leaves(config, "")
+    ]
+
+
+def _upward(key: str) -> Iterator[str]:
+    """``a.b.c``, ``a.b``, ``a``."""
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _place(path: str) -> str:
+    """A config file as one looks for it: below our configs, in the user's folder, in a package."""
+    source = _source(path)
+    if source.provider == PROVIDER:
+        return f"{path}.yaml"
+    if source.scheme() == "pkg":
+        return f"{str(source.path).partition('.')[0]}: {path}.yaml"
+    return str(Path(source.path) / f"{path}.yaml")
 
 
 def groups() -> list[str]:
