@@ -69,6 +69,7 @@ LIGHT = (
     "commands/arguments",
     "commands/config",
     "commands/config_dir",
+    "commands/new",
     "commands/resume",
     "commands/runs",
     "commands/tables",

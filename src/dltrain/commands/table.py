@@ -39,6 +39,7 @@ COMMANDS = {
     "config": Command(
         "[key=value …]", "what a command composes to", "dltrain.commands.config:show"
     ),
+    "new": Command("KIND NAME", "a part of your own", "dltrain.commands.new:new"),
     "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
 MOST_LETTERS = 26
