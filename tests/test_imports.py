@@ -63,7 +63,9 @@ LIGHT = (
     "config/build",
     "config/working_folder",
     "commands/table",
+    "commands/chart",
     "commands/choices",
+    "commands/compare",
     "commands/help",
     "commands/list",
     "commands/arguments",
@@ -79,7 +81,9 @@ LIGHT = (
     "runs/folder",
     "runs/folding",
     "runs/listing",
+    "runs/paired",
     "runs/query",
+    "runs/results",
     "runs/sweep",
 )
 

@@ -21,7 +21,7 @@ from dltrain.commands.tables import (
 from dltrain.errors import UserError
 from dltrain.runs.folding import ELSEWHERE, Row, Value, folded
 from dltrain.runs.listing import SPLITS, UNREADABLE, Listed, mapping, runs_below
-from dltrain.runs.query import as_text, condition, ordered, require_known
+from dltrain.runs.query import as_text, condition, in_short, ordered, require_known
 from dltrain.runs.sweep import REPEATED
 
 MOST_DIFFERENCES = 4
@@ -101,9 +101,10 @@ def differing(found: Iterable[Listed]) -> dict[Any, list[str]]:
         values: dict[str, set[str]] = defaultdict(set)
         counts: Counter[str] = Counter()
         for run in members:
-            counts.update(run.config.keys())
             for key, value in run.config.items():
-                values[key].add(repr(value))
+                if value != {}:  # of a group with nothing in it, absence tells
+                    counts[key] += 1
+                    values[key].add(repr(value))
         differ = {
             key
             for key, known in values.items()
@@ -111,7 +112,7 @@ def differing(found: Iterable[Listed]) -> dict[Any, list[str]]:
         }
         for run in members:
             typed = {word.lstrip("+").partition("=")[0] for word in run.overrides}
-            own = [key for key in run.config if key in differ]
+            own = [key for key, value in run.config.items() if key in differ and value != {}]
             keys[run.path] = sorted(own, key=lambda key: (key not in typed, key.endswith("_")))
     return keys
 
@@ -184,7 +185,7 @@ def _what(row: Row, differences: Mapping[Any, list[str]]) -> str:
     if str(run.config.get("name", default)) not in (default, default.replace("/", "-")):
         words.append(f"name={run.config['name']}")
     own = [key for key in differences[run.path] if len(row.runs) == 1 or key not in REPEATED]
-    words += [f"{key}={as_text(run.config[key])}" for key in own[:MOST_DIFFERENCES]]
+    words += ["=".join(in_short(key, run.config[key])) for key in own[:MOST_DIFFERENCES]]
     if len(own) > MOST_DIFFERENCES:
         words.append(f"and {len(own) - MOST_DIFFERENCES} more")
     return " ".join(words)

@@ -35,6 +35,7 @@ COMMANDS = {
     "resume": Command("RUN", "finish an interrupted run", "dltrain.commands.resume:resume"),
     "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
     "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
+    "compare": Command("RUN RUN …", "runs side by side", "dltrain.commands.compare:compare"),
     "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),
     "config": Command(
         "[key=value …]", "what a command composes to", "dltrain.commands.config:show"

@@ -113,4 +113,6 @@ def duration(seconds: float) -> str:
 
 
 def _folded(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, break_on_hyphens=False) or [""]
+    """Lines of ``width`` letters; a word that is longer begins a line of its own."""
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+    return [part for line in lines for part in textwrap.wrap(line, width)] or [""]

@@ -128,7 +128,7 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def runs_below(output_dir: Path) -> list[Listed]:
     """All runs in ``output_dir``, the newest first; those without a time in their name last."""
-    found = [_listed(path) for path in run_paths(output_dir)]
+    found = [listed_run(path) for path in run_paths(output_dir)]
     return sorted(found, key=lambda run: (run.when, run.path.name, str(run.path)), reverse=True)
 
 
@@ -165,14 +165,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _listed(path: Path) -> Listed:
+def listed_run(path: Path) -> Listed:
     """A run by its path; whatever is wrong with its files is told in ``problem``."""
     try:
-        config = flat_config(_read(path / CONFIG), CONFIG)
-        overrides = (_read(path / OVERRIDES) if (path / OVERRIDES).exists() else "").splitlines()
+        config = flat_config(read_text(path / CONFIG), CONFIG)
+        overrides = (
+            read_text(path / OVERRIDES) if (path / OVERRIDES).exists() else ""
+        ).splitlines()
         if not (path / SUMMARY).exists():  # the moments before a run's first summary
             return Listed(path, RUNNING if is_held(path) else KILLED, config, overrides)
-        summary = _summary(_read(path / SUMMARY))
+        summary = _summary(read_text(path / SUMMARY))
     except Unreadable as error:
         if not (path / CONFIG).exists() and is_held(path):
             return Listed(path, RUNNING)  # it has only begun
@@ -183,20 +185,23 @@ def _listed(path: Path) -> Listed:
     return Listed(path, status, config, overrides, summary)
 
 
-def _read(path: Path) -> str:
-    """A small text file. Whatever else has its name, such as a pipe, is not waited for."""
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """A text file. Whatever else has its name, such as a pipe, is not waited for.
+
+    Raises :class:`Unreadable` where there is none, or of more than ``largest`` bytes.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise Unreadable(f"{path.name} is no file")
-            content = file.read(LARGEST + 1)
+            content = file.read(largest + 1)
     except FileNotFoundError:
         raise Unreadable(f"it has no {path.name}") from None
     except OSError as error:
         raise Unreadable(f"{path.name}: {error.strerror}") from error
-    if len(content) > LARGEST:
-        raise Unreadable(f"{path.name} has more than {LARGEST:,} bytes")
+    if len(content) > largest:
+        raise Unreadable(f"{path.name} has more than {largest:,} bytes")
     try:
         return content.decode()
     except UnicodeDecodeError as error:

@@ -141,6 +141,13 @@ def as_text(value: Any) -> str:
         return str(type(value).__name__)
 
 
+def in_short(key: str, value: Any) -> tuple[str, str]:
+    """A key and its value to be read: a class by its name, under the key of what it makes."""
+    if key.endswith("._target_") and isinstance(value, str):
+        return key.removesuffix("._target_"), value.rpartition(".")[2]
+    return key, as_text(value)
+
+
 def _same(found: Any, typed: str) -> bool:
     known, wanted = number(found), _as_number(typed)
     if known is not None and wanted is not None:
