@@ -132,10 +132,22 @@ def test_what_cannot_be_read_is_named_and_what_came_before_is_kept(
         ([*words, "--keep", "id"], "--keep id: the input has no columns"),
         (["predict", "rows", str(tmp_path / "no.csv"), *words[-2:]], "no.csv does not exist"),
         (["predict", "texts", str(bad), "--out", "a.txt", *words[-2:]], "ends in none of .csv"),
-        (["predict", "reconstructions", str(good), *words[-2:]], "this run's answers are images"),
+        (["predict", "reconstructions", str(good), *words[-2:]], "images: give --out FOLDER"),
+        (["predict", "images", str(good), "--out", "folder", *words[-2:]], "ends in none of .csv"),
     ):
         with pytest.raises(UserError, match=said):
             dispatch(typed)
+
+
+def test_answers_that_are_images_go_to_a_folder(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [image(tmp_path / name / "a.png") for name in ("one", "other")]
+    predicted(runs, capsys, "reconstructions", *given, "--out", tmp_path / "made")
+    found = sorted((tmp_path / "made").iterdir())
+    assert [path.name for path in found] == ["00001_a.png", "00002_a.png"]
+    with Image.open(found[0]) as made:
+        assert made.size == (8, 8)
 
 
 @pytest.mark.parametrize(("run", "word"), [("images", "a.png"), ("texts", "a good film")])

@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError
+from dltrain.inference.writers import (
+    ENDINGS,
+    IMAGES,
+    CsvWriter,
+    FolderWriter,
+    JsonWriter,
+    LineWriter,
+    Writer,
+    writer_to,
+)
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from dltrain.inference.predictor import Part, Predictor
-    from dltrain.inference.writers import Writer
 
 STDIN = "-"
 FIGURE = 64
@@ -54,10 +63,12 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
         count = 0
         try:
             for part in predictor.predict_in_parts(typed, top, asked.skip_unreadable):
-                writer.write(_columns(predictor, part, count, asked.keep))
+                writer.write(_columns(predictor, part, count, asked))
                 count += len(part.answers)
                 if figure is not None:
                     figure.add(part)
+        except UserError:
+            raise
         except (ValueError, OSError) as error:
             kept = f" {count:,} predictions before it are in {asked.out}."
             done = kept if asked.out and count else ""
@@ -82,7 +93,7 @@ def _parser() -> Parser:
         more="INPUT …",
     )
     add = parser.add_argument
-    add("--out", metavar="FILE", help="write a .csv, .json, .jsonl or .parquet file instead")
+    add("--out", metavar="FILE", help="a .csv, .json, .jsonl or .parquet file; a folder for images")
     add("--csv", action="store_true", help="print csv")
     add("--json", action="store_true", help="print an object a line")
     add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")
@@ -117,11 +128,11 @@ def _input(word: str) -> Any:
 
 
 def _columns(
-    predictor: Predictor, part: Part, before: int, keep: str
+    predictor: Predictor, part: Part, before: int, asked: argparse.Namespace
 ) -> Mapping[str, Sequence[Any]]:
     names = [_name(one, before + number) for number, one in enumerate(part.examples, 1)]
     kept: dict[str, list[Any]] = {}
-    for column in filter(None, keep.split(",")):
+    for column in filter(None, asked.keep.split(",")):
         for one in part.examples:
             if not isinstance(one, Mapping) or column not in one:
                 has = ", ".join(one) if isinstance(one, Mapping) else "no columns"
@@ -129,12 +140,17 @@ def _columns(
         kept[column] = [one[column] for one in part.examples]
     answers = {name: part.answers[name] for name in part.answers.columns}
     if not answers:
-        raise UserError(
-            "predict: this run's answers are images. In Python: "
-            f"dltrain.load({str(predictor.path)!r}).predict(…).tensors['image']."
-        )
+        if not _is_folder(asked.out):
+            raise UserError("predict: this run's answers are images: give --out FOLDER.")
+        answers = {IMAGES: list(part.answers.tensors["image"].numpy())}
+    elif _is_folder(asked.out):
+        raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
     head = predictor.reader.example
     return {head if head not in (*kept, *answers) else f"{head} number": names, **kept, **answers}
+
+
+def _is_folder(out: str | None) -> bool:
+    return bool(out) and not Path(str(out)).suffix
 
 
 def _name(example: Any, number: int) -> str | int:
@@ -143,10 +159,11 @@ def _name(example: Any, number: int) -> str | int:
 
 @contextmanager
 def _writer(asked: argparse.Namespace) -> Iterator[Writer]:
-    from dltrain.inference.writers import CsvWriter, JsonWriter, LineWriter, writer_to
-
     if asked.csv and asked.json:
         raise UserError("predict: --csv or --json, not both.")
+    if _is_folder(asked.out):
+        yield FolderWriter(Path(asked.out).expanduser())
+        return
     if asked.out:
         writer, close = writer_to(Path(asked.out).expanduser())
         try:
@@ -154,11 +171,11 @@ def _writer(asked: argparse.Namespace) -> Iterator[Writer]:
         finally:
             close()
         return
-    writer = LineWriter(sys.stdout)
+    printed: Writer = LineWriter(sys.stdout)
     if asked.csv or asked.json:
-        writer = CsvWriter(sys.stdout) if asked.csv else JsonWriter(sys.stdout, lines=True)
-    yield writer
-    writer.close()
+        printed = CsvWriter(sys.stdout) if asked.csv else JsonWriter(sys.stdout, lines=True)
+    yield printed
+    printed.close()
 
 
 class _Figure:

@@ -18,6 +18,9 @@ WIDTH = 80
 LEAST = 12
 """Letters of an example's name that are shown."""
 
+IMAGES = "answer"
+"""The column of answers that are images."""
+
 Columns = Mapping[str, Sequence[Any]]
 
 
@@ -92,6 +95,27 @@ class ParquetWriter(Writer):
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+class FolderWriter(Writer):
+    """A folder of .png files, each called after its example and its place among them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._count = folder, 0
+
+    def write(self, columns: Columns) -> None:
+        """Write the column ``IMAGES``, of images (channels, height, width) of values in 0..1."""
+        from dltrain.reports.samples import single, to_bytes
+
+        names = next(iter(columns.values()))
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name, image in zip(names, columns[IMAGES], strict=True):
+                self._count += 1
+                path = self._folder / f"{self._count:05}_{Path(str(name)).stem[:80]}.png"
+                path.write_bytes(single(to_bytes(image[None])[0]))
+        except OSError as error:
+            raise UserError(f"--out: {self._folder}: {error.strerror}.") from error
 
 
 class LineWriter(Writer):
