@@ -38,7 +38,8 @@ ROOMS: dict[str, set[str]] = {
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
     "commands": CONTRACTS
-    | {"config", "engine", "reports", "runs", "assemble", "training", "inference"},
+    | {"messages", "config", "engine", "reports", "runs", "callbacks", "assemble", "training"}
+    | {"inference"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
     "__init__": {"inference"},
@@ -75,6 +76,7 @@ LIGHT = (
     "commands/arguments",
     "commands/config",
     "commands/config_dir",
+    "commands/evaluate",
     "commands/predict",
     "commands/new",
     "commands/resume",

@@ -34,6 +34,9 @@ COMMANDS = {
     "train": Command("key=value …", "may be left out", "dltrain.cli:train"),
     "resume": Command("RUN", "finish an interrupted run", "dltrain.commands.resume:resume"),
     "predict": Command("RUN INPUT …", "answers to new data", "dltrain.commands.predict:predict"),
+    "evaluate": Command(
+        "RUN [data=…]", "metrics on any data", "dltrain.commands.evaluate:evaluate"
+    ),
     "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
     "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
     "compare": Command("RUN RUN …", "runs side by side", "dltrain.commands.compare:compare"),

@@ -151,6 +151,26 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
         return _composed(typed)
 
 
+def assigned(typed: Sequence[str], group: str) -> tuple[str | None, dict[str, Any]]:
+    """The choice of ``group`` in overrides, if any, and the values by key of all below it.
+
+    Raises :class:`ConfigError` for what cannot be read, and for any other key.
+    """
+    overrides, faults = _parse(typed)
+    choice, values = None, {}
+    for override in overrides:
+        key = override.key_or_group
+        if key == group and _is_group(override):
+            choice = str(override.value())
+        elif key.startswith(f"{group}."):
+            values[key] = override.value()
+        else:
+            faults.append(Fault(key, f"only {group}=… and {group}.KEY=… can be given here."))
+    if faults:
+        raise ConfigError(faults)
+    return choice, values
+
+
 def first_of(typed: Sequence[str]) -> list[str]:
     """The overrides with each sweep at its first value; without those that cannot be read."""
     return _variants(_parse(typed)[0])[0]
