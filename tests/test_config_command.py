@@ -54,16 +54,19 @@ def test_blame_as_csv_has_values_as_they_are_typed(capsys: pytest.CaptureFixture
     assert {row["key"]: row["value"] for row in rows}["model.hidden"] == "[9, 8]"
 
 
-def test_a_file_of_ones_own_is_blamed_by_its_path(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_blamed_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "mine.yaml").write_text("# Mine.\n_target_: mine.Net\n")
-    blamed = cli("config", "--config-dir", "own", "model=mine", "--blame")
-    assert blamed.stderr == ""
-    assert "  _target_: mine.Net" in blamed.stdout
-    assert "# own/model/mine.yaml" in blamed.stdout
-    assert cli("config", "-cd=own", "model=mine").stdout == (
-        cli("--config-dir", "own", "model=mine", "--cfg", "job").stdout
-    )
+    blamed = shown(capsys, "--config-dir", "own", "model=mine", "--blame")
+    assert "  _target_: mine.Net" in blamed
+    assert "# own/model/mine.yaml" in blamed
+
+
+def test_without_blame_it_is_what_cfg_job_shows(cli: Cli) -> None:
+    assert cli("config", *TYPED).stdout == cli(*TYPED, "--cfg", "job").stdout != ""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ import pytest
 from dltrain.cli import dispatch
 from dltrain.commands.help import GROUPS
 from dltrain.errors import UserError
-from tests.conftest import Cli
 
 
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -50,15 +49,18 @@ def test_a_choice_is_told_as_help_tells_it(capsys: pytest.CaptureFixture[str]) -
     assert "units of each" in key["comment"]
 
 
-def test_a_file_of_ones_own_is_told_by_its_path(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_told_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "mlp.yaml").write_text("# Mine.\nmodel: {}\n")
-    listed = cli("list", "model", "--config-dir", "own")
-    assert listed.stderr == ""
-    rows = [line.split() for line in listed.stdout.splitlines()]
+    rows = [line.split() for line in shown(capsys, "model", "--config-dir", "own").splitlines()]
     assert ["mlp", "own/model/mlp.yaml", "Mine."] in rows
     assert ["lenet5", "built-in"] in [row[:2] for row in rows]
-    assert all(len(line) <= 80 for line in listed.stdout.splitlines())
+    assert ["lenet5", "built-in"] in [
+        line.split()[:2] for line in shown(capsys, "model").splitlines()
+    ], "what one command was given, the next has forgotten"
 
 
 @pytest.mark.parametrize(
