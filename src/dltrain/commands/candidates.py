@@ -123,22 +123,22 @@ def _keys_of_runs(words: Sequence[str], end: str) -> list[str]:
 
 def _groups(rest: Sequence[str], word: str) -> Iterator[str]:
     """``list GROUP NAME``."""
-    from dltrain.config.compose import choices, groups
+    from dltrain.config.compose import all_groups, choices
 
     given = [one for one in rest if not one.startswith("-")]
     if not given:
-        yield from groups()
+        yield from all_groups()
     elif len(given) == 1:
         yield from choices(given[0])
 
 
 def _topics(rest: Sequence[str], word: str) -> Iterator[str]:
     """``help TOPIC``: a command, a group, a choice."""
-    from dltrain.config.compose import choices, groups
+    from dltrain.config.compose import all_groups, choices
 
     yield from COMMANDS
     group, equals, _ = word.partition("=")
-    yield from (f"{group}={name}" for name in choices(group)) if equals else groups()
+    yield from (f"{group}={name}" for name in choices(group)) if equals else all_groups()
 
 
 def _kinds(rest: Sequence[str], word: str) -> Iterable[str]:
@@ -167,7 +167,7 @@ def _overrides(before: Sequence[str], word: str) -> Iterator[str]:
     sign = re.match(r"[+~]*", word)[0]  # type: ignore[index]  # matches always
     key, equals, typed = word[len(sign) :].partition("=")
     if not equals:
-        known = composition.groups()
+        known = composition.all_groups()
         yield from (f"{sign}{group}=" for group in known)
         yield from (f"{sign}{next_part}" for next_part in _next_parts(_config(before), key))
         return

@@ -43,6 +43,8 @@ ROOT = "train"
 VERSION_BASE = "1.3"
 BUILT_IN = "configs"
 BUILT_IN_ORIGIN = "built-in"
+SHARED = "base"
+"""The folder of a group in which lies what its files share: nobody chooses that."""
 PROVIDER = "main"
 """What Hydra calls the place of our own files."""
 CLOSING = {"[": "]", "{": "}"}
@@ -256,6 +258,18 @@ def groups() -> list[str]:
     """The groups that one can choose a file of, the user's own among them."""
     with _hydra():
         return [name for name in _groups() if name != "hydra" and _options(name)]
+
+
+def all_groups() -> list[str]:
+    """The groups and those inside them, such as ``data/augment``."""
+    found = []
+    top = groups()
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        for group in top:
+            inside = loader.get_group_options(group, results_filter=ObjectType.GROUP)
+            found += [group, *(f"{group}/{name}" for name in inside if name != SHARED)]
+    return found
 
 
 def choices(group: str) -> dict[str, str]:
