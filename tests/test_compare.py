@@ -102,7 +102,8 @@ def test_other_test_examples_are_not_paired(
     assert [test["second"] for test in told["paired"]] == ["B"]
     assert told["not_paired"] == [
         "no paired test of A and C: their test splits differ, of 100 and 90 examples",
-        "no paired test with D: there is no tables/test_examples.csv",
+        "no paired test with D: it has no tables/test_examples.csv, which not all tasks and "
+        "versions write",
     ]
 
 

@@ -44,6 +44,8 @@ def test_blame_is_the_config_with_comments_within_the_screen(
     long = f"+model.hidden=[{','.join(map(str, range(40)))}]"
     page = shown(capsys, *TYPED[:3], long, "--blame")
     assert yaml.safe_load(page) == compose([*TYPED[:3], long])
+    odd = "+task.class_weights={a.b: 2, 0.5: 1, 3: 4, x\\:y: null}"
+    assert yaml.safe_load(shown(capsys, odd, "--blame")) == compose([odd])
     lines = page.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert [line.split("#")[1].strip() for line in lines if "lr: " in line] == ["optimizer.lr=0.5"]
