@@ -160,13 +160,12 @@ def test_a_chart_has_each_curve_in_its_letter() -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        ("model=logreg", "data=iris"),
         ("model=perceptron", "data=iris"),
         ("model=linreg", "data=diabetes"),
         ("model=autoencoder", "task.noise=0.2", "data.limit=50"),
         ("model=vae", "data.limit=50", "task.importance_samples=2"),
     ],
-    ids=["classes", "scores", "numbers", "images", "elbo"],
+    ids=["classes", "numbers", "images", "elbo"],
 )
 def test_the_mean_of_what_is_kept_of_each_test_example_is_the_metric(
     train: Train, typed: tuple[str, ...]

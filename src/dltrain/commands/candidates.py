@@ -185,7 +185,7 @@ def _config(before: Sequence[str]) -> dict[str, Any]:
     typed = [word for word in before if "=" in word and not word.startswith("-")]
     for lines in (typed, [line for line in typed if composition.choices(_key(line))], []):
         try:
-            return composition.compose(composition.first_of(lines))
+            return composition.unresolved(composition.first_of(lines))
         except UserError:
             continue
     return {}

@@ -179,6 +179,13 @@ def assigned(typed: Sequence[str], group: str) -> tuple[str | None, dict[str, An
     return choice, values
 
 
+def unresolved(typed: Sequence[str]) -> dict[str, Any]:
+    """As :func:`compose`, with references as they are written: quicker, for the keys alone."""
+    plain = OmegaConf.to_container(check(typed, multirun=False))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
 def first_of(typed: Sequence[str]) -> list[str]:
     """The overrides with each sweep at its first value; without those that cannot be read."""
     return _variants(_parse(typed)[0])[0]
