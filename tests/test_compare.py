@@ -102,7 +102,8 @@ def test_other_test_examples_are_not_paired(
     assert [test["second"] for test in told["paired"]] == ["B"]
     assert told["not_paired"] == [
         "no paired test of A and C: their test splits differ, of 100 and 90 examples",
-        "no paired test with D: there is no tables/test_examples.csv",
+        "no paired test with D: it has no tables/test_examples.csv, which not all tasks and "
+        "versions write",
     ]
 
 
@@ -159,11 +160,12 @@ def test_a_chart_has_each_curve_in_its_letter() -> None:
 @pytest.mark.parametrize(
     "typed",
     [
-        ("model=logreg", "data=iris"),
         ("model=perceptron", "data=iris"),
         ("model=linreg", "data=diabetes"),
+        ("model=autoencoder", "task.noise=0.2", "data.limit=50"),
+        ("model=vae", "data.limit=50", "task.importance_samples=2"),
     ],
-    ids=["classes", "scores", "numbers"],
+    ids=["classes", "numbers", "images", "elbo"],
 )
 def test_the_mean_of_what_is_kept_of_each_test_example_is_the_metric(
     train: Train, typed: tuple[str, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ import yaml
 from dltrain.cli import dispatch
 from dltrain.config.compose import compose
 from dltrain.errors import UserError
-from tests.conftest import Cli
 
 TYPED = ["experiment=mlp_mnist", "optimizer.lr=0.5", "regularizer=l1", "+model.hidden=[9,8]"]
 
@@ -42,8 +42,9 @@ def test_blame_is_the_config_with_comments_within_the_screen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     long = f"+model.hidden=[{','.join(map(str, range(40)))}]"
-    page = shown(capsys, *TYPED[:3], long, "--blame")
-    assert yaml.safe_load(page) == compose([*TYPED[:3], long])
+    odd = "+task.class_weights={a.b: 2, 0.5: 1, 3: 4, x\\:y: null}"
+    page = shown(capsys, *TYPED[:3], long, odd, "--blame")
+    assert yaml.safe_load(page) == compose([*TYPED[:3], long, odd])
     lines = page.splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert [line.split("#")[1].strip() for line in lines if "lr: " in line] == ["optimizer.lr=0.5"]
@@ -54,16 +55,26 @@ def test_blame_as_csv_has_values_as_they_are_typed(capsys: pytest.CaptureFixture
     assert {row["key"]: row["value"] for row in rows}["model.hidden"] == "[9, 8]"
 
 
-def test_a_file_of_ones_own_is_blamed_by_its_path(cli: Cli, tmp_path: Path) -> None:
+def test_a_file_of_ones_own_is_blamed_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "own" / "model").mkdir(parents=True)
     (tmp_path / "own" / "model" / "mine.yaml").write_text("# Mine.\n_target_: mine.Net\n")
-    blamed = cli("config", "--config-dir", "own", "model=mine", "--blame")
-    assert blamed.stderr == ""
-    assert "  _target_: mine.Net" in blamed.stdout
-    assert "# own/model/mine.yaml" in blamed.stdout
-    assert cli("config", "-cd=own", "model=mine").stdout == (
-        cli("--config-dir", "own", "model=mine", "--cfg", "job").stdout
-    )
+    blamed = shown(capsys, "--config-dir", "own", "model=mine", "--blame")
+    assert "  _target_: mine.Net" in blamed
+    assert "# own/model/mine.yaml" in blamed
+
+
+def test_without_blame_it_is_what_cfg_job_shows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dltrain"])  # Hydra leaves its mark on both
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    page = shown(capsys, *TYPED)
+    assert dispatch([*TYPED, "--cfg", "job"]) == 0
+    assert capsys.readouterr().out == page
+    assert "  lr: 0.5\n" in page
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 # Hydra's own options that take a value, so that the value is not taken for an override.
 WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--config-name", "-cn", "--info", "-i"}
 WITH_VALUE |= {"--config-path", "-cp", "--experimental-rerun"}
-# Those that answer a question instead of training; of these, the latter two need no whole command.
-QUERIES = {"--cfg", "-c", "--info", "-i", "--shell-completion", "-sc", "--hydra-help"}
-UNFINISHED = {"--shell-completion", "-sc", "--hydra-help"}
+# Those that answer a question instead of training; of these, the latter need no whole command.
+COMPLETION = {"--shell-completion", "-sc"}
+QUERIES = {"--cfg", "-c", "--info", "-i", "--hydra-help", *COMPLETION}
+UNFINISHED = {"--hydra-help"}
 MULTIRUN = {"--multirun", "-m"}
 # All that may be typed: Hydra's options.
 OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
@@ -87,6 +88,8 @@ def _train(arguments: Sequence[str]) -> int:
         return COMMANDS["help"](list(_asked_about(arguments)))
     config_dir, arguments = take_value(with_quotes(arguments), CONFIG_DIR)
     options, overrides = _separate(arguments)
+    if COMPLETION & options:
+        return COMMANDS["completion"](overrides)
     from dltrain.config import compose as composition
 
     composition.use_folder(config_dir)

@@ -50,9 +50,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.command, self._run, self._more = command, run, more
         self._output_dir = output_dir
-        self.add_argument(
-            "words", nargs="*", metavar=words, help=RUN if run else more or argparse.SUPPRESS
-        )
+        self.add_argument("words", nargs="*", metavar=words, help=RUN if run else argparse.SUPPRESS)
         self.add_argument(
             "--output-dir", default="outputs", metavar="DIR",
             help="where runs lie (default outputs); output_dir=DIR means the same"

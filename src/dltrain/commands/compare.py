@@ -13,7 +13,15 @@ from typing import Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.commands.chart import chart
-from dltrain.commands.tables import Column, amount, screen_width, show_csv, show_json, show_table
+from dltrain.commands.tables import (
+    Column,
+    amount,
+    plain,
+    screen_width,
+    show_csv,
+    show_json,
+    show_table,
+)
 from dltrain.errors import UserError
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.folding import ELSEWHERE
@@ -285,7 +293,7 @@ def _show_chart(compared: Sequence[Compared], names: Sequence[str]) -> None:
                 if one.curves.get(name, {}).get(split)
             }
             if len(drawn) > 1:
-                print(f"\n{split} {name}, by epoch (* where curves meet)")
+                print(f"\n{split} {plain(name)}, by epoch (* where curves meet)")
                 print("\n".join(chart(drawn, screen_width())))
                 return
 

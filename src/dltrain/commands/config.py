@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
@@ -80,14 +81,14 @@ def with_blame(lines: Sequence[Blamed], width: int) -> Iterator[str]:
 
 def _yaml(lines: Sequence[Blamed], width: int) -> Iterator[tuple[int | None, str]]:
     """Lines of YAML, with the place in ``lines`` of the value that ends there."""
-    above: list[str] = []
+    above: tuple[Any, ...] = ()
     for place, line in enumerate(lines):
-        *parents, name = line.key.split(".")
+        parents, name = line.path[:-1], _name(line.path[-1])
         pairs = enumerate(zip(above, parents, strict=False))
         shorter = min(len(above), len(parents))
         same = next((depth for depth, (old, new) in pairs if old != new), shorter)
         for depth in range(same, len(parents)):
-            yield None, f"{'  ' * depth}{parents[depth]}:"
+            yield None, f"{'  ' * depth}{_name(parents[depth])}:"
         above = parents
         indent = "  " * len(parents)
         first, *more = flow(line.value, width - len(indent) - len(name) - 2)
@@ -95,6 +96,11 @@ def _yaml(lines: Sequence[Blamed], width: int) -> Iterator[tuple[int | None, str
         for row in rows[:-1]:
             yield None, plain(row)
         yield place, plain(rows[-1])
+
+
+def _name(key: Any) -> str:
+    """A key as YAML has it, in quotes where it needs them."""
+    return flow(key, 10_000)[0]
 
 
 def flow(value: object, width: int) -> list[str]:

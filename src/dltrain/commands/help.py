@@ -39,7 +39,6 @@ Groups (dltrain help model: the choices; dltrain help model=mlp: one explained)
 {groups}
 
   --config-dir DIR     your own config files; they win over the built-in ones
-  -sc install=bash     for eval "$(...)": the shell completes keys and choices
 """
 
 

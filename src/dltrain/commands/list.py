@@ -16,6 +16,7 @@ from dltrain.commands.tables import Column, near, screen_width, show_json, show_
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 
+PART = "a part of it"
 OWN = "your own"
 """What a group is that only a user's folder has."""
 
@@ -36,7 +37,7 @@ def show(arguments: Sequence[str]) -> int:
         return 0
     of = composition.choices(group)
     if not of:
-        hint = did_you_mean(group, composition.groups()) or "See dltrain list."
+        hint = did_you_mean(group, composition.all_groups()) or "See dltrain list."
         raise UserError(f"list: {group}: there is no such group. {hint}")
     if not name:
         _group(group, of, asked.json)
@@ -84,11 +85,11 @@ def _groups(as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
         {
             "group": group,
-            "about": GROUPS.get(group, OWN),
+            "about": GROUPS.get(group, PART if "/" in group else OWN),
             "choices": sorted(composition.choices(group)),
             "default": defaults.get(group),
         }
-        for group in sorted(composition.groups(), key=lambda g: [*GROUPS, g].index(g))
+        for group in sorted(composition.all_groups(), key=_place)
     ]
     if as_json:
         show_json(rows)
@@ -101,6 +102,11 @@ def _groups(as_json: bool) -> None:
     show_table(columns, table, screen_width())
     print("\n* where nothing is typed")
     print("dltrain list GROUP: each with a line and where it is from")
+
+
+def _place(group: str) -> int:
+    """Groups are in the order of the help page; one inside another follows it."""
+    return [*GROUPS, group.partition("/")[0]].index(group.partition("/")[0])
 
 
 def _group(group: str, of: Mapping[str, str], as_json: bool) -> None:

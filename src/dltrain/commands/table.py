@@ -46,6 +46,7 @@ COMMANDS = {
         "[key=value …]", "what a command composes to", "dltrain.commands.config:show"
     ),
     "new": Command("KIND NAME", "a part of your own", "dltrain.commands.new:new"),
+    "completion": Command("SHELL", "for bash, zsh, fish", "dltrain.commands.completion:completion"),
     "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
 MOST_LETTERS = 26

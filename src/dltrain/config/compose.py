@@ -43,6 +43,8 @@ ROOT = "train"
 VERSION_BASE = "1.3"
 BUILT_IN = "configs"
 BUILT_IN_ORIGIN = "built-in"
+SHARED = "base"
+"""The folder of a group in which lies what its files share: nobody chooses that."""
 PROVIDER = "main"
 """What Hydra calls the place of our own files."""
 CLOSING = {"[": "]", "{": "}"}
@@ -68,9 +70,15 @@ class ConfigFile:
 class Blamed:
     """A key of a composed config, its value, and the file or the override that set it."""
 
-    key: str
+    path: tuple[Any, ...]
+    """The names on the way to it; any of them may have a dot, or be a number."""
     value: Any
     set_by: str
+
+    @property
+    def key(self) -> str:
+        """As one types it."""
+        return ".".join(map(str, self.path))
 
 
 class UserFolder(SearchPathPlugin):
@@ -171,6 +179,13 @@ def assigned(typed: Sequence[str], group: str) -> tuple[str | None, dict[str, An
     return choice, values
 
 
+def unresolved(typed: Sequence[str]) -> dict[str, Any]:
+    """As :func:`compose`, with references as they are written: quicker, for the keys alone."""
+    plain = OmegaConf.to_container(check(typed, multirun=False))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
 def first_of(typed: Sequence[str]) -> list[str]:
     """The overrides with each sweep at its first value; without those that cannot be read."""
     return _variants(_parse(typed)[0])[0]
@@ -218,28 +233,22 @@ def blamed(typed: Sequence[str]) -> list[Blamed]:
         for override in overrides:
             if not _is_group(override):
                 key, value = override.get_key_element().lstrip("+~"), override.value()
-                inside = _leaves(value, f"{key}.") if isinstance(value, dict) else ()
+                inside = _leaves(value, (key,)) if isinstance(value, dict) else ()
                 line = override.input_line or ""
-                set_by |= {key: line} | {inner: line for inner, _ in inside}
-    return [
-        Blamed(key, value, next((set_by[above] for above in _upward(key) if above in set_by), ""))
-        for key, value in _leaves(config, "")
-    ]
+                set_by |= {".".join(map(str, path)): line for path, _ in inside} | {key: line}
+    found = []
+    for path, value in _leaves(config, ()):
+        above = (".".join(map(str, path[:end])) for end in range(len(path), 0, -1))
+        found.append(Blamed(path, value, next((set_by[key] for key in above if key in set_by), "")))
+    return found
 
 
-def _upward(key: str) -> Iterator[str]:
-    """``a.b.c``, ``a.b``, ``a``."""
-    while key:
-        yield key
-        key = key.rpartition(".")[0]
-
-
-def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+def _leaves(config: Any, above: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     for name, value in config.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from _leaves(value, (*above, name))
         else:
-            yield f"{prefix}{name}", value
+            yield (*above, name), value
 
 
 def _place(path: str) -> str:
@@ -256,6 +265,18 @@ def groups() -> list[str]:
     """The groups that one can choose a file of, the user's own among them."""
     with _hydra():
         return [name for name in _groups() if name != "hydra" and _options(name)]
+
+
+def all_groups() -> list[str]:
+    """The groups and those inside them, such as ``data/augment``."""
+    found = []
+    top = groups()
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        for group in top:
+            inside = loader.get_group_options(group, results_filter=ObjectType.GROUP)
+            found += [group, *(f"{group}/{name}" for name in inside if name != SHARED)]
+    return found
 
 
 def choices(group: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ def curves(run: Path) -> dict[str, dict[str, Curve]]:
 def per_example(run: Path) -> dict[str, list[float]]:
     """By metric, the value of each test example. Raises :class:`Unreadable` where there is none."""
     if not (run / EXAMPLES).exists():
-        raise Unreadable(f"there is no {EXAMPLES}")
+        raise Unreadable(f"it has no {EXAMPLES}, which not all tasks and versions write")
     columns: dict[str, list[float]] = {}
     for row in _rows(run / EXAMPLES):
         for name, text in row.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -13,6 +13,7 @@ from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.structure import has_members
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
+from dltrain.metrics.examples import PerExample
 from dltrain.metrics.generative import LatentSpace, PixelErrors, Reconstructions
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.tasks.latent import decoded
@@ -114,11 +115,17 @@ class Reconstruction(Task):
         versions = {"original": "image", "reconstruction": "reconstruction"}
         if self.denoising:
             versions |= {"corrupted": "corrupted", "restored": "restored"}
-        return [
+        metrics: list[Metric] = [
             PixelErrors(lambda logits, images: self._loss(logits, images, "sum"), self.denoising),
             Reconstructions(versions),
             LatentSpace(self._decode, self.model.latent_size, self.class_names),
         ]
+        if final:
+            columns = {"loss": self._image_losses, "mse": _error_of("reconstruction")}
+            if self.denoising:
+                columns["denoising_mse"] = _error_of("restored")
+            metrics.append(PerExample(columns))
+        return metrics
 
     def predict(self, batch: Batch) -> Predictions:
         """A column ``image``: reconstructions (batch, c, h, w) of 0..1."""
@@ -139,7 +146,20 @@ class Reconstruction(Task):
             images = images * (chances >= self.masking).to(images.device)
         return images
 
+    def _image_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """The mean loss of each image's pixels, (batch,)."""
+        return self._loss(outputs["logits"], outputs["image"], "none").flatten(1).mean(1)
+
     def _loss(self, logits: Tensor, images: Tensor, reduction: str = "mean") -> Tensor:
         if self._cross_entropy:
             return functional.binary_cross_entropy_with_logits(logits, images, reduction=reduction)
         return functional.mse_loss(logits.sigmoid(), images, reduction=reduction)
+
+
+def _error_of(name: str) -> Callable[[Outputs, Batch], Tensor]:
+    """The mean squared error of each image's pixels, (batch,), in the column ``name``."""
+
+    def error(outputs: Outputs, batch: Batch) -> Tensor:
+        return (outputs[name] - outputs["image"]).square().flatten(1).mean(1)
+
+    return error

@@ -13,6 +13,7 @@ from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.structure import has_members
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.engine.eval_mode import eval_mode
+from dltrain.metrics.examples import PerExample
 from dltrain.metrics.generative import (
     EvidenceLowerBound,
     LatentSpace,
@@ -153,8 +154,12 @@ class Variational(Task):
             LatentSpace(self._decode, self.model.latent_size, self.class_names, stds),
             EvidenceLowerBound(self._loss),
         ]
+        columns = {"elbo": _bound, "reconstruction": _reconstruction, "kl": _divergence}
         if final and self.importance_samples:
             metrics.append(NegativeLogLikelihood())
+            columns["nll"] = _negative_log_likelihood
+        if final:
+            metrics.append(PerExample(columns))
         return metrics
 
     def predict(self, batch: Batch) -> Predictions:
@@ -208,3 +213,19 @@ class Variational(Task):
         if self.free_bits:
             divergences = divergences.clamp_min(self.free_bits)
         return reconstruction + self.beta * divergences.sum()
+
+
+def _bound(outputs: Outputs, batch: Batch) -> Tensor:
+    return outputs["explained"] - outputs["divergence"].sum(1)
+
+
+def _reconstruction(outputs: Outputs, batch: Batch) -> Tensor:
+    return -outputs["explained"]
+
+
+def _divergence(outputs: Outputs, batch: Batch) -> Tensor:
+    return outputs["divergence"].sum(1)
+
+
+def _negative_log_likelihood(outputs: Outputs, batch: Batch) -> Tensor:
+    return -outputs["log_likelihood"]
