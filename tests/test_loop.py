@@ -398,7 +398,8 @@ class Constant(Undefined):
         assert len(rows) == len(batch["input"])
 
     def compute(self) -> Evaluation:
-        return Evaluation(dict.fromkeys(self.names, self._value))
+        weights = dict.fromkeys(self.names, 1)
+        return Evaluation(dict.fromkeys(self.names, self._value), weights=weights)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

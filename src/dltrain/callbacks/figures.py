@@ -25,6 +25,10 @@ class Figures(Callback):
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         self._latest[split] = evaluation
 
+    def reevaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """Draw what the weights say that the run is used with."""
+        self._latest[split] = evaluation
+
     def end(self, view: View, status: str) -> None:
         if status == "failed":
             return

@@ -45,6 +45,10 @@ class Evaluation:
     tables: dict[str, Table] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    """Of scalars that are plain means: over how many values. Such a mean has a value for every
+    network that is sound: one that is not finite though it has a weight says that the run has
+    diverged. A scalar without a weight may be undefined on some data."""
     warnings: Sequence[str] = ()
     """What the user must hear of, one sentence each."""
 
@@ -55,6 +59,7 @@ class Evaluation:
             tables={**self.tables, **other.tables},
             texts={**self.texts, **other.texts},
             figures={**self.figures, **other.figures},
+            weights={**self.weights, **other.weights},
             warnings=[*self.warnings, *other.warnings],
         )
 

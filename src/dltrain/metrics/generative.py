@@ -188,10 +188,11 @@ class PixelErrors(Metric):
     def compute(self) -> Evaluation:
         """The sums over the number of pixels."""
         return Evaluation(
-            {
+            scalars={
                 name: math.fsum(torch.stack(sums).tolist()) / self._pixels
                 for name, sums in self._sums.items()
-            }
+            },
+            weights=dict.fromkeys(self._sums, self._pixels),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -342,14 +343,15 @@ class EvidenceLowerBound(Metric):
         each = self._moments["divergence"].mean.cpu()
         reconstruction = -self._moments["explained"].mean.cpu()
         active = int((self._moments["code"].variance > ACTIVE).sum())
+        means = {
+            "loss": float(self._loss(reconstruction, each)),
+            "reconstruction": float(reconstruction),
+            "kl": float(each.sum()),
+            "elbo": float(-reconstruction - each.sum()),
+        }
         return Evaluation(
-            scalars={
-                "loss": float(self._loss(reconstruction, each)),
-                "reconstruction": float(reconstruction),
-                "kl": float(each.sum()),
-                "elbo": float(-reconstruction - each.sum()),
-                "active_units": active,
-            },
+            scalars={**means, "active_units": active},
+            weights=dict.fromkeys(means, self._moments["explained"].count),
             figures={"latent_use": partial(_draw_use, each, active)},
         )
 
@@ -382,7 +384,7 @@ class NegativeLogLikelihood(Metric):
 
     def compute(self) -> Evaluation:
         """One number."""
-        return Evaluation({"nll": -float(self._moments.mean)})
+        return Evaluation({"nll": -float(self._moments.mean)}, weights={"nll": self._moments.count})
 
     def state_dict(self) -> dict[str, Any]:
         """A count and a mean."""
@@ -419,7 +421,10 @@ class AdversarialScores(Metric):
         """Scalars."""
         scores = self._scores.columns()
         found = self._summarize(scores["real"], scores["fake"])
-        return Evaluation({name: float(found[name]) for name in self.names})
+        return Evaluation(
+            {name: float(found[name]) for name in self.names},
+            weights=dict.fromkeys(self.names, len(scores["real"])),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The scores."""

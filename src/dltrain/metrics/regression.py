@@ -62,7 +62,10 @@ class Errors(AccumulatorMetric):
     def compute(self) -> Evaluation:
         mse, mae = (self._sums.value / self._sums.examples).tolist()
         r2 = r_squared(self._residual.value, self._targets.squared_deviations)
-        return Evaluation(scalars={"mse": mse, "rmse": math.sqrt(mse), "mae": mae, "r2": r2})
+        return Evaluation(
+            scalars={"mse": mse, "rmse": math.sqrt(mse), "mae": mae, "r2": r2},
+            weights={"mse": self._sums.examples, "mae": self._sums.examples},
+        )
 
 
 class FirstPredictions(AccumulatorMetric):
