@@ -89,6 +89,7 @@ class Trainer:
         self.seed, self._saved = seed, saved
         steps_per_epoch = streams["train"].steps_per_epoch
         self.max_steps = settings.total_steps(steps_per_epoch)
+        self._log_interval = settings.log_interval(self.max_steps)
         lengths = {name: stream.steps_per_epoch for name, stream in streams.items()}
         self.phases = list((plan or OnePhase()).phases(self.max_steps, lengths))
         assert sum(phase.steps for phase in self.phases) == self.max_steps, "a plan of other steps"
@@ -241,7 +242,7 @@ class Trainer:
 
     def _step(self, batch: Batch, place: Place) -> None:
         optimize, state, settings = self.optimize, self.state, self.settings
-        logged = (state.step + 1) % settings.log_every == 0
+        logged = (state.step + 1) % self._log_interval == 0
         optimize.measure = logged or settings.accumulate > 1
         optimize.set_multiplier(self.schedule(state.step))
         with self._autocast():

@@ -21,10 +21,10 @@ from dltrain.metrics.accumulators import (
     Accumulator,
     AccumulatorMetric,
     Everything,
-    First,
     Sum,
     TopK,
     double,
+    spread,
 )
 from dltrain.reports.plane import Plane
 
@@ -321,29 +321,33 @@ class Mistakes(Accumulator):
 
 
 class ImageExamples(AccumulatorMetric):
-    """The first images with their predictions, and the most confident mistakes.
+    """Images from all over the split with their predictions, and the most confident mistakes.
+
+    They are the same at every evaluation, and not the first: a split may be in the order of its
+    classes.
 
     ``shown`` turns inputs (n, channels, height, width) into images of values in 0..1, on the CPU.
     """
 
     def __init__(self, class_names: Sequence[str], shown: Callable[[Tensor], Tensor]) -> None:
         self._class_names, self._shown = class_names, shown
-        self._first, self._mistakes = First(SAMPLES), Mistakes(SAMPLES)
-        super().__init__(first=self._first, mistakes=self._mistakes)
+        self._some, self._mistakes = TopK(SAMPLES), Mistakes(SAMPLES)
+        super().__init__(some=self._some, mistakes=self._mistakes)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
         """Look through the batch."""
-        self._first.add(rows, batch["input"], outputs["logits"], batch["target"])
+        columns = batch["input"], outputs["logits"], batch["target"]
+        self._some.add(spread(rows).to(columns[0].device), *columns)
         self._mistakes.add(outputs, batch)
 
     def compute(self) -> Evaluation:
         """A figure of each."""
-        first = Examples(*self._first.found())
+        some = Examples(*self._some.found())
         title, mistakes = self._mistakes.found()
         how = self._class_names, self._shown
         return Evaluation(
             figures={
-                "predictions": partial(_draw_images, first, "", *how),
+                "predictions": partial(_draw_images, some, "", *how),
                 "mistakes": partial(_draw_images, mistakes, title, *how),
             }
         )

@@ -6,7 +6,7 @@ be there; the batch has ``target`` (batch, labels), 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
 from dltrain.metrics.accumulators import AccumulatorMetric, Everything
 from dltrain.metrics.classification import ranking
 
@@ -33,6 +33,7 @@ class LabelRatios(AccumulatorMetric):
     """
 
     names = ("map", "f1_micro", "f1_macro", "subset_accuracy", "hamming_loss")
+    better: Mapping[str, Mode] = {**dict.fromkeys(names[:4], "max"), "hamming_loss": "min"}
 
     def __init__(self, label_names: Sequence[str], thresholds: Sequence[float]) -> None:
         self._names, self._thresholds = label_names, thresholds
