@@ -71,11 +71,13 @@ class Console(Callback):
         if split != ("validation" if "validation" in view.splits else "train"):
             return
         train = view.results["train"]
-        parts = [_when(view.progress), *self._shown(view, train)]
         if split == "validation":
             found = evaluation.scalars
-            # What training tells too, and what the run is monitored by.
+            # What both tell, and what the run is monitored by; a count such as tokens is no result.
             names = [name for name in found if name in train or name == view.monitor.name]
+            train = {name: value for name, value in train.items() if name in found} or train
+        parts = [_when(view.progress), *self._shown(view, train)]
+        if split == "validation":
             means = self._shown(view, {name: found[name] for name in names})
             parts += [f"validation {means[0]}", *means[1:]] if means else []
         self._say(_in_columns(parts))

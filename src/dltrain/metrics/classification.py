@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Scores, Table
 from dltrain.metrics.accumulators import (
     Accumulator,
     AccumulatorMetric,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 16
 """Examples that are shown."""
+MOST_CURVES = 20
+"""Classes that have precision-recall curves of their own in TensorBoard."""
 PLACES = 80
 """How finely each side of a plane of two features is looked at."""
 
@@ -236,7 +239,10 @@ class Rankings(AccumulatorMetric):
         """A figure of the curves of all classes that some examples have, but not all."""
         logits, targets = (column.cpu() for column in self._scores.found())
         draw = partial(_draw_rankings, logits, targets, self._class_names)
-        return Evaluation(figures={"roc_and_precision_recall": draw})
+        return Evaluation(
+            figures={"roc_and_precision_recall": draw},
+            scores=_scores_by_class(logits, targets, self._class_names),
+        )
 
 
 class Calibration(AccumulatorMetric):
@@ -382,6 +388,28 @@ class DecisionBoundary(AccumulatorMetric):
         names = self._class_names, self._feature_names
         draw = partial(_draw_boundary, plane, logits, points.cpu(), targets.cpu(), *names)
         return Evaluation(figures={"decision_boundary": draw})
+
+
+def _scores_by_class(
+    logits: Tensor, targets: Tensor, class_names: Sequence[str]
+) -> dict[str, Callable[[], Scores]]:
+    """Those of each class that some examples have; of many classes, those of all together."""
+    if len(class_names) > MOST_CURVES:
+        return {"all classes": partial(_scores, logits, targets, None)}
+    occurring = targets.bincount(minlength=len(class_names)).tolist()
+    return {
+        name: partial(_scores, logits, targets, number)
+        for number, name in enumerate(class_names)
+        if 0 < occurring[number] < len(targets)
+    }
+
+
+def _scores(logits: Tensor, targets: Tensor, number: int | None) -> Scores:
+    probability = logits.softmax(1)
+    if number is not None:
+        return Scores(probability[:, number], targets == number)
+    positive = functional.one_hot(targets, logits.shape[1]).bool()
+    return Scores(probability.flatten(), positive.flatten())
 
 
 def _draw_confusion(counts: Tensor, class_names: Sequence[str]) -> Figure:

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Scores, Table
 from dltrain.metrics.accumulators import AccumulatorMetric, Everything
-from dltrain.metrics.classification import ranking
+from dltrain.metrics.classification import MOST_CURVES, ranking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,11 +73,20 @@ class LabelRatios(AccumulatorMetric):
                 "roc_and_precision_recall": partial(_draw_curves, logits, true, self._names),
                 "per_label": partial(_draw_labels, self._names, f1, precisions, support),
             },
+            scores={
+                name: partial(_scores, logits, true, number)
+                for number, name in enumerate(self._names[:MOST_CURVES])
+                if 0 < support[number] < len(true)
+            },
         )
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator.clamp_min(1), 0.0)
+
+
+def _scores(logits: Tensor, true: Tensor, number: int) -> Scores:
+    return Scores(logits[:, number].sigmoid(), true[:, number])
 
 
 def _draw_curves(logits: Tensor, true: Tensor, names: Sequence[str]) -> Figure:
