@@ -209,7 +209,7 @@ def test_training_and_evaluation_may_have_metrics_of_other_names(
     assert rows(folder, "test", "final") == [(9, 1.0)]
     assert rows(folder, "validation", "final")[-1] == (9, 0.0)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 1"))
-    assert "train fit" in line
+    assert "epoch 1  fit" in line
     assert "validation error 0.0000" in line
 
 
