@@ -63,8 +63,8 @@ def test_tokens_per_second_are_samples_per_second_times_tokens(train: Train) -> 
     events = read(folder)
     tokens = metric(folder, "steps", "tokens")
     assert len(tokens) > 2
-    samples = [event.value for event in events.Scalars("samples_per_second")]
-    found = [event.value for event in events.Scalars("tokens_per_second")]
+    samples = [event.value for event in events.Scalars("training/samples_per_second")]
+    found = [event.value for event in events.Scalars("training/tokens_per_second")]
     assert found == pytest.approx([a * b for a, b in zip(samples, tokens, strict=True)], rel=1e-5)
 
     (line,) = (x for x in (folder / "train.log").read_text().splitlines() if "Trained" in x)
@@ -82,8 +82,8 @@ def test_the_console_says_the_rate_in_place_of_the_mean(
     with_it = capsys.readouterr().out
     train(*REVIEWS)
     without = capsys.readouterr().out
-    assert re.search(r"^epoch 1 .*train loss \S+  accuracy \S+  validation", with_it, re.M)
-    assert re.search(r"^epoch 1 .*train loss \S+  accuracy \S+  tokens", without, re.M)
+    assert re.search(r"^epoch 1  loss \S+  accuracy \S+  validation", with_it, re.M)
+    assert re.search(r"^epoch 1  loss \S+  accuracy \S+  validation", without, re.M)
     assert "tokens/s" not in without
 
 
@@ -91,7 +91,7 @@ def test_data_without_tokens_have_no_such_rate(train: Train) -> None:
     folder = train(
         "model=linreg", "data=line", "callbacks=[tensorboard,throughput]", "trainer.epochs=60"
     ).folder
-    assert "tokens_per_second" not in read(folder).Tags()["scalars"]
+    assert "training/tokens_per_second" not in read(folder).Tags()["scalars"]
     assert "tokens/s" not in (folder / "train.log").read_text()
 
 
@@ -121,10 +121,10 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     head, *lines = (folder / "projector" / "metadata.tsv").read_text().splitlines()
     labels = [line.split("\t") for line in lines]
 
-    assert head.startswith("word\t")
-    words = [word for word, _ in labels]
+    assert head == ("word\tfraction of the text\tlog10 fraction\tpolarity: -1 negative, 1 positive")
+    words = [word for word, *_ in labels]
     assert words == sorted(fractions, key=fractions.__getitem__, reverse=True)[:7]
-    assert [float(fraction) for _, fraction in labels] == pytest.approx(
+    assert [float(fraction) for _, fraction, *_ in labels] == pytest.approx(
         [fractions[word] for word in words], rel=0.01
     )
     vectors = np.loadtxt(folder / "projector" / "tensors.tsv", delimiter="\t")
@@ -132,6 +132,9 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     table = task.state_dict()["model.embedding.weight"].numpy()
     ids = [text.names.index(word) for word in words]
     np.testing.assert_allclose(vectors, table[ids], rtol=1e-4)
+    polarity = [float(label[3]) for label in labels]
+    chances = task.forward({"input": torch.tensor(ids)[:, None]})["logits"].softmax(1)
+    assert polarity == pytest.approx((chances[:, 1] - chances[:, 0]).tolist(), abs=1e-3)
 
 
 class Context:
@@ -169,7 +172,7 @@ def test_words_of_any_letters_are_one_line_each() -> None:
     assert [line.split("\t")[0] for line in lines[1:-1]] == [
         "a b", "c d", "' '", "'\\x85'", "naïve", "''",
     ]  # fmt: skip
-    assert all(line.count("\t") == 1 for line in lines[:-1])
+    assert all(line.count("\t") == 3 for line in lines[:-1])
 
 
 def test_a_network_without_word_vectors_costs_the_projector_alone(

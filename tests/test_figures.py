@@ -83,7 +83,7 @@ def row(epoch: int, split: str, name: str, value: float) -> dict[str, str]:
 
 
 def test_learning_curves_have_a_panel_a_metric_and_a_line_a_split() -> None:
-    rows = [row(0, "steps", "loss", 3.0), row(2, "test", "loss", 1.0)]
+    rows = [row(0, "steps", "learning_rate", 3.0), row(2, "test", "loss", 1.0)]
     for epoch in (1, 2):
         rows += [row(epoch, "train", "loss", 2.0), row(epoch, "validation", "loss", 2.5)]
         rows += [row(epoch, "validation", "f1", 0.5)]
@@ -91,9 +91,37 @@ def test_learning_curves_have_a_panel_a_metric_and_a_line_a_split() -> None:
     lines = {
         axes.get_title(): [str(line.get_label()) for line in axes.lines] for axes in figure.axes
     }
-    assert lines == {"loss": ["train", "validation"], "f1": ["validation"]}
+    assert lines == {"loss": ["training", "validation"], "f1": ["validation"]}
     assert list(figure.axes[0].lines[0].get_xdata()) == [1, 2]
     assert figure.axes[0].get_xlabel() == "epoch"
+    assert "running means" in figure.get_supxlabel()
+
+
+def test_the_training_curve_is_by_log_interval_and_a_short_run_by_step() -> None:
+    rows = [
+        {"step": str(step), "epoch": str(step / 41), "split": "steps", "name": "loss", "value": "1"}
+        for step in range(1, 11)
+    ]
+    rows.append({**rows[-1], "split": "train"})
+    (axes,) = draw_learning_curves(rows).axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [*range(1, 11)]
+    assert axes.get_xlabel() == "step"
+
+
+def test_panels_have_one_scale_and_what_is_a_rate_none() -> None:
+    rows = [
+        row(epoch, "validation", name, value)
+        for name, low, high in (("f1", 0.5, 0.9), ("recall", 0.2, 0.6), ("loss", 1e-3, 1.0))
+        for epoch, value in ((1, low), (3, high))
+    ]
+    figure = draw_learning_curves(
+        [*rows, row(1, "train", "tokens", 4)], {"f1": "max", "recall": "max"}, {"tokens"}
+    )
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+    f1, recall, loss = figure.axes
+    assert f1.get_ylim() == recall.get_ylim() != loss.get_ylim()
+    assert loss.get_yscale() == "log"
 
 
 def test_learning_curves_without_any_evaluation_are_an_empty_image() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -196,14 +197,21 @@ def test_an_evaluation_keeps_a_few_images_and_not_the_split() -> None:
     assert 0 < sum(images.untyped_storage().nbytes() for images in held) <= 2 * SAMPLES * 4 * 21
 
 
-@pytest.mark.parametrize("size", [5, 40])
-def test_the_first_examples_are_shown_however_the_split_is_cut(size: int) -> None:
-    logits, targets = draws(10, 40, 4)
-    images = logits.reshape(40, 1, 2, 2)
-    figure = figures_of(images, targets, 4, size).figures["predictions"]()
-    shown = [image.get_array() for image in figure.axes[0].images]
-    shown += [image.get_array() for axes in figure.axes[1:] for image in axes.images]
-    np.testing.assert_allclose(shown, images[:SAMPLES, 0].clamp(0, 1))
+@pytest.mark.parametrize("count", [40, 1000])
+def test_examples_of_all_classes_are_shown_however_the_split_is_ordered_or_cut(count: int) -> None:
+    logits = draws(10, count, 4)[0].sigmoid()
+    targets = torch.arange(count) * 4 // count  # as a folder of folders is read
+    images = logits.reshape(count, 1, 2, 2)
+    shown = []
+    for size in (7, count):
+        figure = figures_of(images, targets, 4, size).figures["predictions"]()
+        shown.append(np.array([image.get_array() for image in figure.axes[0].images]))
+    np.testing.assert_array_equal(*shown)
+    pixels = images[:, 0].numpy()
+    rows = [int(np.abs(pixels - one).sum((1, 2)).argmin()) for one in shown[0]]
+    assert len(set(rows)) == SAMPLES
+    assert min(Counter(targets[rows].tolist()).values()) >= 3
+    assert len(Counter(targets[rows].tolist())) == 4
 
 
 def test_what_an_input_is_the_data_says_and_not_its_shape() -> None:

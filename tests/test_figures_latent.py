@@ -154,4 +154,13 @@ def test_the_use_of_dimensions_is_sorted_and_those_unused_are_pale() -> None:
     bars = figure.axes[0].patches
     assert [bar.get_height() for bar in bars] == [2.0, 0.5, 0.01]
     assert bars[0].get_facecolor() == bars[1].get_facecolor() != bars[2].get_facecolor()
-    assert figure.axes[0].get_title() == "2 of 3 dimensions in use, 2.5 nats"
+    assert figure.axes[0].get_title() == ("2 of 3 dimensions in use, 2.5 nats (3.6 bits) an image")
+
+
+def test_codes_of_less_than_a_bit_are_a_collapse() -> None:
+    (axes,) = draw_latent_use(np.full(40, 0.01), active=39).axes
+
+    assert axes.get_title() == (
+        "The posterior has collapsed: the codes carry 0.4 nats (0.58 bits) an image"
+    )
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 1

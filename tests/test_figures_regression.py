@@ -52,6 +52,11 @@ def test_only_one_feature_has_a_fitted_line() -> None:
     assert set(figures) == {"predicted_against_true", "residuals"}
 
 
+def test_where_nothing_is_left_there_is_no_figure_of_residuals() -> None:
+    inputs = torch.arange(1.0, 9.0)[:, None]
+    assert "residuals" not in figures_of(inputs, inputs**2 * 1.0000001).figures
+
+
 def test_residuals_are_what_the_predictions_leave() -> None:
     inputs, targets = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[2.0], [4.0], [6.0]])
     figure = figures_of(inputs, targets).figures["residuals"]()

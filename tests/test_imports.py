@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "data": CONTRACTS | {"config"},
     "runs": CONTRACTS | {"config", "engine", "optim"},
     "core": CONTRACTS | {"engine", "metrics", "runs"},
-    "callbacks": CONTRACTS | {"messages", "reports", "runs"},
+    "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},

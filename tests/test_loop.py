@@ -209,7 +209,7 @@ def test_training_and_evaluation_may_have_metrics_of_other_names(
     assert rows(folder, "test", "final") == [(9, 1.0)]
     assert rows(folder, "validation", "final")[-1] == (9, 0.0)
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 1"))
-    assert "train fit" in line
+    assert "epoch 1  fit" in line
     assert "validation error 0.0000" in line
 
 
@@ -398,7 +398,8 @@ class Constant(Undefined):
         assert len(rows) == len(batch["input"])
 
     def compute(self) -> Evaluation:
-        return Evaluation(dict.fromkeys(self.names, self._value))
+        weights = dict.fromkeys(self.names, 1)
+        return Evaluation(dict.fromkeys(self.names, self._value), weights=weights)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

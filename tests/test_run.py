@@ -148,6 +148,12 @@ def test_what_a_run_is_tested_with_is_what_is_told_of_it_and_loaded(train: Train
     told = [r for r in rows(auto.folder) if (r["split"], r["name"]) == ("validation", "accuracy")]
     assert [float(r["value"]) for r in told if int(r["step"]) == step] == [found]
     assert found == max(float(r["value"]) for r in told)
+    # Its tables are of those weights too, and no curve has a point more.
+    with (auto.folder / "tables/validation_per_class.csv").open(newline="") as file:
+        table = [(float(row["recall"]), int(row["support"])) for row in csv.DictReader(file)]
+    right, examples = sum(recall * n for recall, n in table), sum(n for _, n in table)
+    assert found == pytest.approx(right / examples)
+    assert len(told) == 4
     assert all(torch.equal(w, best[n]) for n, w in load(auto.folder).state_dict().items())
     assert f"weights: those of step {step}" in (auto.folder / "train.log").read_text()
 

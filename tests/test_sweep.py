@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from dltrain import cli
+from dltrain.errors import Diverged
 from dltrain.runs import sweep
 
 
@@ -59,6 +61,19 @@ def test_an_unfinished_run_is_no_result(
     sweep.report(folder)
     row = capsys.readouterr().out.partition("accuracy")[2].splitlines()[1]
     assert row.split() == ["all", "1,", "1", "unfinished", "0.5000"]
+
+
+def test_a_run_that_diverged_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def explode(config: Any, overrides: Any) -> Any:
+        raise Diverged("the loss is not finite")
+
+    monkeypatch.setattr("dltrain.training.train", explode)
+    assert cli.dispatch(["-m", "seed=1", f"output_dir={tmp_path}"]) == 2
+    (results,) = tmp_path.glob("sweeps/*/results.csv")
+    assert results.read_text().splitlines()[1].split(",")[1] == "diverged"
+    assert "0, 1 diverged" in capsys.readouterr().out
 
 
 def test_two_sweeps_never_share_a_folder(tmp_path: Path) -> None:

@@ -218,11 +218,11 @@ def reviews(lengths: list[int], size: int) -> Iterator[Batch]:
         yield {"input": ids, "target": torch.zeros(len(chosen), dtype=torch.int64)}
 
 
-def test_an_evaluation_counts_tokens_and_shows_reviews() -> None:
+def test_an_evaluation_shows_reviews() -> None:
     lengths = [2, 9, 3, 7, 4, 8]
     evaluation = evaluated(task_of(Told()), list(reviews(lengths, 4)))
 
-    assert evaluation.scalars["tokens"] == pytest.approx(sum(lengths) / len(lengths))
+    assert "tokens" not in evaluation.scalars
     assert evaluation.scalars["accuracy"] == 0.5
     some, wrong = evaluation.texts["reviews"], evaluation.texts["mistakes"]
     assert some.startswith("6 of 6\n\n| truth | prediction | confidence | text |\n")
@@ -291,7 +291,7 @@ def test_a_run_on_reviews_trains_against_them_in_bfloat16_and_shows_them(train: 
         *("trainer.epochs=1", "callbacks=[tensorboard,figures]"),
     )
     assert trained.summary["status"] == "finished"
-    assert trained.summary["test"]["tokens"] > 5
+    assert "tokens" not in trained.summary["test"]
     events = EventAccumulator(str(trained.folder), {"tensors": 0, "images": 0}).Reload()
     for split in ("validation", "test"):
         assert (trained.folder / "figures" / f"{split}_attention.png").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -11,17 +12,21 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import precision_recall_fscore_support
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto.event_pb2 import SessionLog
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.util.tensor_util import make_ndarray
 
 from dltrain import training as run
+from dltrain.callbacks import events
 from dltrain.callbacks.tensorboard import TensorBoard
 from dltrain.config import compose as composition
-from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.metric import Evaluation, Scores
 from dltrain.contracts.run import View
 from dltrain.errors import UserError
 from dltrain.models.mlp import MLP
@@ -53,11 +58,6 @@ def training(folder: Path) -> EventAccumulator:
     return read(folder)
 
 
-@pytest.fixture(scope="module")
-def validation(folder: Path) -> EventAccumulator:
-    return read(folder / "validation")
-
-
 def trained(output_dir: Path, *overrides: str) -> Path:
     config = composition.compose([*SETTINGS, *overrides])
     run.train({**config, "output_dir": str(output_dir)})
@@ -82,38 +82,71 @@ def recorded(folder: Path, split: str, name: str, x: str) -> dict[int, float]:
 
 
 @pytest.mark.parametrize("name", ["loss", "accuracy"])
-def test_training_and_validation_share_one_chart_by_step_and_by_epoch(
-    folder: Path, training: EventAccumulator, validation: EventAccumulator, name: str
+def test_a_metric_has_a_chart_of_each_split_by_step_and_none_twice(
+    folder: Path, training: EventAccumulator, name: str
 ) -> None:
-    by_step, by_epoch = f"{name}/by_step", f"{name}/by_epoch"
-    assert points(training, by_step) == recorded(folder, "steps", name, "step")
-    assert points(training, by_epoch) == recorded(folder, "train", name, "epoch")
-    assert points(validation, by_step) == recorded(folder, "validation", name, "step")
-    assert points(validation, by_epoch) == recorded(folder, "validation", name, "epoch")
-    assert sorted(points(validation, by_epoch)) == [1, 2, 3]
-    assert sorted(points(validation, by_step)) == [EPOCH, 2 * EPOCH, STEPS]
+    assert points(training, f"{name}/train") == recorded(folder, "steps", name, "step")
+    assert points(training, f"{name}/validation") == recorded(folder, "validation", name, "step")
+    assert sorted(points(training, f"{name}/validation")) == [EPOCH, 2 * EPOCH, STEPS]
+    charts = [tag for tag in training.Tags()["scalars"] if tag.startswith(f"{name}/")]
+    assert sorted(charts) == [f"{name}/{split}" for split in ("test", "train", "validation")]
 
 
-def test_there_is_no_sub_run_but_the_validation_curves(folder: Path) -> None:
+def test_training_and_validation_are_one_custom_chart(training: EventAccumulator) -> None:
+    layout = Layout.FromString(
+        make_ndarray(training.Tensors(CONFIG_SUMMARY_TAG)[0].tensor_proto).item()
+    )
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert list(charts) == ["loss", "accuracy"]
+    for name, patterns in charts.items():
+        found = [t for t in training.Tags()["scalars"] if any(re.match(p, t) for p in patterns)]
+        assert sorted(found) == [f"{name}/train", f"{name}/validation"]
+
+
+def test_precision_recall_curves_are_of_each_class(training: EventAccumulator) -> None:
+    tags = set(training.PluginTagToContent("pr_curves"))
+    assert {f"test/{number}" for number in range(10)} <= tags
+    # Of 20 examples, not every class has some.
+    assert "validation/0" in tags
+    values = make_ndarray(training.Tensors("test/3")[-1].tensor_proto)
+    true, false, left, missed, precision, recall = values
+    assert set((true + false + left + missed).tolist()) == {360}
+    assert (recall[0], precision[0]) == (1, pytest.approx(true[0] / 360))
+
+
+def test_precision_and_recall_are_scikit_learns() -> None:
+    probability = torch.rand(500, generator=torch.Generator().manual_seed(0))
+    positive = probability + 0.3 * torch.rand(500, generator=torch.Generator().manual_seed(1)) > 0.7
+    curves = events._precision_recall(Scores(probability, positive))
+    for place in (0, 40, 90, 126):
+        said = probability >= place / 126
+        expected = precision_recall_fscore_support(
+            positive, said, average="binary", zero_division=1.0
+        )
+        assert curves[4:, place].tolist() == pytest.approx(expected[:2])
+
+
+def test_there_is_one_event_file_and_one_entry_in_the_list(folder: Path) -> None:
     found = [path.parent for path in folder.rglob("events.out.tfevents.*")]
-    assert Counter(found) == {folder: 1, folder / "validation": 1}
+    assert Counter(found) == {folder: 1}
 
 
 def test_what_has_no_validation_curve_is_in_the_run_itself(
     folder: Path, training: EventAccumulator
 ) -> None:
     for tag in ("learning_rate", "gradient_norm"):
-        assert points(training, tag) == recorded(folder, "steps", tag, "step")
-    assert all(speed > 0 for speed in points(training, "samples_per_second").values())
-    assert points(training, "test/accuracy") == recorded(folder, "test", "accuracy", "step")
+        assert points(training, f"training/{tag}") == recorded(folder, "steps", tag, "step")
+    assert all(speed > 0 for speed in points(training, "training/samples_per_second").values())
+    assert points(training, "accuracy/test") == recorded(folder, "test", "accuracy", "step")
     assert training.Graph().node
 
 
-def test_the_graph_begins_with_the_network(training: EventAccumulator) -> None:
+def test_the_graph_begins_with_the_layers(training: EventAccumulator) -> None:
     assert {node.name.split("/")[0] for node in training.Graph().node} == {
         "input",
         "output",
-        "MLP[model]",
+        *("layers.0 (Flatten)", "layers.1 (Linear)", "layers.2 (ReLU)", "layers.3 (Linear)"),
+        *("layers.4 (ReLU)", "layers.5 (Linear)"),
     }
 
 
@@ -146,17 +179,19 @@ def test_hyper_parameters_are_flat_and_in_the_run_itself(training: EventAccumula
     start = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])
     values = {name: getattr(v, v.WhichOneof("kind")) for name, v in start.hparams.items()}
     expected = {
-        "model": "MLP",
+        "Model": "MLP",
         "model.hidden": "[256, 128]",
         "model.batch_norm": False,
-        "data": "Digits",
+        "Data": "Digits",
         "data.batch_size": 32,
-        "optimizer": "Adam",
-        "optimizer.lr": 0.001,
+        "Optimizer": "Adam",
+        "Optimizer lr": 0.001,
         "regularizer.l2": "L2",
         "seed": 0,
     }
     assert expected.items() <= values.items()
+    # TensorBoard sorts them so.
+    assert sorted(values)[:4] == ["Data", "Model", "Optimizer", "Optimizer lr"]
     assert not {"output_dir", "name", "data.root", "trainer"} & set(values)
     end = metadata.parse_session_end_info_plugin_data(contents[metadata.SESSION_END_INFO_TAG])
     assert end.status == api_pb2.STATUS_SUCCESS
@@ -168,15 +203,14 @@ def test_drawing_waits_for_the_end_where_evaluations_are_quick(tmp_path: Path) -
     assert steps == [2 * EPOCH]
 
 
-def test_an_epoch_cut_short_has_a_point_of_its_own(tmp_path: Path) -> None:
-    events = read(trained(tmp_path, f"trainer.steps={EPOCH + 2}"))
-    assert sorted(points(events, "loss/by_epoch")) == [1, 2]
+def test_a_period_in_which_nothing_is_logged_has_a_point_of_its_own(tmp_path: Path) -> None:
+    events = read(trained(tmp_path, "trainer.log_every=8"))
+    assert sorted(points(events, "loss/train")) == [EPOCH, 8, 16]
 
 
-def test_without_a_validation_split_there_is_no_sub_run(train: Train) -> None:
+def test_without_a_validation_split_there_is_the_test_split(train: Train) -> None:
     line = train("model=linreg", "data=line", "callbacks=[tensorboard]", "trainer.epochs=5").folder
-    assert not (line / "validation").exists()
-    assert "test/r2" in read(line).Tags()["scalars"]
+    assert "r2/test" in read(line).Tags()["scalars"]
 
 
 def test_a_network_that_cannot_be_traced_costs_the_graph_alone(
@@ -227,7 +261,7 @@ def test_a_resumed_run_has_every_point_once(
 ) -> None:
     interrupted = killed(tmp_path, monkeypatch)
     before = curves(interrupted)
-    assert before["validation", "loss/by_epoch", 2], "or there is nothing to forget"
+    assert before["loss/validation", 2 * EPOCH], "or there is nothing to forget"
     run.resume(str(interrupted), tmp_path)
 
     after = curves(interrupted)
@@ -235,9 +269,8 @@ def test_a_resumed_run_has_every_point_once(
     assert after == curves(folder)
     events = read(interrupted)
     assert len(events.Tensors("config")) == 1
-    assert points(events, "loss/by_step") == recorded(interrupted, "steps", "loss", "step")
-    for place in (interrupted, interrupted / "validation"):
-        assert sorted(beginnings(place)) == [0, 2 * EPOCH + 1]
+    assert points(events, "loss/train") == recorded(interrupted, "steps", "loss", "step")
+    assert sorted(beginnings(interrupted)) == [0, 2 * EPOCH + 1]
 
 
 def beginnings(folder: Path) -> list[int]:
@@ -250,14 +283,13 @@ def beginnings(folder: Path) -> list[int]:
     ]
 
 
-def curves(folder: Path) -> Mapping[tuple[str, str, int], list[float]]:
-    """Every scalar that does not depend on the clock, by sub-run, tag and step."""
-    found: dict[tuple[str, str, int], list[float]] = {}
+def curves(folder: Path) -> Mapping[tuple[str, int], list[float]]:
+    """Every scalar that does not depend on the clock, by tag and step."""
+    found: dict[tuple[str, int], list[float]] = {}
     for path in folder.rglob("events.out.tfevents.*"):
-        sub_run = str(path.parent.relative_to(folder))
         for tag, step, value in scalars(path):
-            if tag != "samples_per_second":
-                found.setdefault((sub_run, tag, step), []).append(value)
+            if tag != "training/samples_per_second":
+                found.setdefault((tag, step), []).append(value)
     return found
 
 
@@ -269,11 +301,10 @@ def scalars(path: Path) -> Iterator[tuple[str, int, float]]:
                 yield value.tag, event.step, make_ndarray(value.tensor).item()
 
 
-def test_a_run_is_listed_once_with_its_validation(folder: Path) -> None:
+def test_a_run_is_listed_once(folder: Path) -> None:
     outputs = folder.parents[1]
     assert (outputs / "latest").exists()
 
     listed = EventMultiplexer().AddRunsFromDirectory(str(outputs)).Runs()
 
-    run_name = folder.relative_to(outputs).as_posix()
-    assert set(listed) == {run_name, f"{run_name}/validation"}
+    assert set(listed) == {folder.relative_to(outputs).as_posix()}

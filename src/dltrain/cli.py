@@ -23,7 +23,15 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
 from dltrain.engine import runtime, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import NO_HOME, ConfigError, Fault, Interrupted, UserError, is_without_home
+from dltrain.errors import (
+    NO_HOME,
+    ConfigError,
+    Diverged,
+    Fault,
+    Interrupted,
+    UserError,
+    is_without_home,
+)
 
 if TYPE_CHECKING:
     from dltrain.config.compose import Job
@@ -202,18 +210,19 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
 
         runtime.collect_again()
         print(f"\n[{len(codes) + 1}] {shlex.join(job.overrides)}")
-        summary = None
+        summary, failure = None, "failed"
         try:
             summary = train_run(job.config, job.overrides)
             codes.append(exit_code(summary["signal"]))
         except UserError as error:
+            failure = "diverged" if isinstance(error, Diverged) else failure
             _complain(error, job.overrides)
             codes.append(2)
         except Exception:
             # One bug does not take the other runs with it; its traceback is shown at once.
             traceback.print_exc()
             codes.append(1)
-        sweep.add(folder, job.overrides, summary)
+        sweep.add(folder, job.overrides, summary, failure)
         if codes[-1] in (130, 143):
             raise SystemExit(codes[-1])
 

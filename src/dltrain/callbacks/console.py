@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console as RichConsole
@@ -15,8 +16,10 @@ from rich.text import Text
 
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
+from dltrain.engine import terminal
 from dltrain.messages import Messages
 
+COLUMNS = 80
 SECONDS_BETWEEN_LINES = 10.0
 REFRESHES_PER_SECOND = 4
 
@@ -34,6 +37,7 @@ class Console(Callback):
         self._log_file: TextIO | None = None
         self._rich = RichConsole(highlight=False)
         self._last_line = 0.0
+        self._unread = False
 
     def start(self, view: View) -> None:
         self._log_file = (view.path / "train.log").open("a", encoding="utf-8")
@@ -59,23 +63,24 @@ class Console(Callback):
         if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             progress = view.progress
             rates = self._rates(view, progress.samples_per_second)
-            self._say(
-                f"epoch {progress.epoch + 1}  step {progress.step:,}/{progress.max_steps:,}  "
-                f"{self._shown(view, values)}  {rates}"
-            )
+            where = f"epoch {progress.epoch + 1}  step {progress.step:,}/{progress.max_steps:,}"
+            self._say(_in_columns([where, *self._shown(view, values), rates]))
 
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
-        """One line an evaluation: what was trained on, and the validation split."""
+        """One line an evaluation: the means of training, and the validation split."""
         if split != ("validation" if "validation" in view.splits else "train"):
             return
-        train, progress = view.results["train"], view.progress
-        line = f"epoch {progress.epoch}  step {progress.step:,}  train {self._shown(view, train)}"
+        train = view.results["train"]
         if split == "validation":
             found = evaluation.scalars
-            # What training tells too, and what the run is monitored by.
+            # What both tell, and what the run is monitored by; a count such as tokens is no result.
             names = [name for name in found if name in train or name == view.monitor.name]
-            line += f"  validation {self._shown(view, {name: found[name] for name in names})}"
-        self._say(line)
+            train = {name: value for name, value in train.items() if name in found} or train
+        parts = [_when(view.progress), *self._shown(view, train)]
+        if split == "validation":
+            means = self._shown(view, {name: found[name] for name in names})
+            parts += [f"validation {means[0]}", *means[1:]] if means else []
+        self._say(_in_columns(parts))
 
     def end(self, view: View, status: str) -> None:
         if self._live is not None:
@@ -98,10 +103,10 @@ class Console(Callback):
         self._messages.show_by(None)
         self._log_file.close()
 
-    def _shown(self, view: View, values: Mapping[str, float]) -> str:
+    def _shown(self, view: View, values: Mapping[str, float]) -> list[str]:
         """Means; what is a rate besides is shown as one."""
         means = {name: value for name, value in values.items() if name not in view.rates}
-        return "  ".join(f"{name} {_cell(value)}" for name, value in means.items())
+        return [f"{name} {_cell(value)}" for name, value in means.items()]
 
     def _rates(self, view: View, samples_per_second: float) -> str:
         rates = {"samples": samples_per_second, **view.rates}
@@ -115,6 +120,9 @@ class Console(Callback):
         else:
             print(line, flush=True)
         self._write(line, time.time())
+        if not self._unread and terminal.reader_has_left(sys.stdout):
+            self._unread = True
+            self._write("note: nobody reads standard output any more; the run goes on", time.time())
 
     def _write(self, line: str, when: float) -> None:
         assert self._log_file is not None
@@ -160,6 +168,26 @@ class _Bar:
             grid.add_column(ratio=1 if isinstance(cell, ProgressBar) else None, no_wrap=True)
         grid.add_row(*row)
         return grid
+
+
+def _when(progress: Progress) -> str:
+    """The epoch that is over; the step where one has begun, or there are none."""
+    each = progress.steps_per_epoch
+    if each is not None and progress.step == progress.epoch * each:
+        return f"epoch {progress.epoch}"
+    return f"epoch {progress.epoch}  step {progress.step:,}"
+
+
+def _in_columns(parts: Sequence[str]) -> str:
+    """The parts in a line, or in several, indented, where one would be too long."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}  {part}"
+        if len(longer) <= COLUMNS:
+            lines[-1] = longer
+        else:
+            lines.append(f"  {part}")
+    return "\n".join(lines)
 
 
 def _epochs(progress: Progress) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class DecisionBoundary(Probe):
         self._points = self._targets = self._grid = torch.empty(0)
         self._plane: Plane | None = None
         self._frames = Frames(most_frames)
+        self._feature_names: Sequence[str] = ()
+        self._class_names: Sequence[str] = ()
 
     def check(self, setup: Setup) -> None:
         """See that there are two features, and classes."""
@@ -44,6 +46,8 @@ class DecisionBoundary(Probe):
                 f"callbacks.decision_boundary: it shows two features and classes, but this data "
                 f"has inputs of {shapes} and {kinds}; leave it out of callbacks."
             )
+        self._feature_names = inputs[0].names or ("first feature", "second feature")
+        self._class_names = targets[0].names
 
     def begin(self, task: Task, streams: Streams, view: View) -> None:
         """Look at the test split, and at the network before it has learned anything."""
@@ -80,15 +84,14 @@ class DecisionBoundary(Probe):
     def _moving(self, plane: Plane) -> bytes:
         from dltrain.reports.boundary import animate_decision_boundary
 
-        classes = self._frames.kept[0].shape[1]
         return animate_decision_boundary(
             plane,
             [frame.numpy() for frame in self._frames.kept],
             [f"step {step:,}" for step in self._frames.steps],
             self._points.numpy(),
             self._targets.numpy(),
-            [str(number) for number in range(classes)],
-            ("first feature", "second feature"),
+            self._class_names,
+            self._feature_names,
         )
 
     def _take(self, task: Task, step: int) -> None:

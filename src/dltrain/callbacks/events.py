@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dltrain.contracts.metric import Scores
 from dltrain.contracts.task import Task
 
 FLUSH_SECONDS = 5
 QUEUE = 1_000
 BUCKETS = 50
+THRESHOLDS = 127
+BOXES = 24
+"""Of a graph, at most, before one is opened."""
+MODULE = re.compile(r"\w+\[[^/]+\]")
 
 
 class EventFile:
@@ -59,6 +66,38 @@ class EventFile:
         summary = histogram_pb(tag, values.detach().float().cpu().numpy(), buckets=BUCKETS)
         self._summary(step, summary.value)
 
+    def precision_recall(self, tag: str, step: int, scores: Scores) -> None:
+        """Precision against recall at ``THRESHOLDS`` thresholds from 0 to 1."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.pr_curve.metadata import create_summary_metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        metadata = create_summary_metadata("", "", THRESHOLDS)
+        tensor = make_tensor_proto(_precision_recall(scores).float().numpy())
+        self._summary(step, [Summary.Value(tag=tag, metadata=metadata, tensor=tensor)])
+
+    def layout(self, charts: Mapping[str, Sequence[str]]) -> None:
+        """The page of custom charts: several scalars, by their tags, in each."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+        from tensorboard.util.tensor_util import make_tensor_proto
+
+        lines = [
+            layout_pb2.Chart(
+                title=title,
+                multiline=layout_pb2.MultilineChartContent(tag=[f"^{re.escape(t)}$" for t in tags]),
+            )
+            for title, tags in charts.items()
+        ]
+        category = layout_pb2.Category(title="training and validation", chart=lines)
+        layout = layout_pb2.Layout(category=[category])
+        value = Summary.Value(
+            tag=metadata.CONFIG_SUMMARY_TAG,
+            metadata=metadata.create_summary_metadata(),
+            tensor=make_tensor_proto(layout.SerializeToString()),
+        )
+        self._summary(0, [value])
+
     def session_start(self, hyper_parameters: Mapping[str, bool | float | str]) -> None:
         """One row of the HParams tab.
 
@@ -91,7 +130,11 @@ class EventFile:
         self._session(SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=info))
 
     def graph(self, task: Task, batch: Mapping[str, Tensor]) -> None:
-        """The operations of ``task.forward`` on ``batch``."""
+        """The operations of ``task.forward`` on ``batch``, in a box for each layer.
+
+        Boxes are named as in the run's table of layers; ``forward`` has what the network does
+        itself. With more than ``BOXES`` layers, they are those of the parts that have them.
+        """
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.graph_pb2 import GraphDef
         from torch.utils.tensorboard._pytorch_graph import parse
@@ -109,6 +152,10 @@ class EventFile:
         for node in definition.node:
             node.name = _without_wrapper(node.name, task)
             node.input[:] = [_without_wrapper(name, task) for name in node.input]
+        names = _unpacked([node.name for node in definition.node])
+        for node in definition.node:
+            node.name = names[node.name]
+            node.input[:] = [names.get(name, name) for name in node.input]
         self._writer.add_event(
             Event(wall_time=time.time(), graph_def=definition.SerializeToString())
         )
@@ -135,6 +182,22 @@ class EventFile:
         self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
 
 
+def _precision_recall(scores: Scores) -> Tensor:
+    """(6, thresholds): true and false positives and negatives, precision, recall."""
+    probability, positive = scores.probability.double().nan_to_num(), scores.positive
+    places = (probability * (THRESHOLDS - 1)).long().clamp(0, THRESHOLDS - 1)
+    above = [
+        torch.bincount(places[which], minlength=THRESHOLDS).double().flip(0).cumsum(0).flip(0)
+        for which in (positive, ~positive)
+    ]
+    true, false = above
+    missed, left = true[0] - true, false[0] - false
+    precision = true / (true + false).clamp_min(1)
+    # Where nothing is taken for the class, nothing is taken wrongly.
+    precision = precision.where(true + false > 0, 1.0)
+    return torch.stack((true, false, left, missed, precision, true / true[0].clamp_min(1)))
+
+
 class _Forward(nn.Module):
     """``task.forward`` as the function of tensors that tracing asks for."""
 
@@ -146,6 +209,46 @@ class _Forward(nn.Module):
         outputs = tuple(self.task.forward(dict(zip(self._columns, columns, strict=True))).values())
         # A tuple of one would be a node of its own.
         return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _unpacked(names: Sequence[str]) -> dict[str, str]:
+    """A name for each node, with as many boxes side by side as can be seen at once.
+
+    A part that does something itself is one box, with its own parts in it.
+    """
+    places = {name: _modules(name) for name in names}
+    acting = {parts for parts, rest in places.values() if len(rest) == 1}
+    for depth in range(max(len(parts) for parts, _ in places.values()), 1, -1):
+        found = {name: _in_box(*place, acting, depth) for name, place in places.items()}
+        if len({name.partition("/")[0] for name in found.values()}) <= BOXES:
+            return found
+    return {name: name for name in names}
+
+
+def _modules(name: str) -> tuple[tuple[str, ...], list[str]]:
+    """The modules that a node lies in, from the network down, and the rest of its name.
+
+    A list of modules is in the names of their parameters, but not in those of their operations.
+    """
+    *scopes, operation = name.split("/")
+    modules = tuple(itertools.takewhile(MODULE.fullmatch, scopes))
+    parts = [one for one in modules if not one.startswith(("ModuleList[", "ModuleDict["))]
+    return tuple(parts), [*scopes[len(modules) :], operation]
+
+
+def _in_box(
+    parts: tuple[str, ...], rest: Sequence[str], acting: Collection[tuple[str, ...]], depth: int
+) -> str:
+    """A node's name, where the modules down to the first that acts, or to ``depth``, are one."""
+    if len(parts) < 2:
+        # The input or the output; or what the task or a network does itself.
+        owner = parts[0].partition("[")[0] if parts else "task"
+        return "/".join(rest if len(rest) > 1 and not parts else [f"forward ({owner})", *rest])
+    ends = (end for end in range(2, len(parts) + 1) if parts[:end] in acting)
+    end = min(next(ends, len(parts)), depth)
+    kind = parts[end - 1].partition("[")[0]
+    place = ".".join(part.partition("[")[2].removesuffix("]") for part in parts[1:end])
+    return "/".join([f"{place} ({kind})", *parts[end:], *rest])
 
 
 def _without_wrapper(node: str, task: Task) -> str:

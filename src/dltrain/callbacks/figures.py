@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dltrain.callbacks.drawing import drawn, rendered
 from dltrain.callbacks.record import METRICS
-from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Callback, View
+from dltrain.contracts.metric import Evaluation, Mode
+from dltrain.contracts.run import Callback, Setup, View
 
 
 class Figures(Callback):
@@ -21,8 +22,17 @@ class Figures(Callback):
 
     def __init__(self) -> None:
         self._latest: dict[str, Evaluation] = {}
+        self._better: Mapping[str, Mode] = {}
+
+    def check(self, setup: Setup) -> None:
+        """Hear which metrics are better the higher they are."""
+        self._better = setup.better
 
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        self._latest[split] = evaluation
+
+    def reevaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """Draw what the weights say that the run is used with."""
         self._latest[split] = evaluation
 
     def end(self, view: View, status: str) -> None:
@@ -33,15 +43,17 @@ class Figures(Callback):
             for split, evaluation in self._latest.items()
             for name, draw in evaluation.figures.items()
         }
-        images["learning_curves"] = drawn("learning_curves", _curves, view.path / METRICS)
+        # What is a rate besides, as tokens are, is no metric.
+        curves = view.path / METRICS, self._better, set(view.rates)
+        images["learning_curves"] = drawn("learning_curves", _curves, *curves)
         for name, image in images.items():
             if image is not None:
                 view.write(f"figures/{name}.png", image)
 
 
-def _curves(metrics: Path) -> bytes:
+def _curves(metrics: Path, better: Mapping[str, Mode], without: Collection[str]) -> bytes:
     from dltrain.reports.canvas import png
     from dltrain.reports.curves import draw_learning_curves
 
     with metrics.open(newline="", encoding="utf-8") as file:
-        return png(draw_learning_curves(csv.DictReader(file)))
+        return png(draw_learning_curves(csv.DictReader(file), better, without))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dltrain.contracts.data import DataSpec, Streams
@@ -31,9 +33,11 @@ class Embedded(Protocol):
 class Projector(Probe):
     """The vectors of the ``most_words`` most frequent words, with labels, as the run ends.
 
-    Writes ``projector/tensors.tsv``, ``projector/metadata.tsv`` (a word and its fraction of the
-    training text) and, for TensorBoard, ``projector_config.pbtxt``. A TensorBoard that was
-    running before shows them once it is started anew or another run begins.
+    Writes ``projector/tensors.tsv``, ``projector/metadata.tsv`` and, for TensorBoard,
+    ``projector_config.pbtxt``. The metadata are columns to color the words by: a word's fraction of
+    the training text, also as a power of ten, and what a classifier says of the word alone. Of two
+    classes that is its polarity, from -1 (the first) to 1 (the second), of more the most probable.
+    A TensorBoard that was running before shows them once it is started anew or another run begins.
 
     Raises :class:`UserError` where the data has no words that were counted; of a network without
     word vectors there is a note.
@@ -43,6 +47,7 @@ class Projector(Probe):
         if most_words < 1:
             raise ValueError(f"most_words is at least 1, got {most_words}")
         self.most_words = most_words
+        self._class_names = spec.class_names
         self._words = next((f for f in spec.of("input") if f.kind == "tokens" and f.counts), None)
 
     def check(self, setup: Setup) -> None:
@@ -65,10 +70,37 @@ class Projector(Probe):
         vectors = io.StringIO()
         np.savetxt(vectors, table.numpy()[chosen], fmt="%.6g", delimiter="\t")
         names = self._words.names
-        rows = [f"{_on_one_line(names[i])}\t{frequencies[i]:.3g}" for i in chosen]
+        columns = {
+            "word": [_on_one_line(names[i]) for i in chosen],
+            "fraction of the text": [f"{frequencies[i]:.3g}" for i in chosen],
+            "log10 fraction": [_magnitude(frequencies[i]) for i in chosen],
+            **self._said(task, torch.from_numpy(chosen)),
+        }
+        lines = ["\t".join(columns), *map("\t".join, zip(*columns.values(), strict=True)), ""]
         view.write(VECTORS, vectors.getvalue())
-        view.write(LABELS, "\n".join(["word\tfraction of the text", *rows, ""]))
+        view.write(LABELS, "\n".join(lines))
         view.write(CONFIG, _config(len(chosen), table.shape[1]))
+
+    def _said(self, task: Task, chosen: Tensor) -> dict[str, list[str]]:
+        """What a classifier makes of each word alone; nothing of another task."""
+        names = self._class_names
+        if len(names) < 2:
+            return {}
+        device = next(task.parameters()).device
+        outputs = [task.forward({"input": some[:, None].to(device)}) for some in chosen.split(256)]
+        if any("logits" not in one for one in outputs):
+            return {}
+        chances = torch.cat([one["logits"].float().softmax(1).cpu() for one in outputs])
+        if len(names) == 2:
+            polarity = (chances[:, 1] - chances[:, 0]).tolist()
+            title = f"polarity: -1 {names[0]}, 1 {names[1]}"
+            return {_on_one_line(title): [f"{value:.3f}" for value in polarity]}
+        likeliest = chances.argmax(1).tolist()
+        return {"class": [_on_one_line(names[number]) for number in likeliest]}
+
+
+def _magnitude(frequency: float) -> str:
+    return f"{math.log10(frequency):.2f}" if frequency > 0 else ""
 
 
 def _vectors(task: Task) -> Tensor | None:

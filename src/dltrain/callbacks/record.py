@@ -37,6 +37,13 @@ class Record(Callback):
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """One row a scalar; tables as csv files, the latest of each split."""
         self._rows(view.progress, split, evaluation.scalars)
+        self._tables(view, split, evaluation)
+
+    def reevaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """The tables alone: ``metrics.csv`` has the scalars at the step of the best weights."""
+        self._tables(view, split, evaluation)
+
+    def _tables(self, view: View, split: str, evaluation: Evaluation) -> None:
         for name, table in evaluation.tables.items():
             (view.path / "tables").mkdir(exist_ok=True)
             path = view.path / "tables" / f"{split}_{name}.csv"

@@ -20,6 +20,15 @@ from dltrain.contracts.task import Task
 logger = logging.getLogger(__name__)
 
 VALIDATION = "validation"
+TRAINING = "training"
+"""What is logged in training beside the metrics; in TensorBoard's order it comes after these."""
+LEADING = {
+    "model": "Model",
+    "data": "Data",
+    "optimizer": "Optimizer",
+    "optimizer.lr": "Optimizer lr",
+}
+"""TensorBoard sorts settings by name, capitals first."""
 MOST_ROWS = 200
 """Of a table that is shown."""
 NOT_HYPER_PARAMETERS = {
@@ -42,11 +51,12 @@ NOT_HYPER_PARAMETERS = {
 
 
 class TensorBoard(Probe):
-    """Event files in the run folder, and in its ``validation/`` for the validation curves.
+    """An event file in the run folder: a run is one entry of TensorBoard's list.
 
-    Both use the same tags, so that TensorBoard draws training and validation on one chart:
-    ``<metric>/by_step`` (training: means of ``log_every`` steps) and ``<metric>/by_epoch``
-    (training: means of an evaluation period). Everything else is in the run folder's own file.
+    Scalars are ``<metric>/train`` (means of ``log_every`` steps, or of an evaluation period that is
+    shorter), ``<metric>/validation`` and ``<metric>/test``, and ``training/…`` for learning rate,
+    gradient norm and throughput. The page of custom scalars has training and validation of each
+    metric in one chart.
 
     Figures and tables of the validation split are drawn when ``figure_seconds`` have passed since
     the last, and at the end; those of the test split at the end.
@@ -58,40 +68,43 @@ class TensorBoard(Probe):
         self.figure_seconds = figure_seconds
         self._folder = Path()
         self._earlier: list[Path] = []
-        self._files: dict[str, EventFile] = {}
+        self._file: EventFile | None = None
         self._waiting: dict[str, tuple[int, Evaluation]] = {}
         self._last_drawn = 0.0
-        self._step = 0
+        self._step = self._logged = self._evaluated = 0
+        self._laid_out = False
+
+    @property
+    def _events(self) -> EventFile:
+        assert self._file is not None, "start comes first"
+        return self._file
 
     def start(self, view: View) -> None:
-        """Open the event files; a new run's begin with its config."""
+        """Open the event file; a new run's begins with its config."""
         self._folder = view.path
         self._earlier = _event_files(self._folder)
-        self._files = {"train": EventFile(self._folder)}
-        if VALIDATION in view.splits:
-            self._files[VALIDATION] = EventFile(self._folder / VALIDATION)
+        self._file = EventFile(self._folder)
         self._last_drawn = time.monotonic()
         if not self._earlier:
-            for file in self._files.values():
-                file.begin(0)
+            self._file.begin(0)
             config = (self._folder / "config.yaml").read_text(encoding="utf-8")
-            self._files["train"].text("config", 0, f"```yaml\n{config}\n```")
-            self._files["train"].session_start(_hyper_parameters(yaml.safe_load(config)))
+            self._file.text("config", 0, f"```yaml\n{config}\n```")
+            self._file.session_start(_hyper_parameters(yaml.safe_load(config)))
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
-        """Metrics under ``<name>/by_step``; learning rate, gradient norm, speed as they are."""
-        self._step = view.progress.step
+        """Metrics under ``<name>/train``; learning rate, gradient norm, speed under training."""
+        self._step = self._logged = view.progress.step
         scalars = {
-            f"{name}/by_step" if name in view.latest else name: value
+            f"{name}/train" if name in view.latest else f"{TRAINING}/{name}": value
             for name, value in values.items()
         }
-        scalars["samples_per_second"] = view.progress.samples_per_second
-        self._files["train"].scalars(self._step, scalars)
+        scalars[f"{TRAINING}/samples_per_second"] = view.progress.samples_per_second
+        self._events.scalars(self._step, scalars)
 
     def logged(self, view: View, logged: Logged) -> None:
-        file, step = self._files["train"], view.progress.step
+        file, step = self._events, view.progress.step
         if logged.scalars:
-            file.scalars(step, logged.scalars)
+            file.scalars(step, {f"{TRAINING}/{n}": v for n, v in logged.scalars.items()})
         for name, values in logged.histograms.items():
             file.histogram(name, step, values)
         for name, image in logged.images.items():
@@ -102,20 +115,25 @@ class TensorBoard(Probe):
     def evaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
         """Curves at once; figures and tables now and then."""
         step = self._step = view.progress.step
-        if evaluation.figures or evaluation.tables or evaluation.texts:
+        if evaluation.figures or evaluation.tables or evaluation.texts or evaluation.scores:
             self._waiting[split] = (step, evaluation)
-        scalars = evaluation.scalars
-        if split == "test":
-            self._files["train"].scalars(step, {f"test/{n}": v for n, v in scalars.items()})
-            return
-        file = self._files[split]
-        # An epoch that was cut short counts as one, or its point would cover the last one's.
-        epoch = -(-step // (view.progress.steps_per_epoch or 1))
-        file.scalars(epoch, {f"{name}/by_epoch": value for name, value in scalars.items()})
+        if split != "train":
+            named = {f"{name}/{split}": value for name, value in evaluation.scalars.items()}
+            self._events.scalars(step, named)
+        elif self._logged <= self._evaluated:
+            # In so short a period nothing was logged: its mean is the curve's point.
+            named = {f"{name}/train": value for name, value in evaluation.scalars.items()}
+            self._events.scalars(step, named)
+        if split == "train":
+            self._evaluated = step
         if split == VALIDATION:
-            file.scalars(step, {f"{name}/by_step": v for name, v in scalars.items()})
+            self._lay_out(view.results["train"], evaluation.scalars)
             if time.monotonic() - self._last_drawn >= self.figure_seconds:
                 self._show()
+
+    def reevaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """Figures and tables of the weights that the run is used with; no point of a curve."""
+        self._waiting[split] = (view.progress.step, evaluation)
 
     def finish(self, task: Task, streams: Streams, view: View) -> None:
         """The last figures and tables, and the graph.
@@ -126,29 +144,33 @@ class TensorBoard(Probe):
         split = "test" if "test" in streams else "train"
         batch = {name: column[:1] for name, column in next(iter(streams[split].plain())).items()}
         try:
-            self._files["train"].graph(task, batch)
+            self._events.graph(task, batch)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             note = f"TensorBoard shows no graph: tracing the task's forward gave {reason}"
-            self._files["train"].text("graph", view.progress.step, note)
+            self._events.text("graph", view.progress.step, note)
             logger.info(note)
 
     def end(self, view: View, status: str) -> None:
-        if not self._files:
+        if self._file is None:
             return  # the run failed before it began
-        self._files["train"].session_end(status)
-        for file in self._files.values():
-            file.close()
+        self._file.session_end(status)
+        self._file.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """How long each event file was, and the last step that is in one."""
-        for file in self._files.values():
-            file.flush()
+        """How long each event file was, and the last steps that are in one."""
+        self._events.flush()
         lengths = {
             path.relative_to(self._folder).as_posix(): path.stat().st_size
             for path in _event_files(self._folder)
         }
-        return {"lengths": lengths, "step": self._step}
+        return {
+            "lengths": lengths,
+            "step": self._step,
+            "logged": self._logged,
+            "evaluated": self._evaluated,
+            "laid_out": self._laid_out,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Forget the events since the checkpoint: they will be written again."""
@@ -160,15 +182,26 @@ class TensorBoard(Probe):
                 with path.open("r+b") as file:
                     file.truncate(length)
         self._step = state["step"]
+        # A run that an earlier version began has none of these.
+        self._logged = state.get("logged", 0)
+        self._evaluated = state.get("evaluated", 0)
+        self._laid_out = state.get("laid_out", False)
         # A TensorBoard that has read those events already drops its points by step on this.
-        for events in self._files.values():
-            events.begin(self._step + 1)
+        self._events.begin(self._step + 1)
+
+    def _lay_out(self, train: Mapping[str, float], validation: Mapping[str, float]) -> None:
+        """Have the curves of training and validation on one chart, once."""
+        shared = [name for name in validation if name in train]
+        if not self._laid_out and shared:
+            charts = {name: [f"{name}/train", f"{name}/{VALIDATION}"] for name in shared}
+            self._events.layout(charts)
+        self._laid_out = True
 
     def _show(self) -> None:
         """Draw the evaluations that nobody has seen yet."""
         if not self._waiting:
             return
-        file = self._files["train"]
+        file = self._events
         for split, (step, evaluation) in self._waiting.items():
             for name, draw in evaluation.figures.items():
                 image = rendered(f"{split}_{name}", draw)
@@ -180,20 +213,22 @@ class TensorBoard(Probe):
                 file.text(f"{split}/tables/{name}", step, _markdown(table))
             for name, text in evaluation.texts.items():
                 file.text(f"{split}/texts/{name}", step, text)
+            for name, scores in evaluation.scores.items():
+                file.precision_recall(f"{split}/{name}", step, scores())
         self._waiting.clear()
         self._last_drawn = time.monotonic()
 
 
 def _event_files(folder: Path) -> list[Path]:
-    """Those of a run, with those of its ``validation/``."""
+    """Those of a run, with those of a ``validation/`` that earlier versions wrote."""
     pattern = "events.out.tfevents.*"
     return [*folder.glob(pattern), *(folder / VALIDATION).glob(pattern)]
 
 
 def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """The settings that can change what is learned, flat: ``optimizer.lr``, ``model`` (its class).
+    """The settings that can change what is learned, flat: ``model.hidden``, ``schedule`` (a class).
 
-    Lists become text; what is null is left out.
+    Those in ``LEADING`` have names of their own. Lists become text; what is null is left out.
     """
     flat: dict[str, bool | float | str] = {}
     for key, value in config.items():
@@ -203,9 +238,12 @@ def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, 
         if isinstance(value, Mapping):
             flat |= _hyper_parameters(value, f"{name}.")
         elif key == "_target_":
-            flat[prefix.removesuffix(".")] = value.rpartition(".")[2]
+            name = prefix.removesuffix(".")
+            flat[LEADING.get(name, name)] = value.rpartition(".")[2]
         else:
-            flat[name] = value if isinstance(value, bool | float | int | str) else str(value)
+            flat[LEADING.get(name, name)] = (
+                value if isinstance(value, bool | float | int | str) else str(value)
+            )
     return flat
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -32,19 +32,32 @@ class Table:
     rows: Sequence[Sequence[str | int | float]]
 
 
+class Scores(NamedTuple):
+    """Of one class: its probability for each example (n,), and which are of it (n,), bool."""
+
+    probability: Tensor
+    positive: Tensor
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What is known of a whole split.
 
     ``scalars`` are exact over the split and go to every log. ``tables``, ``texts`` and ``figures``
     are what a user wants to look at; figures are functions, so that nothing is drawn (and
-    matplotlib not imported) unless somebody asks.
+    matplotlib not imported) unless somebody asks. So are ``scores`` by class, of which
+    precision-recall curves are made.
     """
 
     scalars: dict[str, float] = field(default_factory=dict)
     tables: dict[str, Table] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
+    scores: dict[str, Callable[[], Scores]] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    """Of scalars that are plain means: over how many values. Such a mean has a value for every
+    network that is sound: one that is not finite though it has a weight says that the run has
+    diverged. A scalar without a weight may be undefined on some data."""
     warnings: Sequence[str] = ()
     """What the user must hear of, one sentence each."""
 
@@ -55,6 +68,8 @@ class Evaluation:
             tables={**self.tables, **other.tables},
             texts={**self.texts, **other.texts},
             figures={**self.figures, **other.figures},
+            scores={**self.scores, **other.scores},
+            weights={**self.weights, **other.weights},
             warnings=[*self.warnings, *other.warnings],
         )
 

@@ -274,6 +274,12 @@ class Callback:
         ``train`` comes first, once a period, in every run.
         """
 
+    def reevaluated(self, view: View, split: str, evaluation: Evaluation) -> None:
+        """``split`` was evaluated once more, with the best weights, which the run is used with.
+
+        It was told of before, at the step of those weights: this is no new point of a curve.
+        """
+
     def end(self, view: View, status: str) -> None:
         """The run is ``finished``, ``interrupted`` or ``failed``."""
 

@@ -9,6 +9,7 @@ In full, it is::
                 metrics = task.train_step(batch, optimize)
             every evaluate_every epochs, or evaluate_steps batches:
                 evaluate the validation split; ask the probes; tell the callbacks; checkpoint
+    take the best weights, where they are asked for
     evaluate the test split, once
 
 Nothing here knows which model, data set or task it trains, and no step waits for the device:
@@ -88,6 +89,7 @@ class Trainer:
         self.seed, self._saved = seed, saved
         steps_per_epoch = streams["train"].steps_per_epoch
         self.max_steps = settings.total_steps(steps_per_epoch)
+        self._log_interval = settings.log_interval(self.max_steps)
         lengths = {name: stream.steps_per_epoch for name, stream in streams.items()}
         self.phases = list((plan or OnePhase()).phases(self.max_steps, lengths))
         assert sum(phase.steps for phase in self.phases) == self.max_steps, "a plan of other steps"
@@ -240,7 +242,7 @@ class Trainer:
 
     def _step(self, batch: Batch, place: Place) -> None:
         optimize, state, settings = self.optimize, self.state, self.settings
-        logged = (state.step + 1) % settings.log_every == 0
+        logged = (state.step + 1) % self._log_interval == 0
         optimize.measure = logged or settings.accumulate > 1
         optimize.set_multiplier(self.schedule(state.step))
         with self._autocast():
@@ -293,18 +295,19 @@ class Trainer:
             f"{split} {name} is {value}"
             for split, results in self.state.results.items()
             for name, value in results.items()
-            if split != "train" and self._counts(name) and not math.isfinite(value)
+            if split != "train" and self._counts(split, name) and not math.isfinite(value)
         ]
         if bad:
             raise self._diverged(f"The run ended with no numbers: {', '.join(bad)}.", "")
 
-    def _counts(self, name: str) -> bool:
+    def _counts(self, split: str, name: str) -> bool:
         """Whether a metric that is not finite says that the network is none any more.
 
-        The monitor may have no value on this data at all, unless it once had one.
+        A mean over something does. The monitor may have no value on this data at all, unless it
+        once had one.
         """
         monitored = name == self.task.monitor.name and self.state.best_value is not None
-        return name == "loss" or monitored
+        return name in self.state.means.get(split, ()) or monitored
 
     def _diverged(self, what: str, examples: str) -> Diverged:
         """An error about ``what``, with the checkpoints that there are."""
@@ -346,7 +349,11 @@ class Trainer:
         self._resume_clock()
 
     def _keep_if_best(self, results: Mapping[str, float]) -> None:
-        bad = [n for n, value in results.items() if self._counts(n) and not math.isfinite(value)]
+        bad = [
+            name
+            for name, value in results.items()
+            if self._counts("validation", name) and not math.isfinite(value)
+        ]
         if bad:
             logger.warning(
                 f"validation {bad[0]} is {results[bad[0]]} at step {self.state.step:,}: "
@@ -388,6 +395,11 @@ class Trainer:
         loaded = checkpoint.load(best, self.settings.device)
         checkpoint.load_weights(self.task, loaded["task"], best)
         self.state.uses_best = True
+        if self.state.best_step != self.state.evaluated_at:
+            # Figures and tables are still those of the last weights.
+            evaluation = self._evaluate("validation", final=False)
+            for callback in self.callbacks:
+                callback.reevaluated(self._view, "validation", evaluation)
         self.state.results["validation"] = dict(self.state.best_results)
         logger.info(
             f"weights: those of step {self.state.best_step:,}, the best by validation {name} "
@@ -448,6 +460,7 @@ class Trainer:
         }
         evaluation = replace(evaluation, scalars=scalars)
         self.state.results[split] = dict(scalars)
+        self.state.means[split] = [name for name, weight in evaluation.weights.items() if weight]
         for warning in evaluation.warnings:
             logger.warning(warning)
         for callback in self.callbacks:

@@ -14,6 +14,7 @@ from dltrain.engine.cuda_graph import CudaGraph
 from dltrain.errors import UserError
 from dltrain.runs.environment import Precision, choose_precision
 
+LOG_EVERY, LEAST_LOGS = 50, 20
 COUNTS = ("epochs", "steps", "accumulate", "evaluate_every", "evaluate_steps", "log_every")
 
 
@@ -26,8 +27,9 @@ class Settings:
     hand on to their outputs. ``compile`` is as in :mod:`dltrain.engine.compile`, ``cuda_graph`` as
     in :mod:`dltrain.engine.cuda_graph`. ``accumulate`` batches make one optimizer step. The
     validation split is evaluated every ``evaluate_every`` epochs or, when given, every
-    ``evaluate_steps`` batches, within epochs too. ``log_every`` is in batches. A checkpoint is
-    written when ``checkpoint_seconds`` have passed since the last, and at every end.
+    ``evaluate_steps`` batches, within epochs too. ``log_every`` is in batches; null is
+    ``LOG_EVERY``, or less where the run would have fewer than ``LEAST_LOGS`` of them. A checkpoint
+    is written when ``checkpoint_seconds`` have passed since the last, and at every end.
     ``monitor`` is the validation metric by which weights are best (null: the task's own), and
     ``monitor_mode`` which way it is better, where the metric does not tell.
     ``test_weights`` are those that the run is tested and used with: of the last step, or of the
@@ -49,7 +51,7 @@ class Settings:
     accumulate: int = 1
     evaluate_every: int = 1
     evaluate_steps: int | None = None
-    log_every: int = 50
+    log_every: int | None = None
     checkpoint_seconds: float = 30.0
     monitor: str | None = None
     monitor_mode: Mode | None = None
@@ -107,6 +109,10 @@ class Settings:
         return self.test_weights == "best" or (
             self.test_weights == "auto" and "validation" in splits
         )
+
+    def log_interval(self, total_steps: int) -> int:
+        """Batches from one logging to the next, in a run of so many steps."""
+        return self.log_every or min(LOG_EVERY, -(-total_steps // LEAST_LOGS))
 
     def total_steps(self, steps_per_epoch: int | None) -> int:
         """How many batches the whole run will train on."""

@@ -43,6 +43,8 @@ class State:
     stop_reason: str = ""
     results: dict[str, dict[str, float]] = field(default_factory=dict)
     """The latest scalars of each split."""
+    means: dict[str, list[str]] = field(default_factory=dict)
+    """Which of them are means over something, by split: see ``Evaluation.weights``."""
     seconds: dict[str, float] = field(
         default_factory=lambda: {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
     )

@@ -46,8 +46,16 @@ def _lasting(stream: TextIO, original: TextIO | None) -> TextIO:
     )
 
 
+def reader_has_left(stream: TextIO) -> bool:
+    """Whether what is printed to ``stream`` is dropped, for nobody can have it any more."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return isinstance(raw, _Lasting) and raw.dropped
+
+
 class _Lasting(io.FileIO):
     """A file that swallows what is written once nobody can have it any more."""
+
+    dropped = False
 
     def write(self, data: Any) -> int:
         """Write all of ``data``, or drop it where the reader has gone or the disk is full."""
@@ -61,4 +69,5 @@ class _Lasting(io.FileIO):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
+            self.dropped = True
             return len(data)

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+PRIME = 16_777_213
+"""The largest below 2**24, up to which float32 has every whole number."""
+GOLDEN = 10_368_889
+"""``PRIME`` by the golden ratio."""
+
+
 class Accumulator(ABC):
     """Gathers something batch by batch, as a metric does."""
 
@@ -253,6 +259,16 @@ class First(Accumulator):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._rows, self._columns = state["rows"].cpu(), list(state["columns"])
+
+
+def spread(rows: Tensor) -> Tensor:
+    """A score (n,) of each of ``rows`` (n,): the highest are evenly spread over a split.
+
+    Whatever its length, and in whatever order its classes lie. These are multiples of the golden
+    ratio, without their whole parts, as a float32 holds them; up to ``PRIME`` rows have scores of
+    their own.
+    """
+    return (rows * GOLDEN % PRIME).float()
 
 
 def double(values: Tensor) -> Tensor:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Scores, Table
 from dltrain.metrics.accumulators import (
     Accumulator,
     AccumulatorMetric,
     Everything,
-    First,
     Sum,
     TopK,
     double,
+    spread,
 )
 from dltrain.reports.plane import Plane
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 16
 """Examples that are shown."""
+MOST_CURVES = 20
+"""Classes that have precision-recall curves of their own in TensorBoard."""
 PLACES = 80
 """How finely each side of a plane of two features is looked at."""
 
@@ -236,7 +239,10 @@ class Rankings(AccumulatorMetric):
         """A figure of the curves of all classes that some examples have, but not all."""
         logits, targets = (column.cpu() for column in self._scores.found())
         draw = partial(_draw_rankings, logits, targets, self._class_names)
-        return Evaluation(figures={"roc_and_precision_recall": draw})
+        return Evaluation(
+            figures={"roc_and_precision_recall": draw},
+            scores=_scores_by_class(logits, targets, self._class_names),
+        )
 
 
 class Calibration(AccumulatorMetric):
@@ -321,29 +327,33 @@ class Mistakes(Accumulator):
 
 
 class ImageExamples(AccumulatorMetric):
-    """The first images with their predictions, and the most confident mistakes.
+    """Images from all over the split with their predictions, and the most confident mistakes.
+
+    They are the same at every evaluation, and not the first: a split may be in the order of its
+    classes.
 
     ``shown`` turns inputs (n, channels, height, width) into images of values in 0..1, on the CPU.
     """
 
     def __init__(self, class_names: Sequence[str], shown: Callable[[Tensor], Tensor]) -> None:
         self._class_names, self._shown = class_names, shown
-        self._first, self._mistakes = First(SAMPLES), Mistakes(SAMPLES)
-        super().__init__(first=self._first, mistakes=self._mistakes)
+        self._some, self._mistakes = TopK(SAMPLES), Mistakes(SAMPLES)
+        super().__init__(some=self._some, mistakes=self._mistakes)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
         """Look through the batch."""
-        self._first.add(rows, batch["input"], outputs["logits"], batch["target"])
+        columns = batch["input"], outputs["logits"], batch["target"]
+        self._some.add(spread(rows).to(columns[0].device), *columns)
         self._mistakes.add(outputs, batch)
 
     def compute(self) -> Evaluation:
         """A figure of each."""
-        first = Examples(*self._first.found())
+        some = Examples(*self._some.found())
         title, mistakes = self._mistakes.found()
         how = self._class_names, self._shown
         return Evaluation(
             figures={
-                "predictions": partial(_draw_images, first, "", *how),
+                "predictions": partial(_draw_images, some, "", *how),
                 "mistakes": partial(_draw_images, mistakes, title, *how),
             }
         )
@@ -378,6 +388,28 @@ class DecisionBoundary(AccumulatorMetric):
         names = self._class_names, self._feature_names
         draw = partial(_draw_boundary, plane, logits, points.cpu(), targets.cpu(), *names)
         return Evaluation(figures={"decision_boundary": draw})
+
+
+def _scores_by_class(
+    logits: Tensor, targets: Tensor, class_names: Sequence[str]
+) -> dict[str, Callable[[], Scores]]:
+    """Those of each class that some examples have; of many classes, those of all together."""
+    if len(class_names) > MOST_CURVES:
+        return {"all classes": partial(_scores, logits, targets, None)}
+    occurring = targets.bincount(minlength=len(class_names)).tolist()
+    return {
+        name: partial(_scores, logits, targets, number)
+        for number, name in enumerate(class_names)
+        if 0 < occurring[number] < len(targets)
+    }
+
+
+def _scores(logits: Tensor, targets: Tensor, number: int | None) -> Scores:
+    probability = logits.softmax(1)
+    if number is not None:
+        return Scores(probability[:, number], targets == number)
+    positive = functional.one_hot(targets, logits.shape[1]).bool()
+    return Scores(probability.flatten(), positive.flatten())
 
 
 def _draw_confusion(counts: Tensor, class_names: Sequence[str]) -> Figure:

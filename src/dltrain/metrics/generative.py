@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Metric, Mode, Outputs
+from dltrain.metrics.accumulators import spread
 from dltrain.reports.plane import Plane
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ OUTLIERS = 0.005
 """The fraction of codes that each side of the latent plane leaves out."""
 ACTIVE = 0.01
 """The variance over a split above which a dimension's mean is in use (Burda et al. 2016)."""
+BIT = math.log(2)
+"""Nats."""
+COLLAPSED = (
+    "the posterior has collapsed: the codes carry {:.2g} nats an image, less than one bit, so the "
+    "decoder makes its images without them. Train longer, lower task.beta, or set "
+    "task.free_bits=0.1."
+)
 COMPARED = 2_000
 """Images of a split that samples are compared with."""
 
@@ -38,11 +46,12 @@ Decode = Callable[[Tensor], Tensor]
 class Rows:
     """Columns of a split's examples, in the order of the split whatever order they came in.
 
-    With ``most``, only so many examples are kept: those that come first in the split.
+    With ``most``, only so many examples are kept: those that come first in the split or, with
+    ``mixed``, some from all over it, whatever the order of its classes.
     """
 
-    def __init__(self, most: int | None = None) -> None:
-        self._most = most
+    def __init__(self, most: int | None = None, mixed: bool = False) -> None:
+        self._most, self._mixed = most, mixed
         self._rows: list[Tensor] = []
         self._columns: dict[str, list[Tensor]] = {}
 
@@ -92,7 +101,7 @@ class Rows:
     def _ordered(
         self, rows: Tensor, columns: Mapping[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        order = rows.argsort()[: self._most]
+        order = (-spread(rows) if self._mixed else rows).argsort()[: self._most]
         chosen = {
             name: column.index_select(0, order.to(column.device))
             for name, column in columns.items()
@@ -188,10 +197,11 @@ class PixelErrors(Metric):
     def compute(self) -> Evaluation:
         """The sums over the number of pixels."""
         return Evaluation(
-            {
+            scalars={
                 name: math.fsum(torch.stack(sums).tolist()) / self._pixels
                 for name, sums in self._sums.items()
-            }
+            },
+            weights=dict.fromkeys(self._sums, self._pixels),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -205,44 +215,44 @@ class PixelErrors(Metric):
 
 
 class Reconstructions(Metric):
-    """The figure ``reconstructions``: a split's first images, a row for each of their versions.
+    """The figure ``reconstructions``: some of a split's images, a row for each of their versions.
 
     ``versions`` maps what stands beside a row to a column of the outputs.
     """
 
     def __init__(self, versions: Mapping[str, str]) -> None:
         self._versions = dict(versions)
-        self._first = Rows(SHOWN)
+        self._some = Rows(SHOWN, mixed=True)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Keep the first images."""
-        self._first.add(rows, **{column: outputs[column] for column in self._versions.values()})
+        """Keep some images."""
+        self._some.add(rows, **{column: outputs[column] for column in self._versions.values()})
 
     def merge(self, other: Self) -> None:
-        """Keep the first of both."""
-        self._first.merge(other._first)
+        """Keep some of both."""
+        self._some.merge(other._some)
 
     def compute(self) -> Evaluation:
         """A figure."""
-        shown = self._first.columns()
+        shown = self._some.columns()
         versions = {
             name: shown[column].clamp(0, 1).cpu() for name, column in self._versions.items()
         }
         return Evaluation(figures={"reconstructions": partial(_draw_rows, versions)})
 
     def state_dict(self) -> dict[str, Any]:
-        """The first images."""
-        return self._first.state_dict()
+        """Those images."""
+        return self._some.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
-        self._first.load_state_dict(state)
+        self._some.load_state_dict(state)
 
 
 class LatentSpace(Metric):
     """The figures ``interpolation`` and, with a ``latent_size`` of 2, ``latent_plane``.
 
-    The first has straight ways between pairs of the split's first codes, the second all codes,
+    The first has straight ways between pairs of codes of the split, the second all codes,
     colored by ``class_names`` where there are any. ``stds`` are the prior's standard
     standard deviations to draw circles at; the plane is a square where there are any.
     """
@@ -256,20 +266,20 @@ class LatentSpace(Metric):
     ) -> None:
         self._decode = decode
         self._class_names, self._stds = list(class_names), tuple(stds)
-        self._first = Rows(SHOWN)
+        self._some = Rows(SHOWN, mixed=True)
         self._all = Rows() if latent_size == 2 else None
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
-        """Keep ``code`` (n, latent_size), and the first of ``image``."""
+        """Keep ``code`` (n, latent_size), and some of ``image``."""
         codes = outputs["code"].float()
-        self._first.add(rows, image=outputs["image"], code=codes)
+        self._some.add(rows, image=outputs["image"], code=codes)
         if self._all is not None:
             targets = {"target": batch["target"]} if self._class_names else {}
             self._all.add(rows, code=codes, **targets)
 
     def merge(self, other: Self) -> None:
-        """Keep the first of both, and all codes."""
-        self._first.merge(other._first)
+        """Keep some of both, and all codes."""
+        self._some.merge(other._some)
         if self._all is not None and other._all is not None:
             self._all.merge(other._all)
 
@@ -281,18 +291,18 @@ class LatentSpace(Metric):
         return Evaluation(figures=figures)
 
     def state_dict(self) -> dict[str, Any]:
-        """The first images, and codes."""
+        """Some images, and codes."""
         everything = {} if self._all is None else self._all.state_dict()
-        return {"first": self._first.state_dict(), "all": everything}
+        return {"some": self._some.state_dict(), "all": everything}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
-        self._first.load_state_dict(state["first"])
+        self._some.load_state_dict(state["some"])
         if self._all is not None:
             self._all.load_state_dict(state["all"])
 
     def _interpolation(self) -> Callable[[], Figure]:
-        images, codes = self._first.columns().values()
+        images, codes = self._some.columns().values()
         count = min(len(images) // 2, WAYS)
         starts, ends = (codes[which : 2 * count : 2] for which in (0, 1))
         fractions = torch.linspace(0, 1, STEPS, device=starts.device)[:, None]
@@ -316,15 +326,17 @@ class LatentSpace(Metric):
 class EvidenceLowerBound(Metric):
     """The ELBO and its terms, in nats an image, and how many latent dimensions are in use.
 
-    ``loss`` makes of the mean reconstruction term (0-d) and the mean KL divergence of each
-    dimension (latent_size,) what training minimizes (0-d).
+    Codes that diverge from the prior by less than one bit in all tell hardly two images apart: the
+    posterior has collapsed, which is said with the ``final`` evaluation. ``loss`` makes of the
+    mean reconstruction term (0-d) and the mean KL divergence of each dimension (latent_size,) what
+    training minimizes (0-d).
     """
 
     names = ("loss", "reconstruction", "kl", "elbo", "active_units")
     better: Mapping[str, Mode] = {"loss": "min", "reconstruction": "min", "elbo": "max"}
 
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._loss = loss
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor], final: bool = False) -> None:
+        self._loss, self._final = loss, final
         self._moments = {name: Moments() for name in ("explained", "divergence", "code")}
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
@@ -342,15 +354,17 @@ class EvidenceLowerBound(Metric):
         each = self._moments["divergence"].mean.cpu()
         reconstruction = -self._moments["explained"].mean.cpu()
         active = int((self._moments["code"].variance > ACTIVE).sum())
+        means = {
+            "loss": float(self._loss(reconstruction, each)),
+            "reconstruction": float(reconstruction),
+            "kl": float(each.sum()),
+            "elbo": float(-reconstruction - each.sum()),
+        }
         return Evaluation(
-            scalars={
-                "loss": float(self._loss(reconstruction, each)),
-                "reconstruction": float(reconstruction),
-                "kl": float(each.sum()),
-                "elbo": float(-reconstruction - each.sum()),
-                "active_units": active,
-            },
+            scalars={**means, "active_units": active},
+            weights=dict.fromkeys(means, self._moments["explained"].count),
             figures={"latent_use": partial(_draw_use, each, active)},
+            warnings=[COLLAPSED.format(means["kl"])] if self._final and means["kl"] < BIT else [],
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -382,7 +396,7 @@ class NegativeLogLikelihood(Metric):
 
     def compute(self) -> Evaluation:
         """One number."""
-        return Evaluation({"nll": -float(self._moments.mean)})
+        return Evaluation({"nll": -float(self._moments.mean)}, weights={"nll": self._moments.count})
 
     def state_dict(self) -> dict[str, Any]:
         """A count and a mean."""
@@ -419,7 +433,10 @@ class AdversarialScores(Metric):
         """Scalars."""
         scores = self._scores.columns()
         found = self._summarize(scores["real"], scores["fake"])
-        return Evaluation({name: float(found[name]) for name in self.names})
+        return Evaluation(
+            {name: float(found[name]) for name in self.names},
+            weights=dict.fromkeys(self.names, len(scores["real"])),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The scores."""

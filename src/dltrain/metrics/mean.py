@@ -41,7 +41,8 @@ class Mean(Metric):
     def compute(self) -> Evaluation:
         """The mean."""
         mean = math.fsum(torch.stack(self._sums).tolist()) / self._examples
-        return Evaluation(scalars={self.names[0]: mean})
+        name = self.names[0]
+        return Evaluation(scalars={name: mean}, weights={name: self._examples})
 
     def state_dict(self) -> dict[str, Any]:
         """The sums and the number of examples."""

@@ -6,7 +6,7 @@ be there; the batch has ``target`` (batch, labels), 0 or 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Scores, Table
 from dltrain.metrics.accumulators import AccumulatorMetric, Everything
-from dltrain.metrics.classification import ranking
+from dltrain.metrics.classification import MOST_CURVES, ranking
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,6 +33,7 @@ class LabelRatios(AccumulatorMetric):
     """
 
     names = ("map", "f1_micro", "f1_macro", "subset_accuracy", "hamming_loss")
+    better: Mapping[str, Mode] = {**dict.fromkeys(names[:4], "max"), "hamming_loss": "min"}
 
     def __init__(self, label_names: Sequence[str], thresholds: Sequence[float]) -> None:
         self._names, self._thresholds = label_names, thresholds
@@ -72,11 +73,20 @@ class LabelRatios(AccumulatorMetric):
                 "roc_and_precision_recall": partial(_draw_curves, logits, true, self._names),
                 "per_label": partial(_draw_labels, self._names, f1, precisions, support),
             },
+            scores={
+                name: partial(_scores, logits, true, number)
+                for number, name in enumerate(self._names[:MOST_CURVES])
+                if 0 < support[number] < len(true)
+            },
         )
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator.clamp_min(1), 0.0)
+
+
+def _scores(logits: Tensor, true: Tensor, number: int) -> Scores:
+    return Scores(logits[:, number].sigmoid(), true[:, number])
 
 
 def _draw_curves(logits: Tensor, true: Tensor, names: Sequence[str]) -> Figure:

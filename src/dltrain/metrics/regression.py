@@ -25,6 +25,8 @@ SAMPLES = 16
 """Examples that are shown."""
 PLACES = 200
 """How finely the range of a single feature is looked at."""
+ROUNDING = 1e-6
+"""Errors of a float32, as a fraction of what is predicted."""
 MOST_DIGITS = 15
 """Significant digits that every float64 has."""
 
@@ -62,7 +64,10 @@ class Errors(AccumulatorMetric):
     def compute(self) -> Evaluation:
         mse, mae = (self._sums.value / self._sums.examples).tolist()
         r2 = r_squared(self._residual.value, self._targets.squared_deviations)
-        return Evaluation(scalars={"mse": mse, "rmse": math.sqrt(mse), "mae": mae, "r2": r2})
+        return Evaluation(
+            scalars={"mse": mse, "rmse": math.sqrt(mse), "mae": mae, "r2": r2},
+            weights={"mse": self._sums.examples, "mae": self._sums.examples},
+        )
 
 
 class FirstPredictions(AccumulatorMetric):
@@ -109,13 +114,15 @@ class Scatter(AccumulatorMetric):
         self._all.add(rows, outputs["output"], batch["target"])
 
     def compute(self) -> Evaluation:
+        """A figure of each; none of residuals where there are but rounding errors."""
         predictions, targets = (column.cpu() for column in self._all.found())
-        return Evaluation(
-            figures={
-                "predicted_against_true": partial(_draw_predicted, predictions, targets),
-                "residuals": partial(_draw_residuals, predictions, targets),
-            }
-        )
+        figures: dict[str, Callable[[], Figure]] = {
+            "predicted_against_true": partial(_draw_predicted, predictions, targets)
+        }
+        rounding = ROUNDING * float(targets.abs().max())
+        if float((targets - predictions).abs().nan_to_num().max()) > rounding:
+            figures["residuals"] = partial(_draw_residuals, predictions, targets)
+        return Evaluation(figures=figures)
 
 
 class Fit(AccumulatorMetric):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,19 +69,26 @@ def draw_latent_plane(
 def draw_latent_use(divergences: NDArray[Any], active: int) -> Figure:
     """What each latent dimension costs, the dearest first: ``divergences`` (latent_size,), nats.
 
-    A dimension that costs nothing says nothing of an image; ``active`` of them do.
+    A dimension that costs nothing says nothing of an image; the means of ``active`` of them vary.
+    Where all together cost less than one bit, the posterior has collapsed, and none is in use.
     """
+    total = float(divergences.sum())
+    collapsed = total < math.log(2)
+    used = 0 if collapsed else active
     order = np.sort(divergences)[::-1]
     figure = blank(7.2, 3.8)
     axes = figure.add_subplot()
-    colors = [BLUE if number < active else PALE for number in range(len(order))]
+    colors = [BLUE if number < used else PALE for number in range(len(order))]
     axes.bar(np.arange(1, len(order) + 1), order, width=0.8, color=colors)
     axes.set_xlabel("latent dimensions, sorted")
     axes.set_ylabel("divergence from the prior (nats)")
     axes.set_xlim(0.2, len(order) + 0.8)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    total = float(order.sum())
-    axes.set_title(f"{active} of {len(order)} dimensions in use, {total:.1f} nats", fontsize=11)
+    bits = f"{total:.2g} nats ({total / math.log(2):.2g} bits) an image"
+    said = f"{active} of {len(order)} dimensions in use, {bits}"
+    if collapsed:
+        said = f"The posterior has collapsed: the codes carry {bits}"
+    axes.set_title(said, fontsize=11)
     light_frame(axes)
     axes.set_axisbelow(True)
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import statistics
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,20 @@ def create(output_dir: Path) -> Path:
             return folder
 
 
-def add(folder: Path, overrides: Sequence[str], summary: Mapping[str, Any] | None) -> None:
+def add(
+    folder: Path,
+    overrides: Sequence[str],
+    summary: Mapping[str, Any] | None,
+    failure: str = "failed",
+) -> None:
     """Append one run's rows (overrides, status, split, metric, value).
 
-    A run that failed or was interrupted has one row and no metrics: half a training is no result.
+    A run that failed, diverged or was interrupted has one row and no metrics: half a training is
+    no result. ``failure`` is the status of one that has no summary.
     """
     path = folder / RESULTS
     new = not path.exists()
-    status = summary["status"] if summary else "failed"
+    status = summary["status"] if summary else failure
     scores = [
         (split, metric, value)
         for split in ("validation", "test")
@@ -70,7 +76,7 @@ def report(folder: Path) -> None:
     splits = {row["split"] for row in rows}
     split = "validation" if "validation" in splits else "test"
     scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    unfinished: dict[str, int] = defaultdict(int)
+    unfinished: dict[str, Counter[str]] = defaultdict(Counter)
     repeated: set[str] = set()
     for row in rows:
         words = [w for w in row["overrides"].split() if w not in common]
@@ -79,7 +85,7 @@ def report(folder: Path) -> None:
         if row["split"] == split:
             scores[setting][row["metric"]].append(float(row["value"]))
         elif not row["split"]:
-            unfinished[setting] += 1
+            unfinished[setting]["diverged" if row["status"] == "diverged" else "unfinished"] += 1
     metrics = list(dict.fromkeys(name for values in scores.values() for name in values))
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("setting", overflow="fold")
@@ -88,7 +94,7 @@ def report(folder: Path) -> None:
     for setting in dict.fromkeys([*scores, *unfinished]):
         by_metric = scores.get(setting, {})
         runs = max((len(values) for values in by_metric.values()), default=0)
-        shown = f"{runs}" + (f", {unfinished[setting]} unfinished" if unfinished[setting] else "")
+        shown = ", ".join([f"{runs}", *(f"{n} {what}" for what, n in unfinished[setting].items())])
         means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
         table.add_row(setting, shown, *means)
     console = Console(highlight=False)

@@ -12,7 +12,6 @@ from torch.nn import functional
 from dltrain.contracts.data import Batch, DataSpec
 from dltrain.contracts.metric import Metric
 from dltrain.contracts.task import Metrics, Optimize
-from dltrain.metrics.mean import Mean
 from dltrain.metrics.text import Reviews, Words
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.losses.classification import ClassWeights
@@ -110,10 +109,9 @@ class TextClassification(Classification):
         return self.training_metrics(loss, logits, targets)
 
     def metrics(self, final: bool) -> Sequence[Metric]:
-        """Those of any classification, tokens per text, and reviews to read."""
+        """Those of any classification, and reviews to read."""
         return [
             *super().metrics(final),
-            Mean("tokens", lambda outputs, batch: (batch["input"] != self.pad_index).sum()),
             Reviews(self.words, self.class_names, self._attend),
         ]
 

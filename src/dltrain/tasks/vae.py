@@ -152,7 +152,7 @@ class Variational(Task):
         metrics: list[Metric] = [
             Reconstructions({"original": "image", "reconstruction": "reconstruction"}),
             LatentSpace(self._decode, self.model.latent_size, self.class_names, stds),
-            EvidenceLowerBound(self._loss),
+            EvidenceLowerBound(self._loss, final),
         ]
         columns = {"elbo": _bound, "reconstruction": _reconstruction, "kl": _divergence}
         if final and self.importance_samples:
