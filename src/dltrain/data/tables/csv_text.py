@@ -228,7 +228,7 @@ def _quotes_in(blocks: Iterator[bytes], separator: str) -> Quotes:
     for block in chain(blocks, [b"\n"]):
         if count % 2 or b'"' in block or b'"' in rest[-1:]:
             text = np.frombuffer(rest + block, np.uint8)
-            inner = text[len(rest) - 1 : -1]  # each has a neighbour on both sides
+            inner = text[len(rest) - 1 : -1]  # each has a neighbor on both sides
             marked = (inner == ord('"')) | (inner == ord("\n"))
             if b"\r" in block or rest[-1:] == b"\r":
                 marked |= inner == ord("\r")
@@ -242,7 +242,7 @@ def _quotes_in(blocks: Iterator[bytes], separator: str) -> Quotes:
             closes = count % 2
             opens = 1 - closes
             sound &= bool(around[left[closes::2]].all() and around[right[opens::2]].all())
-            spaced |= bool((left == ord(" ")).any()) and behind.search(text) is not None
+            spaced |= bool((left == ord(" ")).any()) and behind.search(rest + block) is not None
             count += len(places)
         rest = block[-8:] if len(block) >= 8 else (rest + block)[-8:]
     return Quotes(spaced, sound and count % 2 == 0, multiline)
