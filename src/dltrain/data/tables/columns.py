@@ -174,7 +174,9 @@ class ColumnsTable(TableSource):
         targets = self._targets(train, columns[self.target])
         fraction = test if isinstance(test, float) else None
         known = targets[torch.from_numpy(kept)]
-        parts = self.row_splits.parts(None if by is None else dividing.only(kept), known, fraction)
+        parts = self.row_splits.parts(
+            *(None if by is None else dividing.only(kept), known, fraction, self.class_names)
+        )
         rows = {name: kept if own is None else kept[own.numpy()] for name, own in parts.items()}
         levels = decided.levels(train, columns, rows["train"])
         encoding = self._encoding = decided.encoding(self._columns, levels)
@@ -249,12 +251,8 @@ class ColumnsTable(TableSource):
         test.require(column)
         others = self._deciding.dividing_column(test, column, ordered=False)
         assert isinstance(others, Texts)
-        shared = set(groups.levels) & set(others.levels)
-        if shared:
-            logger.warning(
-                "%d groups of %r are in %s and in %s, such as %r.",
-                *(len(shared), column, name, test.name, min(shared)),
-            )
+        if line := self.row_splits.shared(groups, name, others, test.name):
+            logger.warning("%s", line)
 
     def _chosen(self, train: RawTable) -> list[str]:
         """The feature columns."""
