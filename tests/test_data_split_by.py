@@ -6,8 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.text.text_csv import TextCsv
 from tests.streams import opened, whole
 
@@ -15,7 +18,7 @@ Log = pytest.LogCaptureFixture
 
 
 def written(path: Path, numbers: range = range(60)) -> Path:
-    """Text ``w{i}`` is of writer i modulo 12, of day i, of class i modulo 2; the last come first."""
+    """Text ``w{i}`` is of writer i modulo 12, of day i, of class i modulo 2; the last first."""
     rows = (
         f"w{i},{'ab'[i % 2]},p{i % 12},{1000 + i},{('train', 'VAL', 'test')[i % 3]}\n"
         for i in reversed(numbers)
@@ -67,7 +70,7 @@ def test_a_column_says_which_split_a_text_is_in(tmp_path: Path, caplog: Log) -> 
         "test": 20,
     }
     second = written(tmp_path / "second.csv", range(48, 70))
-    with pytest.raises(ValueError, match="'part' names test rows, and data.test is a file"):
+    with pytest.raises(ValueError, match=r"'part' names test rows, and data\.test is a file"):
         source_of(path, split_column="part", test=str(second)).splits()
     with pytest.raises(ValueError, match="'part' names rows of the split 'validation', which is"):
         source_of(path, split_column="part", validation=str(second)).splits()
@@ -92,3 +95,89 @@ def test_what_cannot_split_texts_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("p5,", ",", 1))
     with pytest.raises(ValueError, match=r"line \d+, column 'writer': there is no value"):
         source_of(path, group="writer").splits()
+
+
+def images(folder: Path, count: int = 24) -> Path:
+    """Images ``i00.png`` …, all different, in the folders of their classes a and b."""
+    for i in range(count):
+        place = folder / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((4, 4), i * 10, np.uint8)
+        pixels[0] = 255 - pixels[0]
+        Image.fromarray(pixels).save(place / f"i{i:02}.png")
+    return folder
+
+
+def labels(path: Path, count: int = 24) -> Path:
+    """Image i is of patient i modulo 6, taken on day 30 - i."""
+    rows = (
+        f"i{i:02},{'ab'[i % 2]},p{i % 6},2024-01-{30 - i:02},{('train', 'test')[i % 3 == 0]}\n"
+        for i in range(count)
+    )
+    path.write_text("file,label,Patient,day,part\n" + "".join(rows))
+    return path
+
+
+def split_of(folder: Path, seed: int = 0, **settings: Any) -> dict[str, set[int]]:
+    """Which images are in each split, by their first pixel but one row."""
+    settings = {"root": str(folder.parent / "cache"), "mean": [0], "std": [1]} | settings
+    streams = opened(ImageFolder(str(folder), **settings), seed)
+    return {
+        name: {round(value * 25.5) for value in whole(stream)["input"][:, 0, 1, 0].tolist()}
+        for name, stream in streams.items()
+    }
+
+
+def test_images_are_split_by_columns_of_their_table(tmp_path: Path) -> None:
+    folder, table = images(tmp_path / "data"), labels(tmp_path / "labels.csv")
+    for seed in (0, 1):  # the second time from the cache
+        found = split_of(folder, seed, labels=str(table), group="Patient", validation=0.3)
+        assert set.union(*found.values()) == set(range(24))
+        patients = {name: {i % 6 for i in own} for name, own in found.items()}
+        assert [len(found[name]) for name in ("train", "validation", "test")] == [16, 4, 4]
+        assert sum(map(len, patients.values())) == 6
+    found = split_of(folder, labels=str(table), order="day", test=0.25, validation=6)
+    assert found["test"] == set(range(6))
+    assert found["validation"] == set(range(6, 12))
+    found = split_of(folder, labels=str(table), split_column="part", validation=0)
+    assert found["test"] == set(range(0, 24, 3))
+    with pytest.raises(ValueError, match=r"no column 'patient'\. Did you mean 'Patient'"):
+        split_of(folder, labels=str(table), group="patient")
+    with pytest.raises(ValueError, match="the column 'label' names files or labels already"):
+        split_of(folder, labels=str(table), group="label")
+    with pytest.raises(ValueError, match="group is a column of a table: give the file as labels"):
+        split_of(folder, group="Patient")
+
+
+def test_an_image_that_is_skipped_moves_no_group(tmp_path: Path) -> None:
+    folder, table = images(tmp_path / "data"), labels(tmp_path / "labels.csv")
+    (folder / "a" / "i02.png").write_bytes(b"no image")
+    settings = {"labels": str(table), "group": "Patient", "skip_unreadable": True, "size": 4}
+    found = split_of(folder, validation=0.3, **settings)
+    assert set.union(*found.values()) == set(range(24)) - {2}
+    assert sum(len({i % 6 for i in own}) for own in found.values()) == 6
+
+
+def test_lists_say_which_images_test_and_validate(tmp_path: Path, caplog: Log) -> None:
+    folder = images(tmp_path / "data")
+    test, validation = tmp_path / "test.txt", tmp_path / "val.txt"
+    test.write_text("a/i00.png\n\nb\\i01.png\ni05\na/i06\n")
+    validation.write_text("i10.png\ni11.png\n")
+    found = split_of(folder, test=str(test), validation=str(validation))
+    assert (found["test"], found["validation"]) == ({0, 1, 5, 6}, {10, 11})
+    assert found["train"] == set(range(24)) - {0, 1, 5, 6, 10, 11}
+    table = labels(tmp_path / "labels.csv")
+    found = split_of(folder, test=str(test), labels=str(table), group="Patient")
+    assert found["test"] == {0, 1, 5, 6}
+    assert "3 groups of 'Patient' are in train and in test" in caplog.text
+    assert {i % 6 for i in found["train"]}.isdisjoint(i % 6 for i in found["validation"])
+    validation.write_text("i10.png\ni05.png\n")
+    with pytest.raises(ValueError, match=r"i05.png is listed for validation and for the test"):
+        split_of(folder, test=str(test), validation=str(validation))
+    with pytest.raises(ValueError, match=r"'part' names test rows, and data\.test is a file"):
+        split_of(folder, test=str(test), labels=str(table), split_column="part")
+    validation.write_text("i10.png\ni99.png\n")
+    with pytest.raises(ValueError, match=r"val.txt, line 2: .*data has no image 'i99.png'"):
+        split_of(folder, validation=str(validation))
+    with pytest.raises(ValueError, match=r"test: .*absent.txt cannot be read: No such file"):
+        split_of(folder, test=str(tmp_path / "absent.txt"))

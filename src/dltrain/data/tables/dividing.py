@@ -58,6 +58,11 @@ class RowSplits:
         return [self._by, self.column] if self.column is not None else []
 
     @property
+    def given(self) -> bool:
+        """Whether the column says the split of each row."""
+        return self._by == "split_column"
+
+    @property
     def groups(self) -> Tensor | None:
         """The group (rows,) of each training row that :meth:`parts` gave, where there are any."""
         return self._groups
@@ -120,7 +125,7 @@ class RowSplits:
             if test is not None:
                 found["test"] = rows[count - number_of_rows :]
             return found
-        if self._by == "split_column":
+        if self.given:
             return self._given([column.levels[code] for code in column.codes], test)
         groups = torch.from_numpy(column.codes).long()
         division = Grouped(groups)
@@ -131,8 +136,12 @@ class RowSplits:
         found = {"train": train.nonzero()[:, 0]}
         return found if test is None else {**found, "test": aside}
 
-    def shared(self, own: Texts, name: str, other: Texts, other_name: str) -> str:
+    def shared(
+        self, own: Numbers | Texts, name: str, other: Numbers | Texts, other_name: str
+    ) -> str:
         """What to warn of where two tables share groups; else nothing."""
+        assert isinstance(own, Texts)
+        assert isinstance(other, Texts)
         found = set(own.levels) & set(other.levels)
         return (
             f"{len(found):,} groups of {self.group!r} are in {name} and in {other_name}, such as "

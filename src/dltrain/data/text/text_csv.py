@@ -14,7 +14,6 @@ from dltrain.data.streams.in_memory import Split
 from dltrain.data.tables.cells import Cells
 from dltrain.data.tables.csv_text import read_csv
 from dltrain.data.tables.dividing import RowSplits
-from dltrain.data.tables.parse import Texts as Groups
 from dltrain.data.tables.values import sorted_levels
 from dltrain.data.text.json_lines import read_json_lines
 from dltrain.data.text.labels import alike, merged, spellings
@@ -146,7 +145,7 @@ class TextCsv(TextSource):
         }
         column = columns["train"]
         for split, other in columns.items():
-            if split != "train" and isinstance(column, Groups) and isinstance(other, Groups):
+            if split != "train":
                 line = by.shared(column, parts["train"].name, other, parts[split].name)
                 warnings += [line] if line else []
         fraction = None if "test" in parts else self._reading.test
