@@ -27,8 +27,8 @@ LONGEST_CELL = 2**31 - 1
 """In characters."""
 SNIFFED = 50
 """Lines that are looked at to find the separator."""
-BLOCK = 1 << 20
-"""Bytes that are searched at once."""
+BLOCK = 1 << 16
+"""Bytes that are searched at once; larger pieces of memory are asked of the system each time."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
