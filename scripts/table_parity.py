@@ -45,7 +45,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 import dltrain
-from dltrain.contracts.task import Predictions
+from dltrain.inference.answers import Answers
 from dltrain.runs.folder import latest
 from dltrain.runs.load import reader_of_run
 
@@ -183,20 +183,20 @@ def compared(table: Table, suffix: str, folder: Path) -> dict[str, float]:
     } | figures
 
 
-def of_predictions(table: Table, said: Predictions) -> dict[str, float]:
+def of_predictions(table: Table, said: Answers) -> dict[str, float]:
     """Figures of what ``predict`` says of the test rows."""
     truth = table.test[table.target]
     if not table.classes:
-        answer = said.columns["prediction"].flatten().double().numpy()
+        answer = said.tensors["prediction"].flatten().double().numpy()
         return {
             "mse": mean_squared_error(truth, answer),
             "mae": mean_absolute_error(truth, answer),
             "r2": r2_score(truth, answer),
         }
     names = said.fields["class"].names
-    probabilities = said.columns["probability"].double().numpy()
+    probabilities = said.tensors["probability"].double().numpy()
     probabilities /= probabilities.sum(1, keepdims=True)  # float32's add up to 1 up to rounding
-    answers = [names[index] for index in said.columns["class"]]
+    answers = [names[index] for index in said.tensors["class"]]
     return {
         "accuracy": accuracy_score(truth, answers),
         "loss": log_loss(truth, probabilities, labels=names),

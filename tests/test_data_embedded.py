@@ -107,7 +107,7 @@ def test_a_run_learns_vectors_and_predicts_raw_rows(tmp_path: Path, train: Train
     raw = pd.read_csv(second, dtype=str, keep_default_na=False).to_dict("records")
     batch = reader_of_run(done.folder).read(raw)
     assert batch["input.city"].count_nonzero() == 392
-    said = dltrain.load(done.folder).predict(raw).columns["prediction"].flatten()
+    said = dltrain.load(done.folder).predict(raw).tensors["prediction"].flatten()
     truth = torch.tensor([float(row["y"]) for row in raw], dtype=torch.float64)
     assert float((said - truth).square().mean()) == pytest.approx(summary["mse"], rel=1e-12)
 

@@ -36,10 +36,13 @@ ROOMS: dict[str, set[str]] = {
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
-    "commands": CONTRACTS | {"config", "engine", "reports", "runs", "assemble", "training"},
+    "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
+    "commands": CONTRACTS
+    | {"messages", "config", "engine", "reports", "runs", "callbacks", "assemble", "training"}
+    | {"inference"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
-    "__init__": {"runs"},
+    "__init__": {"inference"},
 }
 # What is used in a run, or to use one, is below what makes one.
 BELOW_THE_RUN = ("callbacks", "runs", "data", "tasks", "models")
@@ -63,14 +66,29 @@ LIGHT = (
     "config/build",
     "config/working_folder",
     "commands/table",
+    "commands/chart",
+    "commands/choices",
+    "commands/compare",
     "commands/help",
+    "commands/list",
     "commands/arguments",
+    "commands/config",
     "commands/config_dir",
+    "commands/evaluate",
+    "commands/predict",
+    "commands/new",
     "commands/resume",
+    "commands/runs",
+    "commands/tables",
     "commands/sample",
     "engine/runtime",
     "engine/terminal",
     "runs/folder",
+    "runs/folding",
+    "runs/listing",
+    "runs/paired",
+    "runs/query",
+    "runs/results",
     "runs/sweep",
 )
 

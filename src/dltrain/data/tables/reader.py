@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from dltrain.contracts.data import Batch, Reader
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.encoding import Scaling
 from dltrain.data.tables.features import Encoding, stacked
+from dltrain.data.tables.one_by_one import is_frame, rows_of
 from dltrain.data.tables.values import MISSING, CellFormat
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class TableReader(Reader):
     :class:`~dltrain.data.tables.encoding.Scaling`; without ``fill`` a missing cell is refused, and
     in a column of ``embedded`` unless ``index_missing`` (it is then none of the levels).
     """
+
+    example = "row"
 
     def __init__(
         self,
@@ -60,6 +63,17 @@ class TableReader(Reader):
         self.encoding = Encoding(list(columns), format, *kinds, merge, case, dict(embedded or {}))
         self.index_missing = index_missing
         self.scaling = Scaling(list(fill), list(mean), list(std))
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """The rows of a file, by its ending (.csv, .parquet, .jsonl, .json, .xlsx), or of a frame.
+
+        An open text file is one of separated values.
+        """
+        for one in inputs:
+            if isinstance(one, (str, Path)) or hasattr(one, "readline") or is_frame(one):
+                yield from rows_of(one)
+            else:
+                yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The features, float32 (batch, features); for each embedded column indices (batch,)."""

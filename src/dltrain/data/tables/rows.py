@@ -35,17 +35,17 @@ class TableRows(Split):
         rows: NDArray[Any],
         indices: Mapping[str, NDArray[Any]],
     ) -> None:
-        self._blocks, self._targets, self._rows, self._indices = blocks, targets, rows, indices
+        self._blocks, self._targets, self.rows, self._indices = blocks, targets, rows, indices
         self.columns = {"target": targets[torch.from_numpy(rows)]}
         for name, index in indices.items():
             self.columns[name] = torch.from_numpy(index[rows])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def only(self, rows: Tensor) -> TableRows:
         """Those of the rows given."""
-        return TableRows(self._blocks, self._targets, self._rows[rows.numpy()], self._indices)
+        return TableRows(self._blocks, self._targets, self.rows[rows.numpy()], self._indices)
 
     def learn_scaling(self, unscaled: Sequence[int], standardize: bool) -> Scaling:
         """Learn from these rows by what all are scaled; a column at a time."""
@@ -70,7 +70,7 @@ class TableRows(Split):
 
     def inputs(self, scaling: Scaling) -> Tensor:
         """The feature vectors (rows, features) that a network reads, float32."""
-        found = torch.empty(len(self._rows), sum(block.features for block in self._blocks))
+        found = torch.empty(len(self.rows), sum(block.features for block in self._blocks))
         low = 0
         for block in self._blocks:
             high = low + block.features
@@ -83,8 +83,8 @@ class TableRows(Split):
 
     def _chunks(self, block: Block) -> Iterator[Tensor]:
         """The features of a column (n, features), float64, some rows at a time."""
-        for start in range(0, len(self._rows), CHUNK):
-            yield torch.from_numpy(block.rows(self._rows[start : start + CHUNK]))
+        for start in range(0, len(self.rows), CHUNK):
+            yield torch.from_numpy(block.rows(self.rows[start : start + CHUNK]))
 
     def stream(self, batching: Batching) -> Stream:
         """Batches of them as they are, not scaled."""
