@@ -109,11 +109,6 @@ class Assembly(AbstractContextManager["Assembly"]):
         assert self._settings is not None, "it was checked"
         return self._settings
 
-    @property
-    def complete(self) -> bool:
-        """Whether all is known of the data before they are read, so that all is checked."""
-        return self._outline is not None and self._outline.complete
-
     def read(self, kept: KeptData | None = None) -> Parts:
         """Read the data, and build whatever had to wait for it.
 
