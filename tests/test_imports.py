@@ -81,6 +81,7 @@ LIGHT = (
     "commands/runs",
     "commands/tables",
     "commands/sample",
+    "commands/serve",
     "engine/runtime",
     "engine/terminal",
     "runs/folder",

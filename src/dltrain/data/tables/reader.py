@@ -58,6 +58,7 @@ class TableReader(Reader):
         embedded: Mapping[str, Sequence[str]] | None = None,
         index_missing: bool = False,
     ) -> None:
+        self.columns = list(columns)
         format = CellFormat(decimal, thousands, tuple(missing_values))
         kinds = (dict(levels or {}), list(booleans), dict(dates or {}), dict(affixes or {}))
         self.encoding = Encoding(list(columns), format, *kinds, merge, case, dict(embedded or {}))
