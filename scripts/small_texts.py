@@ -116,9 +116,10 @@ def write(path: Path, rows: Rows) -> None:
 def bag(folder: Path, splits: dict[str, Rows]) -> float:
     """Per cent of the test texts that logistic regression on n-grams has right."""
     import torch
-    from dltrain.data.streams.splits import hold_out_test
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+
+    from dltrain.data.streams.division import hold_out_test
 
     train, test = splits["train"], splits.get("test")
     if test is None:

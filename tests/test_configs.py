@@ -51,6 +51,7 @@ COMPANY = {
     "model/lstm": ["data=adding"],
     "model/ngrams": ["data=toy_reviews"],
     "model/rnn": ["data=adding"],
+    "model/tabular": ["data=iris"],
     "regularizer/word_dropout": ["data=toy_reviews", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
     "modifier/ema_generator": ["model=gan"],

@@ -17,6 +17,8 @@ import torch
 from sklearn import datasets as bundled
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -130,6 +132,44 @@ def test_features_are_those_of_scikit_learns_pipeline(
     np.testing.assert_allclose(found[:, :-2], expected[:, :-2], atol=1e-6)
     # Where there is no word we have the levels' frequencies, and the encoder 0.
     np.testing.assert_array_equal(found[known, -2:], expected[known, -2:])
+
+
+@pytest.mark.parametrize("name", ["breast_cancer", "diabetes"])
+def test_figures_are_scikit_learns(name: str, tmp_path: Path, train: Train) -> None:
+    data = getattr(bundled, f"load_{name}")(as_frame=True)
+    of_classes = "target_names" in data
+    target = data.target.map(("a", "b").__getitem__) if of_classes else data.target
+    table = data.data.assign(y=target).sample(frac=1, random_state=0)
+    half = len(table) // 2
+    for split, rows in (("train", table[:half]), ("test", table[half:])):
+        rows.to_parquet(tmp_path / f"{split}.parquet", index=False)
+    scaler = StandardScaler().fit(table[:half].drop(columns="y"))
+    inputs, tested = (scaler.transform(t.drop(columns="y")) for t in (table[:half], table[half:]))
+    answers, truth = table["y"][:half], table["y"][half:]
+    fitted = (LogisticRegression() if of_classes else LinearRegression()).fit(inputs, answers)
+    weight, bias = np.atleast_2d(fitted.coef_), np.atleast_1d(fitted.intercept_)
+    if of_classes:
+        expected = {
+            "accuracy": fitted.score(tested, truth),
+            "loss": log_loss(truth, fitted.predict_proba(tested)),
+        }
+    else:
+        weight, bias = weight / answers.std(), (bias - answers.mean()) / answers.std()
+        expected = {
+            "r2": fitted.score(tested, truth),
+            "mse": mean_squared_error(truth, fitted.predict(tested)),
+        }
+    own = {"model.linear.weight": weight, "model.linear.bias": bias}
+    weights = {key: torch.tensor(value).float() for key, value in own.items()}
+    torch.save(weights, tmp_path / "weights.pt")
+    done = train(
+        *("data=csv", f"data.path={tmp_path}/train.parquet", f"data.test={tmp_path}/test.parquet"),
+        *("data.target=y", f"model={'logreg' if of_classes else 'linreg'}", "data.validation=0"),
+        *(f"init_from={tmp_path}/weights.pt", "optimizer=sgd", "optimizer.lr=0"),
+        "trainer.steps=1",
+    )
+    for figure, value in expected.items():
+        assert done.summary["test"][figure] == pytest.approx(value, rel=1e-6)
 
 
 def test_new_rows_give_the_runs_own_figure_to_the_last_digit(tmp_path: Path, train: Train) -> None:

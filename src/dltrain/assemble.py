@@ -109,11 +109,6 @@ class Assembly(AbstractContextManager["Assembly"]):
         assert self._settings is not None, "it was checked"
         return self._settings
 
-    @property
-    def complete(self) -> bool:
-        """Whether all is known of the data before they are read, so that all is checked."""
-        return self._outline is not None and self._outline.complete
-
     def read(self, kept: KeptData | None = None) -> Parts:
         """Read the data, and build whatever had to wait for it.
 
@@ -266,13 +261,13 @@ def outline_is_complete(config: Config) -> bool:
 
 
 def fits_together(config: Config) -> bool:
-    """Whether the parts of ``config`` can be made for its data; False if these must be read first.
+    """Whether the parts of ``config`` can be made for its data, as far as their outline tells.
 
     Nothing is computed or allocated.
     """
     try:
-        with torch.device("meta"), Assembly(config) as assembly:
-            return assembly.complete
+        with torch.device("meta"), Assembly(config):
+            return True
     except UserError:
         return False
 

@@ -174,7 +174,7 @@ def _train_one(arguments: Sequence[str]) -> int:
 def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
     """``error``; where the model and the data are at odds, with the models that fit the data.
 
-    Each is tried with the other overrides, and only on data whose outline is complete.
+    Each is tried with the other overrides; where the data must be read to tell, they may fit.
     """
     keys = {line.lstrip("+~").partition("=")[0].partition(".")[0] for line in overrides}
     at_odds = {"model"} if "task" in keys else {"model", "task"}
@@ -183,8 +183,6 @@ def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
     from dltrain.assemble import fits_together, outline_is_complete
     from dltrain.config import compose as composition
 
-    if not outline_is_complete(composition.compose(overrides)):
-        return error  # and no model could be tried
     rest = [line for line in overrides if not line.lstrip("+~").startswith(("model=", "model."))]
 
     names = [
@@ -193,7 +191,9 @@ def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
     if not names:
         return error
     first = next(fault for fault in error.faults if fault.key in at_odds)
-    problem = f"{first.problem.rstrip('.')}; fits: {', '.join(names)}"
+    known = outline_is_complete(composition.compose(overrides))
+    word = "fits" if known else "may fit"
+    problem = f"{first.problem.rstrip('.')}; {word}: {', '.join(names)}"
     faults = [replace(f, problem=problem) if f is first else f for f in error.faults]
     return ConfigError(faults)
 

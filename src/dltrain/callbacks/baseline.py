@@ -33,10 +33,11 @@ class Baseline(Probe):
     """Fits simple models to training examples, and tells how they do on the test split.
 
     Of classes: the most frequent one, and a logistic regression; of numbers: their mean, and a
-    ridge regression. Their inputs are the network's own: a table's features, standardized; images
-    of 16x16 pixels; of texts the words and pairs of words, by TF-IDF. Where there is no test split,
-    it is the validation split. It happens once, as the run ends. The network's evaluation gets
-    scalars such as ``baseline_linear_accuracy``, and a warning says where it is no better.
+    ridge regression. Their inputs are the network's own: a table's features, standardized, without
+    the columns that the network learns vectors of; images of 16x16 pixels; of texts the words and
+    pairs of words, by TF-IDF. Where there is no test split, it is the validation split. It happens
+    once, as the run ends. The network's evaluation gets scalars such as
+    ``baseline_linear_accuracy``, and a warning says where it is no better.
 
     At most ``examples`` are fitted to, of which there are at most ``values`` numbers or tokens:
     the first batches of the first epoch, without augmentation. A task that is neither a
@@ -50,13 +51,15 @@ class Baseline(Probe):
         self._kind: _Kind | None = None
         self._split = "test"
         self._input: Field | None = None
-        self._note = ""
+        self._note = self._lacks = ""
 
     def check(self, setup: Setup) -> None:
         """See what there is to predict, and from what."""
         inputs, targets = setup.spec.of("input"), setup.spec.of("target")
         self._split = "test" if "test" in setup.splits else "validation"
-        if len(inputs) == len(targets) == 1:
+        others = inputs[1:]
+        if inputs and len(targets) == 1 and all(other.kind == "class" for other in others):
+            self._lacks = " The linear model sees the numbers alone." if others else ""
             self._input, kinds = inputs[0], {"class": _Classes, "number": _Numbers}
             kind = kinds.get(targets[0].kind)
             if kind is not None and kind.measure in setup.metrics:
@@ -118,7 +121,7 @@ class Baseline(Probe):
                 scalars[f"baseline_{name}_{measure}"] = value
         total, seconds = streams["train"].examples, time.perf_counter() - started
         of = f"{len(targets):,}" + (f" of {total:,}" if total and total > len(targets) else "")
-        self._note = f"(Fitted to {of} training examples, {seconds:.1f} s.)"
+        self._note = f"(Fitted to {of} training examples, {seconds:.1f} s.{self._lacks})"
         return Evaluation(scalars)
 
 
@@ -258,7 +261,7 @@ class _Inputs:
     def usable(self) -> bool:
         """Whether an example has few enough numbers."""
         first = self.parts[0]
-        return isinstance(first, list) or first.shape[1] <= MOST_FEATURES
+        return isinstance(first, list) or 0 < first.shape[1] <= MOST_FEATURES
 
     def joined(self) -> Any:
         """All of them."""

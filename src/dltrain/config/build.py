@@ -142,6 +142,13 @@ class _Filling:
             return _NOTHING
         return self.spec.facts().get(parameter.name, _NOTHING)
 
+    def why(self, name: str) -> str:
+        """What keeps the data from telling a fact, where that is known."""
+        fields = self.spec.fields if self.spec is not None else {}
+        inputs = [other for other, field in fields.items() if field.role == "input"]
+        several = len(inputs) > 1 and name != "outputs"
+        return f": it has several inputs ({', '.join(inputs)})" if several else ""
+
     def misses(self, name: str) -> bool:
         """Whether an argument that nobody gives is a fault already."""
         return self.complete and (self.spec is None or name not in self.spec.pending())
@@ -216,8 +223,8 @@ def _plan(
         elif parameter.default is inspect.Parameter.empty:
             result.waits = True
             if filling.misses(name):
-                problem = f"{target.__name__} needs {name!r}, which this data does not give."
-                result.faults.append(Fault(key, problem))
+                problem = f"{target.__name__} needs {name!r}, which this data does not give"
+                result.faults.append(Fault(key, f"{problem}{filling.why(name)}."))
     result.target = target
     return result
 

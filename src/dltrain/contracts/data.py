@@ -111,6 +111,10 @@ class DataSpec:
         """The fields of a role, in order."""
         return [field for field in self.fields.values() if field.role == role]
 
+    def inputs(self, batch: Batch) -> list[Tensor]:
+        """The columns of the fields of role ``input``, in order: what a network is called with."""
+        return [batch[name] for name, field in self.fields.items() if field.role == "input"]
+
     def facts(self) -> dict[str, Any]:
         """What is filled in by name."""
         found: dict[str, Any] = {}
@@ -133,9 +137,10 @@ class DataSpec:
             return frozenset()
         names = {"outputs"}
         inputs = self.of("input")
-        if not inputs or any(field.kind == "tokens" for field in inputs):
+        # Of several inputs no fact is told.
+        if not inputs or [field.kind for field in inputs] == ["tokens"]:
             names |= {"vocabulary_size", "pad_index"}
-        if not inputs or any(field.kind != "tokens" for field in inputs):
+        if not inputs or (len(inputs) == 1 and inputs[0].kind != "tokens"):
             names.add("input_shape")
         return frozenset(names - self.facts().keys())
 

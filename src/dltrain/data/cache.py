@@ -50,25 +50,33 @@ class EncodedImages:
     """A split still to be decoded: ``get(i)`` gives its files' contents or paths, one by one.
 
     ``names`` say of each what to call it in a message; ``targets`` (n, …) are
-    its classes or labels.
+    its classes or labels, ``groups`` (n,) which of them stay together, where some do.
     """
 
     names: Sequence[str]
     targets: np.ndarray[Any, Any]
     get: Callable[[int], Path | bytes]
+    groups: np.ndarray[Any, Any] | None = None
 
     def only(self, rows: Sequence[int]) -> EncodedImages:
         """Those of the rows given."""
         names = [self.names[row] for row in rows]
-        return EncodedImages(names, self.targets[rows], lambda position: self.get(rows[position]))
+        groups = None if self.groups is None else self.groups[rows]
+        return EncodedImages(
+            names, self.targets[rows], lambda position: self.get(rows[position]), groups
+        )
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A split in files: ``input`` (n, c, h, w) uint8 and ``target`` (n, …); what was found."""
+    """A split in files: ``input`` (n, c, h, w) uint8 and ``target`` (n, …); what was found.
+
+    ``groups`` is the file of those, where there are any.
+    """
 
     files: Mapping[str, Path]
     tally: Tally
+    groups: Path | None = None
 
 
 class CannotKeepError(UserError):
@@ -103,8 +111,9 @@ def decoded(
         name: Stored(
             {column: place / f"{name}-{column}.npy" for column in ("input", "target")},
             Tally(**found["splits"][name]),
+            None if images.groups is None else place / f"{name}-groups.npy",
         )
-        for name in splits
+        for name, images in splits.items()
     }
 
 
@@ -205,6 +214,8 @@ def _decode_all(
         if faults[name]:
             _keep(place / f"{name}-input.npy", rows)
         np.save(place / f"{name}-target.npy", np.asarray(images.targets)[rows])
+        if images.groups is not None:
+            np.save(place / f"{name}-groups.npy", images.groups[rows])
         kept = [headers[name][row] for row in rows]
         skipped = [f"{images.names[row]} {why}" for row, why in sorted(faults[name].items())]
         tallies[name] = asdict(tally(kept, shape, looks[name], skipped))

@@ -30,12 +30,13 @@ def draw(predictor: Predictor, parts: Sequence[Part], most: int) -> Figure:
     if scores == "score":
         values = values.softmax(1)
     names = parts[0].answers.fields["class"].names
-    if predictor.spec.input.kind == "image":
+    kinds = [field.kind for field in predictor.spec.of("input")]
+    if kinds == ["image"]:
         scale = Scale.of(predictor.spec)
         pixels = torch.cat([scale.restored(part.batch["input"]) for part in parts])[:most]
         images = pixels.permute(0, 2, 3, 1).numpy()
         return draw_predictions(images, values.numpy(), values.argmax(1).tolist(), names)
-    if predictor.spec.input.kind == "tokens":
+    if kinds == ["tokens"]:
         texts = [_text(one) for part in parts for one in part.examples][:most]
         return draw_texts(texts, values.numpy(), names)
     raise UserError("--figure: images and texts can be drawn, and these are neither.")

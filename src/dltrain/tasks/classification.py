@@ -102,7 +102,7 @@ class Classification(Task):
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean cross-entropy of the batch."""
-        logits, targets = self.model(batch["input"]), batch["target"]
+        logits, targets = self.model(*self.spec.inputs(batch)), batch["target"]
         loss = self.loss(logits, targets)
         optimize(loss)
         return self.training_metrics(loss, logits, targets)
@@ -124,7 +124,7 @@ class Classification(Task):
     def forward(self, batch: Batch) -> Outputs:
         """``logits`` (batch, classes)."""
         if not (self.mirrored or self.shifted):
-            return {"logits": self.model(batch["input"])}
+            return {"logits": self.model(*self.spec.inputs(batch))}
         views = mean_over_views(self.model, batch["input"], self.mirrored, self.shifted)
         return {"logits": views}
 
@@ -134,7 +134,7 @@ class Classification(Task):
 
     def metrics(self, final: bool) -> Sequence[Metric]:
         """The mean loss, ratios, curves, and what can be shown of such inputs."""
-        names, source = self.class_names, self.spec.input
+        names, sources = self.class_names, self.spec.of("input")
         metrics: list[Metric] = [
             Mean("loss", lambda out, batch: self.evaluation_loss(out["logits"], batch["target"])),
             ConfusionMatrix(names),
@@ -142,6 +142,9 @@ class Classification(Task):
         ]
         if self.probabilistic:
             metrics.append(Calibration())
+        if len(sources) > 1:
+            return metrics
+        source = self.spec.input
         if source.kind == "image":
             metrics.append(ImageExamples(names, Pixels(source).shown))
         if source.kind == "number" and source.shape == (2,):

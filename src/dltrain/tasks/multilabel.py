@@ -50,14 +50,14 @@ class Multilabel(Task):
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean cross-entropy of the batch."""
-        logits, targets = self.model(batch["input"]), batch["target"]
+        logits, targets = self.model(*self.spec.inputs(batch)), batch["target"]
         loss = functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
         optimize(loss)
         return {"loss": loss.detach()}
 
     def forward(self, batch: Batch) -> Outputs:
         """``logits`` (batch, labels)."""
-        return {"logits": self.model(batch["input"])}
+        return {"logits": self.model(*self.spec.inputs(batch))}
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
         """``logits`` in float32, and ``labels`` (batch, labels): whether each is there."""

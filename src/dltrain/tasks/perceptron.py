@@ -28,7 +28,7 @@ class Perceptron(Classification):
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Correct every mistake in the batch; its loss is reported as a mean all the same."""
-        scores, targets = self.model(batch["input"]), batch["target"]
+        scores, targets = self.model(*self.spec.inputs(batch)), batch["target"]
         if targets.is_floating_point():
             raise UserError(
                 "the perceptron rule knows one class an example: no data.augment.mixup or cutmix"

@@ -59,19 +59,20 @@ class Regression(Task):
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean loss of the batch."""
         targets = self._learned(batch["target"]).float()
-        loss = self.loss.mean(self.model(batch["input"]).float(), targets)
+        loss = self.loss.mean(self.model(*self.spec.inputs(batch)).float(), targets)
         optimize(loss)
         loss = loss.detach()
         return {"loss": widest(loss) * self._loss_unit if self._has_unit else loss}
 
     def forward(self, batch: Batch) -> Outputs:
         """``output`` (batch, outputs), in the target's unit."""
-        return {"output": self._in_unit(self.model(batch["input"]))}
+        return {"output": self._in_unit(self.model(*self.spec.inputs(batch)))}
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
         """The same, and ``scaled`` as the network has it; in full precision."""
-        with torch.autocast(batch["input"].device.type, enabled=False):
-            scaled = self.model(batch["input"]).float()
+        inputs = self.spec.inputs(batch)
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            scaled = self.model(*inputs).float()
         return {"output": self._in_unit(scaled), "scaled": scaled}
 
     def metrics(self, final: bool) -> Sequence[Metric]:
@@ -96,14 +97,14 @@ class Regression(Task):
         """``prediction`` (batch, outputs), in the target's unit."""
         target = self.spec.target
         return Predictions(
-            {"prediction": self._predictions(batch["input"])},
+            {"prediction": self._predictions(*self.spec.inputs(batch))},
             {"prediction": Field(target.shape, "number", names=target.names)},
         )
 
-    def _predictions(self, inputs: Tensor) -> Tensor:
+    def _predictions(self, *inputs: Tensor) -> Tensor:
         """Outputs in the target's unit, as an evaluation has them."""
-        with torch.autocast(inputs.device.type, enabled=False):
-            return self._in_unit(self.model(inputs))
+        with torch.autocast(inputs[0].device.type, enabled=False):
+            return self._in_unit(self.model(*inputs))
 
     def _learned(self, targets: Tensor) -> Tensor:
         """Targets as the network learns them."""

@@ -81,6 +81,7 @@ class DecodedImages(ImageSource):
         self.window = ends
         self.unused = Unused()
         self.multilabel = False
+        self.groups: np.ndarray[Any, Any] | None = None
         super().__init__(root=root, mean=mean, std=std, **common)
 
     @abstractmethod
@@ -114,6 +115,7 @@ class DecodedImages(ImageSource):
         size = sum(path.stat().st_size for part in stored.values() for path in part.files.values())
         streamed = size > self.memory_limit * GIB
         splits = {name: self._opened(part, streamed) for name, part in stored.items()}
+        self.groups = None if stored["train"].groups is None else np.load(stored["train"].groups)
         self._say(shape, {name: part.tally for name, part in stored.items()}, splits)
         for name, split in splits.items():
             if not len(split):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import DataSpec
@@ -18,9 +19,18 @@ from dltrain.data.images.decoded import DecodedImages
 from dltrain.data.images.labels import by_split, is_multilabel, read_labels, with_one
 from dltrain.data.images.layout import Classes, Layout, find_splits
 from dltrain.data.images.listing import folders, image_files
+from dltrain.data.images.lists import read_list
+from dltrain.data.streams.division import Division
+from dltrain.data.streams.in_memory import Split
+from dltrain.data.tables.dividing import RowSplits
+from dltrain.data.tables.parse import Numbers, Texts
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+Files = dict[str, list[Path]]
+Targets = dict[str, np.ndarray[Any, Any]]
+"""Of each split."""
 
 
 class ImageFolder(DecodedImages):
@@ -34,7 +44,12 @@ class ImageFolder(DecodedImages):
 
     ``labels`` is a csv file that gives them instead of the folders; see
     :func:`~dltrain.data.images.labels.read_labels`. Where an image has several, the target is of
-    kind ``labels``. Files below folders called train, val and test are of these splits.
+    kind ``labels``. Files below folders called train, val and test are of these splits. ``group``,
+    ``order`` or ``split_column`` is a column of that file by which images are split
+    (:class:`~dltrain.data.tables.dividing.RowSplits`).
+
+    ``test`` and ``validation`` are fractions, or files that list such images
+    (:func:`~dltrain.data.images.lists.read_list`); all others are trained on.
 
     Reading raises ``ValueError`` where the folders cannot be that.
     """
@@ -45,8 +60,24 @@ class ImageFolder(DecodedImages):
         layout: Layout = "auto",
         classes: Sequence[str] | None = None,
         labels: FilePath | None = None,
+        test: float | FilePath = 0.2,
+        validation: float | FilePath = 0.1,
+        group: str | None = None,
+        order: str | None = None,
+        split_column: str | None = None,
         **decoding: Any,
     ) -> None:
+        self.lists = {}
+        for split, value in (("validation", validation), ("test", test)):
+            if isinstance(value, str):
+                self.lists[split] = Path(value).expanduser()
+            else:
+                decoding[split] = value
+        self.row_splits = RowSplits(group, order, split_column)
+        if self.row_splits.column is not None and labels is None:
+            raise ValueError(
+                f"{self.row_splits.key[0]} is a column of a table: give the file as labels"
+            )
         self.path, self.layout = Path(path).expanduser(), layout
         self.classes = None if classes is None else tuple(classes)
         if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
@@ -62,8 +93,14 @@ class ImageFolder(DecodedImages):
         return str(self.path)
 
     def paths(self) -> list[Path]:
-        """The folder, and the table of labels."""
-        return [self.path] if self.labels is None else [self.path, self.labels]
+        """The folder, the table of labels, and the lists of images."""
+        table = [] if self.labels is None else [self.labels]
+        return [self.path, *table, *self.lists.values()]
+
+    def division(self, train: Split) -> Division:
+        """By the column that splits the images, where there is one."""
+        groups = None if self.groups is None else torch.from_numpy(self.groups)
+        return self.row_splits.division(groups) or super().division(train)
 
     def files(self) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         """Every file by its name and :func:`~dltrain.data.cache.state`."""
@@ -71,7 +108,7 @@ class ImageFolder(DecodedImages):
             raise ValueError(f"{self.path} is no folder")
         try:
             if self.labels is not None:
-                return self._key(*self._from_table(self.labels))
+                return self._key(*self._divided(*self._from_table(self.labels)))
             given = self._chosen(find_splits(self.path, self.layout, self.unused))
         except OSError as error:
             raise UserError(f"data.path: {error.filename}: {error.strerror}") from error
@@ -82,30 +119,82 @@ class ImageFolder(DecodedImages):
             files[split] = [file for name in self.class_names for file in classes.get(name, [])]
             counts = [len(classes.get(name, [])) for name in self.class_names]
             targets[split] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        return self._key(files, targets)
+        return self._key(*self._divided(files, targets, {}))
+
+    def _divided(
+        self, files: Files, targets: Targets, cells: Mapping[Path, tuple[int, str]]
+    ) -> tuple[Files, Targets]:
+        """With the splits that lists or a column take from the training images."""
+        train, classes = files["train"], targets["train"]
+        rows: dict[str, list[int]] = {}
+        for split, path in self.lists.items():
+            if split in files:
+                raise ValueError(f"{split}: {path} lists images, and {self.path} has that split")
+            rows[split] = read_list(split, path, self.path, train)
+        listed = [row for some in rows.values() for row in some]
+        if len(set(listed)) < len(listed):
+            both = next(row for row in listed if listed.count(row) > 1)
+            raise ValueError(f"{train[both]} is listed for validation and for the test")
+        rows["train"] = sorted(set(range(len(train))) - set(listed))
+        by = self.row_splits
+        if by.column is not None:
+            own = rows["train"]
+            column = self._column([train[row] for row in own], cells)
+            others = {split: [train[row] for row in some] for split, some in rows.items()} | files
+            for split in sorted(others.keys() - {"train"}) if by.group else ():
+                other = self._column(others[split], cells)
+                if line := by.shared(column, "train", other, split):
+                    logger.warning("%s", line)
+            given = "test" in rows or "test" in files
+            parts = by.parts(
+                column,
+                torch.from_numpy(classes[own]),
+                None if given else self.test,
+                () if self.multilabel else self.class_names,
+            )
+            if twice := (parts.keys() - {"train"}) & (rows.keys() | files.keys()):
+                raise ValueError(f"column {by.column!r} names the split {min(twice)!r}, too")
+            for split, part in parts.items():
+                rows[split] = own if part is None else [own[row] for row in part.tolist()]
+        found = {split: [train[row] for row in rows[split]] for split in sorted(rows)}
+        return {**files, **found}, {**targets, **{s: classes[own] for s, own in rows.items()}}
+
+    def _column(
+        self, images: Sequence[Path], cells: Mapping[Path, tuple[int, str]]
+    ) -> Numbers | Texts:
+        """What these images have in the column that splits them."""
+        return self.row_splits.of_cells(
+            str(self.labels),
+            [cells[image][1] for image in images],
+            lambda row: cells[images[row]][0],
+        )
 
     def _key(
-        self, files: Mapping[str, list[Path]], targets: Mapping[str, np.ndarray[Any, Any]]
+        self, files: Files, targets: Targets
     ) -> tuple[dict[str, Any], Mapping[str, EncodedImages]]:
         key: dict[str, Any] = {"source": "folder", "path": str(self.path.absolute())}
         splits = {}
         for split, paths in files.items():
             key[split] = [(str(path), *state(path)) for path in paths]
             key[f"{split} targets"] = hashlib.sha256(targets[split].tobytes()).hexdigest()
+            groups = None
+            if split == "train" and self.row_splits.groups is not None:
+                groups = self.row_splits.groups.numpy()
+                key["groups"] = hashlib.sha256(groups.tobytes()).hexdigest()
             splits[split] = EncodedImages(
-                [str(path) for path in paths], targets[split], paths.__getitem__
+                [str(path) for path in paths], targets[split], paths.__getitem__, groups
             )
         return key, splits
 
-    def _from_table(
-        self, table: Path
-    ) -> tuple[dict[str, list[Path]], dict[str, np.ndarray[Any, Any]]]:
-        """Files and targets of each split, as a table has them."""
-        labels = read_labels(table, self.path, image_files(self.path, self.unused), self.unused)
+    def _from_table(self, table: Path) -> tuple[Files, Targets, Mapping[Path, tuple[int, str]]]:
+        """Files and targets of each split, as a table has them; line and cell of each file."""
+        images = image_files(self.path, self.unused)
+        labels, cells = read_labels(table, self.path, images, self.unused, self.row_splits.column)
         self.multilabel = is_multilabel(labels)
         if not self.multilabel:
             labels = with_one(labels, table, self.unused)
-        files = by_split(labels, self.path)
+        whole = {"train": list(labels)}
+        files = whole if self.row_splits.given else by_split(labels, self.path)
         self.class_names = sorted({name for file in files["train"] for name in labels[file]})
         if len(self.class_names) < 2:
             raise ValueError(f"{table}: there are less than two labels: {self.class_names}")
@@ -125,7 +214,7 @@ class ImageFolder(DecodedImages):
                 targets[split] = matrix
             else:
                 targets[split] = np.array([places[labels[file][0]] for file in paths], np.int64)
-        return files, targets
+        return files, targets, cells
 
     def check_channels(self) -> None:
         """Once it is known what the target is."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+from dltrain.config.suggest import did_you_mean
 from dltrain.data.images.layout import SPLITS
 from dltrain.data.images.listing import Unused
+from dltrain.data.images.lists import Finder
 
 FILES = ("file", "filename", "file_name", "image", "path", "id")
 LABELS = ("label", "labels", "class", "target", "category", "tags")
@@ -21,8 +22,16 @@ Labels = dict[Path, tuple[str, ...]]
 """The labels of each image, in the order of the file."""
 
 
-def read_labels(path: Path, place: Path, images: Iterable[Path], unused: Unused) -> Labels:
+def read_labels(
+    path: Path,
+    place: Path,
+    images: Iterable[Path],
+    unused: Unused,
+    other: str | None = None,
+) -> tuple[Labels, dict[Path, tuple[int, str]]]:
     """The labels that the csv file ``path`` gives to ``images``, which are below ``place``.
+
+    With them the line, and the cell of the column ``other`` where that is asked for.
 
     A file is told by its path from ``place``, or by a name that only one image has, with or without
     its ending. Rows of files that are not there, and images of no row, are counted. Raises
@@ -30,27 +39,27 @@ def read_labels(path: Path, place: Path, images: Iterable[Path], unused: Unused)
     row is of an image.
     """
     images = list(images)
-    find = _Finder(place, images)
+    find = Finder(place, images)
     found: Labels = {}
-    lines: dict[Path, int] = {}
-    for line, name, label in _rows(path):
+    cells: dict[Path, tuple[int, str]] = {}
+    for line, name, label, cell in _rows(path, other):
         image = find(name)
         if image is None:
             unused.add(f"rows of {path.name} without a file", name, images=True)
             continue
         if image in found:
             raise ValueError(
-                f"{path}, line {line}: {name} is in line {lines[image]} too; give several labels "
-                "as a|b"
+                f"{path}, line {line}: {name} is in line {cells[image][0]} too; give several "
+                "labels as a|b"
             )
         parts = tuple(dict.fromkeys(part.strip() for part in label.split(SEVERAL)))
-        found[image], lines[image] = tuple(part for part in parts if part), line
+        found[image], cells[image] = tuple(part for part in parts if part), (line, cell)
     if not found:
         raise ValueError(f"{path} names no image that is in {place}")
     for image in images:
         if image not in found:
             unused.add(f"in no row of {path.name}", image.name, images=True)
-    return found
+    return found, cells
 
 
 def is_multilabel(labels: Labels) -> bool:
@@ -77,28 +86,8 @@ def by_split(files: Iterable[Path], place: Path) -> dict[str, list[Path]]:
     return found if found["train"] and "" not in found else {"train": files}
 
 
-class _Finder:
-    """Finds an image by what a table calls it."""
-
-    def __init__(self, place: Path, images: Sequence[Path]) -> None:
-        self._paths = {image.relative_to(place).as_posix(): image for image in images}
-        self._paths |= {image.absolute().as_posix(): image for image in images}
-        self._names: defaultdict[str, list[Path]] = defaultdict(list)
-        for image in images:
-            for name in {image.name, image.stem}:
-                self._names[name].append(image)
-
-    def __call__(self, name: str) -> Path | None:
-        """The image, None where there is none or several might be meant."""
-        path = PurePosixPath(name.replace("\\", "/")).as_posix()
-        if path in self._paths:
-            return self._paths[path]
-        same = self._names.get(path, [])
-        return same[0] if len(same) == 1 else None
-
-
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, file and label of each row."""
+def _rows(path: Path, other: str | None) -> Iterator[tuple[int, str, str, str]]:
+    """Line, file, label, and the cell of another column of each row."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
@@ -110,7 +99,16 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
                 raise ValueError(
                     f"{path} needs the columns file and label; it has {', '.join(columns)}"
                 )
+            named = [name.strip() for name in names]
+            if other is not None and other not in named:
+                raise ValueError(
+                    f"{path} has no column {other!r}. {did_you_mean(other, named)} It has "
+                    f"{', '.join(named)}.".replace("  ", " ")
+                )
+            if other is not None and columns[named.index(other)] in chosen:
+                raise ValueError(f"{path}: the column {other!r} names files or labels already")
             places = [columns.index(name) for name in chosen if name is not None]
+            places += [] if other is None else [named.index(other)]
             reader = csv.reader(file, delimiter=separator, strict=True)
             for row in reader:
                 line = reader.line_num + 1
@@ -120,7 +118,8 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
                         f"{len(columns)} columns"
                     )
                 if row:
-                    yield line, row[places[0]].strip(), row[places[1]].strip()
+                    file_name, label, *cell = (row[place].strip() for place in places)
+                    yield line, file_name, label, "".join(cell)
     except OSError as error:
         raise ValueError(f"labels: {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

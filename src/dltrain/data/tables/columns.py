@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
@@ -20,7 +21,7 @@ from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.data.tables.deciding import Deciding
 from dltrain.data.tables.dividing import RowSplits
 from dltrain.data.tables.encoding import is_constant
-from dltrain.data.tables.features import Block
+from dltrain.data.tables.features import Block, Encoding
 from dltrain.data.tables.missing import Missing, rows_to_use
 from dltrain.data.tables.parse import Numbers, Texts
 from dltrain.data.tables.raw import RawTable
@@ -33,6 +34,9 @@ from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+NONE = "(none of them)"
+"""What index 0 of an embedded column is called."""
+
 
 class ColumnsTable(TableSource):
     """Feature columns and a ``target`` column, by name, of a table.
@@ -42,7 +46,9 @@ class ColumnsTable(TableSource):
     a date becomes its year, month, weekday, days since 1970, and hour where it has one. A column of
     other texts, or one listed in ``categorical``, becomes a feature of 0 or 1 for each of its
     levels in the training split (a level that only the test split has is 0 in all of them), and may
-    have ``max_levels`` of them. ``kind`` null makes a target of numbers a regression and one of
+    have ``max_levels`` of them. One listed in ``embed`` becomes an input of its own instead, the
+    number of its level from 1 (0: a level that only the test split has, or none), for a network
+    that learns a vector for each. ``kind`` null makes a target of numbers a regression and one of
     texts a classification; ``target_transform`` lets a regression learn the target's logarithm
     (``log1p``: of 1 and it), and give its predictions in the target's unit all the same.
 
@@ -79,6 +85,7 @@ class ColumnsTable(TableSource):
         group: str | None = None,
         order: str | None = None,
         split_column: str | None = None,
+        embed: Sequence[str] = (),
         **common: Any,
     ) -> None:
         super().__init__(**common)
@@ -88,25 +95,40 @@ class ColumnsTable(TableSource):
             raise ValueError(f"exclude: the target {target!r} cannot be left out")
         if target_transform is not None and kind == "classification":
             raise ValueError("target_transform is of numbers, and kind is classification")
+        for name in embed:
+            if name in (target, *exclude) or name in categorical:
+                where = "categorical" if name in categorical else "exclude"
+                said = "the target" if name == target else f"in {where}, too"
+                raise ValueError(f"embed: {name!r} is {said}")
+            if features is not None and name not in features:
+                raise ValueError(f"embed: {name!r} is not among the features")
         self.target, self.features, self.exclude = target, features, exclude
         self.missing, self.target_transform = missing, target_transform
-        self.categorical = set(categorical)
+        self.categorical, self.embed = set(categorical), tuple(embed)
         self.format = CellFormat(decimal, thousands or "", tuple(missing_values))
         self._deciding = Deciding(
             *(target, kind, self.categorical, max_levels, self.format, date_format),
-            *(merge_spellings, case),
+            *(merge_spellings, case, set(embed)),
         )
         self.kind = kind
         self.row_splits = RowSplits(group, order, split_column)
         if self.row_splits.column == target:
             raise ValueError(f"the target {target!r} cannot split the rows")
         self.feature_names = ()
+        self._encoding: Encoding | None = None
 
     def outline(self) -> DataSpec:
         """Before the table is read: numbers in, and only what ``kind`` says of the target."""
-        if self.feature_names:
-            return super().outline()
+        if self._encoding is not None:
+            known = super().outline()
+            own = {
+                key: Field((), "class", "input", size=1 + len(levels), names=(NONE, *levels))
+                for name, key in self._encoding.indices.items()
+                for levels in [self._encoding.embedded[name]]
+            }
+            return DataSpec({"input": known.input, **own, "target": known.target})
         fields = {"input": Field((None,), "number", "input")}
+        fields |= {f"input.{name}": Field((), "class", "input") for name in self.embed}
         if self.kind == "regression":
             fields["target"] = target_field(())
         elif self.kind == "classification":
@@ -117,8 +139,14 @@ class ColumnsTable(TableSource):
         """Read the table, and decide what is a number, a category, a class."""
         train, test = self.tables()
         self._columns = self._chosen(train)
+        for name in self.embed:
+            if name in train.columns and name not in self._columns:
+                raise ValueError(
+                    f"embed: {name!r} splits the rows, and is a feature only if data.features "
+                    "has it"
+                )
         for table in [train] if isinstance(test, float) else [train, test]:
-            for name in (*self._columns, self.target, *sorted(self.categorical)):
+            for name in (*self._columns, self.target, *sorted(self.categorical), *self.embed):
                 table.require(name)
         for name in self.exclude:
             train.require(name)
@@ -142,18 +170,20 @@ class ColumnsTable(TableSource):
                 f"target_transform is of numbers, and the target {self.target!r} holds classes"
             )
         self._report.columns(self.target, columns, decided.types)
-        kept = rows_to_use(train, columns, self.target, self.missing, self.format)
+        kept = rows_to_use(train, columns, self.target, self.missing, self.format, self.embed)
         decided.check_target(train, columns[self.target])
         targets = self._targets(train, columns[self.target])
         fraction = test if isinstance(test, float) else None
         known = targets[torch.from_numpy(kept)]
-        parts = self.row_splits.parts(None if by is None else dividing.only(kept), known, fraction)
+        parts = self.row_splits.parts(
+            *(None if by is None else dividing.only(kept), known, fraction, self.class_names)
+        )
         rows = {name: kept if own is None else kept[own.numpy()] for name, own in parts.items()}
         levels = decided.levels(train, columns, rows["train"])
         encoding = self._encoding = decided.encoding(self._columns, levels)
         self.feature_names, self.unscaled = encoding.feature_names, encoding.unscaled
-        blocks = self._blocks(train, columns)
-        found = {name: TableRows(blocks, targets, own) for name, own in rows.items()}
+        blocks, indices = self._blocks(train, columns)
+        found = {name: TableRows(blocks, targets, own, indices) for name, own in rows.items()}
         if not isinstance(test, float):
             if by is not None and isinstance(dividing, Texts):
                 self._tell_shared_groups(dividing, train.name, test)
@@ -192,7 +222,14 @@ class ColumnsTable(TableSource):
         """Rows by the table's columns; missing cells are filled where ``missing`` says so."""
         scaling = self.scaling
         fill = scaling.fill if self.missing == "mean" else ()
-        return TableReader(**self._encoding.node(), fill=fill, mean=scaling.mean, std=scaling.std)
+        assert self._encoding is not None
+        return TableReader(
+            **self._encoding.node(),
+            fill=fill,
+            mean=scaling.mean,
+            std=scaling.std,
+            index_missing=self.missing == "mean",
+        )
 
     def report(self) -> Sequence[Mapping[str, Any]]:
         """A line for each column of the table as it was read."""
@@ -227,12 +264,8 @@ class ColumnsTable(TableSource):
         test.require(column)
         others = self._deciding.dividing_column(test, column, ordered=False)
         assert isinstance(others, Texts)
-        shared = set(groups.levels) & set(others.levels)
-        if shared:
-            logger.warning(
-                "%d groups of %r are in %s and in %s, such as %r.",
-                *(len(shared), column, name, test.name, min(shared)),
-            )
+        if line := self.row_splits.shared(groups, name, others, test.name):
+            logger.warning("%s", line)
 
     def _chosen(self, train: RawTable) -> list[str]:
         """The feature columns."""
@@ -282,10 +315,15 @@ class ColumnsTable(TableSource):
             )
         return torch.tensor(column.values)[:, None]  # a copy: arrow's memory is not to be written
 
-    def _blocks(self, table: RawTable, columns: Mapping[str, Numbers | Texts]) -> list[Block]:
-        found = []
+    def _blocks(
+        self, table: RawTable, columns: Mapping[str, Numbers | Texts]
+    ) -> tuple[list[Block], dict[str, NDArray[np.int32]]]:
+        """The features of all rows, and the indices of embedded columns by the input's name."""
+        encoding = self._encoding
+        assert encoding is not None
+        blocks, indices = [], {}
         for name in self._columns:
-            unknown = self._encoding.unknown(name, columns[name])
+            unknown = encoding.unknown(name, columns[name])
             if unknown:
                 logger.warning(
                     "%s: %d cells of %r hold a level that no training row has; it counts as none "
@@ -293,19 +331,24 @@ class ColumnsTable(TableSource):
                     *(table.name, unknown, name),
                 )
             place = partial(table.place, column=name)
-            found.append(self._encoding.block(name, columns[name], place))
-        return found
+            if name in encoding.indices:
+                indices[encoding.indices[name]] = encoding.index(name, columns[name])
+            else:
+                blocks.append(encoding.block(name, columns[name], place))
+        return blocks, indices
 
     def _second(self, table: RawTable) -> TableRows:
         """The rows of a table of its own, read as the training rows were."""
+        assert self._encoding is not None
         columns = {
             name: self._encoding.read(name, table.columns[name], partial(table.place, column=name))
             for name in self._columns
         }
         columns[self.target] = self._deciding.second_target(table)
-        kept = rows_to_use(table, columns, self.target, self.missing, self.format)
+        kept = rows_to_use(table, columns, self.target, self.missing, self.format, self.embed)
         targets = self._targets(table, columns[self.target])
-        return TableRows(self._blocks(table, columns), targets, kept)
+        blocks, indices = self._blocks(table, columns)
+        return TableRows(blocks, targets, kept, indices)
 
     def _unit_of(self, targets: Tensor) -> tuple[float, float]:
         """Mean and standard deviation, of the logarithms where these are learned."""
@@ -329,5 +372,6 @@ class ColumnsTable(TableSource):
             name,
             *(f"{len(splits[split]):,}" for split in ("train", "test")),
             len(self.feature_names),
-            f", {len(self.class_names)} classes" if self.class_names else "",
+            "".join(f", {name} embedded" for name in self.embed)
+            + (f", {len(self.class_names)} classes" if self.class_names else ""),
         )

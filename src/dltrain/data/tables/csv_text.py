@@ -27,8 +27,8 @@ LONGEST_CELL = 2**31 - 1
 """In characters."""
 SNIFFED = 50
 """Lines that are looked at to find the separator."""
-BLOCK = 1 << 20
-"""Bytes that are searched at once."""
+BLOCK = 1 << 16
+"""Bytes that are searched at once; larger pieces of memory are asked of the system each time."""
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -221,24 +221,30 @@ def _quotes(path: Path, encoding: str, separator: str) -> Quotes:
 def _quotes_in(blocks: Iterator[bytes], separator: str) -> Quotes:
     """A quote opens behind a separator or a line's end, and closes before one; or is doubled."""
     behind = re.compile(re.escape(separator.encode()) + b' {1,4}"[^"]')
-    around = np.frombuffer(f'"\r\n{separator}'.encode(), np.uint8)
+    around = np.zeros(256, bool)
+    around[list(f'"\r\n{separator}'.encode())] = True
     count, spaced, sound, multiline = 0, False, True, False
     rest = b"\n"
     for block in chain(blocks, [b"\n"]):
         if count % 2 or b'"' in block or b'"' in rest[-1:]:
-            text = np.frombuffer(rest[-2:] + block, np.uint8)
-            first = len(rest[-2:]) - 1
-            places = first + np.flatnonzero(text[first:-1] == ord('"'))
-            opens = (count + np.arange(len(places))) % 2 == 0
-            outside = text[np.where(opens, places - 1, places + 1)]
-            sound &= bool(np.isin(outside, around).all())
-            is_break = (text == ord("\n")) | (text == ord("\r"))
-            breaks = first + np.flatnonzero(is_break[first:-1])
-            before = count + np.searchsorted(places, breaks)
+            text = np.frombuffer(rest + block, np.uint8)
+            inner = text[len(rest) - 1 : -1]  # each has a neighbor on both sides
+            marked = (inner == ord('"')) | (inner == ord("\n"))
+            if b"\r" in block or rest[-1:] == b"\r":
+                marked |= inner == ord("\r")
+            marks = marked.nonzero()[0]
+            quotes = inner[marks] == ord('"')
+            breaks = np.flatnonzero(~quotes)
+            before = breaks - np.arange(len(breaks)) + count
             multiline |= bool((before % 2).any())
-            spaced |= behind.search(rest + block) is not None
+            places = marks[quotes] + len(rest) - 1
+            left, right = text[places - 1], text[places + 1]
+            closes = count % 2
+            opens = 1 - closes
+            sound &= bool(around[left[closes::2]].all() and around[right[opens::2]].all())
+            spaced |= bool((left == ord(" ")).any()) and behind.search(rest + block) is not None
             count += len(places)
-        rest = (rest + block)[-8:]
+        rest = block[-8:] if len(block) >= 8 else (rest + block)[-8:]
     return Quotes(spaced, sound and count % 2 == 0, multiline)
 
 

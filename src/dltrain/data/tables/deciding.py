@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dltrain.config.quoting import override
 from dltrain.data.tables.dates import date_features, date_format, parse_dates
 from dltrain.data.tables.features import Encoding
 from dltrain.data.tables.parse import Numbers, Texts, parse, parse_affixed
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 FEW = 20
 """So many classes are never too many, and so few different values say nothing of a column."""
 SHOWN = 3
+EMBEDDED = "category (embedded)"
 READINGS = {
     "a decimal point: set data.decimal=.": CellFormat(),
     "a decimal comma: set data.decimal=,": CellFormat(","),
@@ -63,12 +65,13 @@ class Deciding:
         date_format: str | None,
         merge_spellings: bool,
         case: Literal["refuse", "merge", "keep"],
+        embed: set[str],
     ) -> None:
         self.format, self.class_names = format, ()
         self.types: dict[str, str] = {}
         self._target, self._kind, self._categorical = target, kind, categorical
         self._max_levels, self._date_format = max_levels, date_format
-        self._merges, self._case = merge_spellings, case
+        self._merges, self._case, self._embed = merge_spellings, case, embed
         self._booleans: list[str] = []
         self._dates: dict[str, str] = {}
         self._affixes: dict[str, str] = {}
@@ -77,13 +80,14 @@ class Deciding:
 
     def feature(self, table: RawTable, name: str) -> Numbers | Texts:
         """The cells of a feature column, once it is decided what they are."""
-        column = self._parsed(table, name, name in self._categorical)
+        named = name in self._categorical or name in self._embed
+        column = self._parsed(table, name, named)
         if isinstance(column, Numbers) and self._are_digits_of_dates(column):
             column = self._parsed(table, name, True)
         if isinstance(column, Numbers):
             self.types[name] = "number"
-        elif name in self._categorical:
-            self.types[name] = "category"
+        elif named:
+            self.types[name] = EMBEDDED if name in self._embed else "category"
             column = self._as_levels(table, name, column)
         else:
             column = self._feature_of_texts(table, name, column)
@@ -156,14 +160,15 @@ class Deciding:
         """The levels that each category has in the training ``rows``."""
         found = {}
         for name, column in columns.items():
-            if not isinstance(column, Texts) or self.types[name] != "category":
+            if not isinstance(column, Texts) or self.types[name] not in ("category", EMBEDDED):
                 continue
             found[name] = sorted_levels(column.counts(rows), self.format)
-            if len(found[name]) > self._max_levels:
+            if len(found[name]) > self._max_levels and name not in self._embed:
                 raise ValueError(
-                    f"{table.name}: column {name!r} has {len(found[name])} different texts, "
-                    f"such as {found[name][0]!r}. Leave it out with data.exclude, or raise "
-                    "data.max_levels."
+                    f"{table.name}: column {name!r} has {len(found[name]):,} different texts, "
+                    f"such as {found[name][0]!r}, and may have {self._max_levels:,} "
+                    "(data.max_levels). Leave it out with data.exclude, raise that, or have "
+                    f"a vector learned for each: model=tabular {override('data.embed', [name])}"
                 )
         return found
 
@@ -172,12 +177,13 @@ class Deciding:
         return Encoding(
             columns,
             self.format,
-            levels,
+            {name: own for name, own in levels.items() if name not in self._embed},
             [name for name in self._booleans if name in columns],
             {name: format for name, format in self._dates.items() if name in columns},
             {name: affix for name, affix in self._affixes.items() if name in columns},
             self._merges,
             self._case == "merge",
+            {name: own for name, own in levels.items() if name in self._embed},
         )
 
     def _parsed(self, table: RawTable, name: str, as_text: bool) -> Numbers | Texts:

@@ -1,15 +1,25 @@
-"""Splits of a table by one of its columns: groups of rows, their order in time, or given splits."""
+"""Splits by a column of a table: groups of rows, their order in time, or given splits.
+
+Texts and images whose labels are in a table are split so, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from dltrain.data.streams.division import TEST_SEED, Division, Grouped, Ordered, hold_out_test
+from dltrain.data.tables.deciding import Deciding
 from dltrain.data.tables.parse import Numbers, Texts
+from dltrain.data.tables.raw import RawTable
+from dltrain.data.tables.values import CellFormat
 
+logger = logging.getLogger(__name__)
+
+SHOWN = 5
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -43,17 +53,64 @@ class RowSplits:
         self._groups: Tensor | None = None
 
     @property
+    def key(self) -> list[str]:
+        """What decides how rows are divided, for JSON; empty where no column does."""
+        return [self._by, self.column] if self.column is not None else []
+
+    @property
+    def given(self) -> bool:
+        """Whether the column says the split of each row."""
+        return self._by == "split_column"
+
+    @property
+    def groups(self) -> Tensor | None:
+        """The group (rows,) of each training row that :meth:`parts` gave, where there are any."""
+        return self._groups
+
+    @property
     def ordered(self) -> bool:
         """Whether the column's numbers or dates are what counts, else its texts."""
         return self._by == "order"
 
+    def of_cells(
+        self, name: str, cells: Sequence[str], line: Callable[[int], int]
+    ) -> Numbers | Texts:
+        """The column that :meth:`parts` takes, of its cells as texts, in the table ``name``.
+
+        ``line`` tells that of a row.
+        """
+        import pyarrow as pa
+
+        assert self.column is not None
+        found = pa.chunked_array([pa.array(cells, pa.string())])
+        table = RawTable(name, len(cells), {self.column: found}, lambda row: f"line {line(row)}")
+        plain = Deciding("", None, set(), 0, CellFormat(), None, True, "keep", set())
+        return plain.dividing_column(table, self.column, self.ordered)
+
     def parts(
-        self, column: Numbers | Texts | None, targets: Tensor, test: float | None
+        self,
+        column: Numbers | Texts | None,
+        targets: Tensor,
+        test: float | None,
+        class_names: Sequence[str] = (),
     ) -> dict[str, Tensor | None]:
         """The rows of each split (None: all); ``test`` is the fraction to set aside, None: none.
 
-        Raises ``ValueError`` for a ``column`` that does not say it.
+        A class of ``targets`` (rows,) that no training row is left of is told. Raises
+        ``ValueError`` for a ``column`` that does not say it.
         """
+        found = self._parts(column, targets, test)
+        train = found["train"]
+        if class_names and train is not None:
+            lost = set(targets.tolist()) - set(targets[train].tolist())
+            if lost:
+                shown = ", ".join(repr(class_names[one]) for one in sorted(lost)[:SHOWN])
+                logger.warning("column %r leaves no training row of %s.", self.column, shown)
+        return found
+
+    def _parts(
+        self, column: Numbers | Texts | None, targets: Tensor, test: float | None
+    ) -> dict[str, Tensor | None]:
         found: dict[str, Tensor | None]
         if column is None:
             if test is None:
@@ -68,7 +125,7 @@ class RowSplits:
             if test is not None:
                 found["test"] = rows[count - number_of_rows :]
             return found
-        if self._by == "split_column":
+        if self.given:
             return self._given([column.levels[code] for code in column.codes], test)
         groups = torch.from_numpy(column.codes).long()
         division = Grouped(groups)
@@ -79,10 +136,28 @@ class RowSplits:
         found = {"train": train.nonzero()[:, 0]}
         return found if test is None else {**found, "test": aside}
 
-    def division(self) -> Division | None:
-        """How the training rows that :meth:`parts` gave are divided; None: as others are."""
-        if self._groups is not None:
-            return Grouped(self._groups)
+    def shared(
+        self, own: Numbers | Texts, name: str, other: Numbers | Texts, other_name: str
+    ) -> str:
+        """What to warn of where two tables share groups; else nothing."""
+        assert isinstance(own, Texts)
+        assert isinstance(other, Texts)
+        found = set(own.levels) & set(other.levels)
+        return (
+            f"{len(found):,} groups of {self.group!r} are in {name} and in {other_name}, such as "
+            f"{min(found)!r}."
+            if found
+            else ""
+        )
+
+    def division(self, groups: Tensor | None = None) -> Division | None:
+        """How the training rows that :meth:`parts` gave are divided; None: as others are.
+
+        ``groups`` are theirs, where it was another that gave them.
+        """
+        groups = self._groups if groups is None else groups
+        if groups is not None:
+            return Grouped(groups)
         return Ordered() if self._by == "order" else None
 
     def _given(self, cells: Sequence[str], test: float | None) -> dict[str, Tensor | None]:

@@ -47,7 +47,8 @@ class Encoding:
 
     A column of ``levels`` becomes a feature of 0 or 1 for each of them, one of ``booleans`` 0 or 1,
     one of ``dates`` (a format each) the parts of :func:`~dltrain.data.tables.dates.parts_of`, any
-    other a number, with the unit in ``affixes`` where it has one.
+    other a number, with the unit in ``affixes`` where it has one. One of ``embedded`` (its levels
+    each) becomes no feature but an index: 0 for none of them, else its level's place from 1.
     """
 
     columns: Sequence[str]
@@ -60,6 +61,7 @@ class Encoding:
     """Whether levels that have one :func:`~dltrain.data.tables.values.meaning` are one."""
     case: bool = False
     """Whether those that differ only in case are."""
+    embedded: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def feature_names(self) -> list[str]:
@@ -78,9 +80,15 @@ class Encoding:
             position += count
         return found
 
+    @property
+    def indices(self) -> dict[str, str]:
+        """The input that has the indices of each column of ``embedded``."""
+        return {name: f"input.{name}" for name in self.columns if name in self.embedded}
+
     def read(self, name: str, cells: pa.ChunkedArray, place: Place) -> Numbers | Texts:
         """The cells of a column of rows that were not there when its kind was decided."""
-        as_text = name in (*self.levels, *self.booleans, *self.dates, *self.affixes)
+        kinds = (self.levels, self.embedded, self.booleans, self.dates, self.affixes)
+        as_text = any(name in kind for kind in kinds)
         return parse(cells, self.format, place, as_text)
 
     def block(self, name: str, column: Numbers | Texts, place: Place) -> Block:
@@ -106,17 +114,26 @@ class Encoding:
         absent = np.full((1, table.shape[1]), np.nan)
         return Block(column.codes, np.concatenate([table, absent]))
 
+    def index(self, name: str, column: Numbers | Texts) -> NDArray[np.int32]:
+        """The indices (rows,) of a column of ``embedded``."""
+        assert isinstance(column, Texts)
+        place = {level: position for position, level in enumerate(self.embedded[name], 1)}
+        known = self.spelled(name, column)
+        table = [place[known[own]] if own in known else 0 for own in column.levels]
+        return np.array([*table, 0], np.int32)[column.codes]
+
     def spelled(self, name: str, column: Texts) -> dict[str, str]:
         """The level of training for each of the column's own that means the same."""
-        means = self._meaning_in(self.levels[name])
-        alike = {means(level): level for level in self.levels[name]}
-        alike |= {level: level for level in self.levels[name]}
+        levels = self.levels[name] if name in self.levels else self.embedded[name]
+        means = self._meaning_in(levels)
+        alike = {means(level): level for level in levels}
+        alike |= {level: level for level in levels}
         found = {own: alike.get(own, alike.get(means(own))) for own in column.levels}
         return {own: level for own, level in found.items() if level is not None}
 
     def unknown(self, name: str, column: Numbers | Texts) -> int:
         """How many cells have a level that no training row has: they count as none of them."""
-        if name not in self.levels or not isinstance(column, Texts):
+        if name not in (*self.levels, *self.embedded) or not isinstance(column, Texts):
             return 0
         known = self.spelled(name, column)
         counts = column.counts()
@@ -128,10 +145,13 @@ class Encoding:
         format = found.pop("format")
         found |= {"decimal": format.decimal, "thousands": format.thousands}
         found["missing_values"] = list(format.missing)
-        found["levels"] = {name: list(levels) for name, levels in self.levels.items()}
+        for kind in ("levels", "embedded"):
+            found[kind] = {name: list(levels) for name, levels in found[kind].items()}
         return found | {"columns": list(self.columns), "booleans": list(self.booleans)}
 
     def _names(self, column: str) -> list[str]:
+        if column in self.embedded:
+            return []
         if column in self.levels:
             return [f"{column}={level}" for level in self.levels[column]]
         if column in self.dates:
@@ -173,6 +193,7 @@ class Encoding:
             raise ValueError(f"{place(row)}: {level!r} is not {what}")
 
 
-def stacked(blocks: Sequence[Block], rows: NDArray[Any] | slice) -> Tensor:
-    """Feature vectors (rows, features) of some rows, float64."""
-    return torch.from_numpy(np.concatenate([block.rows(rows) for block in blocks], 1))
+def stacked(blocks: Sequence[Block], rows: int) -> Tensor:
+    """The feature vectors (rows, features) of all rows, float64."""
+    parts = [np.empty((rows, 0)), *(block.rows(slice(None)) for block in blocks)]
+    return torch.from_numpy(np.concatenate(parts, 1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -28,9 +28,11 @@ def rows_to_use(
     target: str,
     missing: Missing,
     format: CellFormat,
+    embedded: Sequence[str] = (),
 ) -> NDArray[np.int64]:
     """Refuse or drop rows with missing cells, or leave these to be filled; count them.
 
+    A cell of a column of ``embedded`` is none of its levels then.
     Raises ``ValueError`` naming the first such cell, what it holds, and what can be done.
     """
     counts = {name: int(column.missing.sum()) for name, column in columns.items()}
@@ -66,7 +68,9 @@ def rows_to_use(
         raise ValueError(
             f"{place}, and a target cannot be filled with a mean. Set data.missing=drop{advice}."
         )
-    logger.warning("%s: missing values filled with the mean: %s.", table.name, said)
+    indexed = [name for name in embedded if counts.get(name)]
+    but = f" (of {', '.join(map(repr, indexed))}: none of the levels)" if indexed else ""
+    logger.warning("%s: missing values filled with the mean%s: %s.", table.name, but, said)
     return np.arange(table.rows)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import Batch, Reader
@@ -33,7 +34,8 @@ class TableReader(Reader):
     date), in which other columns are ignored, or a sequence of the cells of ``columns``. The
     arguments are those of :class:`~dltrain.data.tables.features.Encoding`,
     :class:`~dltrain.data.tables.values.CellFormat` and
-    :class:`~dltrain.data.tables.encoding.Scaling`; without ``fill`` a missing cell is refused.
+    :class:`~dltrain.data.tables.encoding.Scaling`; without ``fill`` a missing cell is refused, and
+    in a column of ``embedded`` unless ``index_missing`` (it is then none of the levels).
     """
 
     example = "row"
@@ -53,11 +55,14 @@ class TableReader(Reader):
         fill: Sequence[float] = (),
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
+        embedded: Mapping[str, Sequence[str]] | None = None,
+        index_missing: bool = False,
     ) -> None:
         self.columns = list(columns)
         format = CellFormat(decimal, thousands, tuple(missing_values))
         kinds = (dict(levels or {}), list(booleans), dict(dates or {}), dict(affixes or {}))
-        self.encoding = Encoding(list(columns), format, *kinds, merge, case)
+        self.encoding = Encoding(list(columns), format, *kinds, merge, case, dict(embedded or {}))
+        self.index_missing = index_missing
         self.scaling = Scaling(list(fill), list(mean), list(std))
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
@@ -72,9 +77,10 @@ class TableReader(Reader):
                 yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
-        """The features, float32 (batch, features)."""
+        """The features, float32 (batch, features); for each embedded column indices (batch,)."""
         rows = [self._cells(position, row) for position, row in enumerate(several(examples))]
         blocks = []
+        indices: Batch = {}
         for name in self.encoding.columns:
             column = [row[name] for row in rows]
 
@@ -82,7 +88,9 @@ class TableReader(Reader):
                 return f"example {row}, column {name!r}"
 
             found = self.encoding.read(name, self._column(column), place)
-            if not self.scaling.fill and found.missing.any():
+            embedded = name in self.encoding.embedded
+            fills = self.index_missing if embedded else bool(self.scaling.fill)
+            if not fills and found.missing.any():
                 raise ValueError(f"{place(int(found.missing.argmax()))} is empty")
             unknown = self.encoding.unknown(name, found)
             if unknown:
@@ -91,8 +99,13 @@ class TableReader(Reader):
                     "them.",
                     *(unknown, name),
                 )
-            blocks.append(self.encoding.block(name, found, place))
-        return {"input": self.scaling(stacked(blocks, slice(None)))}
+            if embedded:
+                indices[self.encoding.indices[name]] = torch.from_numpy(
+                    self.encoding.index(name, found)
+                )
+            else:
+                blocks.append(self.encoding.block(name, found, place))
+        return {"input": self.scaling(stacked(blocks, len(rows))), **indices}
 
     def node(self, folder: Path) -> dict[str, Any]:
         return {
@@ -101,6 +114,7 @@ class TableReader(Reader):
             "fill": self.scaling.fill,
             "mean": self.scaling.mean,
             "std": self.scaling.std,
+            "index_missing": self.index_missing,
         }
 
     def _column(self, cells: Sequence[Any]) -> pa.ChunkedArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,19 +24,28 @@ CHUNK = 1 << 16
 class TableRows(Split):
     """Some ``rows`` of a table, whose feature columns are ``blocks``; ``targets`` are of all rows.
 
-    Many levels are many features: that many numbers a row are held only once, as float32.
+    So are ``indices``: other inputs by name, which are kept as they are. Many levels are many
+    features: that many numbers a row are held only once, as float32.
     """
 
-    def __init__(self, blocks: Sequence[Block], targets: Tensor, rows: NDArray[Any]) -> None:
-        self._blocks, self._targets, self.rows = blocks, targets, rows
+    def __init__(
+        self,
+        blocks: Sequence[Block],
+        targets: Tensor,
+        rows: NDArray[Any],
+        indices: Mapping[str, NDArray[Any]],
+    ) -> None:
+        self._blocks, self._targets, self.rows, self._indices = blocks, targets, rows, indices
         self.columns = {"target": targets[torch.from_numpy(rows)]}
+        for name, index in indices.items():
+            self.columns[name] = torch.from_numpy(index[rows])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def only(self, rows: Tensor) -> TableRows:
         """Those of the rows given."""
-        return TableRows(self._blocks, self._targets, self.rows[rows.numpy()])
+        return TableRows(self._blocks, self._targets, self.rows[rows.numpy()], self._indices)
 
     def learn_scaling(self, unscaled: Sequence[int], standardize: bool) -> Scaling:
         """Learn from these rows by what all are scaled; a column at a time."""

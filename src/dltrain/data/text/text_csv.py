@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from dltrain.contracts.paths import FilePath
+from dltrain.data.streams.division import Division
+from dltrain.data.streams.in_memory import Split
 from dltrain.data.tables.cells import Cells
 from dltrain.data.tables.csv_text import read_csv
+from dltrain.data.tables.dividing import RowSplits
 from dltrain.data.tables.values import sorted_levels
 from dltrain.data.text.json_lines import read_json_lines
 from dltrain.data.text.labels import alike, merged, spellings
@@ -31,8 +36,8 @@ class TextCsv(TextSource):
     ``separator`` null is the one that parts the first lines into columns of equal number. Of
     several ``text`` columns the cells are joined by blanks. Each different cell of ``label`` is a
     class, but for spellings that look alike or are one number; a row without one is refused or,
-    with ``missing`` drop, left out and
-    counted.
+    with ``missing`` drop, left out and counted. ``group``, ``order`` or ``split_column`` is a
+    column by which the rows are split (:class:`~dltrain.data.tables.dividing.RowSplits`).
     """
 
     def __init__(
@@ -44,6 +49,9 @@ class TextCsv(TextSource):
         validation: float | FilePath = 0.1,
         separator: str | None = None,
         missing: Literal["refuse", "drop"] = "refuse",
+        group: str | None = None,
+        order: str | None = None,
+        split_column: str | None = None,
         **common: Any,
     ) -> None:
         self.path = Path(path).expanduser()
@@ -54,6 +62,11 @@ class TextCsv(TextSource):
             raise ValueError(f"text and label are both the column {label!r}")
         self.label = label
         self.separator, self.missing = separator, missing
+        self.row_splits = RowSplits(group, order, split_column)
+        if self.row_splits.column in (*self.columns, label):
+            raise ValueError(
+                f"the column {self.row_splits.column!r} is text or label, and cannot split the rows"
+            )
         given = {"test": test, "validation": validation}
         self.files = {"train": self.path}
         for split, value in given.items():
@@ -74,7 +87,13 @@ class TextCsv(TextSource):
             "files": {split: fingerprint(path.absolute()) for split, path in self.files.items()},
             "columns": [self.columns, self.label, self.separator],
             "missing": self.missing,
+            **({"split by": self.row_splits.key} if self.row_splits.column else {}),
         }
+
+    def division(self, train: Split) -> Division:
+        """By the column that splits the rows, where there is one."""
+        groups = torch.tensor(self._known().groups) if self.row_splits.group else None
+        return self.row_splits.division(groups) or super().division(train)
 
     def corpus(self) -> Corpus:
         notes: list[str] = []
@@ -96,11 +115,50 @@ class TextCsv(TextSource):
             split: Texts(_texts(cells, self.columns), cells.classes(self.label, names))
             for split, cells in parts.items()
         }
-        return Corpus(train.name, names, splits, notes, warnings)
+        if self.row_splits.column is not None:
+            divided = self._divided(parts, splits.pop("train"), names, warnings)
+            if twice := divided.keys() & splits:
+                raise ValueError(
+                    f"column {self.row_splits.column!r} names rows of the split {min(twice)!r}, "
+                    "which is a file"
+                )
+            splits = divided | splits
+        groups = self.row_splits.groups
+        return Corpus(
+            *(train.name, names, splits, notes, warnings),
+            () if groups is None else groups.tolist(),
+        )
+
+    def _divided(
+        self,
+        parts: Mapping[str, Cells],
+        texts: Texts,
+        names: Sequence[str],
+        warnings: list[str],
+    ) -> dict[str, Texts]:
+        """The splits that the file itself has, by the column that splits the rows."""
+        by = self.row_splits
+        columns = {
+            split: by.of_cells(cells.name, cells.columns[by.column], cells.lines.__getitem__)
+            for split, cells in parts.items()
+            if by.column in cells.columns and (split == "train" or by.group)
+        }
+        column = columns["train"]
+        for split, other in columns.items():
+            if split != "train":
+                line = by.shared(column, parts["train"].name, other, parts[split].name)
+                warnings += [line] if line else []
+        fraction = None if "test" in parts else self._reading.test
+        rows = by.parts(column, torch.tensor(texts.targets), fraction, names)
+        return {
+            name: texts if own is None else texts.only(own.tolist()) for name, own in rows.items()
+        }
 
     def _cells(self, path: Path, notes: list[str], warnings: list[str]) -> Cells:
         """The rows that have a class; ``warnings`` of the others."""
-        used = (*self.columns, self.label)
+        used = [*self.columns, self.label]
+        if self.row_splits.column is not None and path == self.path:
+            used.append(self.row_splits.column)
         cells = self._table(path, used)
         for name in used:
             cells.require(name)

@@ -42,7 +42,8 @@ class Texts:
 class Corpus:
     """All splits: ``train``, perhaps ``validation`` and ``test``; and what to say of them.
 
-    ``warnings`` are of what may be wrong.
+    ``warnings`` are of what may be wrong. ``groups`` say of each training text which of them stay
+    together, where some do.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Corpus:
     splits: Mapping[str, Texts]
     notes: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    groups: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Encoded:
     word_counts: Sequence[int]
     notes: Sequence[str]
     warnings: Sequence[str]
+    groups: Sequence[int] = ()
 
 
 def encoded(
@@ -161,6 +164,7 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
         counts.tolist(),
         notes,
         warnings,
+        found.groups,
     )
 
 
