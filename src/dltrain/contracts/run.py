@@ -100,6 +100,12 @@ class Modifier:
     def start(self, groups: Mapping[str, Group]) -> None:
         """Training is about to begin: make tensors of one's own, where the parameters lie."""
 
+    def before_step(self, progress: Progress) -> None:
+        """Step ``progress.step``, counted from 0, is about to be made; the task is in training mode.
+
+        A modifier that decides something here is not ``replayable``.
+        """
+
     def after_update(self, name: str) -> None:
         """The optimizer has stepped the group ``name``; without gradients.
 
