@@ -101,7 +101,7 @@ class Modifier:
         """Training is about to begin: make tensors of one's own, where the parameters lie."""
 
     def before_step(self, progress: Progress) -> None:
-        """Step ``progress.step``, counted from 0, is about to be made; the task is in training mode.
+        """Step ``progress.step``, counted from 0, is about to be made, in training mode.
 
         A modifier that decides something here is not ``replayable``.
         """

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from dltrain.contracts.paths import FilePath
+from dltrain.contracts.paths import InitialWeights
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, refuse_small, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_torchvision
@@ -64,7 +64,7 @@ class AlexNet(Freezable):
         dropout: float = 0.5,
         init: Init = "normal",
         unit_biases: bool = True,
-        pretrained: bool | FilePath | None = None,
+        pretrained: bool | InitialWeights | None = None,
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()

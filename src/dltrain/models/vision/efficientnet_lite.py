@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dltrain.contracts.data import DataSpec
-from dltrain.contracts.paths import FilePath
+from dltrain.contracts.paths import InitialWeights
 from dltrain.models.layers.shapes import image_shape
 from dltrain.models.vision.transfer import (
     Freezable,
@@ -56,7 +56,7 @@ class EfficientNetLite0(Freezable):
         input_shape: Sequence[int],
         outputs: int,
         dropout: float = 0.2,
-        pretrained: bool | FilePath | None = None,
+        pretrained: bool | InitialWeights | None = None,
         freeze: Sequence[str] = (),
         spec: DataSpec | None = None,
     ) -> None:
