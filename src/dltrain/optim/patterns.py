@@ -58,7 +58,8 @@ def _hint(pattern: str, names: Iterable[list[str]]) -> str:
     shortest = [called[-1] for called in names]
     parts = [name.split(".") for called in names for name in called]
     every = {".".join(words[:end]) for words in parts for end in range(1, len(words) + 1)}
-    near = did_you_mean(pattern, sorted(every))
+    alike = [name for name in sorted(every) if name.count(".") == pattern.count(".")]
+    near = did_you_mean(pattern, alike) or did_you_mean(pattern, sorted(every))
     if near:
         return near
     top = list(dict.fromkeys(name.partition(".")[0] for name in shortest))

@@ -82,12 +82,16 @@ class Unfreeze(Modifier):
                 raise ValueError(
                     f"parts: the first has nothing of {group!r}, so that nothing of it is trained"
                 )
-        named_parameters = task.named_parameters()
+        never = len(part_of)  # a part that never begins
         # By name: moving a network to its device may make other objects of its parameters.
-        self._part_of = {name: part_of[p] for name, p in named_parameters if p in part_of}
-        never = [name for name, p in task.named_parameters() if p not in part_of and p not in fixed]
-        if never:
-            logger.info("unfreeze: %d tensors are in no part, and stay frozen.", len(never))
+        self._part_of = {
+            name: part_of.get(parameter, never)
+            for name, parameter in task.named_parameters()
+            if parameter not in fixed
+        }
+        count = sum(part == never for part in self._part_of.values())
+        if count:
+            logger.info("unfreeze: %d tensors are in no part, and stay frozen.", count)
 
     def before_step(self, progress: Progress) -> None:
         """Freeze or unfreeze what this step asks for."""
