@@ -36,10 +36,12 @@ ROOMS: dict[str, set[str]] = {
     "assemble": CONTRACTS | {"config", "engine", "optim", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
-    "commands": CONTRACTS | {"config", "engine", "reports", "runs", "assemble", "training"},
+    "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
+    "commands": CONTRACTS
+    | {"config", "engine", "reports", "runs", "assemble", "training", "inference"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
-    "__init__": {"runs"},
+    "__init__": {"inference"},
 }
 # What is used in a run, or to use one, is below what makes one.
 BELOW_THE_RUN = ("callbacks", "runs", "data", "tasks", "models")
@@ -66,6 +68,7 @@ LIGHT = (
     "commands/help",
     "commands/arguments",
     "commands/config_dir",
+    "commands/predict",
     "commands/resume",
     "commands/sample",
     "engine/runtime",

@@ -274,6 +274,22 @@ def test_a_run_is_found_by_name_by_path_and_by_the_path_of_the_pointer(
         assert RunFolder.find(name, outputs).path.resolve() == folder
 
 
+def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) -> None:
+    times = ("2026-01-31_12-00-00", "2026-01-31_12-00-00_2", "2026-02-01_08-30-00")
+    for name, time in zip(("lenet5-digits", "lenet5-digits", "lstm-imdb"), times, strict=True):
+        (tmp_path / name / time).mkdir(parents=True)
+        (tmp_path / name / time / "config.yaml").touch()
+    found = {
+        part: RunFolder.find(part, tmp_path).path.name
+        for part in ("lstm", "02-01", "00-00_2", times[0], f"lenet5-digits/{times[0]}")
+    }
+    assert list(found.values()) == [times[2], times[2], times[1], times[0], times[0]]
+    with pytest.raises(UserError, match=r"lenet5 is a part of 2 runs. Which one\?\n.*00-00_2\n"):
+        RunFolder.find("lenet5", tmp_path)
+    with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run prin"):
+        RunFolder.find("vgg", tmp_path)
+
+
 @pytest.mark.parametrize("as_link", [False, True])
 def test_a_newest_run_that_was_deleted_is_one_message(
     as_link: bool, train: Train, tmp_path: Path

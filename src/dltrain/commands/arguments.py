@@ -1,4 +1,4 @@
-"""The one grammar of commands that use a run: ``dltrain COMMAND RUN [--option VALUE] …``.
+"""The one grammar of commands that use a run: ``dltrain COMMAND RUN … [--option VALUE] …``.
 
 Options are argparse's, in any place. ``output_dir=DIR``, as one types it for training, is the same
 as ``--output-dir DIR``. Mistakes are told as the rest of dltrain tells them.
@@ -16,62 +16,92 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 
 OUTPUT_DIR = "output_dir"
-OVERRIDE = re.compile(r"[+~]*[\w.]+=")
+OVERRIDE = re.compile(r"[+~]*[\w.]+(@[\w.]+)?=|~[\w.]+$")
+RUN = "a run's folder, a part of its path that no other run has, or latest for the newest"
 
 
 class Parser(argparse.ArgumentParser):
     """Parses what follows ``dltrain COMMAND``; a command adds its own options to it.
 
-    Besides those it knows ``RUN``, ``--output-dir`` and ``--help``, which prints and exits with 0.
+    Besides those it knows ``--output-dir``, ``--help``, which prints and exits with 0, and ``RUN``,
+    unless ``run`` is empty. ``more`` is what may follow that, as the usage shows it (``INPUT …``);
+    empty: nothing. ``examples`` are command lines for the help, without ``dltrain COMMAND``.
     """
 
-    def __init__(self, command: str, description: str) -> None:
+    def __init__(
+        self,
+        command: str,
+        description: str,
+        examples: Sequence[str] = (),
+        more: str = "",
+        run: str = "RUN",
+    ) -> None:
+        words = " ".join(filter(None, (run, more)))
+        shown = "\n".join(f"  dltrain {command} {line}" for line in examples)
         super().__init__(
             prog=f"dltrain {command}",
-            usage=f"dltrain {command} RUN [options]",
+            usage=" ".join(filter(None, (f"dltrain {command}", words, "[options]"))),
             description=description,
+            epilog=f"examples:\n{shown}" if shown else None,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
-        self.command = command
-        run = "a run's folder, or latest for the newest in DIR"
-        self.add_argument("words", nargs="*", metavar="RUN", help=run)
+        self.command, self._run, self._more = command, run, more
+        self.add_argument("words", nargs="*", metavar=words, help=RUN if run else more)
         self.add_argument(
             "--output-dir", default="outputs", metavar="DIR",
             help="where runs lie (default outputs); output_dir=DIR means the same",
         )  # fmt: skip
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options by name, ``run`` as it was typed, and ``output_dir``, a path.
+        """The options by name, ``run`` as it was typed, ``more``, and ``output_dir``, a path.
 
         Raises :class:`UserError` where something is unknown, missing or too much.
         """
         parsed, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             self._refuse_option(unknown[0].partition("=")[0])
-        runs = []
+        words = []
         for word in parsed.words:
-            if not OVERRIDE.match(word) or Path(word).exists():
-                runs.append(word)
-                continue
             key, _, value = word.partition("=")
-            if key != OUTPUT_DIR:
-                hint = did_you_mean(key, [OUTPUT_DIR]) or f"Only {OUTPUT_DIR}=DIR can be given."
-                self._refuse(f"{word}: a run keeps its own config. {hint}")
-            parsed.output_dir = value
-        if not runs:
+            if key == OUTPUT_DIR and not Path(word).exists():
+                parsed.output_dir = value
+            else:
+                words.append(word)
+        if self._run and not words:
             from dltrain.runs.folder import listed  # a query such as --help needs no locks
 
             there = listed(Path(parsed.output_dir).expanduser())
-            self._refuse("give a RUN: a run's folder, or latest for the newest", there)
-        if len(runs) > 1:
-            self._refuse(f"one RUN, not {len(runs)}: {', '.join(runs)}")
-        parsed.run = runs[0]
+            self._refuse(f"give a RUN: {RUN}", there)
+        parsed.run, parsed.more = (words[0], words[1:]) if self._run else ("", words)
+        if not self._more:
+            self._refuse_more(words)
         parsed.output_dir = Path(parsed.output_dir).expanduser()
         return parsed
+
+    def overrides(self, parsed: argparse.Namespace) -> list[str]:
+        """``more`` as overrides. Raises :class:`UserError` for a word that is none."""
+        for word in parsed.more:
+            if not OVERRIDE.match(word):
+                self._refuse(f"{word}: not a key=value")
+        return list(parsed.more)
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse: a value is missing, or is of the wrong kind."""
         self._refuse(message.removeprefix("argument "))
+
+    def _refuse_more(self, words: Sequence[str]) -> None:
+        """Only the run itself may be there, if that."""
+        for word in words:
+            if OVERRIDE.match(word) and not Path(word).exists():
+                key = word.partition("=")[0]
+                hint = did_you_mean(key, [OUTPUT_DIR]) or f"Only {OUTPUT_DIR}=DIR can be given."
+                why = "a run keeps its own config. " if self._run else ""
+                self._refuse(f"{word}: {why}{hint}")
+        if not self._run and words:
+            self._refuse(f"{words[0]}: nothing but options is taken")
+        if len(words) > 1:
+            self._refuse(f"one RUN, not {len(words)}: {', '.join(words)}")
 
     def _refuse_option(self, name: str) -> NoReturn:
         names = [name for name in self._option_string_actions if name.startswith("--")]
@@ -80,3 +110,12 @@ class Parser(argparse.ArgumentParser):
     def _refuse(self, message: str, more: str = "") -> NoReturn:
         end = "" if message[-1] in ".?" else "."
         raise UserError(f"{self.command}: {message}{end} See {self.prog} --help.{more}")
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Fills paragraphs as argparse does, but leaves examples a line each."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if text.startswith("examples:"):
+            return text
+        return super()._fill_text(text, width, indent)

@@ -13,7 +13,11 @@ def resume(arguments: Sequence[str]) -> int:
 
     Raises :class:`UserError` where there is no such run, or nothing left to do.
     """
-    parser = Parser("resume", "Go on with an interrupted run: it ends as if nothing had happened.")
+    parser = Parser(
+        "resume",
+        "Go on with an interrupted run: it ends as if nothing had happened.",
+        ["latest", "outputs/lenet5-digits/2026-01-31_12-00-00 --changed-data"],
+    )
     parser.add_argument(
         "--changed-data", action="store_true",
         help="go on although the data is not what the run began with",

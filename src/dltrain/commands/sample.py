@@ -46,7 +46,9 @@ def sample(arguments: Sequence[str]) -> int:
 
 def _parser() -> Parser:
     parser = Parser(
-        "sample", "Images that a trained network generates. The same command gives the same bytes."
+        "sample",
+        "Images that a trained network generates. The same command gives the same bytes.",
+        ["latest --n 100 --out sheet.png", "gan-mnist --label 7 --each --out sevens/"],
     )
     add = parser.add_argument
     add("--n", type=int, metavar="N", help=f"how many images (default {COUNT})")

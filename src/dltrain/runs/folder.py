@@ -20,6 +20,8 @@ from dltrain.errors import UserError
 
 LATEST = "latest"
 """The newest run, on the command line; and the file in ``output_dir`` that says which it is."""
+CONFIG = "config.yaml"
+"""What makes a folder that of a run."""
 LISTED = 5
 """Runs that are named where one was not found."""
 
@@ -70,6 +72,24 @@ def _status(folder: Path) -> str:
         return "unreadable"
 
 
+def _by_part(part: str, output_dir: Path) -> Path | None:
+    """The run in ``output_dir`` with ``part`` in its ``name/time``; None where none has it."""
+    found = [
+        file.parent
+        for file in output_dir.glob(f"*/*/{CONFIG}")
+        if part and part in file.parent.relative_to(output_dir).as_posix()
+    ]
+    # Of two runs of one second the later one's name begins with that of the first.
+    exact = [f for f in found if part in (f.name, f.relative_to(output_dir).as_posix())]
+    found = exact or found
+    if len(found) > 1:
+        newest = sorted(found, key=lambda folder: folder.name, reverse=True)
+        lines = "".join(f"\n  {_shortest(folder)}" for folder in newest[:LISTED])
+        more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
+        raise UserError(f"{part} is a part of {len(found)} runs. Which one?{lines}{more}")
+    return found[0] if found else None
+
+
 class RunFolder:
     """One run's files: every write is atomic, so a reader never sees half of one."""
 
@@ -100,20 +120,23 @@ class RunFolder:
     def find(cls, run: str, output_dir: Path) -> RunFolder:
         """The folder of ``run``: its path, or ``latest`` for the newest in ``output_dir``.
 
-        The path of a file ``latest`` means the run that it points at. Raises :class:`UserError`
-        where there is no such run.
+        The path of a file ``latest`` means the run that it points at. What is no path may be a part
+        of ``name/time`` that one run in ``output_dir`` has and no other. Raises :class:`UserError`
+        where there is no such run, or more than one.
         """
         path = Path(run).expanduser()
         if run == LATEST:
             path = latest(output_dir.expanduser())
         elif path.name == LATEST and (path.is_file() or path.is_symlink()):
             path = latest(path.parent)
-        if not (path / "config.yaml").is_file():
+        if not (path / CONFIG).is_file() and not path.exists():
+            path = _by_part(run, output_dir.expanduser()) or path
+        if not (path / CONFIG).is_file():
             what = (
                 "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
             )
             raise UserError(
-                f"{run} {what}. Give the path that the run printed, or {LATEST!r}."
+                f"{run} {what}. Give the path that the run printed, a part of it, or {LATEST!r}."
                 f"{listed(output_dir.expanduser())}"
             )
         return cls(_shortest(path.resolve()))
