@@ -446,8 +446,9 @@ def expected(annotation: Any) -> str:
     if annotation in words_of:
         return words_of[annotation]
     if (origin or annotation) in (list, tuple, collections.abc.Sequence):
-        inner = {expected(arg).split(" ", 1)[-1] + "s" for arg in args if arg is not Ellipsis}
-        return "a list" + (f" of {inner.pop()}" if len(inner) == 1 else "")
+        kinds = {arg for arg in args if arg is not Ellipsis}
+        plain = len(kinds) == 1 and not typing.get_args(next(iter(kinds)))
+        return f"a list of {expected(kinds.pop()).split(' ', 1)[-1]}s" if plain else "a list"
     if (origin or annotation) in (dict, collections.abc.Mapping):
         return "a mapping"
     return UNSAID
