@@ -140,6 +140,7 @@ class Run:
                 group,
                 parts.regularizers,
                 settings.device,
+                parts.modifiers,
             )
         for modifier in parts.modifiers:
             modifier.start(self.groups)

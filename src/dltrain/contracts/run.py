@@ -91,6 +91,9 @@ class Modifier:
     """Whether :meth:`after_update` decides nothing in Python by what was before, so that a CUDA
     graph may replay it."""
 
+    freezes: bool = False
+    """Whether parameters may be without gradients at first, and have them later."""
+
     def attach(self, task: Task) -> None:
         """Change the structure of ``task``, or look at it: when a run is built or loaded.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dltrain.config.build import build, plan
-from dltrain.contracts.run import Group, Regularizer
+from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.optim.weight_decay import with_decay_where_exact
 
 Settings = Mapping[str, Any]
@@ -22,6 +22,7 @@ def make_optimizer(
     group: Group,
     regularizers: Sequence[Regularizer],
     device: torch.device,
+    modifiers: Sequence[Modifier] = (),
 ) -> tuple[torch.optim.Optimizer, list[Regularizer]]:
     """The optimizer of ``group``, which decays its weights alone, and the penalties left over.
 
@@ -52,13 +53,20 @@ def make_optimizer(
         torch.optim.Optimizer,
         "optimizer",
         params=groups,
-        fused=_has_fused(target, device),
+        fused=_has_fused(target, device, any(one.freezes for one in modifiers)),
     )
     return optimizer, penalties
 
 
-def _has_fused(optimizer: type[torch.optim.Optimizer], device: torch.device) -> bool | None:
-    """Whether torch's one-kernel form of ``optimizer``, the fastest, runs on ``device``."""
+def _has_fused(
+    optimizer: type[torch.optim.Optimizer], device: torch.device, joining: bool
+) -> bool | None:
+    """Whether torch's one-kernel form of ``optimizer``, the fastest, runs on ``device``.
+
+    ``joining``: some parameters get their first gradient later than others.
+    """
+    if joining and issubclass(optimizer, torch.optim.SGD):
+        return False  # it wants the momentum of all, or of none
     if device.type == "cuda" and optimizer is torch.optim.Adagrad:
         return None
     return True if device.type in ("cpu", "cuda") else None

@@ -35,6 +35,7 @@ class Unfreeze(Modifier):
     """
 
     replayable = False
+    freezes = True
 
     def __init__(
         self,
