@@ -183,6 +183,11 @@ ROWS = {
         (accurate(None),),
         "94.0, airbench94 in 9.9 epochs (Jordan 2024), on the original; this is a copy of JPEGs",
     ),
+    "hymenoptera": Row(
+        "experiment=hymenoptera data.path=$DLTRAIN_DATA/hymenoptera",
+        (accurate(93.0),),
+        "93.5 and 96.1, ResNet-18 in PyTorch's tutorial",
+    ),
     "toy_bag": Row(
         "model=ngrams model.length=1 data=toy_reviews",
         (Figure("% accuracy", accuracy, 75.0, at_most=True),),

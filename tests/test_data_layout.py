@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,32 @@ def read(path: Path, **settings: Any) -> DataSpec:
 
 def test_a_class_may_be_called_train(tree: Tree) -> None:
     assert read(tree("bus", "car", "train")).class_names == ("bus", "car", "train")
+
+
+def test_splits_may_be_named(tree: Tree) -> None:
+    path = tree("train/a", "train/b", "val/a", "val/b", "more/a", "more/b")
+    one = source(path, splits={"train": "more", "test": "val"})
+    spec = one.read(0)
+
+    assert spec.target.counts == (4, 4)
+    assert one.splits().keys() == {"train", "test"}
+    assert "train/" in str(one.unused)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"splits": {"train": "train", "tset": "val"}}, "no split 'tset'. Did you mean 'test'?"),
+        ({"splits": {"train": "train", "test": "vla"}}, "no folder 'vla'. Did you mean 'val'?"),
+        ({"splits": {"test": "val"}}, "splits: train has a folder"),
+        ({"splits": {"train": "val", "test": "val"}}, "each split its own"),
+        ({"splits": {"train": "val"}, "layout": "splits"}, "layout is auto then"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(settings: dict[str, Any], told: str, tree: Tree) -> None:
+    path = tree("train/a", "train/b", "val/a", "val/b")
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read(path, **settings)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "config": CONTRACTS,
     "engine": CONTRACTS,
     "reports": set(),
-    "optim": CONTRACTS,
+    "optim": CONTRACTS | {"config"},
     "metrics": CONTRACTS | {"reports"},
     "models": CONTRACTS | {"config"},
     "tasks": CONTRACTS | {"metrics", "models", "engine"},
@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "runs": CONTRACTS | {"config", "engine", "optim"},
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
-    "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
+    "assemble": CONTRACTS | {"config", "engine", "optim", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},

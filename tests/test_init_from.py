@@ -37,7 +37,7 @@ def test_tensors_of_the_same_name_and_shape_are_taken(
     kind: type, deep: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     theirs, spec = network(7), classes("abc", 4)
-    weights = theirs.state_dict()
+    weights = {**theirs.state_dict(), "head.weight": torch.zeros(2, 3)}
     task = kind(network(), spec)
     before = {name: value.clone() for name, value in task.state_dict().items()}
 
@@ -50,6 +50,8 @@ def test_tensors_of_the_same_name_and_shape_are_taken(
         assert torch.equal(value, there if value.shape == there.shape else before[name])
     assert "7 of 9 tensors" in caplog.text
     assert f"{prefix}2.weight (3x5, there 7x5)" in caplog.text
+    assert "1 tensors of" in caplog.text
+    assert "have no counterpart here: head.weight (2x3)." in caplog.text
 
 
 def test_a_beginning_that_is_here_or_there_alone_is_left_out(tmp_path: Path) -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import subprocess
 import sys
+import urllib.error
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from dltrain.config.build import OWN_PACKAGES, plan
+from dltrain.contracts.data import DataSpec, Field
 from dltrain.models.vision.torchvision_networks import ResNet18, TorchvisionClassifier
 from tests.conftest import Cli
+from tests.making import image_spec
 from tests.test_models import count, layer_counts, layers, names
 
 
@@ -165,3 +173,144 @@ def test_parts_can_be_frozen() -> None:
     assert model.network.layer2.training
     trained = [name for name, p in other.named_parameters() if p.requires_grad]
     assert trained == ["network.classifier.1.weight", "network.classifier.1.bias"]
+
+
+def saved(folder: Path, weights: dict[str, torch.Tensor]) -> str:
+    torch.save(weights, folder / "weights.pth")
+    return str(folder / "weights.pth")
+
+
+def torchvisions(name: str, folder: Path, **settings: Any) -> tuple[nn.Module, str]:
+    """Its network of that name, with random weights, and a file of them."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    theirs = models.get_model(name, **settings).eval()
+    return theirs, saved(folder, theirs.state_dict())
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "squeezenet1_1"])
+def test_pretrained_weights_make_torchvisions_network(name: str, tmp_path: Path) -> None:
+    theirs, file = torchvisions(name, tmp_path)
+    images = torch.randn(1, 3, 64, 64)
+
+    own = TorchvisionClassifier(name, (3, 64, 64), 1000, pretrained=file).eval()
+
+    with torch.inference_mode():
+        torch.testing.assert_close(own(images), theirs(images))
+
+
+def test_with_other_classes_the_last_layer_begins_anew_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, file = torchvisions("shufflenet_v2_x0_5", tmp_path)
+    torch.manual_seed(1)
+
+    with caplog.at_level(logging.INFO, "dltrain"):
+        own = TorchvisionClassifier("shufflenet_v2_x0_5", (3, 64, 64), 7, file)
+
+    assert "fc.weight (7x1024, there 1000x1024), fc.bias (7, there 1000)." in caplog.text
+    assert "pretrained: 336 of 338 tensors are those of" in caplog.text
+    mine, others = own.network.state_dict(), theirs.state_dict()
+    taken = {name for name in mine if mine[name].shape == others[name].shape}
+    assert mine.keys() - taken == {"fc.weight", "fc.bias"}
+    assert all(torch.equal(mine[name], others[name]) for name in taken)
+
+
+def test_an_auxiliary_classifier_is_left_out_and_pixels_are_normalized_as_its_weights_ask(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    theirs, file = torchvisions("googlenet", tmp_path, init_weights=False)
+    theirs.transform_input = True  # as torchvision does with its weights
+    images = torch.randn(1, 3, 64, 64)
+
+    with caplog.at_level(logging.INFO, "dltrain"):
+        own = TorchvisionClassifier("googlenet", (3, 64, 64), 1000, file).eval()
+
+    assert "not used: 20 tensors of parts that are left out." in caplog.text
+    with torch.inference_mode():
+        torch.testing.assert_close(own(images), theirs(images))
+
+
+@pytest.mark.parametrize(
+    ("shape", "change", "told"),
+    [
+        ((1, 64, 64), {}, "data.channels=3"),
+        ((3, 32, 32), {}, "conv1.weight is 64x3x7x7"),
+        ((3, 64, 64), {"layer1.2.conv1.weight": torch.zeros(1)}, "no layer1.2.conv1.weight"),
+        ((3, 64, 64), {"fc.bias": None}, "it lacks fc.bias"),
+        ((3, 64, 64), {"fc.weight": torch.zeros(1000, 4)}, "fc.weight is 1000x4"),
+        ((3, 64, 64), {"bn1.num_batches_tracked": None}, ""),  # files of old have no such counts
+    ],
+)
+def test_a_file_of_another_network_is_refused(
+    shape: tuple[int, int, int], change: dict[str, Any], told: str, tmp_path: Path
+) -> None:
+    from torchvision.models import resnet18
+
+    weights = {**resnet18().state_dict(), **change}
+    file = saved(tmp_path, {n: w for n, w in weights.items() if w is not None})
+    if not told:
+        ResNet18(shape, 5, pretrained=file)
+        return
+    with pytest.raises(ValueError, match=re.escape(told)):
+        ResNet18(shape, 5, pretrained=file)
+
+
+def test_without_a_network_it_is_told_what_to_fetch_and_where_to_put_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr("torch.hub.urlopen", unreachable)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="no network") as raised:
+        ResNet18((3, 64, 64), 5, pretrained=True)
+    place = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    for part in ("https://download.pytorch.org/models/", str(place), "model.pretrained=FILE"):
+        assert part in str(raised.value)
+
+
+def test_a_run_in_the_place_of_a_file_is_told_of_init_from(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"init_from={tmp_path}"):
+        ResNet18((3, 64, 64), 5, pretrained=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "warned"),
+    [
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], False),
+        ([0.5], [0.25], True),
+        ([0.485, 0.456, 0.406], [0.25], True),
+    ],
+)
+def test_pixels_that_are_normalized_otherwise_are_told(
+    mean: list[float],
+    std: list[float],
+    warned: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _, file = torchvisions("squeezenet1_1", tmp_path)
+    image = Field((3, 64, 64), "image", "input", mean=tuple(mean), std=tuple(std))
+    TorchvisionClassifier("squeezenet1_1", (3, 64, 64), 2, file, spec=DataSpec({"input": image}))
+
+    told = "data.mean=[0.485,0.456,0.406] data.std=[0.229,0.224,0.225]"
+    assert (told in caplog.text) == warned
+
+
+def test_a_run_does_not_need_what_it_began_with(tmp_path: Path) -> None:
+    _, file = torchvisions("squeezenet1_1", tmp_path)
+    Path(file).unlink()
+    node = {
+        "_target_": "dltrain.models.vision.torchvision_networks.TorchvisionClassifier",
+        "name": "squeezenet1_1",
+        "pretrained": file,
+    }
+    spec = image_spec((3, 64, 64), ["ant", "bee"])
+
+    with pytest.raises(ValueError, match="there is no file"):
+        plan(node, nn.Module, "model", spec=spec).make()
+    # As the config of a run is read: its weights lie in its checkpoint.
+    plan(node, nn.Module, "model", {}, OWN_PACKAGES, spec).make()

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dltrain.models.vision.alexnet import AlexNet
-from dltrain.models.vision.transfer import read_weights
+from dltrain.models.vision.transfer import read_torchvision
 from dltrain.runs.load import load
 from dltrain.tasks.classification import Classification
 from tests.asking import assembled, classes
@@ -72,14 +72,14 @@ def test_weights_come_from_torchs_cache_or_one_message_says_how_else(
     monkeypatch.setattr("torch.hub.urlopen", unreachable)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(ValueError, match="no network") as raised:
-        AlexNet(**TINY, pretrained="imagenet")
-    assert "model.pretrained=PATH" in str(raised.value)
+        AlexNet(**TINY, pretrained=True)
+    assert "model.pretrained=FILE" in str(raised.value)
     assert "alexnet-owt" in str(raised.value)
 
     cached = {"weight": torch.arange(3.0)}
     torch.save(cached, tmp_path / "hub" / "checkpoints" / "alexnet-owt-7be5be79.pth")
 
-    assert torch.equal(read_weights("alexnet", "imagenet")["weight"], cached["weight"])
+    assert torch.equal(read_torchvision("alexnet", True)["weight"], cached["weight"])
 
 
 @pytest.mark.parametrize(

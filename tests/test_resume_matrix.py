@@ -45,7 +45,9 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *IMAGES,
         *("model=mlp", "model.hidden=[8]", "model.dropout=0.5", "model.batch_norm=true"),
         *("data.augment.shift=1", "data.augment.mixup=0.2", "optimizer=momentum"),
-        *("regularizer=[l1,max_norm]", "modifier=ema", "trainer.clip_norm=1"),
+        *("regularizer=[l1,max_norm]", "modifier=[ema,unfreeze]", "trainer.clip_norm=1"),
+        # In the middle of an accumulation, with a rate of its own.
+        *("modifiers.unfreeze.steps=4", "optimizer.groups={layers.*:{lr:0.05}}"),
         *("callbacks=[early_stopping]", "callbacks.early_stopping.patience=9"),
     ),
     "text": (

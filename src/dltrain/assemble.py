@@ -5,7 +5,7 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +31,7 @@ from dltrain.core.settings import Settings
 from dltrain.data.kept import KeptData
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.optim.patterns import PatternError, named_by
 from dltrain.runs.environment import choose_device
 
 Config = Mapping[str, Any]
@@ -188,6 +189,8 @@ class Assembly(AbstractContextManager["Assembly"]):
             self._task = self._made("task", config["task"], Task, spec, model=self._model)
         else:
             self._find_faults("task", Task, None)
+        if self._task is not None:
+            self._faults += _rate_faults(optimizer_settings(config), self._task)
 
     def _check_task(self) -> None:
         """See what can be seen before the data is read."""
@@ -223,13 +226,20 @@ class Assembly(AbstractContextManager["Assembly"]):
         """The real steps and parameters come with the data; these see that the values are right."""
         self._made("schedule", self._config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
         stand_in = [torch.nn.Parameter(torch.zeros(1))]
-        common, own = optimizer_settings(self._config)
-        if self._made("optimizer", common, torch.optim.Optimizer, params=stand_in) is not None:
-            for name, settings in own.items():
-                key = f"optimizer.{name}"
-                self._made(key, settings, torch.optim.Optimizer, params=stand_in)
-        if self._task is not None:
-            self._faults += _group_faults(own, self._task.parameter_groups())
+        rates = optimizer_settings(self._config)
+        if self._made("optimizer", rates.common, torch.optim.Optimizer, params=stand_in) is None:
+            return
+        for name, settings in rates.own.items():
+            key = f"optimizer.{name}"
+            self._made(key, settings, torch.optim.Optimizer, params=stand_in)
+        for name, settings in rates.patterns.items():
+            key = f"optimizer.{PATTERNS}.{name}"
+            for setting, value in settings.items():
+                if isinstance(value, bool) and isinstance(rates.common.get(setting), bool):
+                    problem = "is the same for all parameters: set it in optimizer itself."
+                    self._faults.append(Fault(f"{key}.{setting}", problem))
+            made = {**rates.common, **settings}
+            self._made(key, made, torch.optim.Optimizer, params=stand_in)
 
     def _make_watchers(
         self, spec: DataSpec | None
@@ -286,6 +296,9 @@ ROOT_TYPES: dict[str, Any] = {
 }
 GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer")
 
+PATTERNS = "groups"
+"""The key in optimizer of what is named by patterns, and by no group of the task's."""
+
 
 def _root_faults(config: Config) -> list[Fault]:
     """What is wrong above the groups, where no constructor can tell."""
@@ -299,26 +312,67 @@ def _root_faults(config: Config) -> list[Fault]:
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))
-    return faults
+    return faults or _pattern_faults(config["optimizer"].get(PATTERNS) or {})
 
 
-def optimizer_settings(config: Config) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The settings for all parameters, and those of each group that has some of its own.
+def _pattern_faults(patterns: Any) -> list[Fault]:
+    """What is no mapping from patterns to settings."""
+    key, hint = f"optimizer.{PATTERNS}", "As in {fc: {lr: 1e-2}}."
+    if not isinstance(patterns, Mapping):
+        return [wrong_type(key, patterns, Mapping, hint)]
+    return [
+        wrong_type(f"{key}.{pattern}", settings, Mapping, hint)
+        for pattern, settings in patterns.items()
+        if not isinstance(settings, Mapping)
+    ]
 
-    A mapping in ``optimizer`` is named after a group; what it lacks, or has null, is as for all.
+
+@dataclass(frozen=True)
+class Rates:
+    """What the config says of optimizers."""
+
+    common: dict[str, Any]
+    """For all parameters."""
+    own: dict[str, dict[str, Any]]
+    """For each of the task's groups that has some of its own; with those for all."""
+    patterns: dict[str, dict[str, Any]]
+    """What differs for the parameters that a pattern names."""
+
+
+def optimizer_settings(config: Config) -> Rates:
+    """The settings of ``optimizer``: a mapping there is named after one of the task's groups.
+
+    What it lacks, or has null, is as for all. Runs of earlier versions have no patterns.
     """
-    given = config["optimizer"]
+    given = dict(config["optimizer"])
+    patterns = given.pop(PATTERNS, None) or {}
     common = {key: value for key, value in given.items() if not isinstance(value, Mapping)}
     own = {
         name: common | {key: value for key, value in settings.items() if value is not None}
         for name, settings in given.items()
         if isinstance(settings, Mapping)
     }
-    return common, own
+    return Rates(common, own, patterns)
 
 
-def _group_faults(named: Iterable[str], groups: Iterable[str]) -> list[Fault]:
-    """A fault for each of ``named`` that is none of the task's ``groups`` of parameters."""
-    has = list(groups)
-    problem, hint = "this task has no such group of parameters.", f"It has {', '.join(has)}."
-    return [Fault(f"optimizer.{name}", problem, hint) for name in named if name not in has]
+def _rate_faults(rates: Rates, task: Task) -> list[Fault]:
+    """A fault for each name in ``rates`` that stands for nothing of ``task``."""
+    groups = task.parameter_groups()
+    problem, hint = "this task has no such group of parameters.", f"It has {', '.join(groups)}."
+    faults = [Fault(f"optimizer.{name}", problem, hint) for name in rates.own if name not in groups]
+    trained = {parameter for group in groups.values() for parameter in group}
+    taken: set[torch.nn.Parameter] = set()
+    for pattern in reversed(rates.patterns):
+        key = f"optimizer.{PATTERNS}.{pattern}"
+        try:
+            named = set(named_by([pattern], task)[pattern])
+        except PatternError as error:
+            faults.append(Fault(key, "the network has no such part.", error.hint))
+            continue
+        if not named & trained:
+            faults.append(Fault(key, "what it names is frozen.", "See model.freeze."))
+        elif named <= taken:
+            hint = "The last pattern that names a parameter counts: put this one behind them."
+            faults.append(Fault(key, "the patterns after it name all that it names.", hint))
+        taken |= named
+    return faults

@@ -18,17 +18,11 @@ import yaml
 from dltrain import messages
 from dltrain.assemble import Assembly, Config, Parts, optimizer_settings
 from dltrain.callbacks.console import Console
-from dltrain.config.build import build, plan
+from dltrain.config.build import build
 from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode
-from dltrain.contracts.run import (
-    Group,
-    Probe,
-    Regularizer,
-    Schedule,
-    Setup,
-)
+from dltrain.contracts.run import Probe, Schedule, Setup
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
@@ -36,7 +30,8 @@ from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
 from dltrain.optim.groups import groups_of
-from dltrain.optim.weight_decay import with_decay_where_exact
+from dltrain.optim.optimizers import make_optimizer
+from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import describe
 from dltrain.runs.folder import RunFolder
@@ -135,9 +130,18 @@ class Run:
         self.groups = groups_of(parts.task)
         self._better = _check(parts, self.streams, self.groups)
         optimizers, penalties = {}, {}
-        common, own = optimizer_settings(config)
+        rates = optimizer_settings(config)
+        named = named_by(rates.patterns, parts.task)
         for name, group in self.groups.items():
-            optimizers[name], penalties[name] = _optimizer(own.get(name, common), group, parts)
+            optimizers[name], penalties[name] = make_optimizer(
+                rates.own.get(name, rates.common),
+                rates.patterns,
+                named,
+                group,
+                parts.regularizers,
+                settings.device,
+                parts.modifiers,
+            )
         for modifier in parts.modifiers:
             modifier.start(self.groups)
         self.optimize = Optimize(
@@ -259,39 +263,6 @@ class Run:
             f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
             f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
-
-
-def _optimizer(
-    settings: Config,
-    group: Group,
-    parts: Parts,
-) -> tuple[torch.optim.Optimizer, list[Regularizer]]:
-    """One group's optimizer, which decays its weights alone, and the penalties left over."""
-    target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
-    assert target is not None
-    decay, penalties = with_decay_where_exact(settings, target, parts.regularizers)
-    decayed = set(group.weights)
-    groups: list[dict[str, Any]] = [
-        {"params": group.weights, "weight_decay": decay},
-        {"params": [p for p in group.parameters if p not in decayed], "weight_decay": 0.0},
-    ]
-    if not decay:  # one group steps faster than two
-        groups = [{"params": group.parameters, "weight_decay": 0.0}]
-    optimizer = build(
-        {key: value for key, value in settings.items() if key != "weight_decay"},
-        torch.optim.Optimizer,
-        "optimizer",
-        params=[part for part in groups if part["params"]],
-        fused=_has_fused(target, parts.settings.device),
-    )
-    return optimizer, penalties
-
-
-def _has_fused(optimizer: type[torch.optim.Optimizer], device: torch.device) -> bool | None:
-    """Whether torch's one-kernel form of ``optimizer``, the fastest, runs on ``device``."""
-    if device.type == "cuda" and optimizer is torch.optim.Adagrad:
-        return None
-    return True if device.type in ("cpu", "cuda") else None
 
 
 def _open(parts: Parts, seed: int) -> Streams:

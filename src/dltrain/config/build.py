@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from dltrain.config.paths import located_arguments
 from dltrain.config.refusals import refused
 from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
@@ -117,7 +118,8 @@ def plan(
 
     ``packages`` limits where a target may come from (None: anywhere): a config that its user
     has not typed can then name nothing but a contract's classes, where a contract is asked for:
-    from the :data:`PUBLIC` parts of our own packages, and from others with all they take.
+    from the :data:`PUBLIC` parts of our own packages, and from others with all they take. It is a
+    run's, whose weights lie in its checkpoint: arguments that are ``InitialWeights`` are left out.
     What ``spec`` does not know yet is not missed; with ``complete=False`` nothing is.
     """
     filling = _Filling(spec, packages, complete)
@@ -171,6 +173,9 @@ def _plan(
         result.faults = error.faults
         return result
     parameters, hints, open_ended = _constructor(target)
+    if packages is not None:
+        initial = {name for name, place in located_arguments(target) if place.initial}
+        config = {name: value for name, value in config.items() if name not in initial}
     names = list(parameters)
     trusted = packages is None or _package(target.__module__) not in PUBLIC
 
@@ -448,8 +453,9 @@ def expected(annotation: Any) -> str:
     if annotation in words_of:
         return words_of[annotation]
     if (origin or annotation) in (list, tuple, collections.abc.Sequence):
-        inner = {expected(arg).split(" ", 1)[-1] + "s" for arg in args if arg is not Ellipsis}
-        return "a list" + (f" of {inner.pop()}" if len(inner) == 1 else "")
+        kinds = {arg for arg in args if arg is not Ellipsis}
+        plain = len(kinds) == 1 and not typing.get_args(next(iter(kinds)))
+        return f"a list of {expected(kinds.pop()).split(' ', 1)[-1]}s" if plain else "a list"
     if (origin or annotation) in (dict, collections.abc.Mapping):
         return "a mapping"
     return UNSAID

@@ -28,7 +28,8 @@ def _absolute(config: Any, folder: Path) -> Any:
         return [_absolute(item, folder) for item in config]
     if not isinstance(config, Mapping):
         return config
-    located = dict(_located(config.get(TARGET)))
+    module, _, name = str(config.get(TARGET)).rpartition(".")
+    located = dict(located_arguments(getattr(sys.modules.get(module), name, None)))
     return {
         key: _settled(value, located[key], config, folder)
         if key in located
@@ -48,11 +49,9 @@ def _settled(value: Any, place: Located, node: Mapping[str, Any], folder: Path) 
     return value if place.or_name and not path.exists() else str(path)
 
 
-def _located(target: Any) -> Iterator[tuple[str, Located]]:
-    """The arguments of the class ``target`` that are paths."""
-    module, _, name = str(target).rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
-    for owner in reversed(getattr(found, "__mro__", ())):
+def located_arguments(target: Any) -> Iterator[tuple[str, Located]]:
+    """The arguments of the class ``target`` that are paths; of what is no class, none."""
+    for owner in reversed(getattr(target, "__mro__", ())):
         constructor = vars(owner).get("__init__")
         try:
             hints = typing.get_type_hints(constructor, include_extras=True)

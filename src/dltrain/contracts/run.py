@@ -91,6 +91,9 @@ class Modifier:
     """Whether :meth:`after_update` decides nothing in Python by what was before, so that a CUDA
     graph may replay it."""
 
+    freezes: bool = False
+    """Whether parameters may be without gradients at first, and have them later."""
+
     def attach(self, task: Task) -> None:
         """Change the structure of ``task``, or look at it: when a run is built or loaded.
 
@@ -99,6 +102,12 @@ class Modifier:
 
     def start(self, groups: Mapping[str, Group]) -> None:
         """Training is about to begin: make tensors of one's own, where the parameters lie."""
+
+    def before_step(self, progress: Progress) -> None:
+        """Step ``progress.step``, counted from 0, is about to be made, in training mode.
+
+        A modifier that decides something here is not ``replayable``.
+        """
 
     def after_update(self, name: str) -> None:
         """The optimizer has stepped the group ``name``; without gradients.

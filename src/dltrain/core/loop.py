@@ -5,7 +5,7 @@ In full, it is::
     for phase in plan.phases(steps, …):
         for epoch in epochs:
             for batch in streams[phase.stream].batches(epoch):   # already on the device
-                learning rate = schedule(step)
+                learning rate = schedule(step); modifiers look at the step
                 metrics = task.train_step(batch, optimize)
             every evaluate_every epochs, or evaluate_steps batches:
                 evaluate the validation split; ask the probes; tell the callbacks; checkpoint
@@ -245,6 +245,8 @@ class Trainer:
         logged = (state.step + 1) % self._log_interval == 0
         optimize.measure = logged or settings.accumulate > 1
         optimize.set_multiplier(self.schedule(state.step))
+        for modifier in self.modifiers:
+            modifier.before_step(self._progress)
         with self._autocast():
             metrics = self._train_step(batch)
         size = len(next(iter(batch.values())))

@@ -64,11 +64,6 @@ class Optimize:
             name: [p for group in optimizer.param_groups for p in group["params"]]
             for name, optimizer in self.optimizers.items()
         }
-        # inputs= keeps a loss over one network from filling the gradients of another.
-        self._inputs = {
-            name: [p for p in parameters if p.requires_grad] if len(self.optimizers) > 1 else None
-            for name, parameters in self._parameters.items()
-        }
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
@@ -104,7 +99,7 @@ class Optimize:
         if self._regularizers[name]:
             loss = self._penalized(loss, name)
         if self.accumulate == 1:
-            torch.autograd.backward(loss, inputs=self._inputs[name])
+            torch.autograd.backward(loss, inputs=self._inputs(name))
             self._step(name)
             return
         if weight is None:
@@ -113,11 +108,20 @@ class Optimize:
             loss = loss * weight
             total = self._totals[name]
             self._totals[name] = weight if total is None else total + weight
-        torch.autograd.backward(loss, inputs=self._inputs[name])
+        torch.autograd.backward(loss, inputs=self._inputs(name))
         self._calls[name] += 1
         if self._calls[name] % self.accumulate == 0:
             self._average(name, self.accumulate)
             self._step(name)
+
+    def _inputs(self, name: str) -> list[Tensor] | None:
+        """What gradients are for: those of one network are not to be filled by a loss of another's.
+
+        Parts may be frozen for a while.
+        """
+        if len(self.optimizers) == 1:
+            return None
+        return [p for p in self._parameters[name] if p.requires_grad]
 
     def _penalized(self, loss: Tensor, name: str) -> Tensor:
         for regularizer in self._regularizers[name]:
@@ -146,7 +150,7 @@ class Optimize:
         def closure() -> float:
             self.optimizers[name].zero_grad()
             value = self._penalized(loss(), name)
-            torch.autograd.backward(value, inputs=self._inputs[name])
+            torch.autograd.backward(value, inputs=self._inputs(name))
             return float(value.detach())
 
         self.optimizers[name].step(closure)
@@ -195,8 +199,14 @@ class Optimize:
                     group["lr"] = rate
 
     def learning_rates(self) -> dict[str, float]:
-        """The learning rate now in force, by group name."""
-        return {n: float(o.param_groups[0]["lr"]) for n, o in self.optimizers.items()}
+        """The learning rates now in force, by group name and, behind it, by pattern."""
+        found: dict[str, float] = {}
+        for name, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                # A checkpoint of an earlier version has brought its groups along, without pattern.
+                pattern = group.get("pattern", "")
+                found.setdefault(f"{name}/{pattern}" if pattern else name, float(group["lr"]))
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs: optimizer states, and gradients not yet used."""

@@ -38,6 +38,8 @@ class MaxNorm(Modifier):
     def after_update(self, name: str) -> None:
         """Project each weight matrix of the group, unit by unit."""
         for weight in self._weights[name]:
+            if not weight.requires_grad:  # frozen for a while
+                continue
             norms = torch.linalg.vector_norm(weight, dim=tuple(range(1, weight.ndim)), keepdim=True)
             weight.mul_((self.limit / norms.clamp_min(1e-12)).clamp_max(1.0))
 

@@ -54,9 +54,11 @@ def init_from(task: nn.Module, spec: DataSpec, source: str, output_dir: Path) ->
     ]
     rest = f"; begun anew: {_listed(left)}" if left else ""
     logger.info(f"init_from: {len(taken)} of {len(own)} tensors are those of {source}{rest}.")
-    unused = len(theirs) - len(pairs)
+    matched = {id(value) for value in pairs.values()}
+    unused = [f"{n} ({_shape(value)})" for n, value in theirs.items() if id(value) not in matched]
     if unused:
-        logger.info(f"init_from: {unused} tensors of {source} have no counterpart here.")
+        told = f"{len(unused)} tensors of {source} have no counterpart here: {_listed(unused)}"
+        logger.info(f"init_from: {told}.")
 
 
 def _tensors_of_file(path: Path) -> dict[str, Tensor]:

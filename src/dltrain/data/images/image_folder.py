@@ -39,6 +39,7 @@ class ImageFolder(DecodedImages):
     Any image at any depth below a class's folder counts for it; hidden files, those of the system
     and those that are no images are left out and counted. ``layout`` says whether folders called
     train, val and test are ``splits`` or ``classes`` like others, where both are possible.
+    ``splits`` says instead which folder is which split: ``{train: a, validation: b, test: c}``.
     ``classes`` are those to use, in this order; null: all, in the order of their names. A
     validation split that is there is used as it is.
 
@@ -58,6 +59,7 @@ class ImageFolder(DecodedImages):
         self,
         path: FilePath,
         layout: Layout = "auto",
+        splits: Mapping[str, str] | None = None,
         classes: Sequence[str] | None = None,
         labels: FilePath | None = None,
         test: float | FilePath = 0.2,
@@ -82,8 +84,14 @@ class ImageFolder(DecodedImages):
         self.classes = None if classes is None else tuple(classes)
         if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
             raise ValueError(f"classes are two or more different ones, got {list(self.classes)}")
-        if labels is not None and (classes is not None or layout != "auto"):
-            raise ValueError("labels come from a file or from the folders: no layout and classes")
+        self.folders = splits
+        if splits is not None and layout != "auto":
+            raise ValueError("splits say what the folders are: layout is auto then")
+        by_folder = classes is not None or splits is not None or layout != "auto"
+        if labels is not None and by_folder:
+            raise ValueError(
+                "labels come from a file or from the folders: no layout, splits and classes"
+            )
         self.labels = None if labels is None else Path(labels).expanduser()
         super().__init__(**decoding)
 
@@ -109,7 +117,7 @@ class ImageFolder(DecodedImages):
         try:
             if self.labels is not None:
                 return self._key(*self._divided(*self._from_table(self.labels)))
-            given = self._chosen(find_splits(self.path, self.layout, self.unused))
+            given = self._chosen(find_splits(self.path, self.layout, self.unused, self.folders))
         except OSError as error:
             raise UserError(f"data.path: {error.filename}: {error.strerror}") from error
         _check_classes(given, self.path)

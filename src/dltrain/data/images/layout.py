@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from dltrain.config.suggest import did_you_mean
 from dltrain.data.images.listing import Unused, folders, image_files, name_of
 
 Layout = Literal["auto", "splits", "classes"]
@@ -23,14 +24,20 @@ Classes = dict[str, list[Path]]
 """Files by class."""
 
 
-def find_splits(path: Path, layout: Layout, unused: Unused) -> dict[str, Classes]:
+def find_splits(
+    path: Path, layout: Layout, unused: Unused, given: Mapping[str, str] | None = None
+) -> dict[str, Classes]:
     """The files of each split's classes, ``train`` first; those of no class are counted.
 
-    Raises ValueError where the folders may mean several things, or are neither.
+    ``given`` are the splits' folders, where their names do not tell. Raises ValueError where the
+    folders may mean several things, or are neither.
     """
     tops = {folder: list(image_files(folder, unused)) for folder in folders(path)}
     _count_loose(path, unused)
-    places = _split_places(path, tops, layout)
+    if given is None:
+        places = _split_places(path, tops, layout)
+    else:
+        places = _given_places(path, tops, given)
     if not places:
         return {"train": _classes(tops, unused)}
     taken = {place for chosen in places.values() for place in chosen[:1]}
@@ -83,6 +90,23 @@ def _split_places(
         f"{found}. Give each class its folder in each split's; data.layout=classes takes every "
         "folder for a class, data.layout=splits uses those of splits alone"
     )
+
+
+def _given_places(
+    path: Path, tops: Iterable[Path], given: Mapping[str, str]
+) -> dict[str, list[Path]]:
+    """The folder of each split, as ``given`` names it."""
+    there = {name_of(top): top for top in tops}
+    for split, name in given.items():
+        if split not in SPLITS:
+            hint = did_you_mean(split, SPLITS) or f"There are {', '.join(SPLITS)}."
+            raise ValueError(f"splits: there is no split {split!r}. {hint}")
+        if name not in there:
+            hint = did_you_mean(name, there) or f"It has {', '.join(there) or 'none'}."
+            raise ValueError(f"splits: {path} has no folder {name!r}. {hint}")
+    if "train" not in given or len(set(given.values())) < len(given):
+        raise ValueError(f"splits: train has a folder, and each split its own; got {dict(given)}")
+    return {split: [there[given[split]]] for split in SPLITS if split in given}
 
 
 def _classes(tops: Mapping[Path, list[Path]], unused: Unused) -> Classes:

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from dltrain.contracts.paths import PathOrName
+from dltrain.contracts.paths import InitialWeights
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, refuse_small, swept
-from dltrain.models.vision.transfer import Freezable, fill, read_weights
+from dltrain.models.vision.transfer import Freezable, fill, read_torchvision
 
 # Which of the five convolutions, counted from 1 (sections 3.2, 3.3 and 3.5 of the paper).
 GROUPED = {2, 4, 5}
@@ -41,7 +41,7 @@ class AlexNet(Freezable):
     - ``init="normal"`` and ``unit_biases``: weights from N(0, 0.01), biases of one in
       convolutions 2, 4 and 5 and in the hidden dense layers, else of zero (section 5).
     - ``batch_norm`` after each convolution takes the place of its bias.
-    - ``pretrained`` weights of torchvision's AlexNet, ``imagenet`` or a file, fit the one-column
+    - ``pretrained`` weights of torchvision's AlexNet, true or a file of them, fit the one-column
       form (Krizhevsky 2014); with other than 1000 classes the last layer begins anew.
     - ``freeze`` names parts that are kept as they are: ``features``, ``classifier.1``.
 
@@ -64,7 +64,7 @@ class AlexNet(Freezable):
         dropout: float = 0.5,
         init: Init = "normal",
         unit_biases: bool = True,
-        pretrained: PathOrName | None = None,
+        pretrained: bool | InitialWeights | None = None,
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
@@ -109,9 +109,9 @@ class AlexNet(Freezable):
         initialize(self, init)
         if unit_biases:
             self._set_unit_biases()
-        if pretrained is not None:
+        if pretrained:
             hint = "They fit model=alexnet_one_column on images of 224x224."
-            fill(self, read_weights("alexnet", pretrained), hint)
+            fill(self, read_torchvision("alexnet", pretrained), hint)
         self.freeze(freeze)
 
     def _set_unit_biases(self) -> None:
