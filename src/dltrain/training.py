@@ -23,6 +23,7 @@ from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric
 from dltrain.contracts.run import (
+    Callback,
     Group,
     Probe,
     Regularizer,
@@ -56,8 +57,12 @@ from dltrain.runs.monitor import chosen_monitor
 REPORT = "tables/data"
 
 
-def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def train(
+    config: Config, overrides: Sequence[str] = (), watchers: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary.
+
+    ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
@@ -68,7 +73,7 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if config["init_from"] is not None:
             outputs = Path(config["output_dir"]).expanduser()
             init_from(parts.task, parts.spec, config["init_from"], outputs)
-        run = Run(absolute(config, Path.cwd()), parts, shown, started)
+        run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with _begun(folder):
             run.describe(folder, overrides)
@@ -76,7 +81,9 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
             return run.go(None)
 
 
-def resume(run: str, output_dir: Path, changed_data: bool = False) -> dict[str, Any]:
+def resume(
+    run: str, output_dir: Path, changed_data: bool = False, watchers: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Go on with an interrupted run, as if it had never been interrupted; return its summary.
 
     Raises :class:`UserError` where its data is not what it began with, unless ``changed_data``.
@@ -87,10 +94,12 @@ def resume(run: str, output_dir: Path, changed_data: bool = False) -> dict[str, 
     folder = RunFolder.find(run, output_dir)
     folder.hold()
     with _begun(folder):
-        return _resume(folder, started, changed_data)
+        return _resume(folder, started, changed_data, watchers)
 
 
-def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, Any]:
+def _resume(
+    folder: RunFolder, started: float, changed_data: bool, watchers: Sequence[Callback]
+) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
     if summary.get("status") == "finished":
         raise UserError(f"{folder.path} is finished: there is nothing to resume.")
@@ -103,7 +112,7 @@ def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, 
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
-        going_on = Run(config, parts, shown, started)
+        going_on = Run(config, parts, shown, started, watchers)
         if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
             going_on.describe_data(folder)
         going_on.begin(folder)
@@ -125,15 +134,21 @@ class Run:
     """A run from its first step to its last line; keeps ``summary.json`` true throughout."""
 
     def __init__(
-        self, config: Config, parts: Parts, shown: messages.Messages, started: float
+        self,
+        config: Config,
+        parts: Parts,
+        shown: messages.Messages,
+        started: float,
+        watchers: Sequence[Callback] = (),
     ) -> None:
         self.config, self.parts, self._shown, self._started = config, parts, shown, started
+        self._watchers = watchers
         settings = parts.settings
         self.streams = _open(parts, config["seed"])
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
         self.groups = groups_of(parts.task)
-        _check(parts, self.streams, self.groups)
+        _check(parts, self.streams, self.groups, watchers)
         optimizers, penalties = {}, {}
         common, own = optimizer_settings(config)
         for name, group in self.groups.items():
@@ -175,6 +190,7 @@ class Run:
             parts.plan,
             self.config["seed"],
             saved=lambda: self._summarize("running"),
+            watchers=self._watchers,
         )
 
     def describe(self, folder: RunFolder, overrides: Sequence[str]) -> None:
@@ -239,6 +255,7 @@ class Run:
             "parameters": sum(p.numel() for p in self.parts.task.parameters()),
             "test": state.results.get("test", {}),
             "validation": state.results.get("validation", {}),
+            "monitor": self.parts.task.monitor._asdict(),
             "weights": "best" if state.uses_best else "last",
             "best_step": state.best_step,
             "seconds": {
@@ -299,7 +316,9 @@ def _open(parts: Parts, seed: int) -> Streams:
     return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
 
 
-def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
+def _check(
+    parts: Parts, streams: Streams, groups: Iterable[str], watchers: Iterable[Callback]
+) -> None:
     """Raise :class:`UserError` where the run cannot give what its parts ask of it."""
     parts.task.eval()
     givers: list[Metric | Probe] = list(parts.task.metrics(False))
@@ -317,5 +336,5 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
     parts.task.monitor = monitor
     require_variance(parts.task, streams["train"])
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups), better)
-    for callback in parts.callbacks:
+    for callback in (*parts.callbacks, *watchers):
         callback.check(setup)

@@ -41,6 +41,9 @@ from dltrain.errors import ConfigError, Fault, UserError
 CONFIGS = "dltrain.configs"
 ROOT = "train"
 VERSION_BASE = "1.3"
+TARGET = "_target_"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""Runs all combinations, whatever comes of them."""
 BUILT_IN = "configs"
 CLOSING = {"[": "]", "{": "}"}
 
@@ -51,6 +54,8 @@ class Job:
 
     config: dict[str, Any]
     overrides: list[str]
+    needs_value: bool = False
+    """Whether a sweeper of the user's waits for what the run has reached."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +85,20 @@ def use_folder(folder: str) -> None:
     Plugins.instance().register(UserFolder)
 
 
-def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
-    """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query."""
+def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
+    """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query.
 
-    def job(config: DictConfig) -> None:
-        work(
+    What ``work`` returns is what Hydra's sweepers and callbacks see of a run.
+    """
+
+    def job(config: DictConfig) -> object:
+        own = HydraConfig.get()
+        searching = own.mode == RunMode.MULTIRUN and own.sweeper.get(TARGET) != BASIC_SWEEPER
+        return work(
             Job(
                 config=_plain(config),
-                overrides=list(HydraConfig.get().overrides.task),
+                overrides=list(own.overrides.task),
+                needs_value=searching,
             )
         )
 
@@ -117,6 +128,10 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
                 found = list(_explained(variant))
                 found = found or [Fault("config", _first_line(error.__cause__ or error))]
                 faults += [fault for fault in found if fault not in faults]
+        if multirun and not faults:
+            faults = [_drawn(one) for one in overrides if _is_drawn(one)]
+            if faults and _sweeper(_variants(overrides)[0]) != BASIC_SWEEPER:
+                faults = []
         if faults:
             raise ConfigError(faults)
         return configs[0]
@@ -270,6 +285,23 @@ def _several(override: Override) -> Fault:
         hint += f"; to give one list, write {shlex.quote(f'{key}=[{value}]')}"
     hint += f"; for one text, {quoting.override(key, value)}"
     return Fault(key, f"{value} is several values.", hint)
+
+
+def _is_drawn(override: Override) -> bool:
+    return override.is_sweep_override() and not override.is_discrete_sweep()
+
+
+def _drawn(override: Override) -> Fault:
+    """The fault of an interval, of which there are no combinations."""
+    typed = override.input_line or ""
+    hint = f"Values are drawn from it by dltrain tune: dltrain tune {shlex.quote(typed)}"
+    return Fault(override.get_key_element(), "an interval has no list of values for -m.", hint)
+
+
+def _sweeper(lines: Sequence[str]) -> str:
+    """The class of the sweeper that -m takes."""
+    config = hydra.compose(ROOT, list(lines), return_hydra_config=True)
+    return str(config.hydra.sweeper.get(TARGET))
 
 
 @contextmanager
