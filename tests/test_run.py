@@ -286,9 +286,7 @@ def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) 
     assert list(found.values()) == [times[2], times[2], times[1], times[0], times[0]]
     with pytest.raises(UserError, match=r"lenet5 is a part of 2 runs. Which one\?\n.*00-00_2\n"):
         RunFolder.find("lenet5", tmp_path)
-    with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run printed"):
-        UserError, match="vgg does not exist. Give the path that the run printed, a"
-    ):
+    with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run prin"):
         RunFolder.find("vgg", tmp_path)
 
 

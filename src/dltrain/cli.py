@@ -89,8 +89,7 @@ def _train(arguments: Sequence[str]) -> int:
     options, overrides = _separate(arguments)
     from dltrain.config import compose as composition
 
-    if config_dir is not None:
-        composition.use_folder(config_dir)
+    composition.use_folder(config_dir)
     if UNFINISHED & options:
         composition.launch(arguments, lambda job: None)
         return 0

@@ -65,15 +65,16 @@ def show(arguments: Sequence[str]) -> int:
     """
     folder, topics = take_value(arguments, CONFIG_DIR)
     topics = [topic for topic in topics if topic not in ("--help", "-h")]
-    if folder is not None:
+    if len(topics) == 1 and topics[0] in COMMANDS and topics[0] not in ("train", "help"):
+        return COMMANDS[topics[0]](["--help"])
+    general = topics in ([], ["train"], ["help"])
+    if folder is not None or not general:
         from dltrain.config.compose import use_folder
 
         use_folder(folder)
-    if topics in ([], ["train"], ["help"]):
+    if general:
         print(page(folder is not None), end="")
         return 0
-    if len(topics) == 1 and topics[0] in COMMANDS:
-        return COMMANDS[topics[0]](["--help"])
     print("\n".join(part for topic in topics for part in _pages(topic)), end="")
     return 0
 

@@ -66,22 +66,29 @@ class ConfigFile:
     text: str
 
 
-def use_folder(folder: str) -> None:
-    """Let ``folder``'s files win over the built-in ones, and add to them.
+class UserFolder(SearchPathPlugin):
+    """Puts the user's folder before all others, while there is one."""
+
+    path: Path | None = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Prepend the folder."""
+        if self.path is not None:
+            search_path.prepend("user", f"file://{self.path}")
+
+
+def use_folder(folder: str | None) -> None:
+    """Let ``folder``'s files win over the built-in ones, and add to them; None: no folder's.
 
     Raises :class:`UserError` if there is no such folder.
     """
+    UserFolder.path = None
+    if folder is None:
+        return
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise UserError(f"--config-dir {folder}: there is no such folder.")
-
-    class UserFolder(SearchPathPlugin):
-        """Puts the user's folder before all others."""
-
-        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-            """Prepend the folder."""
-            search_path.prepend("user", f"file://{path}")
-
+    UserFolder.path = path
     Plugins.instance().register(UserFolder)
 
 
