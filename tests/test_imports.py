@@ -36,7 +36,10 @@ ROOMS: dict[str, set[str]] = {
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
-    "commands": CONTRACTS | {"config", "engine", "reports", "runs", "assemble", "training"},
+    "tuning": CONTRACTS
+    | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
+    "commands": CONTRACTS
+    | {"config", "engine", "reports", "runs", "assemble", "training", "tuning"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
     "__init__": {"runs"},
@@ -59,6 +62,7 @@ LIGHT = (
     "config/quoting",
     "config/refusals",
     "config/punctuation",
+    "config/space",
     "config/suggest",
     "config/build",
     "config/working_folder",
@@ -68,6 +72,7 @@ LIGHT = (
     "commands/config_dir",
     "commands/resume",
     "commands/sample",
+    "commands/tune",
     "engine/runtime",
     "engine/terminal",
     "runs/folder",

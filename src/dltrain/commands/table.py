@@ -36,6 +36,7 @@ COMMANDS = {
     "sample": Command(
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),
+    "tune": Command("key=range …", "search for the best values", "dltrain.commands.tune:tune"),
     "help": Command(
         "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
     ),
