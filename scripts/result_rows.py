@@ -60,8 +60,8 @@ def distance_from_least_squares(folder: Path) -> float:
     inputs, targets, _, _ = splits(folder)
     design = np.hstack([inputs, np.ones((len(inputs), 1))])
     exact = np.linalg.lstsq(design, targets.astype(float), rcond=None)[0].ravel()
-    task = dltrain.load(folder)
-    found = np.concatenate([p.detach().double().numpy().ravel() for p in task.parameters()])
+    model = dltrain.load(folder).model
+    found = np.concatenate([p.detach().double().numpy().ravel() for p in model.parameters()])
     return float(np.abs(found - exact).max() / np.abs(exact).max())
 
 

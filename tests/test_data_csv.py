@@ -240,7 +240,7 @@ def test_a_trained_table_predicts_when_its_file_is_gone(write: Write, train: Tra
     folder = train("data=csv", f"data.path={path}", "data.target=weight", "model=linreg").folder
     Path(path).unlink()
     said = dltrain.load(folder).predict({"input": torch.zeros(2, 3)})
-    assert said.columns["prediction"].shape == (2, 1)
+    assert said.tensors["prediction"].shape == (2, 1)
 
 
 def test_a_loaded_run_takes_examples_as_they_are(write: Write, train: Train) -> None:
@@ -248,13 +248,15 @@ def test_a_loaded_run_takes_examples_as_they_are(write: Write, train: Train) -> 
     folder = train("data=csv", f"data.path={path}", "data.target=weight", "model=linreg").folder
     with Path(path).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    task = dltrain.load(folder)
-    read = task.predict(reader_of_run(folder).read(rows)).columns["prediction"]
-    assert torch.equal(task.predict(rows).columns["prediction"], read)
-    with pytest.raises(ValueError, match="examples come as a list"):
-        task.predict("a text")
-    with pytest.raises(ValueError, match="example 0"):
-        task.predict([{"weight": "3"}])
+    run = dltrain.load(folder)
+    read = run.predict(reader_of_run(folder).read(rows)).tensors["prediction"]
+    for raw in (rows, path, Path(path), [path]):
+        assert torch.equal(run.predict(raw).tensors["prediction"], read)
+    assert torch.equal(run.predict(rows[1]).tensors["prediction"], read[1:2])
+    with pytest.raises(ValueError, match="a text does not exist; a table is a file"):
+        run.predict("a text")
+    with pytest.raises(ValueError, match="row 2"):
+        run.predict([rows[0], {"weight": "3"}])
 
 
 def test_prices_are_learned_whatever_their_unit(write: Write, train: Train) -> None:
@@ -263,7 +265,7 @@ def test_prices_are_learned_whatever_their_unit(write: Write, train: Train) -> N
     trained = train("data=csv", f"data.path={path}", "data.target=price", "model=mlp")
     assert trained.summary["test"]["r2"] > 0.99
     predicted = dltrain.load(trained.folder).predict({"input": torch.zeros(1, 1)})
-    assert 300_000 < predicted.columns["prediction"].item() < 500_000
+    assert 300_000 < predicted.tensors["prediction"].item() < 500_000
     first = (trained.folder / "metrics.csv").read_text().splitlines()[1].split(",")
     assert first[2:4] == ["train", "loss"]
     assert float(first[4]) > 1e6  # in the square of the price's unit, as all others

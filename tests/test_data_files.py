@@ -145,7 +145,7 @@ def test_new_rows_give_the_runs_own_figure_to_the_last_digit(tmp_path: Path, tra
     with second.open() as file:
         raw = list(csv.DictReader(file))
     said = dltrain.load(done.folder).predict(reader_of_run(done.folder).read(raw))
-    predicted = said.columns["prediction"].flatten()
+    predicted = said.tensors["prediction"].flatten()
     assert (predicted > 0).all()
     errors = predicted.double() - torch.tensor([float(row["y"]) for row in raw]).double()
     assert float(errors.square().mean()) == pytest.approx(done.summary["test"]["mse"], rel=1e-12)

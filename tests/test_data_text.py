@@ -394,7 +394,7 @@ def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None
     batch: Batch = {"input": vocabulary.batch(["A GOOD film", "an awful film<br /> indeed"])}
     said = dltrain.load(done.folder).predict(batch)
     names = json.loads((done.folder / "data.json").read_text())["fields"]["target"]["names"]
-    assert [names[i] for i in said.columns["class"]] == ["five", "one"]
+    assert said["class"] == ["five", "one"]
     assert list(said.fields["class"].names) == names
 
 

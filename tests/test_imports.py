@@ -36,13 +36,17 @@ ROOMS: dict[str, set[str]] = {
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
+    "prolong": CONTRACTS
+    | {"messages", "config", "data", "runs", "callbacks", "assemble", "training"},
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
-    | {"config", "engine", "reports", "runs", "assemble", "training", "tuning"},
+    | {"config", "engine", "reports", "runs", "assemble", "training", "inference"}
+    | {"prolong", "tuning"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
-    "__init__": {"runs"},
+    "__init__": {"inference"},
 }
 # What is used in a run, or to use one, is below what makes one.
 BELOW_THE_RUN = ("callbacks", "runs", "data", "tasks", "models")
@@ -70,6 +74,7 @@ LIGHT = (
     "commands/help",
     "commands/arguments",
     "commands/config_dir",
+    "commands/predict",
     "commands/resume",
     "commands/sample",
     "commands/tune",

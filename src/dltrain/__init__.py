@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dltrain.runs.load import load as load
+    from dltrain.inference.predictor import load as load
 
     __version__: str
 
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> object:
 
         return version("dltrain")
     if name == "load":
-        from dltrain.runs.load import load
+        from dltrain.inference.predictor import load
 
         return load
     raise AttributeError(f"module 'dltrain' has no attribute {name!r}")

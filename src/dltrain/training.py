@@ -5,6 +5,7 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -55,6 +56,8 @@ from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
 
 REPORT = "tables/data"
+PARENT = "parent"
+"""The key of ``summary.json`` for the run that this one goes on with, and from which step."""
 
 
 def train(
@@ -75,7 +78,7 @@ def train(
             init_from(parts.task, parts.spec, config["init_from"], outputs)
         run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
-        with _begun(folder):
+        with begun(folder):
             run.describe(folder, overrides)
             run.begin(folder)
             return run.go(None)
@@ -93,7 +96,7 @@ def resume(
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
-    with _begun(folder):
+    with begun(folder):
         return _resume(folder, started, changed_data, watchers)
 
 
@@ -102,7 +105,11 @@ def _resume(
 ) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
     if summary.get("status") == "finished":
-        raise UserError(f"{folder.path} is finished: there is nothing to resume.")
+        longer = shlex.join(["dltrain", "resume", str(folder.path), "trainer.epochs=N"])
+        raise UserError(
+            f"{folder.path} is finished: there is nothing to resume. To train it for longer: "
+            f"{longer}"
+        )
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
@@ -112,7 +119,7 @@ def _resume(
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
-        going_on = Run(config, parts, shown, started, watchers)
+        going_on = Run(config, parts, shown, started, watchers, summary.get(PARENT))
         if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
             going_on.describe_data(folder)
         going_on.begin(folder)
@@ -120,7 +127,7 @@ def _resume(
 
 
 @contextmanager
-def _begun(folder: RunFolder) -> Iterator[None]:
+def begun(folder: RunFolder) -> Iterator[None]:
     """An interruption in here names the run, which exists; in the end others may claim it."""
     try:
         yield
@@ -140,9 +147,10 @@ class Run:
         shown: messages.Messages,
         started: float,
         watchers: Sequence[Callback] = (),
+        parent: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.parts, self._shown, self._started = config, parts, shown, started
-        self._watchers = watchers
+        self._watchers, self._parent = watchers, parent
         settings = parts.settings
         self.streams = _open(parts, config["seed"])
         steps_per_epoch = self.streams["train"].steps_per_epoch
@@ -250,6 +258,7 @@ class Run:
             "status": status,
             "epochs": state.place("train").epoch,
             "steps": state.step,
+            **({} if self._parent is None else {PARENT: self._parent}),
             "seed": self.config["seed"],
             "device": str(self.parts.settings.device),
             "parameters": sum(p.numel() for p in self.parts.task.parameters()),

@@ -32,7 +32,12 @@ class Command:
 
 COMMANDS = {
     "train": Command("key=value …", "train a run; this word may be left out", "dltrain.cli:train"),
-    "resume": Command("RUN", "go on with an interrupted run", "dltrain.commands.resume:resume"),
+    "resume": Command(
+        "RUN", "go on with a run, or train it for longer", "dltrain.commands.resume:resume"
+    ),
+    "predict": Command(
+        "RUN INPUT …", "what a run says of new data", "dltrain.commands.predict:predict"
+    ),
     "sample": Command(
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),

@@ -53,10 +53,11 @@ def tune(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "tune",
-        "Search for the values that give the best monitored validation metric. A study that was "
-        "interrupted or killed goes on where it was: type the same again.",
+        "Search for the values that give the best monitored validation metric. A key has one "
+        f"value, as for training, or a range or choices: {FORMS}. A study that was interrupted or "
+        "killed goes on where it was: type the same again.",
         [
-            "model=mlp data=digits 'optimizer.lr=log(1e-4,1e-1)' --trials 40 --jobs 2",
+            "model=mlp 'optimizer.lr=log(1e-4,1e-1)' --trials 40 --jobs 2",
             "data=iris model=logreg,mlp 'optimizer.lr=log(1e-3,1)' --study flowers",
         ],
         more="KEY=VALUE …",
@@ -83,7 +84,10 @@ def _order(asked: argparse.Namespace, overrides: Sequence[str], config_dir: str 
         raise UserError(f"tune: --seed must be at least 0, got {asked.seed}.")
     fixed, space = composition.separate(overrides)
     if not space:
-        raise UserError(f"tune: give a key a range or choices: 'KEY={FORMS.partition(',')[0]}'.")
+        raise UserError(
+            "tune: give a key a range or choices, such as 'optimizer.lr=log(1e-4,1e-1)'; "
+            f"there are {FORMS}."
+        )
     first = [f"{key}={dimension.ends[0]}" for key, dimension in space.items()]
     name = asked.study or composition.compose([*fixed, *first])["name"]
     if not name or name.startswith(".") or "/" in name:

@@ -233,6 +233,24 @@ def _dimension(override: Override) -> Dimension | None:
     return None
 
 
+def assignments(typed: Sequence[str]) -> dict[str, Any]:
+    """The plain value that each override sets its key to, in the order in which they were typed.
+
+    Raises :class:`ConfigError` for what cannot be read, adds or deletes a key, or has several
+    values.
+    """
+    overrides, faults = _parse(typed)
+    faults += [_several(override) for override in overrides if override.is_sweep_override()]
+    faults += [
+        Fault(override.key_or_group, "keys can be set here, not added or taken out.")
+        for override in overrides
+        if override.is_add() or override.is_force_add() or override.is_delete()
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return {override.get_key_element(): override.value() for override in overrides}
+
+
 def first_of(typed: Sequence[str]) -> list[str]:
     """The overrides with each sweep at its first value; without those that cannot be read."""
     return _variants(_parse(typed)[0])[0]

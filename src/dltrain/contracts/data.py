@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
@@ -250,6 +250,18 @@ class Reader(ABC):
     It is all that a prediction needs of the data: the run folder keeps its :meth:`node`, from
     which it is built again without the source.
     """
+
+    example: str = "example"
+    """What one example is called, in the head of a column: ``image``, ``text``, ``row``."""
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """Examples one by one, of ``inputs`` as a person has them.
+
+        An input is an example, or something that holds many: a path of a file or a folder, a
+        pattern of them, an open text file, a data frame. Raises :class:`ValueError` or OSError for
+        what cannot be opened.
+        """
+        yield from inputs
 
     @abstractmethod
     def read(self, examples: Sequence[Any]) -> Batch:

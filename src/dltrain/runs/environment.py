@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import torch
 
-import dltrain
 from dltrain.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "datasets", "scikit-learn")
@@ -61,7 +60,7 @@ def choose_precision(name: Precision, device: torch.device) -> Precision:
 def describe(device: torch.device, precision: str) -> dict[str, Any]:
     """Versions, device, precision and git commit, as ``environment.json`` has them."""
     return {
-        "dltrain": dltrain.__version__,
+        "dltrain": version("dltrain"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "packages": {name: version(name) for name in PACKAGES},

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import torch
 import yaml
 
 from dltrain.config.build import OWN_PACKAGES, plan
-from dltrain.contracts.data import Batch, DataSpec, Reader
+from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier
-from dltrain.contracts.task import Predicts, Task
+from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.optim.groups import groups_of
@@ -28,25 +27,32 @@ from dltrain.runs.folder import RunFolder
 CONFIG, SPEC, READER, SUMMARY = "config.yaml", "data.json", "reader.json", "summary.json"
 
 
+class Loaded(NamedTuple):
+    """A trained run: its task in eval mode on the CPU, and the network that the config names."""
+
+    task: Task
+    model: torch.nn.Module
+    weights: str
+    """``last`` or ``best``."""
+
+
 def load(
-    run: str | Path = "latest", weights: str | None = None, output_dir: str = "outputs"
+    run: str | Path = "latest", weights: str | None = None, output_dir: str | Path = "outputs"
 ) -> Task:
-    """Return the trained task of a run, in eval mode on the CPU.
+    """The trained task of a run; see :func:`load_run`."""
+    return load_run(RunFolder.find(str(run), Path(output_dir)), weights).task
 
-    ``load("latest").predict(examples)`` takes new examples as they are: rows of a table as mappings
-    from column to cell, texts, images as paths or arrays, or whatever the run's
-    :class:`~dltrain.contracts.data.Reader` reads; or a batch that is made already, a mapping of
-    tensors. ``weights`` is ``last`` or ``best``; null takes those that the run was tested with. The
-    data is not needed. The same limits on packages hold as for :func:`resume`.
 
-    Raises :class:`UserError` where there is no such run, or no such weights.
+def load_run(folder: RunFolder, weights: str | None = None) -> Loaded:
+    """The trained task and network of a run, without its data.
+
+    ``weights`` is ``last`` or ``best``; None takes those that the run was tested with. The same
+    limits on packages hold as for :func:`resume`. Raises :class:`UserError` where there are no such
+    weights.
     """
     with runtime.generators_kept():  # initial weights are drawn, then replaced
-        folder = RunFolder.find(str(run), Path(output_dir))
-        task = _load(folder, tested_weights(folder) if weights is None else weights)
-    if isinstance(task, Predicts):
-        _take_examples(task, folder.path)
-    return task
+        chosen = tested_weights(folder) if weights is None else weights
+        return Loaded(*_load(folder, chosen), chosen)
 
 
 def tested_weights(folder: RunFolder) -> str:
@@ -59,7 +65,7 @@ def tested_weights(folder: RunFolder) -> str:
     return found
 
 
-def _load(folder: RunFolder, weights: str) -> Task:
+def _load(folder: RunFolder, weights: str) -> tuple[Task, torch.nn.Module]:
     config, packages = read_config(folder), allowed_packages()
     spec = spec_of_run(folder)
     try:
@@ -89,23 +95,7 @@ def _load(folder: RunFolder, weights: str) -> Task:
     task.load_state_dict(evaluated)
     for modifier in modifiers:
         modifier.finish(task)
-    return task.eval()
-
-
-def _take_examples(task: Any, run: Path) -> None:
-    """Let ``predict`` take new examples, too; the reader is made when it is first needed."""
-    predict_batch = task.predict
-    reader = cache(partial(reader_of_run, run))
-
-    def predict(examples: Batch | Sequence[Any]) -> Any:
-        """Classes and probabilities, numbers in the target's unit, of a batch or of examples."""
-        if isinstance(examples, Mapping) and all(map(torch.is_tensor, examples.values())):
-            return predict_batch(examples)
-        device = next(task.parameters()).device
-        batch = reader().read(cast("Sequence[Any]", examples))
-        return predict_batch({name: column.to(device) for name, column in batch.items()})
-
-    task.predict = predict
+    return task.eval(), model
 
 
 def reader_of_run(run: str | Path = "latest", output_dir: str = "outputs") -> Reader:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatch
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dltrain.data.images.decode import (
     open_upright,
     upright,
 )
+from dltrain.data.images.listing import Unused, image_files
 from dltrain.data.images.normalize import Normalize
 from dltrain.data.images.wide import SIXTEEN, find_window
 from dltrain.data.streams.reader import several
@@ -39,6 +41,8 @@ class ImageReader(Reader):
     ``mean`` and ``std``.
     """
 
+    example = "image"
+
     def __init__(
         self,
         channels: int,
@@ -52,6 +56,37 @@ class ImageReader(Reader):
         ends = None if window is None else (window[0], window[1])
         self.shape = Shape(channels, height, width, fit, ends)
         self.mean, self.std = list(mean), list(std)
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """A folder is all images in it, at any depth; a pattern the files that it matches.
+
+        An open text file has a path a line. What is left out of a folder is logged.
+        """
+        if isinstance(inputs, (np.ndarray, Tensor)) and inputs.shape[2:] in ((3,), (4,)):
+            raise ValueError(
+                f"an array of shape {tuple(inputs.shape)} may be one image or {len(inputs)}: give "
+                "a list of images"
+            )
+        for one in inputs:
+            if hasattr(one, "readline"):
+                yield from self.expand(line.rstrip("\n") for line in one if line.strip())
+                continue
+            path = Path(one).expanduser() if isinstance(one, (str, Path)) else None
+            if path is not None and path.is_dir():
+                unused = Unused()
+                files = list(image_files(path, unused))
+                if unused.counts:
+                    logger.warning("%s: not used: %s", path, unused)
+                if not files:
+                    raise ValueError(f"{path} is a folder without an image")
+                yield from files
+            elif path is not None and has_magic(str(path)) and not path.exists():
+                files = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+                if not files:
+                    raise ValueError(f"{one}: no file matches this pattern")
+                yield from self.expand(files)
+            else:
+                yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The images, float32 (batch, channels, height, width)."""

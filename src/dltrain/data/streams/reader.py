@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,17 @@ class ArrayReader(Reader):
 
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape = tuple(shape)
+
+    example = "array"
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """A path is a .npy file, whose first axis counts examples."""
+        for one in inputs:
+            if isinstance(one, (str, Path)):
+                # It may be a stranger's: nothing is unpickled.
+                yield from np.load(Path(one).expanduser(), mmap_mode="r", allow_pickle=False)
+            else:
+                yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The examples, float32 (batch, *shape)."""

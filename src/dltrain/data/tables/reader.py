@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from dltrain.contracts.data import Batch, Reader
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.encoding import Scaling
 from dltrain.data.tables.features import Encoding, stacked
+from dltrain.data.tables.one_by_one import is_frame, rows_of
 from dltrain.data.tables.values import MISSING, CellFormat
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class TableReader(Reader):
     :class:`~dltrain.data.tables.encoding.Scaling`; without ``fill`` a missing cell is refused.
     """
 
+    example = "row"
+
     def __init__(
         self,
         columns: Sequence[str],
@@ -55,6 +58,17 @@ class TableReader(Reader):
         kinds = (dict(levels or {}), list(booleans), dict(dates or {}), dict(affixes or {}))
         self.encoding = Encoding(list(columns), format, *kinds, merge, case)
         self.scaling = Scaling(list(fill), list(mean), list(std))
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """The rows of a file, by its ending (.csv, .parquet, .jsonl, .json, .xlsx), or of a frame.
+
+        An open text file is one of separated values.
+        """
+        for one in inputs:
+            if isinstance(one, (str, Path)) or hasattr(one, "readline") or is_frame(one):
+                yield from rows_of(one)
+            else:
+                yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The features, float32 (batch, features)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 
 from dltrain.contracts.data import Batch, Reader
 from dltrain.data.streams.reader import several
+from dltrain.data.tables.one_by_one import ENDINGS, is_frame, rows_of
 from dltrain.data.text.vocabulary import Vocabulary
 
 TOKENIZER = "tokenizer.json"
@@ -19,9 +20,11 @@ TOKENIZER = "tokenizer.json"
 class VocabularyReader(Reader):
     """Reads texts by ``tokenizer``, the content of a :class:`Vocabulary`'s file.
 
-    Of texts that were joined from several ``columns``, an example may be a row instead: a mapping
+    Of texts that stood in the ``columns`` of a table, an example may be a row instead: a mapping
     with a text for each column.
     """
+
+    example = "text"
 
     def __init__(self, tokenizer: str, columns: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
@@ -31,6 +34,27 @@ class VocabularyReader(Reader):
     def vocabulary(self) -> Vocabulary:
         """Made when the first text is read."""
         return Vocabulary.parse(self._tokenizer)
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """A ``Path`` is a file: of rows where its ending says so (.csv, .jsonl, …), else of lines.
+
+        An open text file has a text a line. A ``str`` is a text.
+        """
+        for one in inputs:
+            if (isinstance(one, Path) and one.suffix.lower() in ENDINGS) or is_frame(one):
+                if not self.columns:
+                    raise ValueError(
+                        f"{one if isinstance(one, Path) else 'a table'}: the run does not know "
+                        "which column has the texts; give a file of lines, or a list of texts"
+                    )
+                yield from rows_of(one)
+            elif isinstance(one, Path):
+                with one.open(encoding="utf-8-sig") as file:
+                    yield from lines_of(file, str(one))
+            elif hasattr(one, "readline"):
+                yield from lines_of(one, "standard input")
+            else:
+                yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """Ids (batch, time) and how many of them are real, (batch,)."""
@@ -66,6 +90,14 @@ class TextReader(VocabularyReader):
 
     def __init__(self, folder: Path, columns: Sequence[str] = ()) -> None:
         super().__init__((folder / TOKENIZER).read_text(encoding="utf-8"), columns)
+
+
+def lines_of(file: Iterable[str], name: str) -> Iterator[str]:
+    """The lines of an open file, empty ones too. Raises ValueError where it is no UTF-8 text."""
+    try:
+        yield from (line.rstrip("\r\n") for line in file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is no UTF-8 text: {error}") from error
 
 
 def joined(cells: Sequence[str]) -> str:

@@ -55,7 +55,7 @@ class TextSource(ArraySource):
     class_names: Sequence[str] = ()
     """What is known of them before the texts are read."""
     columns: Sequence[str] = ()
-    """Those that a text is joined from, where there are several."""
+    """Those of a table that have the texts; of several a text is joined."""
 
     def __init__(
         self,
@@ -184,9 +184,7 @@ class TextSource(ArraySource):
         return Limits(self.evaluation_batch_size, self.evaluation_tokens)
 
     def reader(self) -> Reader:
-        return VocabularyReader(
-            self._known().tokenizer, self.columns if len(self.columns) > 1 else ()
-        )
+        return VocabularyReader(self._known().tokenizer, self.columns)
 
     def _known(self) -> Encoded:
         assert self._encoded is not None, "read() comes first"

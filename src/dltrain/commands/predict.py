@@ -1,0 +1,195 @@
+"""``dltrain predict RUN INPUT…``: what a trained network says of new examples.
+
+Nothing here imports torch until the arguments are known to be right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dltrain.commands.arguments import Parser
+from dltrain.errors import UserError
+from dltrain.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from dltrain.inference.predictor import Part, Predictor
+    from dltrain.inference.writers import Writer
+
+STDIN = "-"
+FIGURE = 64
+"""Examples of a figure."""
+ALL = "all"
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """Read the inputs, write what is predicted of them; return the exit code.
+
+    Raises :class:`UserError` for what the run cannot read or answer.
+    """
+    parser = _parser()
+    asked = parser.parse(arguments)
+    top = _top(asked.top)
+    if not asked.more:
+        raise UserError("predict: give an INPUT. See dltrain predict --help.")
+    folder = RunFolder.find(asked.run, asked.output_dir)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    from dltrain.inference.predictor import Predictor
+
+    predictor = Predictor(folder, asked.weights, asked.device)
+    predictor.require_predicts()
+    typed = [_input(word) for word in asked.more]
+    figure = _Figure(predictor, asked.figure) if asked.figure else None
+    with _writer(asked) as writer:
+        count = 0
+        try:
+            for part in predictor.predict_in_parts(typed, top, asked.skip_unreadable):
+                writer.write(_columns(predictor, part, count, asked.keep))
+                count += len(part.answers)
+                if figure is not None:
+                    figure.add(part)
+        except (ValueError, OSError) as error:
+            kept = f" {count:,} predictions before it are in {asked.out}."
+            done = kept if asked.out and count else ""
+            hint = " --skip-unreadable leaves out what cannot be read." if count or done else ""
+            raise UserError(f"predict: {_said(error)}.{done}{hint}".replace("..", ".")) from error
+    if not count:
+        raise UserError("predict: there was nothing to predict.")
+    if asked.out:
+        print(f"{count:,} {'predictions' if count > 1 else 'prediction'} in {asked.out}")
+    if figure is not None:
+        figure.draw()
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "predict",
+        "What a trained network says of new examples: images (files, folders, patterns), texts "
+        "(as they are, or a file of lines), rows of a table (csv, Parquet, JSON, Excel). - reads "
+        "paths, texts or csv from standard input.",
+        ["latest photo.jpg scans/ --figure answers.png", "latest houses.csv --out prices.csv"],
+        more="INPUT …",
+    )
+    add = parser.add_argument
+    add("--out", metavar="FILE", help="write a .csv, .json, .jsonl or .parquet file instead")
+    add("--csv", action="store_true", help="print csv")
+    add("--json", action="store_true", help="print an object a line")
+    add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")
+    add("--keep", default="", metavar="A,B", help="columns of the input to write, too")
+    add("--figure", metavar="FILE", help=f"draw the first {FIGURE} images or texts as a .png")
+    add("--skip-unreadable", action="store_true", help="leave out and list what cannot be read")
+    add(
+        "--weights", choices=("last", "best"),
+        help="of the last step, or of the best validation (default: those the run was tested with)",
+    )  # fmt: skip
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, … (default auto)")
+    return parser
+
+
+def _top(typed: str) -> int | None:
+    if typed == ALL:
+        return None
+    if not typed.isdecimal() or int(typed) < 1:
+        raise UserError(f"predict: --top is a whole number from 1, or all; got {typed}.")
+    return int(typed)
+
+
+def _input(word: str) -> Any:
+    """What a word means: standard input, a file or folder that is there, or itself."""
+    if word == STDIN:
+        return sys.stdin
+    path = Path(word).expanduser()
+    try:
+        return path if path.exists() else word
+    except (OSError, ValueError):  # too long for a path, or with a zero byte: a text
+        return word
+
+
+def _columns(
+    predictor: Predictor, part: Part, before: int, keep: str
+) -> Mapping[str, Sequence[Any]]:
+    names = [_name(one, before + number) for number, one in enumerate(part.examples, 1)]
+    kept: dict[str, list[Any]] = {}
+    for column in filter(None, keep.split(",")):
+        for one in part.examples:
+            if not isinstance(one, Mapping) or column not in one:
+                has = ", ".join(one) if isinstance(one, Mapping) else "no columns"
+                raise UserError(f"predict: --keep {column}: the input has {has}.")
+        kept[column] = [one[column] for one in part.examples]
+    answers = {name: part.answers[name] for name in part.answers.columns}
+    if not answers:
+        raise UserError(
+            "predict: this run's answers are images. In Python: "
+            f"dltrain.load({str(predictor.path)!r}).predict(…).tensors['image']."
+        )
+    head = predictor.reader.example
+    return {head if head not in (*kept, *answers) else f"{head} number": names, **kept, **answers}
+
+
+def _name(example: Any, number: int) -> str | int:
+    return str(example) if isinstance(example, (str, Path)) else number
+
+
+@contextmanager
+def _writer(asked: argparse.Namespace) -> Iterator[Writer]:
+    from dltrain.inference.writers import CsvWriter, JsonWriter, LineWriter, writer_to
+
+    if asked.csv and asked.json:
+        raise UserError("predict: --csv or --json, not both.")
+    if asked.out:
+        writer, close = writer_to(Path(asked.out).expanduser())
+        try:
+            yield writer
+        finally:
+            close()
+        return
+    writer = LineWriter(sys.stdout)
+    if asked.csv or asked.json:
+        writer = CsvWriter(sys.stdout) if asked.csv else JsonWriter(sys.stdout, lines=True)
+    yield writer
+    writer.close()
+
+
+class _Figure:
+    """The first examples with their answers, as an image."""
+
+    def __init__(self, predictor: Predictor, typed: str) -> None:
+        self.path = Path(typed).expanduser()
+        if self.path.suffix != ".png":
+            raise UserError(f"--figure: {typed} does not end in .png.")
+        self._predictor, self._parts, self._count = predictor, list[Any](), 0
+
+    def add(self, part: Part) -> None:
+        """Keep a part, while there is room."""
+        if self._count < FIGURE:
+            self._parts.append(part)
+            self._count += len(part.answers)
+
+    def draw(self) -> None:
+        """Write the file, and say where."""
+        from dltrain.inference.figures import draw
+        from dltrain.reports.canvas import png
+
+        figure = draw(self._predictor, self._parts, FIGURE)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_bytes(png(figure))
+        except OSError as error:
+            raise UserError(
+                f"--figure: {self.path} cannot be written: {error.strerror}."
+            ) from error
+        print(
+            f"{min(self._count, FIGURE)} of {self._count:,} drawn in {self.path}", file=sys.stderr
+        )
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename} cannot be read: {error.strerror}"
+    return str(error).removesuffix(".")

@@ -1,0 +1,153 @@
+"""Predictions as people and programs read them: rows of names, probabilities and values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dltrain.contracts.data import Field
+from dltrain.contracts.task import Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SEPARATOR = "|"
+"""Between the labels of one example, as a table of labels has it."""
+SHOWN = 10
+"""Rows that are printed of many."""
+
+
+class Answers(Sequence[Mapping[str, Any]]):
+    """A row for each example: a mapping from column to a name, a number or a text.
+
+    ``answers[0]`` is the first row, ``answers["class"]`` a column, ``len(answers)`` the number of
+    examples. Of classes with a number each, such as probabilities, the row has that of its own
+    class and, as ``class_2``, ``probability_2`` and so on, those of the next ``top - 1``; ``top``
+    None: every class's, as ``probability[NAME]``. Images are in ``tensors`` alone, where all
+    columns are as the task predicted them, (examples, …), described by ``fields``.
+    """
+
+    def __init__(self, predictions: Predictions, top: int | None = 3) -> None:
+        self.tensors: Mapping[str, Tensor] = {
+            name: column.detach().cpu() for name, column in predictions.columns.items()
+        }
+        self.fields: Mapping[str, Field] = predictions.fields
+        self.top = top
+        self._columns = columns(self.tensors, self.fields, top)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """The rows of all ``parts``, of one run and one ``top``, which are one or more."""
+        first = parts[0]
+        names = first.tensors
+        columns = {name: torch.cat([part.tensors[name] for part in parts]) for name in names}
+        return cls(Predictions(columns, first.fields), first.top)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' names."""
+        return list(self._columns)
+
+    def column(self, name: str) -> list[Any]:
+        """One column, a name or number an example. Raises KeyError where there is none."""
+        return self._columns[name]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The rows as a data frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self._columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    @overload
+    def __getitem__(self, key: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[dict[str, Any]]: ...
+    @overload
+    def __getitem__(self, key: str) -> list[Any]: ...
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str):
+            return self._columns[key]
+        if isinstance(key, slice):
+            return [self._row(index) for index in range(*key.indices(len(self)))]
+        return self._row(range(len(self))[key])
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self._row(index) for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        rows = [list(row.values()) for row in self[:SHOWN]]
+        cells = [self.columns, *([shown(cell) for cell in row] for row in rows)]
+        wide = (
+            [max(map(len, column)) for column in zip(*cells, strict=True)] if self.columns else []
+        )
+        lines = ["  ".join(f"{c:<{w}}" for c, w in zip(row, wide, strict=True)) for row in cells]
+        more = [f"… {len(self):,} rows in all"] if len(self) > SHOWN else []
+        return "\n".join([*(line.rstrip() for line in lines), *more])
+
+    def _row(self, index: int) -> dict[str, Any]:
+        return {name: column[index] for name, column in self._columns.items()}
+
+
+def columns(
+    tensors: Mapping[str, Tensor], fields: Mapping[str, Field], top: int | None
+) -> dict[str, list[Any]]:
+    """Every prediction as columns of names, numbers and texts, a value an example."""
+    found: dict[str, list[Any]] = {}
+    ranked: dict[str, list[Any]] = {}
+    classes = {field.names: name for name, field in fields.items() if field.kind == "class"}
+    for name, field in fields.items():
+        values = tensors[name].numpy()
+        if field.kind == "class":
+            found[name] = _named(values, field.names)
+        elif field.kind == "labels":
+            found[name] = [
+                SEPARATOR.join(field.names[place] for place in np.flatnonzero(row))
+                for row in values
+            ]
+        elif field.kind == "number" and values.ndim == 1:
+            found[name] = values.tolist()
+        elif field.kind == "number" and values.ndim == 2:
+            if top is not None and field.names in classes:
+                ranked |= _ranked(classes[field.names], name, field.names, values, top)
+            else:
+                found |= _each(name, field.names, values)
+    return found | {name: column for name, column in ranked.items() if name not in found}
+
+
+def _named(numbers: np.ndarray[Any, Any], names: Sequence[str]) -> list[Any]:
+    return [names[number] for number in numbers] if names else numbers.tolist()
+
+
+def _ranked(
+    chosen: str, name: str, names: Sequence[str], values: np.ndarray[Any, Any], top: int
+) -> dict[str, list[Any]]:
+    """The largest values (rows, classes) of each row, and whose they are."""
+    order = np.argsort(-values, axis=1, kind="stable")[:, :top]
+    largest = np.take_along_axis(values, order, 1)
+    found: dict[str, list[Any]] = {}
+    for place in range(order.shape[1]):
+        rank = f"_{place + 1}" if place else ""
+        found[f"{chosen}{rank}"] = _named(order[:, place], names)
+        found[f"{name}{rank}"] = largest[:, place].tolist()
+    return found
+
+
+def _each(name: str, names: Sequence[str], values: np.ndarray[Any, Any]) -> dict[str, list[Any]]:
+    """A column for each of the second axis; of one alone under the name of all."""
+    if values.shape[1] == 1:
+        return {name: values[:, 0].tolist()}
+    named = names if len(names) == values.shape[1] else range(values.shape[1])
+    return {f"{name}[{one}]": values[:, place].tolist() for place, one in enumerate(named)}
+
+
+def shown(value: Any) -> str:
+    """A cell as a person reads it: numbers to six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

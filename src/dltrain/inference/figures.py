@@ -1,0 +1,47 @@
+"""The answers to some examples, drawn: images or texts with their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from dltrain.errors import UserError
+from dltrain.inference.predictor import Part, Predictor
+from dltrain.reports.classes import draw_predictions
+from dltrain.reports.texts import draw_texts
+from dltrain.runs.evaluation_classifier import Scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(predictor: Predictor, parts: Sequence[Part], most: int) -> Figure:
+    """The first ``most`` examples of ``parts``.
+
+    Raises :class:`UserError` for what cannot be drawn.
+    """
+    columns = parts[0].answers.tensors
+    scores = next((name for name in ("probability", "score") if name in columns), None)
+    if scores is None or "class" not in columns:
+        raise UserError(f"--figure: {predictor.path} predicts no classes.")
+    values = torch.cat([part.answers.tensors[scores] for part in parts])[:most]
+    if scores == "score":
+        values = values.softmax(1)
+    names = parts[0].answers.fields["class"].names
+    if predictor.spec.input.kind == "image":
+        scale = Scale.of(predictor.spec)
+        pixels = torch.cat([scale.restored(part.batch["input"]) for part in parts])[:most]
+        images = pixels.permute(0, 2, 3, 1).numpy()
+        return draw_predictions(images, values.numpy(), values.argmax(1).tolist(), names)
+    if predictor.spec.input.kind == "tokens":
+        texts = [_text(one) for part in parts for one in part.examples][:most]
+        return draw_texts(texts, values.numpy(), names)
+    raise UserError("--figure: images and texts can be drawn, and these are neither.")
+
+
+def _text(example: object) -> str:
+    if isinstance(example, dict):
+        return " ".join(str(cell) for cell in example.values())
+    return str(example)

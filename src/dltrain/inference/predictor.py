@@ -1,0 +1,164 @@
+"""A trained run that answers: new examples in, names and numbers out."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from dltrain.contracts.data import Batch, DataSpec, Reader
+from dltrain.contracts.task import Predictions, Predicts, Task
+from dltrain.errors import UserError
+from dltrain.inference.answers import Answers
+from dltrain.runs.environment import choose_device
+from dltrain.runs.folder import RunFolder
+from dltrain.runs.load import load_run, reader_of_run, spec_of_run
+
+logger = logging.getLogger(__name__)
+
+BATCH = 256
+"""Examples that are answered at once."""
+FIRST = re.compile(r"^example 0\b")
+"""How a reader calls an example that it was given alone."""
+
+
+class Part(NamedTuple):
+    """Some examples, what the reader made of them, and the answers to them."""
+
+    examples: Sequence[Any]
+    batch: Batch
+    answers: Answers
+
+
+class Predictor:
+    """A trained run, without its data. ``dltrain.load(RUN)`` makes one.
+
+    ``path`` is the run's folder, ``spec`` what its data was, ``model`` the trained network,
+    ``task`` what it was trained for, in eval mode. ``weights`` are ``last`` or ``best``; None takes
+    those that the run was tested with. Raises :class:`UserError` where there is no such run or no
+    such weights.
+    """
+
+    def __init__(self, folder: RunFolder, weights: str | None = None, device: str = "cpu") -> None:
+        loaded = load_run(folder, weights)
+        self.path: Path = folder.path
+        self.spec: DataSpec = spec_of_run(folder)
+        self.device = choose_device(device)
+        self.task: Task = loaded.task.to(self.device)
+        self.model: nn.Module = loaded.model
+        self.weights = loaded.weights
+
+    def __repr__(self) -> str:
+        return f"Predictor({str(self.path)!r}, weights={self.weights!r})"
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What reads new examples as the run's were read.
+
+        Raises :class:`UserError` where the run has none.
+        """
+        return reader_of_run(self.path)
+
+    def predict(self, examples: Any, top: int | None = 3) -> Answers:
+        """Answers to ``examples``, a row each.
+
+        They are what the command takes, and what the run's reader reads: images as paths of files
+        or folders, patterns, arrays or PIL images; texts; rows of a table as mappings, or a table
+        as a path or a data frame; one of them or a list. For texts a ``Path`` is a file of them,
+        and a ``str`` is one. A mapping of tensors is a batch that is made already. ``top`` is as in
+        :class:`~dltrain.inference.answers.Answers`.
+
+        Raises :class:`ValueError` naming the first example that cannot be read, and
+        :class:`UserError` where the run predicts nothing.
+        """
+        if isinstance(examples, Mapping) and all(map(torch.is_tensor, examples.values())):
+            return Answers(self._ask(dict(examples)), top)
+        parts = [part.answers for part in self.predict_in_parts(examples, top)]
+        if not parts:
+            raise ValueError("there is no example to read")
+        return Answers.joined(parts)
+
+    def predict_in_parts(
+        self, examples: Any, top: int | None = 3, skip_unreadable: bool = False
+    ) -> Iterator[Part]:
+        """The same part by part, in constant memory, for any number of examples.
+
+        ``skip_unreadable`` leaves out, and logs, what cannot be read, instead of raising.
+        """
+        self.require_predicts()
+        found = self.reader.expand(examples if _several(examples) else [examples])
+        before = 0
+        while chunk := list(islice(found, BATCH)):
+            for part, batch in self._read(chunk, before, skip_unreadable):
+                yield Part(part, batch, Answers(self._ask(batch), top))
+            before += len(chunk)
+
+    def require_predicts(self) -> None:
+        """Raise :class:`UserError` where the task answers no questions about examples."""
+        if not isinstance(self.task, Predicts):
+            raise UserError(
+                f"{self.path} predicts nothing: its task is {type(self.task).__name__}."
+            )
+
+    def _read(self, chunk: list[Any], before: int, skip: bool) -> Iterator[tuple[list[Any], Batch]]:
+        """The examples as a batch; where some cannot be read, those before them, or the others."""
+        try:
+            yield chunk, self.reader.read(chunk)
+            return
+        except ValueError as error:
+            whole = error
+        good: list[Any] = []
+        for number, one in enumerate(chunk, before + 1):
+            try:
+                self.reader.read([one])
+            except ValueError as error:
+                said = FIRST.sub(f"{self.reader.example} {number}", str(error))
+                if not skip:
+                    if good:
+                        yield good, self.reader.read(good)
+                    raise ValueError(said) from error
+                logger.warning("left out: %s", said)
+            else:
+                good.append(one)
+        if len(good) == len(chunk):  # together they are wrong, though each alone is not
+            raise whole
+        if good:
+            yield good, self.reader.read(good)
+
+    def _ask(self, batch: Batch) -> Predictions:
+        self.require_predicts()
+        assert isinstance(self.task, Predicts)
+        return self.task.predict({name: column.to(self.device) for name, column in batch.items()})
+
+
+def load(
+    run: str | Path = "latest",
+    weights: str | None = None,
+    output_dir: str | Path = "outputs",
+    device: str = "cpu",
+) -> Predictor:
+    """Return a trained run to be used: ``load("latest").predict(examples)``.
+
+    ``run`` is a run's folder, a part of its path that no other run has, or ``latest``. ``weights``
+    is ``last`` or ``best``; None takes those that the run was tested with. The data is not needed,
+    and nothing global is left changed. The config may name only models, tasks and so on from
+    dltrain, from what torch and torchvision have of them, and from the packages listed in the
+    environment variable ``DLTRAIN_PACKAGES``.
+
+    Raises :class:`UserError` where there is no such run, or no such weights.
+    """
+    return Predictor(RunFolder.find(str(run), Path(output_dir)), weights, device)
+
+
+def _several(examples: Any) -> bool:
+    """Whether they are many examples, not one."""
+    if isinstance(examples, (str, bytes, Path, Mapping)) or hasattr(examples, "columns"):
+        return False
+    return isinstance(examples, Iterable) and not hasattr(examples, "readline")

@@ -1,0 +1,192 @@
+"""Where answers are written to: lines for people, csv, JSON and Parquet, part by part."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.cells import cell_len, set_cell_size
+
+from dltrain.errors import UserError
+
+WIDTH = 80
+LEAST = 12
+"""Letters of an example's name that are shown."""
+
+Columns = Mapping[str, Sequence[Any]]
+
+
+class Writer(ABC):
+    """Takes in columns of equal length, part after part, always of the same names."""
+
+    @abstractmethod
+    def write(self, columns: Columns) -> None:
+        """Write a part's rows."""
+
+    def close(self) -> None:
+        """No part follows."""
+        return None
+
+
+class CsvWriter(Writer):
+    """Separated values, with a header."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._writer = file, csv.writer(file, lineterminator="\n")
+        self._begun = False
+
+    def write(self, columns: Columns) -> None:
+        if not self._begun:
+            self._writer.writerow(columns)
+            self._begun = True
+        self._writer.writerows(zip(*columns.values(), strict=True))
+
+    def close(self) -> None:
+        self._file.flush()
+
+
+class JsonWriter(Writer):
+    """A list of objects, or, with ``lines``, an object a line. A number that is none is null."""
+
+    def __init__(self, file: TextIO, lines: bool) -> None:
+        self._file, self._lines = file, lines
+        self._begun = False
+
+    def write(self, columns: Columns) -> None:
+        for row in zip(*columns.values(), strict=True):
+            cells = map(_json_cell, row)
+            text = json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
+            if self._lines:
+                self._file.write(f"{text}\n")
+            else:
+                self._file.write(f"{',' if self._begun else '['}\n{text}")
+            self._begun = True
+
+    def close(self) -> None:
+        if not self._lines:
+            self._file.write("\n]\n" if self._begun else "[]\n")
+        self._file.flush()
+
+
+class ParquetWriter(Writer):
+    """A Parquet file; a row group a part."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def write(self, columns: Columns) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        table = pa.table({name: list(cells) for name, cells in columns.items()})
+        if self._writer is None:
+            self._writer = pa.parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class LineWriter(Writer):
+    """A table of ``width`` columns for people; the first column takes the room that is left."""
+
+    def __init__(self, file: TextIO, width: int = WIDTH) -> None:
+        self._file, self._width = file, width
+        self._wide: list[int] = []
+
+    def write(self, columns: Columns) -> None:
+        shown = {name: [_shown(cell) for cell in cells] for name, cells in _paired(columns).items()}
+        if not self._wide:
+            self._fit(shown)
+            self._line(list(shown))
+        for row in zip(*shown.values(), strict=True):
+            self._line(row)
+        self._file.flush()
+
+    def _fit(self, shown: Mapping[str, Sequence[str]]) -> None:
+        """The width of each column, by the first part; what has no room is left out."""
+        wide = [max(map(cell_len, (name, *cells))) for name, cells in shown.items()]
+        first = min(wide[0], max(LEAST, self._width - sum(wide[1:]) - 2 * len(wide[1:])))
+        self._wide = [first]
+        for column in wide[1:]:
+            left = self._width - sum(self._wide) - 2 * len(self._wide)
+            if left < min(column, LEAST):
+                break
+            self._wide.append(min(column, left))
+
+    def _line(self, cells: Sequence[str]) -> None:
+        shown = [_fitted(cell, wide) for cell, wide in zip(cells, self._wide, strict=False)]
+        self._file.write("  ".join(shown).rstrip() + "\n")
+
+
+def writer_to(path: Path) -> tuple[Writer, Callable[[], None]]:
+    """What writes the file ``path``, by its ending, and what closes it.
+
+    Raises :class:`UserError` for an ending that says nothing, and a file that cannot be written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in ENDINGS:
+        raise UserError(f"--out: {path} ends in none of {', '.join(ENDINGS)}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
+    writer = ENDINGS[suffix](file, path)
+
+    def close() -> None:
+        writer.close()
+        file.close()
+
+    return writer, close
+
+
+ENDINGS: Mapping[str, Callable[[TextIO, Path], Writer]] = {
+    ".csv": lambda file, path: CsvWriter(file),
+    ".json": lambda file, path: JsonWriter(file, lines=False),
+    ".jsonl": lambda file, path: JsonWriter(file, lines=True),
+    ".parquet": lambda file, path: ParquetWriter(path),
+}
+
+
+def _json_cell(cell: Any) -> Any:
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return None
+    return cell if isinstance(cell, (str, int, float, bool, type(None))) else str(cell)
+
+
+def _paired(columns: Columns) -> dict[str, Sequence[Any]]:
+    """With a class and its number as one column, from the second class on."""
+    found: dict[str, Sequence[Any]] = {}
+    for name, cells in columns.items():
+        stem, _, rank = name.rpartition("_")
+        if rank.isdigit() and stem in columns:
+            before = found.get(f"#{rank}")
+            joined = cells if before is None else _joined(before, cells)
+            found[f"#{rank}"] = joined
+        else:
+            found[name] = cells
+    return found
+
+
+def _joined(names: Sequence[Any], numbers: Sequence[Any]) -> list[str]:
+    return [f"{a} {_shown(b)}" for a, b in zip(names, numbers, strict=True)]
+
+
+def _shown(cell: Any) -> str:
+    text = f"{cell:.4g}" if isinstance(cell, float) and abs(cell) <= 1 else cell
+    text = f"{text:.7g}" if isinstance(text, float) else str(text)
+    return " ".join(text.split())
+
+
+def _fitted(text: str, wide: int) -> str:
+    if cell_len(text) <= wide:
+        return set_cell_size(text, wide)
+    return set_cell_size(text, wide - 1).rstrip() + "…"
