@@ -28,8 +28,8 @@ SETTINGS = [
         "model=mlp",
         "data=digits",
         "callbacks=none",
-        "trainer.epochs=40",
-        "trainer.evaluate_every=4",
+        "trainer.epochs=16",
+        "trainer.evaluate_every=2",
     ),
     *("trainer.checkpoint_seconds=0.3", "device=cpu", "trainer.monitor=loss"),
 ]
@@ -79,7 +79,7 @@ def killed_until_done(asked: argparse.Namespace) -> tuple[int, int]:
             # A kill comes in the middle of training: once a run has got somewhere, and a bit later.
             while called.poll() is None and newest() < began:
                 time.sleep(0.1)
-            time.sleep(chance.uniform(0, 4))
+            time.sleep(chance.uniform(2, 12))
             victims = [called.pid, *workers(called.pid)]
             if called.poll() is None and len(victims) > 1:
                 os.kill(chance.choice(victims), signal.SIGKILL)
@@ -97,8 +97,11 @@ def newest() -> float:
 
 def workers(parent: int) -> list[int]:
     """Processes of its own that train."""
-    found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(p) for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    try:
+        found = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [int(p) for p in found if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    except OSError:  # it has just ended
+        return []
 
 
 def resumed(trials: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -165,9 +165,12 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
 
     Raises :class:`UserError` where it does not compose.
     """
-    check(typed, multirun=False)
-    with _hydra():
-        return _composed(typed)
+    try:
+        with _hydra():
+            return _composed(typed)
+    except (HydraException, OmegaConfBaseException):
+        check(typed, multirun=False)  # tells what is wrong
+        raise
 
 
 def separate(typed: Sequence[str]) -> tuple[list[str], dict[str, Dimension]]:

@@ -65,7 +65,8 @@ def checked(order: Order) -> tuple[Monitor, str]:
     if faults:
         raise ConfigError(faults)
     first = {key: dimension.ends[0] for key, dimension in order.space.items()}
-    variants = [first]
+    config = composition.compose(order.overrides(first))
+    variants = []
     for key, dimension in order.space.items():
         variants += [{**first, key: end} for end in dimension.ends[1:]]
     for values in variants:
@@ -76,7 +77,6 @@ def checked(order: Order) -> tuple[Monitor, str]:
             faults += [fault for fault in error.faults if fault not in faults]
     if faults:
         raise ConfigError(faults)
-    config = composition.compose(order.overrides(first))
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
         watcher = ChoosesByValidation()

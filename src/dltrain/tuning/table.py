@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dltrain.contracts.task import Monitor
 from dltrain.tuning.reporting import PRUNED, RUN
 from dltrain.tuning.study import Order, typed
-from dltrain.tuning.trials import ERROR, number_of
+from dltrain.tuning.trials import ERROR
 
 WIDTH = 80
 SHOWN = 10
@@ -28,9 +28,9 @@ def status(trial: FrozenTrial) -> str:
     return words.get(trial.state, "running")
 
 
-def line(trial: FrozenTrial, order: Order, monitor: Monitor) -> str:
+def line(number: int, trial: FrozenTrial, order: Order, monitor: Monitor) -> str:
     """A trial that has ended, in a line of the terminal."""
-    name = f"trial {number_of(trial):>3}"
+    name = f"trial {number:>3}"
     took = f"{trial.user_attrs.get(SECONDS, 0.0):.1f} s"
     if status(trial) == "failed":
         return _cut(f"{name}  failed: {trial.user_attrs.get(ERROR, '')}".partition("\n")[0])
@@ -51,21 +51,21 @@ def short(keys: Sequence[str]) -> dict[str, str]:
     return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)}
 
 
-def table(best: Sequence[FrozenTrial], order: Order, monitor: Monitor) -> list[str]:
-    """The best trials, the first the best, as lines of the terminal."""
+def table(best: Mapping[int, FrozenTrial], order: Order, monitor: Monitor) -> list[str]:
+    """The best trials by their numbers, the first the best, as lines of the terminal."""
     lines = [f"trial  {monitor.name:>10}  seconds  settings"]
-    for trial in best[:SHOWN]:
+    for number, trial in list(best.items())[:SHOWN]:
         took = trial.user_attrs.get(SECONDS, 0.0)
-        row = f"{number_of(trial):>5}  {trial.value:>10.4f}  {took:>7.1f}  {settings(trial, order)}"
+        row = f"{number:>5}  {trial.value:>10.4f}  {took:>7.1f}  {settings(trial, order)}"
         lines.append(_cut(row))
     return lines
 
 
-def rows(trials: Sequence[FrozenTrial], order: Order) -> list[dict[str, Any]]:
-    """All that is known of each trial, for a file."""
+def rows(trials: Mapping[int, FrozenTrial], order: Order) -> list[dict[str, Any]]:
+    """All that is known of each trial, by its number, for a file."""
     return [
         {
-            "trial": number_of(trial),
+            "trial": number,
             "status": status(trial),
             "value": trial.value,
             "seconds": trial.user_attrs.get(SECONDS),
@@ -73,7 +73,7 @@ def rows(trials: Sequence[FrozenTrial], order: Order) -> list[dict[str, Any]]:
             "run": trial.user_attrs.get(RUN),
             "error": trial.user_attrs.get(ERROR),
         }
-        for trial in trials
+        for number, trial in trials.items()
     ]
 
 

@@ -37,12 +37,15 @@ POLL = 0.5
 
 
 def number_of(trial: FrozenTrial | Trial) -> int:
-    """The number of a trial, which its replacement keeps."""
+    """Optuna's number of a trial, or of the one that it replaces: the order in which they began."""
     return int(trial.user_attrs.get(ORIGIN, trial.number))
 
 
 def counted(study: Study) -> list[FrozenTrial]:
-    """The trials of a study, each once, in the order in which they began."""
+    """The trials of a study, each once, in the order in which they began.
+
+    To a user, the place in this list is a trial's number.
+    """
     trials = study.get_trials(deepcopy=False)
     return sorted((t for t in trials if not {REPLACED, WITHDRAWN} & {*t.user_attrs}), key=number_of)
 

@@ -35,7 +35,7 @@ from dltrain.tuning.alive import Holder, beating
 from dltrain.tuning.reporting import PRUNED, RUN, Reporting
 from dltrain.tuning.study import Order, distributions, open_storage
 from dltrain.tuning.table import SECONDS, line
-from dltrain.tuning.trials import ERROR, Queue, number_of
+from dltrain.tuning.trials import ERROR, Queue, counted
 
 NOTE = "note"
 """The attribute of a trial that says what was unusual."""
@@ -115,10 +115,11 @@ class _Trial:
         try:
             self._tell(summary, error)
         except (UpdateFinishedTrialError, ValueError):
-            self._say(f"trial {number_of(self._trial):>3}  another process has it by now")
+            self._say("A trial is another process's by now, which took this one for dead.")
             return code
-        ended = self._study.get_trials(deepcopy=False)[self._trial.number]
-        self._say(line(ended, self._order, self._monitor))
+        for number, trial in enumerate(counted(self._study)):
+            if trial.number == self._trial.number:
+                self._say(line(number, trial, self._order, self._monitor))
         return code
 
     def _say(self, text: str) -> None:
