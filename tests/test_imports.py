@@ -77,6 +77,7 @@ LIGHT = (
     "commands/predict",
     "commands/resume",
     "commands/sample",
+    "commands/lr_find",
     "commands/tune",
     "engine/runtime",
     "engine/terminal",

@@ -42,6 +42,9 @@ COMMANDS = {
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),
     "tune": Command("key=range …", "search for the best values", "dltrain.commands.tune:tune"),
+    "lr-find": Command(
+        "key=value …", "the loss by learning rate", "dltrain.commands.lr_find:lr_find"
+    ),
     "help": Command(
         "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
     ),
