@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dltrain.tuning.range_test import RangeTest
 
 LOW, HIGH, STEPS = 1e-7, 10.0, 150
+STEEPEST = "steepest descent"
 
 
 def lr_find(arguments: Sequence[str]) -> int:
@@ -52,9 +53,12 @@ def lr_find(arguments: Sequence[str]) -> int:
     suggested = _suggested(found)
     out = Path(asked.out).expanduser() if asked.out else _figure_path(asked, config["name"])
     _draw(found, suggested, out)
-    # The steepest descent is still safe where it is below the other, which may be too bold.
-    chosen = suggested.get("steepest descent", suggested["a tenth of the minimum"])
-    word = override("optimizer.lr", float(f"{chosen:.2g}"))
+    if not suggested:
+        raise UserError(
+            f"lr-find: the loss fell at no rate from {found.rates[0]:.1e} to "
+            f"{found.rates[-1]:.1e}, so none can be suggested. Look at {out}."
+        )
+    word = override("optimizer.lr", float(f"{suggested[STEEPEST]:.2g}"))
     folder = [] if config_dir is None else ["--config-dir", config_dir]
     command = f"{shlex.join(['dltrain', *folder, *overrides])} {word}"
     if asked.json:
@@ -88,10 +92,11 @@ def _parser() -> Parser:
 
 
 def _suggested(found: RangeTest) -> dict[str, float]:
-    """Rates to begin with, by where they come from."""
-    steepest = found.steepest
-    suggested = {} if steepest is None else {"steepest descent": found.rates[steepest]}
-    return suggested | {"a tenth of the minimum": found.rates[found.least] / 10}
+    """Rates to begin with, by where they come from; none where the loss never fell."""
+    if found.steepest is None:
+        return {}
+    tenth = found.rates[found.least] / 10
+    return {STEEPEST: found.rates[found.steepest], "a tenth of the minimum": tenth}
 
 
 def _print(found: RangeTest, suggested: dict[str, float], out: Path) -> None:
@@ -101,8 +106,6 @@ def _print(found: RangeTest, suggested: dict[str, float], out: Path) -> None:
     print(f"Diverged at {last:.1e}." if found.diverged else f"Did not diverge up to {last:.1e}.")
     for name, rate in suggested.items():
         print(f"  {name:<23} {rate:.2g}")
-    if "steepest descent" not in suggested:
-        print("The loss never fell: the suggestion is a guess. Try more --steps or a lower --min.")
     print(f"Figure {out}")
 
 

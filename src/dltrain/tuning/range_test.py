@@ -12,9 +12,12 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dltrain import messages
 from dltrain.assemble import Assembly, optimizer_settings
@@ -24,10 +27,12 @@ from dltrain.runs.folder import RunFolder
 from dltrain.training import Run
 
 SMOOTHING = 0.95
-"""Of the running mean of the loss, which is corrected for its beginning at zero."""
+"""Of the running mean that tells divergence, which is corrected for its beginning at zero."""
+WIDTH = 4.0
+"""Steps: the standard deviation of the weights of the mean that is shown, which has no lag."""
 TOO_MUCH = 3.0
-"""How far above its least value the loss has diverged, in units of that value or of what it had
-fallen by, whichever is more."""
+"""How far above its least value the loss has diverged, in units of that value; or it has lost all
+that it had fallen by, whichever is more."""
 FEWEST = 10
 """Steps before which nothing is decided: the mean is of too few."""
 
@@ -47,12 +52,22 @@ class Rising(Schedule):
 
 @dataclass(frozen=True)
 class RangeTest:
-    """Learning rates, and at each the loss of its step and the running mean of it."""
+    """Learning rates, and at each the loss of its step."""
 
     rates: Sequence[float]
     losses: Sequence[float]
-    smoothed: Sequence[float]
     diverged: bool
+
+    @cached_property
+    def smoothed(self) -> Sequence[float]:
+        """The mean of each step and its neighbors; beyond twice the first loss, it is cut off."""
+        losses = np.asarray(self.losses)
+        start = float(np.median(losses[:FEWEST]))
+        distance = np.arange(-3 * WIDTH, 3 * WIDTH + 1)
+        weights = np.exp(-((distance / WIDTH) ** 2) / 2)
+        # What lies beyond the ends counts as they do.
+        ends = np.pad(np.minimum(losses, start + abs(start)), len(distance) // 2, mode="edge")
+        return [float(mean) for mean in np.convolve(ends, weights / weights.sum(), "valid")]
 
     @property
     def least(self) -> int:
@@ -77,9 +92,9 @@ class Watching(Callback):
     def __init__(self) -> None:
         self.rates: list[float] = []
         self.losses: list[float] = []
-        self.smoothed: list[float] = []
         self.diverged = False
         self._mean = 0.0
+        self._means: list[float] = []
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
         """One step."""
@@ -92,10 +107,10 @@ class Watching(Callback):
         self._mean = SMOOTHING * self._mean + (1 - SMOOTHING) * values["loss"]
         self.rates.append(rate)
         self.losses.append(values["loss"])
-        self.smoothed.append(self._mean / (1 - SMOOTHING ** len(self.rates)))
-        least = min(self.smoothed)
-        far = TOO_MUCH * max(abs(least), (self.smoothed[0] - least) / TOO_MUCH)
-        if len(self.rates) > FEWEST and self.smoothed[-1] > least + far:
+        self._means.append(self._mean / (1 - SMOOTHING ** len(self.rates)))
+        least = min(self._means)
+        far = max(TOO_MUCH * abs(least), self._means[0] - least)
+        if len(self.rates) > FEWEST and self._means[-1] > least + far:
             self.diverged = True
             view.stop("the loss has diverged")
 
@@ -148,7 +163,7 @@ def range_test(
             f"lr-find: the loss was finite for {len(watching.rates)} steps only; "
             "give a lower --min or more --steps."
         )
-    return RangeTest(watching.rates, watching.losses, watching.smoothed, watching.diverged)
+    return RangeTest(watching.rates, watching.losses, watching.diverged)
 
 
 def _base_rate(config: Mapping[str, Any]) -> float:

@@ -10,6 +10,7 @@ from optuna.trial import Trial
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, Setup, View
 from dltrain.errors import UserError
+from dltrain.tuning.trials import DEATHS
 
 RUN, PRUNED = "run", "pruned"
 """Attributes of a trial: its run's folder, and that it was ended early."""
@@ -53,6 +54,8 @@ class Reporting(ChoosesByValidation):
             if place not in self._known:  # a run that goes on repeats what was since its checkpoint
                 self._known.add(place)
                 self._trial.report(float(value), place)
+                if self._trial.user_attrs.get(DEATHS):  # it gets somewhere
+                    self._trial.set_user_attr(DEATHS, 0)
             if self._prune and place < PARTS and self._trial.should_prune():
                 self._trial.set_user_attr(PRUNED, True)
                 view.stop(f"other trials had a better {view.monitor.name} by then (pruned)")

@@ -31,7 +31,7 @@ REPLACED, WITHDRAWN, ORIGIN = "replaced", "withdrawn", "origin"
 DEATHS, ERROR = "deaths", "error"
 """Attributes of trials."""
 MOST_DEATHS = 3
-"""A trial whose process died so often is given up: it may be what kills it."""
+"""A trial whose process died so often between two evaluations is given up: it may be what kills."""
 POLL = 0.5
 """Seconds between two looks at what others do."""
 
