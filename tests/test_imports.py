@@ -42,8 +42,8 @@ ROOMS: dict[str, set[str]] = {
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
-    | {"config", "engine", "reports", "runs", "assemble", "training", "inference"}
-    | {"prolong", "tuning"},
+    | {"messages", "config", "engine", "reports", "runs", "callbacks", "assemble", "training"}
+    | {"inference", "prolong", "tuning"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
     "__init__": {"inference"},
@@ -71,17 +71,32 @@ LIGHT = (
     "config/build",
     "config/working_folder",
     "commands/table",
+    "commands/chart",
+    "commands/choices",
+    "commands/compare",
     "commands/help",
+    "commands/list",
     "commands/arguments",
+    "commands/config",
     "commands/config_dir",
+    "commands/evaluate",
     "commands/predict",
+    "commands/new",
     "commands/resume",
+    "commands/runs",
+    "commands/tables",
     "commands/sample",
     "commands/lr_find",
     "commands/tune",
+    "commands/serve",
     "engine/runtime",
     "engine/terminal",
     "runs/folder",
+    "runs/folding",
+    "runs/listing",
+    "runs/paired",
+    "runs/query",
+    "runs/results",
     "runs/sweep",
 )
 

@@ -97,7 +97,7 @@ def test_hydras_sweepers_are_told_the_monitored_validation_value(
     summary = json.loads((latest(tmp_path / "outputs") / "summary.json").read_text())
     assert refused is None
     assert value == summary["validation"]["accuracy"] != summary["validation"]["loss"]
-    assert summary["monitor"] == {"name": "accuracy", "mode": "max"}
+    assert (summary["monitor"], summary["better"]["accuracy"]) == ("accuracy", "max")
 
 
 def test_an_interval_needs_something_that_draws_from_it(
@@ -114,6 +114,5 @@ def test_an_interval_needs_something_that_draws_from_it(
 def test_half_a_training_and_no_number_are_no_value(
     status: str, validation: dict[str, float]
 ) -> None:
-    monitor = {"name": "loss", "mode": "min"}
-    summary = {"status": status, "validation": validation, "monitor": monitor}
+    summary = {"status": status, "validation": validation, "monitor": "loss"}
     assert monitored(summary) is None

@@ -233,7 +233,7 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
 def _without_value(summary: Mapping[str, Any]) -> int:
     """Say why a run has nothing for a sweeper to choose by; return the exit code."""
     why = (
-        f"the run's {summary['monitor']['name']} is no number"
+        f"the run's {summary['monitor']} is no number"
         if summary["validation"]
         else "there is no validation split to choose by; set data.validation above 0"
     )

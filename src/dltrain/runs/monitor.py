@@ -18,7 +18,7 @@ def monitored(summary: Mapping[str, Any]) -> float | None:
     None unless the run has finished, has a validation split and was given a number there: half a
     training is no result.
     """
-    found = summary["validation"].get(summary["monitor"]["name"])
+    found = summary["validation"].get(summary["monitor"])
     if summary["status"] != "finished" or found is None or not math.isfinite(found):
         return None
     return float(found)

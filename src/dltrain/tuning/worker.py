@@ -150,8 +150,8 @@ class _Trial:
         value = monitored(summary) if summary else None
         if error == "" and value is None:
             error = f"its {self._monitor.name} is no number"
-        if error == "" and summary["monitor"] != self._monitor._asdict():
-            other = summary["monitor"]["name"]
+        if error == "" and summary["monitor"] != self._monitor.name:
+            other = summary["monitor"]
             error = f"it is monitored by {other}, not by {self._monitor.name}"
         if error:
             self._trial.set_user_attr(ERROR, error)
