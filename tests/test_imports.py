@@ -86,6 +86,7 @@ LIGHT = (
     "commands/runs",
     "commands/tables",
     "commands/sample",
+    "commands/batch_find",
     "commands/lr_find",
     "commands/tune",
     "commands/serve",

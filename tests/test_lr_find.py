@@ -10,6 +10,7 @@ import pytest
 
 from dltrain import cli
 from dltrain.errors import UserError
+from dltrain.tuning.batch_size import largest
 from dltrain.tuning.range_test import RangeTest, Rising, Watching
 
 RATES = np.geomspace(1e-6, 1e2, 161)
@@ -82,3 +83,23 @@ def test_the_command_leaves_a_figure_and_no_run(
 def test_what_makes_no_test_is_refused(more: list[str], why: str) -> None:
     with pytest.raises(UserError, match=why):
         cli.dispatch(["lr-find", "data=iris", "model=mlp", *more])
+
+
+@pytest.mark.parametrize("most_that_fits", [1, 7, 8, 100, 1000, 5000])
+def test_the_largest_batch_is_found_to_an_eighth(most_that_fits: int) -> None:
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= most_that_fits
+
+    found = largest(fits, 32, 1000)
+    assert found is not None
+    assert min(most_that_fits, 1000) * 8 / 9 - 1 <= found <= most_that_fits
+    assert len(tried) == len({*tried}) < 12
+    assert largest(lambda size: False, 32, 1000) is None
+
+
+def test_batch_find_needs_cuda() -> None:
+    with pytest.raises(UserError, match="memory of a CUDA device; this is cpu"):
+        cli.dispatch(["batch-find", "device=cpu"])

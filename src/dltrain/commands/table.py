@@ -47,6 +47,9 @@ COMMANDS = {
     ),
     "tune": Command("key=RANGE …", "search for best values", "dltrain.commands.tune:tune"),
     "lr-find": Command("key=value …", "loss by learning rate", "dltrain.commands.lr_find:lr_find"),
+    "batch-find": Command(
+        "key=value …", "the largest batch (CUDA)", "dltrain.commands.batch_find:batch_find"
+    ),
     "new": Command("KIND NAME", "a part of your own", "dltrain.commands.new:new"),
     "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
