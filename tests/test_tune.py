@@ -26,7 +26,7 @@ from dltrain.errors import ConfigError, UserError  # noqa: E402
 from dltrain.tuning import alive, trials, worker  # noqa: E402
 from dltrain.tuning.alive import HOLDER, Holder, Watch, machine  # noqa: E402
 from dltrain.tuning.reporting import Reporting  # noqa: E402
-from dltrain.tuning.trials import ERROR, ORIGIN, Queue, counted, replace_lost  # noqa: E402
+from dltrain.tuning.trials import ERROR, GIVEN_BACK, ORIGIN, Queue, counted, replace_lost  # noqa: E402
 
 Tune = Callable[..., int]
 SHORT = ("data=iris", "model=logreg", "callbacks=none", "device=cpu", "trainer.steps=2")
@@ -218,7 +218,10 @@ def test_a_dead_processes_trial_keeps_number_and_values_until_it_has_died_thrice
     first = queue.next()
     assert first is not None
     first.report(0.25, 500)
-    for _ in range(2):
+    for end in ("death", "death", "orderly"):
+        if end == "orderly":  # which is no death
+            last = optuna.trial.Trial(study, study.trials[-1]._trial_id)
+            last.set_user_attr(GIVEN_BACK, True)
         die(study, len(study.trials) - 1, tmp_path)
         again = queue.next()
         assert again is not None

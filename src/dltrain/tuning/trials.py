@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from dltrain.tuning.alive import HOLDER, Holder, Watch
 
 REPLACED, WITHDRAWN, ORIGIN = "replaced", "withdrawn", "origin"
-DEATHS, ERROR = "deaths", "error"
+DEATHS, ERROR, GIVEN_BACK = "deaths", "error", "given_back"
 """Attributes of trials."""
 MOST_DEATHS = 3
 """A trial whose process died so often between two evaluations is given up: it may be what kills."""
@@ -117,7 +117,7 @@ class Queue:
 
     def _replace(self, dead: FrozenTrial) -> None:
         """Have a dead process's trial trained to its end, unless another process does so."""
-        deaths = dead.user_attrs.get(DEATHS, 0) + 1
+        deaths = _deaths(dead)
         trial = Trial(self._study, dead._trial_id)
         with suppress(UpdateFinishedTrialError, ValueError):  # it has ended, or is replaced
             if deaths == MOST_DEATHS:
@@ -133,12 +133,19 @@ def _numbers(trials: Iterable[FrozenTrial]) -> set[int]:
     return {number_of(trial) for trial in trials if WITHDRAWN not in trial.user_attrs}
 
 
+def _deaths(trial: FrozenTrial) -> int:
+    """How often a trial's process died; one that was asked to end has given its trial back."""
+    return int(trial.user_attrs.get(DEATHS, 0)) + (GIVEN_BACK not in trial.user_attrs)
+
+
 def _add_again(study: Study, trial: FrozenTrial) -> None:
     """A waiting trial of the same values, which takes over what is there of ``trial``."""
     kept: dict[str, Any] = {
-        name: value for name, value in trial.user_attrs.items() if name not in (REPLACED, HOLDER)
+        name: value
+        for name, value in trial.user_attrs.items()
+        if name not in (REPLACED, HOLDER, GIVEN_BACK)
     }
-    deaths = {DEATHS: kept.get(DEATHS, 0) + 1, ORIGIN: number_of(trial)}
+    deaths = {DEATHS: _deaths(trial), ORIGIN: number_of(trial)}
     study.add_trial(
         create_trial(
             state=TrialState.WAITING,

@@ -35,7 +35,7 @@ from dltrain.tuning.alive import Holder, beating
 from dltrain.tuning.reporting import PRUNED, RUN, Reporting
 from dltrain.tuning.study import Order, distributions, open_storage
 from dltrain.tuning.table import SECONDS, line
-from dltrain.tuning.trials import ERROR, Queue, counted
+from dltrain.tuning.trials import ERROR, GIVEN_BACK, Queue, counted
 
 NOTE = "note"
 """The attribute of a trial that says what was unusual."""
@@ -110,6 +110,7 @@ class _Trial:
             traceback.print_exc()
             error, code = f"{type(bug).__name__}: {bug}", 1
         if summary.get("status") == "interrupted":
+            self._trial.set_user_attr(GIVEN_BACK, True)
             return exit_code(summary.get("signal")) or 1
         self._trial.set_user_attr(SECONDS, round(time.perf_counter() - started, 2))
         try:
