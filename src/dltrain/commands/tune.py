@@ -58,7 +58,7 @@ def _parser() -> Parser:
         "killed goes on where it was: type the same again.",
         [
             "model=mlp 'optimizer.lr=log(1e-4,1e-1)' --trials 40 --jobs 2",
-            "data=iris model=logreg,mlp 'optimizer.lr=log(1e-3,1)' --study flowers",
+            "data=iris model=logreg,mlp 'optimizer.lr=log(1e-3,1)' --jobs 2",
         ],
         more="KEY=VALUE …",
         run="",
