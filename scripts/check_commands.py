@@ -121,7 +121,7 @@ def evaluated(run: Path) -> str:
 
 
 def predicted(run: Path, made: Path) -> str:
-    """What is said of an example of the kind that the run reads."""
+    """The answer to an example of the kind that the run reads."""
     example = reader_of_run(run).example
     if example == "image":
         given = str(made / "images" / "ant" / "00.png")

@@ -37,9 +37,13 @@ ROOMS: dict[str, set[str]] = {
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
+    "prolong": CONTRACTS
+    | {"messages", "config", "data", "runs", "callbacks", "assemble", "training"},
+    "tuning": CONTRACTS
+    | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
     | {"messages", "config", "engine", "reports", "runs", "callbacks", "assemble", "training"}
-    | {"inference"},
+    | {"inference", "prolong", "tuning"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
     "__main__": {"cli"},
     "__init__": {"inference"},
@@ -62,6 +66,7 @@ LIGHT = (
     "config/quoting",
     "config/refusals",
     "config/punctuation",
+    "config/space",
     "config/suggest",
     "config/build",
     "config/working_folder",
@@ -83,6 +88,9 @@ LIGHT = (
     "commands/runs",
     "commands/tables",
     "commands/sample",
+    "commands/batch_find",
+    "commands/lr_find",
+    "commands/tune",
     "commands/serve",
     "engine/runtime",
     "engine/terminal",

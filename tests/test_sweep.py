@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.plugins import Plugins
 
 from dltrain import cli
+from dltrain.config.compose import BASIC_SWEEPER
 from dltrain.errors import Diverged
 from dltrain.runs import sweep
+from dltrain.runs.folder import latest
+from dltrain.runs.monitor import monitored
 
 
 def finished(**scores: float) -> dict[str, Any]:
@@ -78,3 +84,49 @@ def test_a_run_that_diverged_is_called_so(
 
 def test_two_sweeps_never_share_a_folder(tmp_path: Path) -> None:
     assert len({sweep.create(tmp_path) for _ in range(3)}) == 3
+
+
+def test_hydras_sweepers_are_told_the_monitored_validation_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a sweeper sees it, of which an optimizer's can do nothing with None."""
+    seen: list[tuple[list[str], Any]] = []
+    sweeper: Any = Plugins.instance().class_name_to_class[BASIC_SWEEPER]
+    sweep_all = sweeper.sweep
+
+    def recording(self: Any, arguments: list[str]) -> Any:
+        returns = sweep_all(self, arguments)
+        seen.extend((job.overrides, job.return_value) for batch in returns for job in batch)
+        return returns
+
+    monkeypatch.setattr(sweeper, "sweep", recording)
+    monkeypatch.setattr(sys, "argv", ["dltrain"])
+    monkeypatch.chdir(tmp_path)
+    short = ["data=iris", "model=logreg", "callbacks=none", "device=cpu", "trainer.steps=1"]
+    bad = "optimizer.lr=-1,0.1"  # the first is refused
+
+    assert cli.dispatch(["-m", *short, "trainer.monitor=accuracy", bad]) == 2
+
+    (_, refused), (_, value) = seen
+    summary = json.loads((latest(tmp_path / "outputs") / "summary.json").read_text())
+    assert refused is None
+    assert value == summary["validation"]["accuracy"] != summary["validation"]["loss"]
+    assert (summary["monitor"], summary["better"]["accuracy"]) == ("accuracy", "max")
+
+
+def test_an_interval_needs_something_that_draws_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.dispatch(["-m", "optimizer.lr=interval(0.1,0.2)"]) == 2
+    assert "dltrain tune 'optimizer.lr=interval(0.1,0.2)'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "validation"),
+    [("interrupted", {"loss": 0.5}), ("finished", {}), ("finished", {"loss": float("nan")})],
+)
+def test_half_a_training_and_no_number_are_no_value(
+    status: str, validation: dict[str, float]
+) -> None:
+    summary = {"status": status, "validation": validation, "monitor": "loss"}
+    assert monitored(summary) is None

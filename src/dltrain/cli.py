@@ -10,10 +10,10 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
@@ -152,12 +152,15 @@ def _train_one(arguments: Sequence[str]) -> int:
 
     codes = []
 
-    def work(job: Job) -> None:
+    def work(job: Job) -> float | None:
+        from dltrain.runs.monitor import monitored
         from dltrain.training import train as train_run
 
         runtime.collect_again()
         try:
-            codes.append(exit_code(train_run(job.config, job.overrides)["signal"]))
+            summary = train_run(job.config, job.overrides)
+            codes.append(exit_code(summary["signal"]))
+            return monitored(summary)
         except UserError as error:
             _complain(_with_what_fits(error, job.overrides), job.overrides)
             codes.append(2)
@@ -166,6 +169,7 @@ def _train_one(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             print("Interrupted before the run began.", file=sys.stderr)
             codes.append(exit_code(signal.SIGINT))
+        return None
 
     composition.launch(arguments, work)
     return codes[0]
@@ -205,7 +209,8 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     folder = sweep.create(output_dir)
     codes: list[int] = []
 
-    def work(job: Job) -> None:
+    def work(job: Job) -> float | None:
+        from dltrain.runs.monitor import monitored
         from dltrain.training import train as train_run
 
         runtime.collect_again()
@@ -225,12 +230,27 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
         sweep.add(folder, job.overrides, summary, failure)
         if codes[-1] in (130, 143):
             raise SystemExit(codes[-1])
+        value = None if summary is None else monitored(summary)
+        if value is None and summary is not None and job.needs_value:
+            raise SystemExit(_without_value(summary))
+        return value
 
     try:
         composition.launch([*arguments, f"hydra.sweep.dir={in_grammar(str(folder))}"], work)
     finally:
         sweep.report(folder)
     return next((code for code in codes if code), 0)
+
+
+def _without_value(summary: Mapping[str, Any]) -> int:
+    """Say why a run has nothing for a sweeper to choose by; return the exit code."""
+    why = (
+        f"the run's {summary['monitor']} is no number"
+        if summary["validation"]
+        else "there is no validation split to choose by; set data.validation above 0"
+    )
+    _complain(UserError(f"hydra/sweeper: {why}."))
+    return 2
 
 
 def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:

@@ -5,6 +5,7 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from dltrain.config.build import build
 from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode
-from dltrain.contracts.run import Probe, Schedule, Setup
+from dltrain.contracts.run import Callback, Probe, Schedule, Setup
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
@@ -49,10 +50,16 @@ from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
 
 REPORT = "tables/data"
+PARENT = "parent"
+"""The key of ``summary.json`` for the run that this one goes on with, and from which step."""
 
 
-def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def train(
+    config: Config, overrides: Sequence[str] = (), watchers: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary.
+
+    ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
@@ -63,15 +70,17 @@ def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
         if config["init_from"] is not None:
             outputs = Path(config["output_dir"]).expanduser()
             init_from(parts.task, parts.spec, config["init_from"], outputs)
-        run = Run(absolute(config, Path.cwd()), parts, shown, started)
+        run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
-        with _begun(folder):
+        with begun(folder):
             run.describe(folder, overrides)
             run.begin(folder)
             return run.go(None)
 
 
-def resume(run: str, output_dir: Path, changed_data: bool = False) -> dict[str, Any]:
+def resume(
+    run: str, output_dir: Path, changed_data: bool = False, watchers: Sequence[Callback] = ()
+) -> dict[str, Any]:
     """Go on with an interrupted run, as if it had never been interrupted; return its summary.
 
     Raises :class:`UserError` where its data is not what it began with, unless ``changed_data``.
@@ -81,14 +90,20 @@ def resume(run: str, output_dir: Path, changed_data: bool = False) -> dict[str, 
     started = time.perf_counter()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
-    with _begun(folder):
-        return _resume(folder, started, changed_data)
+    with begun(folder):
+        return _resume(folder, started, changed_data, watchers)
 
 
-def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, Any]:
+def _resume(
+    folder: RunFolder, started: float, changed_data: bool, watchers: Sequence[Callback]
+) -> dict[str, Any]:
     summary = folder.read_json(SUMMARY)
     if summary.get("status") == "finished":
-        raise UserError(f"{folder.path} is finished: there is nothing to resume.")
+        longer = shlex.join(["dltrain", "resume", str(folder.path), "trainer.epochs=N"])
+        raise UserError(
+            f"{folder.path} is finished: there is nothing to resume. To train it for longer: "
+            f"{longer}"
+        )
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
@@ -98,7 +113,7 @@ def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, 
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
-        going_on = Run(config, parts, shown, started)
+        going_on = Run(config, parts, shown, started, watchers, summary.get(PARENT))
         if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
             going_on.describe_data(folder)
         going_on.begin(folder)
@@ -106,7 +121,7 @@ def _resume(folder: RunFolder, started: float, changed_data: bool) -> dict[str, 
 
 
 @contextmanager
-def _begun(folder: RunFolder) -> Iterator[None]:
+def begun(folder: RunFolder) -> Iterator[None]:
     """An interruption in here names the run, which exists; in the end others may claim it."""
     try:
         yield
@@ -120,15 +135,22 @@ class Run:
     """A run from its first step to its last line; keeps ``summary.json`` true throughout."""
 
     def __init__(
-        self, config: Config, parts: Parts, shown: messages.Messages, started: float
+        self,
+        config: Config,
+        parts: Parts,
+        shown: messages.Messages,
+        started: float,
+        watchers: Sequence[Callback] = (),
+        parent: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.parts, self._shown, self._started = config, parts, shown, started
+        self._watchers, self._parent = watchers, parent
         settings = parts.settings
         self.streams = _open(parts, config["seed"])
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
         self.groups = groups_of(parts.task)
-        self._better = _check(parts, self.streams, self.groups)
+        self._better = _check(parts, self.streams, self.groups, watchers)
         optimizers, penalties = {}, {}
         rates = optimizer_settings(config)
         named = named_by(rates.patterns, parts.task)
@@ -179,6 +201,7 @@ class Run:
             parts.plan,
             self.config["seed"],
             saved=lambda: self._summarize("running"),
+            watchers=self._watchers,
         )
 
     def describe(self, folder: RunFolder, overrides: Sequence[str]) -> None:
@@ -238,6 +261,7 @@ class Run:
             "status": status,
             "epochs": state.place("train").epoch,
             "steps": state.step,
+            **({} if self._parent is None else {PARENT: self._parent}),
             "seed": self.config["seed"],
             "device": str(self.parts.settings.device),
             "parameters": sum(p.numel() for p in self.parts.task.parameters()),
@@ -272,7 +296,9 @@ def _open(parts: Parts, seed: int) -> Streams:
     return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
 
 
-def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> dict[str, Mode]:
+def _check(
+    parts: Parts, streams: Streams, groups: Iterable[str], watchers: Iterable[Callback]
+) -> dict[str, Mode]:
     """Which way each metric is better, where that is known.
 
     Raises :class:`UserError` where the run cannot give what its parts ask of it.
@@ -293,6 +319,6 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> dict[str, M
     parts.task.monitor = monitor
     require_variance(parts.task, streams["train"])
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups), better)
-    for callback in parts.callbacks:
+    for callback in (*parts.callbacks, *watchers):
         callback.check(setup)
     return {monitor.name: monitor.mode, **better}

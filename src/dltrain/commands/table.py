@@ -32,7 +32,7 @@ class Command:
 
 COMMANDS = {
     "train": Command("key=value …", "may be left out", "dltrain.cli:train"),
-    "resume": Command("RUN", "finish an interrupted run", "dltrain.commands.resume:resume"),
+    "resume": Command("RUN", "finish it, or go on longer", "dltrain.commands.resume:resume"),
     "predict": Command("RUN INPUT …", "answers to new data", "dltrain.commands.predict:predict"),
     "evaluate": Command(
         "RUN [data=…]", "metrics on any data", "dltrain.commands.evaluate:evaluate"
@@ -44,6 +44,11 @@ COMMANDS = {
     "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),
     "config": Command(
         "[key=value …]", "what a command composes to", "dltrain.commands.config:show"
+    ),
+    "tune": Command("key=RANGE …", "search for best values", "dltrain.commands.tune:tune"),
+    "lr-find": Command("key=value …", "loss by learning rate", "dltrain.commands.lr_find:lr_find"),
+    "batch-find": Command(
+        "key=value …", "the largest batch (CUDA)", "dltrain.commands.batch_find:batch_find"
     ),
     "new": Command("KIND NAME", "a part of your own", "dltrain.commands.new:new"),
     "completion": Command("SHELL", "for bash, zsh, fish", "dltrain.commands.completion:completion"),

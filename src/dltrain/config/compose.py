@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    QuotedString,
+    RangeSweep,
+)
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -35,12 +42,24 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dltrain.config import quoting
 from dltrain.config.renamed import called_now
+from dltrain.config.space import (
+    FORMS,
+    FUNCTIONS,
+    Choice,
+    Dimension,
+    Interval,
+    in_hydras_words,
+    unknown_function,
+)
 from dltrain.config.suggest import nearest
 from dltrain.errors import ConfigError, Fault, UserError
 
 CONFIGS = "dltrain.configs"
 ROOT = "train"
 VERSION_BASE = "1.3"
+TARGET = "_target_"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""Runs all combinations, whatever comes of them."""
 BUILT_IN = "configs"
 BUILT_IN_ORIGIN = "built-in"
 SHARED = "base"
@@ -56,6 +75,8 @@ class Job:
 
     config: dict[str, Any]
     overrides: list[str]
+    needs_value: bool = False
+    """Whether a sweeper of the user's waits for what the run has reached."""
 
 
 @dataclass(frozen=True)
@@ -107,14 +128,20 @@ def use_folder(folder: str | None) -> None:
     Plugins.instance().register(UserFolder)
 
 
-def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
-    """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query."""
+def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
+    """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query.
 
-    def job(config: DictConfig) -> None:
-        work(
+    What ``work`` returns is what Hydra's sweepers and callbacks see of a run.
+    """
+
+    def job(config: DictConfig) -> object:
+        own = HydraConfig.get()
+        searching = own.mode == RunMode.MULTIRUN and own.sweeper.get(TARGET) != BASIC_SWEEPER
+        return work(
             Job(
                 config=_plain(config),
-                overrides=list(HydraConfig.get().overrides.task),
+                overrides=list(own.overrides.task),
+                needs_value=searching,
             )
         )
 
@@ -144,6 +171,10 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
                 found = list(_explained(variant))
                 found = found or [Fault("config", _first_line(error.__cause__ or error))]
                 faults += [fault for fault in found if fault not in faults]
+        if multirun and not faults:
+            faults = [_drawn(one) for one in overrides if _is_drawn(one)]
+            if faults and _sweeper(_variants(overrides)[0]) != BASIC_SWEEPER:
+                faults = []
         if faults:
             raise ConfigError(faults)
         return configs[0]
@@ -154,9 +185,93 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
 
     Raises :class:`UserError` where it does not compose.
     """
-    check(typed, multirun=False)
-    with _hydra():
-        return _composed(typed)
+    try:
+        with _hydra():
+            return _composed(typed)
+    except (HydraException, OmegaConfBaseException):
+        check(typed, multirun=False)  # tells what is wrong
+        raise
+
+
+def separate(typed: Sequence[str]) -> tuple[list[str], dict[str, Dimension]]:
+    """The overrides that set one value, and what each other key may be given.
+
+    Raises :class:`ConfigError` for those that cannot be read.
+    """
+    fixed: list[str] = []
+    space: dict[str, Dimension] = {}
+    faults = []
+    for line in typed:
+        key, equals, value = line.partition("=")
+        try:
+            read = _read(f"{key}{equals}{in_hydras_words(value)}")
+            if read is None:
+                raise ValueError(_unknown_form(value))
+            found = _dimension(read)
+        except ValueError as error:
+            faults.append(Fault(key, f"{value}: {error}.") if str(error) else _unreadable(line))
+            continue
+        if found is not None:
+            faults += [Fault(key, "is given twice.", joint=" ")] if key in space else []
+            space[key] = found
+        else:
+            fixed.append(line)
+    faults += [
+        Fault(key, "is given twice, once as a range.", joint=" ")
+        for key in {line.partition("=")[0] for line in fixed} & {*space}
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return fixed, space
+
+
+def _unknown_form(value: str) -> str:
+    """Why Hydra cannot read a value that begins as a range does; empty where it does not."""
+    name = unknown_function(value)
+    if name is not None:
+        hint = nearest(name, FUNCTIONS)
+        meant = f" (did you mean {hint}?)" if hint else ""
+        return f"there is no {name}(…){meant}; write {FORMS}"
+    if re.match(r"(log|uniform|int|interval|range)\(", value.strip()):
+        return f"this is no range; write {FORMS}"
+    return ""
+
+
+def _dimension(override: Override) -> Dimension | None:
+    """The values of an override as Hydra has read it; None where it has one value."""
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        return Interval(sweep.start, sweep.end, "log" in sweep.tags)
+    if isinstance(sweep, RangeSweep):
+        values = list(sweep.range())
+        if len(values) < 2:
+            raise ValueError("a range has two values at least; its end is not among them")
+        step = None if sweep.step == 1 and isinstance(values[0], int) else sweep.step
+        return Interval(values[0], values[-1], "log" in sweep.tags, step)
+    if isinstance(sweep, ChoiceSweep):
+        sweep = replace(sweep, shuffle=False)
+        return Choice(tuple(replace(override, _value=sweep).sweep_string_iterator()))
+    if override.is_sweep_override():
+        raise ValueError("the choices must be listed: a,b,c")
+    return None
+
+
+def assignments(typed: Sequence[str]) -> dict[str, Any]:
+    """The plain value that each override sets its key to, in the order in which they were typed.
+
+    Raises :class:`ConfigError` for what cannot be read, adds or deletes a key, or has several
+    values.
+    """
+    overrides, faults = _parse(typed)
+    faults += [_several(override) for override in overrides if override.is_sweep_override()]
+    faults += [
+        Fault(override.key_or_group, "keys can be set here, not added or taken out.")
+        for override in overrides
+        if override.is_add() or override.is_force_add() or override.is_delete()
+    ]
+    if faults:
+        raise ConfigError(faults)
+    return {override.get_key_element(): override.value() for override in overrides}
 
 
 def assigned(typed: Sequence[str], group: str) -> tuple[str | None, dict[str, Any]]:
@@ -397,6 +512,23 @@ def _several(override: Override) -> Fault:
         hint += f"; to give one list, write {shlex.quote(f'{key}=[{value}]')}"
     hint += f"; for one text, {quoting.override(key, value)}"
     return Fault(key, f"{value} is several values.", hint)
+
+
+def _is_drawn(override: Override) -> bool:
+    return override.is_sweep_override() and not override.is_discrete_sweep()
+
+
+def _drawn(override: Override) -> Fault:
+    """The fault of an interval, of which there are no combinations."""
+    typed = override.input_line or ""
+    hint = f"Values are drawn from it by dltrain tune: dltrain tune {shlex.quote(typed)}"
+    return Fault(override.get_key_element(), "an interval has no list of values for -m.", hint)
+
+
+def _sweeper(lines: Sequence[str]) -> str:
+    """The class of the sweeper that -m takes."""
+    config = hydra.compose(ROOT, list(lines), return_hydra_config=True)
+    return str(config.hydra.sweeper.get(TARGET))
 
 
 @contextmanager

@@ -66,7 +66,8 @@ class Trainer:
     """Trains ``task`` on ``streams``, which are on the device already.
 
     ``state`` tells how far it is. ``seed`` is the run's, which a task's evaluation may depend on.
-    ``saved`` is called whenever a checkpoint was written.
+    ``saved`` is called whenever a checkpoint was written. ``watchers`` are told what callbacks are
+    told, and belong to whoever started this process: no checkpoint has their state.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class Trainer:
         plan: Plan | None = None,
         seed: int = 0,
         saved: Callable[[], object] = lambda: None,
+        watchers: Sequence[Callback] = (),
     ) -> None:
         self.settings, self.task, self.streams = settings, task, streams
         self.optimize, self.schedule, self.folder = optimize, schedule, folder
-        self.modifiers, self.callbacks = list(modifiers), list(callbacks)
+        self.modifiers, self._kept = list(modifiers), list(callbacks)
+        self.callbacks = [*callbacks, *watchers]
         self.seed, self._saved = seed, saved
         steps_per_epoch = streams["train"].steps_per_epoch
         self.max_steps = settings.total_steps(steps_per_epoch)
@@ -504,7 +507,7 @@ class Trainer:
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
             "random": generators.state(self.settings.device),
             "history": self._history.state_dict(),
-            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "callbacks": [callback.state_dict() for callback in self._kept],
             "loop": self.state.state_dict(),
         }
 
@@ -521,6 +524,6 @@ class Trainer:
             for name, stream in self.streams.items():
                 stream.load_state_dict(saved["streams"][name])
             self._history.load_state_dict(saved["history"])
-            for callback, state in zip(self.callbacks, saved["callbacks"], strict=True):
+            for callback, state in zip(self._kept, saved["callbacks"], strict=True):
                 callback.load_state_dict(state)
             generators.restore(saved["random"], self.settings.device)

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.metric import Mode
 from dltrain.contracts.task import Monitor
 from dltrain.errors import UserError
+
+
+def monitored(summary: Mapping[str, Any]) -> float | None:
+    """The monitored validation value of a run's summary: of the weights that it is used with.
+
+    None unless the run has finished, has a validation split and was given a number there: half a
+    training is no result.
+    """
+    found = summary["validation"].get(summary["monitor"])
+    if summary["status"] != "finished" or found is None or not math.isfinite(found):
+        return None
+    return float(found)
 
 
 def chosen_monitor(

@@ -1,0 +1,189 @@
+"""Train a finished run for longer: a new run that goes on from the state of its parent.
+
+Its config is the parent's, with a few keys changed, whose values are read as Hydra reads them.
+"""
+
+from __future__ import annotations
+
+import bisect
+import copy
+import itertools
+import logging
+import re
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from dltrain import messages
+from dltrain.assemble import Assembly
+from dltrain.callbacks.record import METRICS
+from dltrain.config import compose as composition
+from dltrain.config.build import build
+from dltrain.config.suggest import did_you_mean
+from dltrain.contracts.run import Schedule
+from dltrain.data.kept import IDENTITY, KeptData
+from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.runs import checkpoint
+from dltrain.runs.folder import RunFolder
+from dltrain.runs.load import CONFIG, SPEC, SUMMARY, allowed_packages, read_config, spec_of_run
+from dltrain.training import Run, begun
+
+logger = logging.getLogger(__name__)
+
+LENGTH = ("trainer.epochs", "trainer.steps")
+TRAINER = (
+    *LENGTH,
+    "trainer.evaluate_every",
+    "trainer.evaluate_steps",
+    "trainer.log_every",
+    "trainer.checkpoint_seconds",
+    "trainer.test_weights",
+)
+"""Keys that change how long a run is and when it looks up, and nothing that it has learned by."""
+EVENTS = "events.out.*"
+"""TensorBoard's files."""
+
+
+def prolong(
+    run: str, output_dir: Path, typed: Sequence[str], changed_data: bool = False
+) -> dict[str, Any]:
+    """Train on where the finished ``run`` ended, with the overrides ``typed``; return the summary.
+
+    The new run lies beside its parent and begins with its weights, optimizer, averages, random
+    generators, metrics and best weights. The schedule is laid over the whole new length; what
+    that does to the learning rate is told. Raises :class:`UserError` for a run that has not
+    finished, overrides that are not those of length, schedule and callbacks, a length that is no
+    longer, and data that has changed, unless ``changed_data``.
+    """
+    started = time.perf_counter()
+    parent = RunFolder.find(run, output_dir)
+    status = parent.read_json(SUMMARY).get("status")
+    if status != "finished":
+        raise UserError(
+            f"{parent.path} is {status}, not finished: resume it first, without "
+            f"{typed[0]}; then it can be trained for longer."
+        )
+    before = read_config(parent)
+    config = changed(before, typed)
+    identity = parent.read_json(SPEC).get(IDENTITY, {}) if (parent.path / SPEC).is_file() else {}
+    kept = KeptData(parent.path, spec_of_run(parent), identity, changed_data)
+    with messages.shown() as shown, ExitStack() as stack:
+        try:
+            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+        except ConfigError as error:
+            raise UserError(f"{parent.path / CONFIG}: {error}") from error
+        state = checkpoint.load(parent.path / checkpoint.LAST, parts.settings.device)
+        step = _step(state, parent)
+        from_here = {"run": str(parent.path.resolve()), "step": step}
+        longer = Run(config, parts, shown, started, (), from_here)
+        if longer.schedule.total_steps <= step:
+            raise UserError(
+                f"{parent.path} has trained {step:,} steps, and {' '.join(typed)} asks for "
+                f"{longer.schedule.total_steps:,} in all: give more."
+            )
+        folder = RunFolder.create(parent.path.parent.parent, parent.path.parent.name)
+        with begun(folder):
+            _inherit(parent, folder)
+            overrides = (parent.path / "overrides.txt").read_text(encoding="utf-8").splitlines()
+            longer.describe(folder, [*overrides, *typed])
+            longer.begin(folder)
+            state = _going_on(state, longer)
+            # So that it can be resumed before its own first checkpoint.
+            checkpoint.save(folder, checkpoint.LAST, state)
+            logger.info("goes on from step %s of %s.", f"{step:,}", parent.path)
+            logger.info(_schedules(before, longer, step))
+            return longer.go(state)
+
+
+def changed(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """The config of a run with the overrides ``typed``.
+
+    Raises :class:`ConfigError` for those that would make it another run.
+    """
+    found = copy.deepcopy(dict(config))
+    faults = []
+    values = composition.assignments(typed)
+    for key, value in values.items():
+        group = key.partition(".")[0]
+        if key == "schedule":
+            lines = [line for line in typed if line.startswith("schedule")]
+            found["schedule"] = composition.compose(lines)["schedule"]
+        elif key in TRAINER or group == "schedule" or re.match(r"callbacks\.[^.]+\.", key):
+            faults += _set(found, key, value)
+        else:
+            hint = did_you_mean(key, TRAINER) or (
+                "Only the length (trainer.epochs, trainer.steps), when it looks up "
+                f"({', '.join(name.partition('.')[2] for name in TRAINER[2:])}), schedule and "
+                "keys of its callbacks can be given; for all else, a new run with init_from."
+            )
+            faults.append(Fault(key, "a run goes on with its own.", hint))
+    if "trainer.epochs" in values and found["trainer"].get("steps") is not None:
+        faults.append(Fault("trainer.epochs", "this run counts steps: give trainer.steps."))
+    if not faults and not {*LENGTH} & {*values}:
+        faults.append(Fault("trainer.epochs", "say how long it is to be in all."))
+    if faults:
+        raise ConfigError(faults)
+    return found
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> list[Fault]:
+    """Set ``key``; the fault of a key that is not there."""
+    *path, last = key.split(".")
+    node: Any = config
+    for name in path:
+        node = node.get(name) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or last not in node:
+        names = [f"{'.'.join(path)}.{name}" for name in node] if isinstance(node, dict) else []
+        return [Fault(key, "this run has no such key.", did_you_mean(key, names))]
+    node[last] = value
+    return []
+
+
+def _step(state: Mapping[str, Any], parent: RunFolder) -> int:
+    with checkpoint.fitting(parent.path / checkpoint.LAST):
+        step = state["loop"]["step"]
+        if not isinstance(step, int):
+            raise TypeError(f"{step!r} is no number of steps")
+        return step
+
+
+def _inherit(parent: RunFolder, folder: RunFolder) -> None:
+    """Copy what a run adds to as it goes on: curves, and the best weights so far."""
+    files = [METRICS, checkpoint.BEST]
+    files += [path.relative_to(parent.path).as_posix() for path in parent.path.rglob(EVENTS)]
+    for name in files:
+        if (parent.path / name).is_file():
+            (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(parent.path / name, folder.path / name)
+
+
+def _going_on(state: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """The parent's last state, as one in the middle of ``run``: nothing has ended."""
+    ends = list(itertools.accumulate(phase.steps for phase in run.trainer.phases))
+    loop = state["loop"]
+    unfinished = {"stop_reason": "", "left": bisect.bisect_right(ends, loop["step"])}
+    kept = {name: value for name, value in state.items() if name != "format"}
+    return {**kept, "loop": {**loop, **unfinished}}
+
+
+def _schedules(before: Mapping[str, Any], run: Run, step: int) -> str:
+    """What the schedule of the new length does to the learning rate, as a sentence."""
+    now, each = run.schedule, run.schedule.steps_per_epoch
+    length = before["trainer"]["steps"] or before["trainer"]["epochs"] * each
+    old = build(before["schedule"], Schedule, "schedule", total_steps=length, steps_per_epoch=each)
+    base = {
+        name: optimizer.param_groups[0]["initial_lr"]
+        for name, optimizer in run.optimize.optimizers.items()
+    }
+    rates = ", ".join(
+        f"{'' if len(base) == 1 else name + ' '}{rate * old(step - 1):.3g} before and "
+        f"{rate * now(step):.3g} from here"
+        for name, rate in base.items()
+    )
+    return (
+        f"the schedule is laid over all {now.total_steps:,} steps, which were {length:,}: the "
+        f"learning rate was {rates}."
+    )
