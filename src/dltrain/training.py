@@ -39,6 +39,7 @@ from dltrain.optim.groups import groups_of
 from dltrain.optim.weight_decay import with_decay_where_exact
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import describe
+from dltrain.runs.examples import keep_examples
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
@@ -191,6 +192,7 @@ class Run:
         parts = self.parts
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
+        keep_examples(folder, self.streams)
         report = parts.source.report()
         if report:
             folder.write_table(REPORT, report)

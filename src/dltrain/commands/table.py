@@ -36,6 +36,9 @@ COMMANDS = {
     "predict": Command(
         "RUN INPUT …", "what a run says of new data", "dltrain.commands.predict:predict"
     ),
+    "export": Command(
+        "RUN", "a network as a file that works without dltrain", "dltrain.commands.export:export"
+    ),
     "sample": Command(
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),

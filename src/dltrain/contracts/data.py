@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from dltrain.contracts.preprocessing import Preprocessing
+
 Batch = dict[str, Tensor]
 """Columns of one batch by field, a row an example, on the training device.
 
@@ -277,6 +279,13 @@ class Reader(ABC):
 
         Its constructor is given ``folder`` where it asks for it.
         """
+
+    def preprocessing(self) -> Preprocessing | None:
+        """What :meth:`read` does, for a network that is used without dltrain.
+
+        None: nobody can tell; such a network takes batches as :meth:`read` makes them.
+        """
+        return None
 
 
 class Source(ABC):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch, DataSpec, Draw, Field
+from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
 from dltrain.contracts.transforms import TRANSFORMS
@@ -90,11 +91,8 @@ class Regression(Task):
     @torch.no_grad()
     def predict(self, batch: Batch) -> Predictions:
         """``prediction`` (batch, outputs), in the target's unit."""
-        target = self.spec.target
-        return Predictions(
-            {"prediction": self._predictions(batch["input"])},
-            {"prediction": Field(target.shape, "number", names=target.names)},
-        )
+        values = {"prediction": self._predictions(batch["input"])}
+        return Predictions(values, {"prediction": replace(self.spec.target, role="other")})
 
     def _predictions(self, inputs: Tensor) -> Tensor:
         """Outputs in the target's unit, as an evaluation has them."""
