@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dltrain.contracts.data import Batch
 from dltrain.errors import UserError
 from dltrain.inference.comparison import Program
+from dltrain.inference.layers import Averaged, replaced
 from dltrain.inference.network import Network
 
 SUFFIX = ".onnx"
@@ -36,7 +38,7 @@ def write(network: Network, path: Path) -> None:
         warnings.simplefilter("ignore")  # that it traces, and is not the default any more
         try:
             torch.onnx.export(
-                network.flat,
+                replaced(network.flat, nn.AdaptiveAvgPool2d, Averaged),
                 tuple(network.inputs.values()),
                 str(path),
                 input_names=list(network.inputs),

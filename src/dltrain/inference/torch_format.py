@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch
 from dltrain.errors import UserError
 from dltrain.inference.comparison import Program
+from dltrain.inference.layers import Scanned, replaced
 from dltrain.inference.network import Network
 from dltrain.inference.onnx_format import first_line
-from dltrain.inference.scanned import Scanned, scanned
 
 SUFFIX = ".pt2"
 LIBRARIES: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ def write(network: Network, path: Path) -> None:
     )
     # A batch of one would be a case of its own, too.
     given = tuple(torch.cat([column, column]) for column in inputs.values())
-    flat = scanned(network.flat)
+    flat = replaced(network.flat, nn.RNNBase, Scanned)
     with _quiet(), torch.no_grad():
         try:
             # All inputs are one argument, *raw.

@@ -1,14 +1,10 @@
-"""Recurrent layers as loops over time, for ``torch.export``.
-
-It unrolls torch's own layers to the length of the example. A scan over time stays one, so that the
-exported program reads sequences of any length; it gives the same numbers.
-"""
+"""Layers that exporters cannot take, written so that they can; the numbers are the same."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,26 +14,58 @@ Step = tuple[tuple[Tensor, ...], Tensor]
 N = TypeVar("N", bound=nn.Module)
 
 
-def scanned(network: N) -> N:
-    """``network``, its weights shared, with a :class:`Scanned` for each recurrent layer.
+def replaced(network: N, kind: type[nn.Module], make: Callable[[Any], nn.Module]) -> N:
+    """``network``, its weights shared, with what ``make`` makes of each layer of a ``kind``.
 
     Without any it is returned itself.
     """
-    if not any(isinstance(part, nn.RNNBase) for part in network.modules()):
+    if not any(isinstance(part, kind) for part in network.modules()):
         return network
     weights = [*network.parameters(), *network.buffers()]
     copied = copy.deepcopy(network, {id(weight): weight for weight in weights})
     for part in list(copied.modules()):
         for name, child in part.named_children():
-            if isinstance(child, nn.RNNBase):
-                setattr(part, name, Scanned(child))
+            if isinstance(child, kind):
+                setattr(part, name, make(child))
     return copied
 
 
-class Scanned(nn.Module):
-    """One layer (batch, time, features) of one direction to its states (batch, time, hidden_size).
+class Averaged(nn.Module):
+    """``AdaptiveAvgPool2d`` as two products of matrices.
 
-    Beside them, nothing, where torch's layer has its last state.
+    ONNX has no such pooling where the output's sides do not divide the input's.
+    """
+
+    def __init__(self, layer: nn.AdaptiveAvgPool2d) -> None:
+        super().__init__()
+        size = layer.output_size
+        self.size = size if isinstance(size, tuple) else (size, size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps (batch, c, h, w) at the layer's size."""
+        height, width = (
+            _averages(int(side), wanted)
+            for side, wanted in zip(images.shape[2:], self.size, strict=True)
+        )
+        return height.to(images.dtype) @ images @ width.to(images.dtype).T
+
+
+def _averages(side: int, wanted: int | None) -> Tensor:
+    """What of ``side`` places each of ``wanted`` is the mean of (wanted, side)."""
+    wanted = side if wanted is None else wanted
+    weights = torch.zeros(wanted, side)
+    for place in range(wanted):
+        first, last = place * side // wanted, -(-(place + 1) * side // wanted)
+        weights[place, first:last] = 1 / (last - first)
+    return weights
+
+
+class Scanned(nn.Module):
+    """A recurrent layer of one direction as a loop over time, for ``torch.export``.
+
+    It unrolls torch's own to the length of the example; a scan stays one, for sequences of any
+    length. Vectors (batch, time, features) become states (batch, time, hidden_size), beside which
+    there is nothing where torch's layer has its last state.
     """
 
     def __init__(self, layer: nn.RNNBase) -> None:
