@@ -44,11 +44,9 @@ class Averaged(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Maps (batch, c, h, w) at the layer's size."""
-        height, width = (
-            _averages(int(side), wanted)
-            for side, wanted in zip(images.shape[2:], self.size, strict=True)
-        )
-        return height.to(images.dtype) @ images @ width.to(images.dtype).T
+        sides = zip(images.shape[2:], self.size, strict=True)
+        rows, columns = (_averages(int(side), wanted).to(images) for side, wanted in sides)
+        return rows @ images @ columns.T
 
 
 def _averages(side: int, wanted: int | None) -> Tensor:
