@@ -6,6 +6,8 @@ trace, but it unrolls recurrent layers to the length of the example, and takes 5
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +36,7 @@ def write(network: Network, path: Path) -> None:
     batch = {name: {0: "batch"} for name in (*network.inputs, *network.fields)}
     for name in network.ragged:
         batch[name][1] = "length"
-    with warnings.catch_warnings(), _integers(), torch.no_grad():
+    with warnings.catch_warnings(), _integers(), _unheard(), torch.no_grad():
         warnings.simplefilter("ignore")  # that it traces, and is not the default any more
         try:
             torch.onnx.export(
@@ -48,7 +50,11 @@ def write(network: Network, path: Path) -> None:
                 dynamo=False,
             )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-            raise UserError(f"torch cannot write it as ONNX: {first_line(error)}") from error
+            said = first_line(error).rstrip(".")
+            raise UserError(
+                f"torch cannot write {type(network.original).__name__} as ONNX: {said}. "
+                "--format torch may take it."
+            ) from error
 
 
 def read(path: Path, network: Network) -> Program:
@@ -73,6 +79,20 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
+def _unheard() -> Iterator[None]:
+    """While inside, nothing is printed: torch writes the whole graph of what it cannot export."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
 def _integers() -> Iterator[None]:
     """While inside, the exporter knows ``^`` and ``>>`` of signed integers."""
     from torch.onnx import (  # type: ignore[attr-defined]
@@ -89,7 +109,8 @@ def _integers() -> Iterator[None]:
         # ONNX divides towards 0, a shift downwards; its remainder is that of the shift.
         return g.op("Div", g.op("Sub", one, g.op("Mod", one, power)), power)
 
-    symbols = {"aten::__xor__": xor, "aten::__rshift__": shift}
+    # Of a name's last underscores the exporter takes one for that of an operation in place.
+    symbols = {"aten::__xor_": xor, "aten::__rshift_": shift}
     for name, symbol in symbols.items():
         register_custom_op_symbolic(name, symbol, OPSET)
     try:
