@@ -21,16 +21,19 @@ from dltrain.cli import dispatch
 from dltrain.config import compose as composition
 from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.errors import UserError
-from dltrain.inference import onnx_format
+from dltrain.inference import onnx_format, torch_format
 from dltrain.inference.comparison import largest_difference
 from dltrain.inference.layers import Averaged, Scanned
-from dltrain.inference.network import networks_of
+from dltrain.inference.network import Network, described, networks_of
 from dltrain.inference.predictor import Predictor
+from dltrain.models.generative.gan import GAN
 from dltrain.models.sequence.ngrams import Ngrams
 from dltrain.runs.examples import EXAMPLES
 from dltrain.runs.folder import RunFolder
+from dltrain.tasks.gan import AdversarialGame
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.text import TextClassification
+from tests.making import image_spec
 
 pytest.importorskip("onnxruntime", reason="pip install 'dltrain[export]'")
 
@@ -61,7 +64,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
          f"data.path={root / 'reviews.csv'}", "data.label=stars", f"data.root={root}"),
         ("rows", "model=mlp", "data=csv", f"data.path={root / 'houses.csv'}",
          "data.target=price", "data.missing=mean"),
-        ("generator", "model=gan", "data=digits", "model.conditional=true"),
     ):  # fmt: skip
         config = composition.compose([*QUICK, f"name={name}", *typed])
         training.train({**config, "output_dir": str(root / "outputs")})
@@ -123,24 +125,29 @@ def test_rows_of_a_table_do_with_levels_dates_and_empty_cells(runs: Path, tmp_pa
     ]
 
 
-def test_a_generator_takes_noise_and_classes(runs: Path, tmp_path: Path) -> None:
-    about = exported(runs, "generator", tmp_path / "out")
-    network = about["networks"]["generator"]
-    assert [one["name"] for one in network["inputs"]] == ["noise", "label"]
-    assert network["inputs"][1]["size"] == 10
-    session = onnx_session(tmp_path / "out" / network["file"])
-    noise = np.random.default_rng(1).standard_normal((3, 100)).astype(np.float32)
-    (images,) = session.run(None, {"noise": noise, "label": np.array([1, 2, 3])})
-    task = Predictor(RunFolder.find("generator", runs / "outputs")).task
-    with torch.no_grad():
-        made = (task.model.generator(torch.from_numpy(noise), torch.tensor([1, 2, 3])) + 1) / 2
-    assert images == pytest.approx(made.numpy(), abs=1e-5)
+def test_a_generator_takes_noise_and_classes(tmp_path: Path) -> None:
+    spec = image_spec((1, 4, 4), ("a", "b", "c"))
+    model = GAN(spec, noise_size=5, generator_hidden=[6], conditional=True)
+    (network,) = networks_of(AdversarialGame(model, spec).eval(), spec, {}, None)
+    inputs, (output,) = (described(network, 1)[name] for name in ("inputs", "outputs"))
+    assert inputs[0] == {
+        **{"name": "noise", "dtype": "float32", "shape": ["batch", 5]},
+        "drawn": "normal",
+    }
+    assert (inputs[1]["name"], inputs[1]["size"], inputs[1]["names"]) == (
+        "label",
+        3,
+        ["a", "b", "c"],
+    )
+    assert (output["name"], output["shape"]) == ("image", ["batch", 1, 4, 4])
+    assert difference(onnx_format, network, tmp_path) < 1e-6
 
 
-def onnx_session(path: Path) -> Any:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path))
+def difference(format: Any, network: Network, folder: Path) -> float:
+    """Between a network and its file, written and read."""
+    path = folder / f"model{format.SUFFIX}"
+    format.write(network, path)
+    return largest_difference(network, format.read(path, network))
 
 
 def test_what_differs_is_refused_and_nothing_is_left(
@@ -207,9 +214,7 @@ def test_hashes_below_zero_are_the_same(tmp_path: Path) -> None:
     ids = torch.randint(2, 40_000, (8, 12))
     ids[3, 4:] = 0
     (network,) = networks_of(TextClassification(model, spec).eval(), spec, {"input": ids}, None)
-    onnx_format.write(network, tmp_path / "model.onnx")
-    program = onnx_format.read(tmp_path / "model.onnx", network)
-    assert largest_difference(network, program) < 1e-5
+    assert difference(onnx_format, network, tmp_path) < 1e-5
 
 
 def loop(step: Any, carried: Any, inputs: Tensor, dim: int) -> tuple[Any, Tensor]:
@@ -233,9 +238,15 @@ def test_layers_are_replaced_by_their_equals(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.slow
-def test_a_program_of_torch_export_reads_what_the_run_does(runs: Path, tmp_path: Path) -> None:
-    about = exported(runs, "images", tmp_path / "out", "--format", "torch")
-    program = torch.export.load(tmp_path / "out" / about["networks"]["model"]["file"]).module()
-    pixels = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    expected = predicted(runs, "images", list(pixels[:, 0].numpy()))
-    torch.testing.assert_close(program(pixels)[1].detach(), expected["probability"])
+def test_a_program_of_torch_export_takes_rows_and_lengths(tmp_path: Path) -> None:
+    spec = DataSpec(
+        {
+            "input": Field((None,), "tokens", "input", size=9, fill=0),
+            "target": Field((), "class", "target", size=2),
+        }
+    )
+    ids = torch.randint(2, 9, (3, 11))
+    ids[0, 2:] = 0
+    task = TextClassification(Ngrams(2, 9, 0, length=2, buckets=7), spec).eval()
+    (network,) = networks_of(task, spec, {"input": ids}, None)
+    assert difference(torch_format, network, tmp_path) < 1e-6

@@ -36,7 +36,7 @@ def write(network: Network, path: Path) -> None:
     batch = {name: {0: "batch"} for name in (*network.inputs, *network.fields)}
     for name in network.ragged:
         batch[name][1] = "length"
-    with warnings.catch_warnings(), _integers(), _unheard(), torch.no_grad():
+    with warnings.catch_warnings(), _integers(), _unheard(), _plain(), torch.no_grad():
         warnings.simplefilter("ignore")  # that it traces, and is not the default any more
         try:
             torch.onnx.export(
@@ -76,6 +76,17 @@ def read(path: Path, network: Network) -> Program:
 def first_line(error: Exception) -> str:
     """What an exporter said, without the graph that it prints."""
     return str(error).strip().partition("\n")[0].partition("  [Caused by")[0]
+
+
+@contextmanager
+def _plain() -> Iterator[None]:
+    """While inside, attention is computed by operations that ONNX has."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @contextmanager
