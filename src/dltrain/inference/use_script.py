@@ -20,9 +20,10 @@ network, steps = about["networks"]["{network}"], about["preprocessing"]
 IMAGES = """\
 names, inputs = sys.argv[1:], {{"image": []}}
 for name in names:
-    image = ImageOps.exif_transpose(Image.open(name))
-    if image.mode[0] in "IF":
+    image = Image.open(name)
+    if image.mode[0] in "IF" or ";16" in str(image.tile):
         sys.exit(f"{{name}} has more than 8 bits a pixel, which this script does not read")
+    image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
