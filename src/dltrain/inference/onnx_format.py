@@ -52,7 +52,7 @@ def write(network: Network, path: Path) -> None:
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             said = first_line(error).rstrip(".")
             raise UserError(
-                f"torch cannot write {type(network.original).__name__} as ONNX: {said}. "
+                f"export: torch cannot write {network.name} as ONNX: {said}. "
                 "--format torch may take it."
             ) from error
 

@@ -24,10 +24,14 @@ SHORTEST = 8
 """Steps to which shorter sequences are padded: a program is made for lengths from one on, and those
 of a few steps are cases of their own."""
 
+MOST = 2**31 - 1
+"""Examples and steps; without a bound torch 2.6 refuses a network that compares with one."""
+
 
 def write(network: Network, path: Path) -> None:
     """Export to ``path``. Raises :class:`UserError` for what torch.export cannot do."""
-    batch, length = torch.export.Dim("batch"), torch.export.Dim("length", min=SHORTEST)
+    batch = torch.export.Dim("batch", max=MOST)
+    length = torch.export.Dim("length", min=SHORTEST, max=MOST)
     inputs = network.padded(network.inputs, SHORTEST + 1)
     shapes = tuple(
         {0: batch, 1: length} if name in network.ragged else {0: batch} for name in inputs
@@ -45,8 +49,8 @@ def write(network: Network, path: Path) -> None:
             if any(isinstance(part, Scanned) for part in flat.modules()):
                 hint = " Recurrent layers need a newer torch; --format onnx takes them with any."
             raise UserError(
-                f"torch.export cannot take {type(network.original).__name__}: "
-                f"{first_line(error).rstrip('.')}.{hint}"
+                f"export: torch.export cannot take {network.name}: "
+                f"{first_line(error).rstrip(' .')}.{hint}"
             ) from error
 
 
