@@ -97,12 +97,17 @@ def main() -> None:
         for row in chosen:
             lines.append(tried(row, places, asked.format))
             print(lines[-1], flush=True)
-    if asked.write:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-        _, _, after = rest.partition(END)
-        table = "".join(f"{line}\n" for line in lines)
-        PAGE.write_text(before + BEGIN + table + END + after, encoding="utf-8")
+            if asked.write:
+                write(lines)
     sys.exit(any("refused" in line for line in lines))
+
+
+def write(lines: list[str]) -> None:
+    """Put the table into the page, as far as it has come."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    table = "".join(f"{line}\n" for line in lines)
+    PAGE.write_text(before + BEGIN + table + END + after, encoding="utf-8")
 
 
 def data(root: Path) -> dict[str, Path]:
