@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import dltrain
 from dltrain.cli import dispatch
 from dltrain.errors import UserError
 from tests.conftest import Train, Trained
@@ -93,6 +94,9 @@ def test_its_own_data_elsewhere_is_its_own(
     (tmp_path / "own").rename(tmp_path / "moved")
     found = metrics(capsys, images.folder, f"data.path={tmp_path / 'moved'}", "--no-files")
     assert found == images.summary["test"]
+    run = dltrain.load(images.folder)
+    again = run.evaluate(data=f"data.path='{tmp_path / 'moved'}'")
+    assert (again.split, again.evaluation.scalars) == ("test", found)
 
 
 def test_other_rows_are_read_as_the_training_rows_were(

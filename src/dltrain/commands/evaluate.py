@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +35,13 @@ def evaluate(arguments: Sequence[str]) -> int:
     folder = RunFolder.find(asked.run, asked.output_dir)
     from dltrain import messages
     from dltrain.engine import runtime
-    from dltrain.inference.evaluate import evaluate_run
+    from dltrain.inference.evaluate import data_of, evaluate_run
 
     with messages.shown(), runtime.generators_kept():
         found = evaluate_run(
             folder,
             asked.split,
-            _other(folder, overrides),
+            data_of(folder, overrides),
             asked.weights,
             asked.device,
             asked.skip_unknown,
@@ -79,20 +79,6 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="print an object")
     add("--csv", action="store_true", help="print csv")
     return parser
-
-
-def _other(folder: RunFolder, overrides: Sequence[str]) -> Mapping[str, Any] | None:
-    """The config of the data that overrides name; None where there are none."""
-    if not overrides:
-        return None
-    from dltrain.config import compose as composition
-    from dltrain.inference.evaluate import other_data
-    from dltrain.runs.load import read_config
-
-    choice, values = composition.assigned(overrides, "data")
-    if choice is None:
-        return other_data(read_config(folder), None, values)
-    return other_data({}, composition.compose(overrides)["data"], {})
 
 
 def _write(

@@ -256,6 +256,8 @@ class Reader(ABC):
 
     example: str = "example"
     """What one example is called, in the head of a column: ``image``, ``text``, ``row``."""
+    columns: Sequence[str] = ()
+    """The columns that it reads, of an example that is a row of a table."""
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """Examples one by one, of ``inputs`` as a person has them.

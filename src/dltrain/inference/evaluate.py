@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dltrain.assemble import Assembly
+from dltrain.config import compose as composition
 from dltrain.config.build import plan
 from dltrain.config.paths import absolute
 from dltrain.config.suggest import did_you_mean
@@ -271,6 +272,20 @@ class Chained(Stream):
 
     def rows(self, epoch: int, position: int) -> Tensor:
         return self._rows
+
+
+def data_of(folder: RunFolder, overrides: Sequence[str]) -> dict[str, Any] | None:
+    """The config of the data that ``overrides`` name; None where there are none.
+
+    ``data=…`` chooses a data set, ``data.KEY=…`` alone changes the run's own. Raises
+    :class:`UserError` for any other.
+    """
+    if not overrides:
+        return None
+    choice, values = composition.assigned(overrides, "data")
+    if choice is None:
+        return other_data(read_config(folder), None, values)
+    return other_data({}, composition.compose(overrides)["data"], {})
 
 
 def other_data(
