@@ -30,6 +30,7 @@ from dltrain.models.generative.gan import GAN
 from dltrain.models.sequence.ngrams import Ngrams
 from dltrain.runs.examples import EXAMPLES
 from dltrain.runs.folder import RunFolder
+from dltrain.tasks.classification import Classification
 from dltrain.tasks.gan import AdversarialGame
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.text import TextClassification
@@ -199,6 +200,22 @@ def test_a_number_is_compared_in_the_targets_std() -> None:
     assert off == pytest.approx(0.1, rel=1e-3)
     assert largest_difference(network, lambda i: list(network.flat(*i.values()))) == 0
     assert largest_difference(network, lambda i: [network.flat(*i.values())[0].float()]) > 1
+
+
+def test_another_class_is_a_difference_unless_two_are_equal() -> None:
+    spec = image_spec((1, 1, 2), ("a", "b", "c"))
+    (network,) = networks_of(
+        Classification(nn.Flatten(), spec).eval(), spec, {"input": torch.zeros(2, 1, 1, 3)}, None
+    )
+
+    def program(inputs: Batch) -> list[Tensor]:
+        number, probabilities = network.flat(*inputs.values())
+        return [number + 1, probabilities]
+
+    assert largest_difference(network, program) == 0
+    network.batch["input"][0, 0, 0] = torch.tensor([3.0, 0, 1])
+    network.inputs["input"][0, 0, 0] = torch.tensor([3.0, 0, 1])
+    assert largest_difference(network, program) == pytest.approx(0.8, abs=0.01)
 
 
 def test_hashes_below_zero_are_the_same(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ def largest_difference(network: Network, program: Program) -> float:
 
     Probabilities, pixels and codes differ by what they differ. A number in the target's unit is
     measured in the target's std, where the data tells one; any other in the largest of its column
-    where that is above 1. Another class or label is a difference of 1.
+    where that is above 1. Another class differs by what the run gives its own more, another label
+    by 1.
     """
     found = 0.0
     for inputs, expected in network.trials():
@@ -36,11 +37,27 @@ def _difference(expected: Predictions, name: str, column: Tensor, got: Tensor) -
     if got.shape != column.shape or got.dtype != column.dtype:
         return float("inf")
     if not column.is_floating_point():
-        return float((got != column).any())
+        return _apart(expected, name, got)
     apart = (got.double() - column.double()).abs() / unit(expected.fields[name], column.double())
     # What is not a number here has to be none there.
     apart = apart.where(~(got.isnan() & column.isnan()) & (got != column), 0.0)
     return float(apart.nan_to_num(float("inf")).max()) if apart.numel() else 0.0
+
+
+def _apart(expected: Predictions, name: str, got: Tensor) -> float:
+    """By how much the run prefers its own class to ``got``, (rows,); 1 where no column tells."""
+    column, field = expected.columns[name], expected.fields[name]
+    other = got != column
+    if not other.any():
+        return 0.0
+    for scores, about in expected.fields.items():
+        if field.kind == "class" and about.kind == "number" and about.names == field.names:
+            values = expected.columns[scores].double()[other]
+            if ((got < 0) | (got >= values.shape[1])).any():
+                return 1.0
+            both = values.gather(1, torch.stack([column[other], got[other]], 1))
+            return float((both[:, 0] - both[:, 1]).max())
+    return 1.0
 
 
 def unit(field: Field, column: Tensor) -> Tensor:

@@ -76,7 +76,8 @@ columns = session.run(None, inputs)
     "torch": """\
 # Load no .pt2 file of a stranger: torch may run what is in it.
 program = torch.export.load(here / network["file"]).module()
-columns = [column.numpy() for column in program(*map(torch.from_numpy, inputs.values()))]
+with torch.no_grad():
+    columns = [column.numpy() for column in program(*map(torch.from_numpy, inputs.values()))]
 """,
 }
 ROWS = """\
