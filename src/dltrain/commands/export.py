@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError
@@ -90,9 +90,17 @@ def _read(predictor: Predictor, typed: Sequence[str]) -> Examples:
     """The first examples of what was typed."""
     from dltrain.runs.examples import COUNT, Examples
 
-    inputs: list[Any] = [Path(word) if Path(word).expanduser().exists() else word for word in typed]
     try:
-        some = list(islice(predictor.reader.expand(inputs), COUNT))
+        some = list(islice(predictor.reader.expand(map(_input, typed)), COUNT))
         return Examples(GIVEN, predictor.reader.read(some))
     except (ValueError, OSError) as error:
         raise UserError(f"export: {error}") from error
+
+
+def _input(word: str) -> Path | str:
+    """A file or folder that is there, or the word itself."""
+    path = Path(word).expanduser()
+    try:
+        return path if word and path.exists() else word
+    except (OSError, ValueError):  # too long for a path, or with a zero byte: a text
+        return word
