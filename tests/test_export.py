@@ -28,13 +28,13 @@ from dltrain.inference.network import Network, described, networks_of
 from dltrain.inference.predictor import Predictor
 from dltrain.models.generative.gan import GAN
 from dltrain.models.sequence.ngrams import Ngrams
-from dltrain.runs.examples import EXAMPLES
+from dltrain.runs.examples import EXAMPLES, examples_of_run, keep_examples
 from dltrain.runs.folder import RunFolder
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.gan import AdversarialGame
 from dltrain.tasks.regression import Regression
 from dltrain.tasks.text import TextClassification
-from tests.making import image_spec
+from tests.making import Given, image_spec
 
 pytest.importorskip("onnxruntime", reason="pip install 'dltrain[export]'")
 
@@ -165,6 +165,19 @@ def test_what_differs_is_refused_and_nothing_is_left(
     with pytest.raises(UserError, match=r"differ from the run by 0.0002 .*more than 0.0001"):
         exported(runs, "images", tmp_path / "new" / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_keeps_eight_examples_of_its_test_split(runs: Path, tmp_path: Path) -> None:
+    (found,) = (runs / "outputs").glob("images/*")
+    kept = examples_of_run(RunFolder(found))
+    assert kept.split == "test"
+    assert {name: len(column) for name, column in kept.columns.items()} == {"input": 8, "target": 8}
+    columns = {"input": torch.arange(30)[:, None], "input_length": torch.arange(30)}
+    keep_examples(RunFolder(tmp_path), {"validation": Given([columns]), "train": Given([])})
+    content = torch.load(tmp_path / EXAMPLES, weights_only=True)
+    assert (content["format"], content["split"]) == (1, "validation")
+    rows = content["columns"]["input_length"].tolist()
+    assert (rows[0], rows[-1], len(set(rows))) == (0, 29, 8)
 
 
 def test_a_missing_package_and_a_run_without_examples_cost_one_line(
