@@ -68,9 +68,19 @@ def read(path: Path, network: Network) -> Program:
 
     def program(inputs: Batch) -> list[torch.Tensor]:
         given = {name: inputs[name].numpy() for name in taken}
-        return [torch.from_numpy(column) for column in session.run(None, given)]
+        try:
+            return [torch.from_numpy(column) for column in session.run(None, given)]
+        except Exception as error:  # of onnxruntime's own kinds
+            raise unusable(network.name, error) from error
 
     return program
+
+
+def unusable(name: str, error: Exception) -> UserError:
+    """The error to raise for a network whose file does not take what the run does."""
+    return UserError(
+        f"export: {name} does not take batches or lengths of every size: {first_line(error)}"
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from dltrain.errors import UserError
 from dltrain.inference.comparison import Program
 from dltrain.inference.layers import Scanned, replaced
 from dltrain.inference.network import Network
-from dltrain.inference.onnx_format import first_line
+from dltrain.inference.onnx_format import first_line, unusable
 
 SUFFIX = ".pt2"
 LIBRARIES: tuple[str, ...] = ()
@@ -31,7 +31,8 @@ MOST = 2**31 - 1
 def write(network: Network, path: Path) -> None:
     """Export to ``path``. Raises :class:`UserError` for what torch.export cannot do."""
     batch = torch.export.Dim("batch", max=MOST)
-    length = torch.export.Dim("length", min=SHORTEST, max=MOST)
+    # Its range is found out: learned positions have an end.
+    length = torch.export.Dim.AUTO
     inputs = network.padded(network.inputs, SHORTEST + 1)
     shapes = tuple(
         {0: batch, 1: length} if name in network.ragged else {0: batch} for name in inputs
@@ -60,8 +61,11 @@ def read(path: Path, network: Network) -> Program:
         loaded = torch.export.load(path).module()
 
     def program(inputs: Batch) -> list[Tensor]:
-        with torch.no_grad():
-            return list(loaded(*network.padded(inputs, SHORTEST).values()))
+        try:
+            with torch.no_grad():
+                return list(loaded(*network.padded(inputs, SHORTEST).values()))
+        except (RuntimeError, AssertionError) as error:
+            raise unusable(network.name, error) from error
 
     return program
 

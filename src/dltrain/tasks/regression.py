@@ -100,6 +100,9 @@ class Regression(Task):
 
     def _predictions(self, inputs: Tensor) -> Tensor:
         """Outputs in the target's unit, as an evaluation has them."""
+        if not torch.is_autocast_enabled(inputs.device.type):
+            # torch.export cannot save a program that switches it off around a loop.
+            return self._in_unit(self.model(inputs))
         with torch.autocast(inputs.device.type, enabled=False):
             return self._in_unit(self.model(inputs))
 
