@@ -82,6 +82,7 @@ LIGHT = (
     "commands/config",
     "commands/config_dir",
     "commands/evaluate",
+    "commands/export",
     "commands/predict",
     "commands/new",
     "commands/resume",

@@ -18,6 +18,7 @@ import yaml
 from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import UserError
+from dltrain.runs import checkpoint
 from dltrain.runs.folder import latest
 from dltrain.runs.load import load, reader_of_run
 from dltrain.tasks.classification import Classification
@@ -336,3 +337,16 @@ def test_load_gives_the_trained_network(compose: Compose, tmp_path: Path) -> Non
     said = task.predict({"input": torch.zeros(3, 1, 8, 8)})
     assert said.columns["probability"].shape == (3, 10)
     assert not task.training
+
+
+def test_a_layer_is_told_the_version_that_its_weights_are_of() -> None:
+    class Versioned(torch.nn.Linear):
+        _version = 3
+
+        def _load_from_state_dict(self, state: Any, prefix: str, told: Any, *rest: Any) -> None:
+            assert told["version"] == 3
+            super()._load_from_state_dict(state, prefix, told, *rest)
+
+    layer, weights = Versioned(2, 1), {"weight": torch.ones(1, 2), "bias": torch.zeros(1)}
+    checkpoint.load_weights(layer, weights, Path("last.pt"))
+    assert layer.weight.tolist() == [[1, 1]]

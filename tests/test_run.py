@@ -34,6 +34,7 @@ def test_the_folder_holds_what_the_format_promises(train: Train) -> None:
     folder = train(*QUICK).folder
     expected = {
         *("config.yaml", "overrides.txt", "environment.json", "data.json", "reader.json"),
+        "examples.pt",
         *("metrics.csv", "summary.json", "train.log", "checkpoints", "figures", "tables", ".lock"),
     }
     assert {path.name for path in folder.iterdir()} <= expected

@@ -35,6 +35,7 @@ from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint
 from dltrain.runs.environment import describe
+from dltrain.runs.examples import keep_examples
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
@@ -218,6 +219,7 @@ class Run:
         parts = self.parts
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
+        keep_examples(folder, self.streams)
         report = parts.source.report()
         if report:
             folder.write_table(REPORT, report)

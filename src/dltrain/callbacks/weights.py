@@ -125,7 +125,8 @@ def gradients(task: Task, batch: Batch) -> Mapping[str, Tensor]:
             if slope is not None:
                 found[names[parameter]] = slope
 
-    state = {name: value.clone() for name, value in task.state_dict().items()}
+    state = task.state_dict()
+    state.update({name: value.clone() for name, value in state.items()})
     carried, training = copy.deepcopy(task.training_state()), task.training
     with torch.enable_grad():
         task.train().train_step(batch, look)

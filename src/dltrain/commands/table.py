@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate": Command(
         "RUN [data=…]", "metrics on any data", "dltrain.commands.evaluate:evaluate"
     ),
+    "export": Command("RUN", "the network as a file", "dltrain.commands.export:export"),
     "serve": Command("RUN", "a page and JSON over HTTP", "dltrain.commands.serve:serve"),
     "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
     "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),

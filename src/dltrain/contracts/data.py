@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol, get_args
 import torch
 from torch import Tensor
 
+from dltrain.contracts.preprocessing import Preprocessing
 from dltrain.errors import UserError
 
 Batch = dict[str, Tensor]
@@ -286,6 +287,13 @@ class Reader(ABC):
 
         Its constructor is given ``folder`` where it asks for it.
         """
+
+    def preprocessing(self) -> Preprocessing | None:
+        """What :meth:`read` does, for a network that is used without dltrain.
+
+        None: nobody can tell; such a network takes batches as :meth:`read` makes them.
+        """
+        return None
 
 
 class Labeled(NamedTuple):

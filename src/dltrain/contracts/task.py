@@ -135,6 +135,42 @@ class Predicts(Protocol):
         """Classes and probabilities, numbers in the target's unit; in eval mode."""
 
 
+class Predicting(nn.Module):
+    """The predictions of ``task`` as a network of their own: columns called ``names`` to them."""
+
+    def __init__(self, task: Predicts, names: Sequence[str]) -> None:
+        super().__init__()
+        self.task, self.names = task, list(names)
+
+    def forward(self, *columns: Tensor) -> Predictions:
+        """What the task predicts of a batch of ``columns``."""
+        return self.task.predict(dict(zip(self.names, columns, strict=True)))
+
+
+class Exportable(NamedTuple):
+    """A network that can be used without dltrain, and a batch to compare it on.
+
+    It takes the columns of such a batch in order, any number of rows, and returns
+    :class:`Predictions`. ``about`` is what whoever uses it has to know of an input, for JSON.
+    """
+
+    network: nn.Module
+    batch: Batch
+    about: Mapping[str, Mapping[str, Any]] = {}
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """A task that has other networks to be used without dltrain than what it predicts."""
+
+    def exports(self, examples: Batch) -> Mapping[str, Exportable]:
+        """Networks by name, the chief one first.
+
+        ``examples`` are the inputs of some real examples. What the run's reader does with tensors
+        is put before a network whose batch is ``examples`` itself.
+        """
+
+
 @runtime_checkable
 class Samples(Protocol):
     """A task that makes new examples.

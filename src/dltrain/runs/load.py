@@ -91,7 +91,8 @@ def _load(folder: RunFolder, weights: str) -> tuple[Task, torch.nn.Module]:
                 modifier.start(groups_of(task))
                 modifier.load_state_dict(modified)
                 stack.enter_context(modifier.evaluation_weights())
-        evaluated = {name: value.clone() for name, value in task.state_dict().items()}
+        evaluated = task.state_dict()
+        evaluated.update({name: value.clone() for name, value in evaluated.items()})
     task.load_state_dict(evaluated)
     for modifier in modifiers:
         modifier.finish(task)

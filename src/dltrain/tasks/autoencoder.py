@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -12,11 +12,18 @@ from torch.nn import functional
 from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.structure import has_members
-from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
+from dltrain.contracts.task import (
+    Exportable,
+    Metrics,
+    Optimize,
+    Predicting,
+    Predictions,
+    Task,
+)
 from dltrain.metrics.examples import PerExample
 from dltrain.metrics.generative import LatentSpace, PixelErrors, Reconstructions
 from dltrain.models.layers.denormalize import Pixels
-from dltrain.tasks.latent import decoded
+from dltrain.tasks.latent import Decoding, decoded
 
 
 class Bottleneck(Protocol):
@@ -132,8 +139,21 @@ class Reconstruction(Task):
         images = self.forward(batch)["reconstruction"]
         return Predictions({"image": images}, {"image": self._pixels.field})
 
+    def exports(self, examples: Batch) -> Mapping[str, Exportable]:
+        """``model``: images to what is predicted of them; ``decoder``: ``code`` to images."""
+        with torch.no_grad():
+            codes = {"code": self.model.encode(examples["input"]).float()}
+        decoder = Decoding(self, self._shown, self._pixels.field)
+        return {
+            "model": Exportable(Predicting(self, list(examples)), examples),
+            "decoder": Exportable(decoder, codes),
+        }
+
     def _decode(self, codes: Tensor) -> Tensor:
-        return decoded(codes, lambda some: self.model.decode(some).float().sigmoid())
+        return decoded(codes, self._shown)
+
+    def _shown(self, codes: Tensor) -> Tensor:
+        return self.model.decode(codes).float().sigmoid()
 
     def _corrupted(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """With the noise of ``generator`` (None: the run's own), drawn where that lies."""

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from dltrain.contracts.data import EVALUATION_SEED, Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.structure import has_members
-from dltrain.contracts.task import Monitor, Optimize, Predictions, Task
+from dltrain.contracts.task import Exportable, Monitor, Optimize, Predictions, Task
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.metrics.generative import AdversarialScores, SampleDistance
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.models.layers.online_kmeans import OnlineKMeans
-from dltrain.tasks.latent import AT_ONCE, between
+from dltrain.tasks.latent import AT_ONCE, EXPORTED, between
 from dltrain.tasks.losses.gan import LOSSES, gradient_penalty, has_batch_norm, r1_penalty
 
 SUMMARY = ("loss_discriminator", "loss_generator", "accuracy_real", "accuracy_fake")
@@ -101,6 +101,7 @@ class AdversarialGame(Task):
         self.gradient_penalty, self.r1 = gradient_penalty, r1
         self._target = 1 - label_smoothing
         self._pixels = Pixels(spec.input)
+        self._class_names = spec.class_names
         self._clusters = (
             OnlineKMeans(model.clusters, spec.facts()["input_shape"]) if model.clusters else None
         )
@@ -201,6 +202,22 @@ class AdversarialGame(Task):
             labels = labels.repeat_interleave(steps)
         return self._images(between(starts, ends, steps).flatten(0, 1), labels)
 
+    def exports(self, examples: Batch) -> Mapping[str, Exportable]:
+        """``generator``: ``noise`` (batch, noise_size), normal, and ``label`` (batch,) if any.
+
+        No discriminator: of some networks its score of an image depends on the others in a batch.
+        """
+        generator = torch.Generator().manual_seed(EVALUATION_SEED)
+        inputs = {"noise": self._noise(EXPORTED, generator)}
+        about: dict[str, dict[str, Any]] = {"noise": {"drawn": "normal"}}
+        labels = self._unasked(EXPORTED, generator)
+        if labels is not None:
+            inputs["label"] = labels.to(self._pixels.mean.device)
+            names = self._class_names if self.conditional else ()
+            about["label"] = {"size": self.model.classes, "names": list(names)}
+        network = Generating(self.model.generator, self._pixels.field)
+        return {"generator": Exportable(network, inputs, about)}
+
     def _real(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """A batch's images in -1..1, and their classes or clusters (batch,) where they play a part.
 
@@ -270,6 +287,19 @@ class AdversarialGame(Task):
             raise ValueError(f"{count} images have as many labels, not {tuple(labels.shape)}")
         if count and not 0 <= int(labels.min()) <= int(labels.max()) < self.model.classes:
             raise ValueError(f"labels are from 0 to {self.model.classes - 1}")
+
+
+class Generating(nn.Module):
+    """Images of 0..1, of ``field``, by a generator of images of -1..1."""
+
+    def __init__(self, generator: nn.Module, field: Field) -> None:
+        super().__init__()
+        self.generator, self.field = generator, field
+
+    def forward(self, noise: Tensor, label: Tensor | None = None) -> Predictions:
+        """A column ``image`` (batch, c, h, w)."""
+        images = _from_tanh(self.generator(noise, label).float())
+        return Predictions({"image": images}, {"image": self.field})
 
 
 def _from_tanh(images: Tensor) -> Tensor:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from dltrain.contracts.data import Field
+from dltrain.contracts.task import Predictions
 from dltrain.metrics.generative import Decode
 
 AT_ONCE = 500
 """Codes that are decoded in one go."""
+EXPORTED = 8
+"""Images on which an exported generator is compared."""
 FLAT = 1e-3
 """The sine of the angle between two points below which the way between them is straight."""
+
+
+class Decoding(nn.Module):
+    """Images, of ``field``, as ``decode``, a method of ``task``, makes them."""
+
+    def __init__(self, task: nn.Module, decode: Decode, field: Field) -> None:
+        super().__init__()
+        self.task, self.field = task, field
+        self._decode = decode
+
+    def forward(self, code: Tensor) -> Predictions:
+        """A column ``image`` (batch, c, h, w)."""
+        return Predictions({"image": self._decode(code)}, {"image": self.field})
 
 
 def decoded(codes: Tensor, decode: Decode) -> Tensor:

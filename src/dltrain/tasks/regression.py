@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch, DataSpec, Draw, Field
+from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
 from dltrain.contracts.transforms import TRANSFORMS
@@ -95,14 +96,14 @@ class Regression(Task):
     @torch.no_grad()
     def predict(self, batch: Batch) -> Predictions:
         """``prediction`` (batch, outputs), in the target's unit."""
-        target = self.spec.target
-        return Predictions(
-            {"prediction": self._predictions(*self.spec.inputs(batch))},
-            {"prediction": Field(target.shape, "number", names=target.names)},
-        )
+        values = {"prediction": self._predictions(*self.spec.inputs(batch))}
+        return Predictions(values, {"prediction": replace(self.spec.target, role="other")})
 
     def _predictions(self, *inputs: Tensor) -> Tensor:
         """Outputs in the target's unit, as an evaluation has them."""
+        if not torch.is_autocast_enabled(inputs[0].device.type):
+            # torch.export cannot save a program that switches it off around a loop.
+            return self._in_unit(self.model(*inputs))
         with torch.autocast(inputs[0].device.type, enabled=False):
             return self._in_unit(self.model(*inputs))
 

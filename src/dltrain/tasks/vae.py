@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch, DataSpec, Draw
+from dltrain.contracts.data import EVALUATION_SEED, Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.structure import has_members
-from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
+from dltrain.contracts.task import (
+    Exportable,
+    Metrics,
+    Optimize,
+    Predicting,
+    Predictions,
+    Task,
+)
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.metrics.examples import PerExample
 from dltrain.metrics.generative import (
@@ -21,7 +28,7 @@ from dltrain.metrics.generative import (
     Reconstructions,
 )
 from dltrain.models.layers.denormalize import Pixels
-from dltrain.tasks.latent import between, decoded
+from dltrain.tasks.latent import EXPORTED, Decoding, between, decoded
 from dltrain.tasks.losses.elbo import Variation, divergence, drawn, importance_weighted
 
 STDS = (1.0, 2.0, 3.0)
@@ -180,6 +187,18 @@ class Variational(Task):
         starts, ends = self._prior(2 * rows, seed).chunk(2)
         return self._images(self._from_prior(between(starts, ends, steps).flatten(0, 1)))
 
+    def exports(self, examples: Batch) -> Mapping[str, Exportable]:
+        """``decoder``: ``code`` (batch, latent_size), normal, to images; ``model``: images to such.
+
+        The latter are what is predicted.
+        """
+        codes = self._prior(EXPORTED, EVALUATION_SEED).to(self._pixels.mean.device)
+        decoder = Decoding(self, self._expected, self._pixels.field)
+        return {
+            "decoder": Exportable(decoder, {"code": codes}, {"code": {"drawn": "normal"}}),
+            "model": Exportable(Predicting(self, list(examples)), examples),
+        }
+
     def _images(self, images: Tensor) -> Predictions:
         return Predictions({"image": images}, {"image": self._pixels.field})
 
@@ -193,10 +212,10 @@ class Variational(Task):
             return self._decode(codes.to(self._pixels.mean.device))
 
     def _decode(self, codes: Tensor) -> Tensor:
-        def expected(some: Tensor) -> Tensor:
-            return self.model.likelihood.mean(self.model.decode(some).float()).clamp(0, 1)
+        return decoded(codes, self._expected)
 
-        return decoded(codes, expected)
+    def _expected(self, codes: Tensor) -> Tensor:
+        return self.model.likelihood.mean(self.model.decode(codes).float()).clamp(0, 1)
 
     def _terms(self, images: Tensor, generator: torch.Generator | None) -> Terms:
         """Draw a code for each image, by ``generator`` (None: the run's own)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch, Reader
+from dltrain.contracts.preprocessing import Preprocessing, TensorSteps
 from dltrain.data.images.decode import (
     Fit,
     Opened,
@@ -106,6 +107,22 @@ class ImageReader(Reader):
             "window": None if self.shape.window is None else list(self.shape.window),
         }
 
+    def preprocessing(self) -> Preprocessing:
+        """``image``, uint8 (batch, channels, height, width); how it becomes that is told."""
+        shape = self.shape
+        outside = {
+            "kind": "image",
+            "channels": shape.channels,
+            "height": shape.height,
+            "width": shape.width,
+            "fit": shape.fit,
+            "resampling": "bilinear",
+            "window": None if shape.window is None else list(shape.window),
+            "mean": self.mean,
+            "std": self.std,
+        }
+        return Preprocessing("image", Normalized(self.mean, self.std), outside)
+
     def _pixels(self, position: int, example: Any) -> np.ndarray[Any, Any]:
         name = f", {example}," if isinstance(example, (str, Path)) else ""
         try:
@@ -121,6 +138,26 @@ class ImageReader(Reader):
             return fitted(image, self.shape)
         except UnreadableError as error:
             raise ValueError(f"example {position}{name} {error}") from error
+
+
+class Normalized(TensorSteps):
+    """:class:`~dltrain.data.images.normalize.Normalize` of uint8 images, and back."""
+
+    scale: Tensor
+    offset: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        stds = torch.tensor(std, dtype=torch.float32)[:, None, None]
+        means = torch.tensor(mean, dtype=torch.float32)[:, None, None]
+        self.register_buffer("scale", 1 / (255 * stds))
+        self.register_buffer("offset", means / stds)
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return raw.float() * self.scale - self.offset
+
+    def restore(self, inputs: Tensor) -> Tensor:
+        return ((inputs + self.offset) / self.scale).round().clamp(0, 255).to(torch.uint8)
 
 
 @singledispatch

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dltrain.contracts.data import Batch, Reader
+from dltrain.contracts.preprocessing import Cast, Preprocessing
 
 
 def several(examples: Sequence[Any]) -> Sequence[Any]:
@@ -47,6 +48,11 @@ class ArrayReader(Reader):
 
     def node(self, folder: Path) -> dict[str, Any]:
         return {"_target_": f"{__name__}.ArrayReader", "shape": list(self.shape)}
+
+    def preprocessing(self) -> Preprocessing:
+        """``input``, float32 (batch, *shape)."""
+        outside = {"kind": "array", "shape": list(self.shape)}
+        return Preprocessing("input", Cast(torch.float32, torch.float32), outside)
 
     def _one(self, position: int, example: Any) -> torch.Tensor:
         try:

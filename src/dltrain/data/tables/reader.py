@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import Batch, Reader
+from dltrain.contracts.preprocessing import Preprocessing, TensorSteps
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.encoding import Scaling
 from dltrain.data.tables.features import Encoding, stacked
@@ -117,6 +119,18 @@ class TableReader(Reader):
             "index_missing": self.index_missing,
         }
 
+    def preprocessing(self) -> Preprocessing | None:
+        """``features``, float64 (batch, features), NaN where a cell is missing.
+
+        None where a column is embedded: its level is an input of its own.
+        """
+        if self.encoding.embedded:
+            return None
+        scaling, names = self.scaling, self.encoding.feature_names
+        outside = {"kind": "table", **self.encoding.node(), "features": names}
+        outside |= {"fill": scaling.fill, "mean": scaling.mean, "std": scaling.std}
+        return Preprocessing("features", Scaled(scaling, len(names)), outside)
+
     def _column(self, cells: Sequence[Any]) -> pa.ChunkedArray:
         """Numbers as numbers, whatever mark the table's texts have; all else as texts."""
         import pyarrow as pa
@@ -162,6 +176,27 @@ class TableReader(Reader):
                 f"{len(names)} cells of {', '.join(names)}; got {example!r}"
             )
         return dict(zip(names, np.asarray(example, object).tolist(), strict=True))
+
+
+class Scaled(TensorSteps):
+    """A table's :class:`~dltrain.data.tables.encoding.Scaling` of feature vectors, and back."""
+
+    fill: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, scaling: Scaling, features: int) -> None:
+        super().__init__()
+        nothing = {"fill": float("nan"), "mean": 0.0, "std": 1.0}
+        for name, value in nothing.items():
+            known = getattr(scaling, name) or [value] * features
+            self.register_buffer(name, torch.tensor(known, dtype=torch.float64))
+
+    def forward(self, raw: Tensor) -> Tensor:
+        return ((torch.where(raw.isnan(), self.fill, raw) - self.mean) / self.std).float()
+
+    def restore(self, inputs: Tensor) -> Tensor:
+        return inputs.double() * self.std + self.mean
 
 
 def _cell(cell: Any) -> Any:

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from dltrain.contracts.data import Batch, Reader
+from dltrain.contracts.preprocessing import Cast, Preprocessing
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.one_by_one import ENDINGS, is_frame, rows_of
-from dltrain.data.text.vocabulary import Vocabulary
+from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX, Vocabulary
 
 TOKENIZER = "tokenizer.json"
 
@@ -70,6 +71,18 @@ class VocabularyReader(Reader):
         (folder / TOKENIZER).write_text(self._tokenizer, encoding="utf-8")
         columns = {"columns": self.columns} if self.columns else {}
         return {"_target_": f"{__name__}.TextReader"} | columns
+
+    def preprocessing(self) -> Preprocessing:
+        """``ids``, int64 (batch, time), padded on the right; the tokenizer's file makes them."""
+        outside = {
+            "kind": "text",
+            "tokenizer": TOKENIZER,
+            "pad": PAD_INDEX,
+            "empty": UNKNOWN_INDEX,
+            "columns": self.columns,
+        }
+        files = {TOKENIZER: self._tokenizer}
+        return Preprocessing("ids", Cast(torch.int64, torch.int64), outside, files)
 
     def _text(self, number: int, example: Any) -> str:
         if isinstance(example, str):

@@ -1,0 +1,106 @@
+"""``dltrain export RUN``: a trained network as a file that works without dltrain.
+
+Nothing here imports torch until the arguments are known to be right.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dltrain.commands.arguments import Parser
+from dltrain.errors import UserError
+from dltrain.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from dltrain.inference.predictor import Predictor
+    from dltrain.runs.examples import Examples
+
+FORMATS = ("onnx", "torch")
+GIVEN = "given"
+"""The split of examples that were typed."""
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Write a run's networks, compare them, and say so; return the exit code.
+
+    Raises :class:`UserError` for what cannot be exported, or differs from the run.
+    """
+    asked = _parser().parse(arguments)
+    folder = RunFolder.find(asked.run, asked.output_dir)
+    out = Path(asked.out).expanduser() if asked.out else folder.path / "export" / asked.format
+    if out.exists() and not out.is_dir():
+        raise UserError(f"export: --out: {out} is a file; give a folder.")
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    from dltrain.inference.export import export as write
+    from dltrain.inference.export import require
+    from dltrain.inference.predictor import Predictor
+    from dltrain.runs.examples import examples_of_run
+
+    require(asked.format)
+    predictor = Predictor(folder, asked.weights)
+    examples = _read(predictor, asked.more) if asked.more else examples_of_run(folder)
+    try:
+        made = write(predictor, examples, asked.format, out)
+    except OSError as error:
+        raise UserError(f"export: {out} cannot be written: {error.strerror}.") from error
+    if asked.json:
+        print(json.dumps({"folder": str(out), "files": made.files, **made.about}))
+        return 0
+    about = made.about["examples"]
+    split = "given" if about["split"] == GIVEN else f"of the {about['split']} split"
+    for network in made.about["networks"].values():
+        drawn = "drawn" in network["inputs"][0]
+        what = "random inputs" if drawn else f"{about['count']} examples {split}"
+        print(f"{network['file']}: differs by {network['largest_difference']:.1e} on {what}")
+    print(f"{', '.join(made.files)} in {out}")
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "export",
+        "A trained network as a file that works without dltrain: images, token ids or a table's "
+        "features in; probabilities, values or images out. The file is read back and compared with "
+        "the run, on examples that the run keeps or on INPUT, as predict takes it. Beside it are "
+        "export.json, which says all there is to know, and use.py, a short script that uses it.",
+        ["latest", "latest --format torch --out digits/"],
+        more="[INPUT …]",
+    )
+    add = parser.add_argument
+    add(
+        "--format", choices=FORMATS, default="onnx",
+        help="onnx (default), or torch: a .pt2 program of torch.export",
+    )  # fmt: skip
+    add("--out", metavar="DIR", help="where to (default RUN/export/FORMAT)")
+    add("--json", action="store_true", help="print what export.json holds, on one line")
+    add(
+        "--weights", choices=("last", "best"),
+        help="of the last step, or of the best validation (default: those the run was tested with)",
+    )  # fmt: skip
+    return parser
+
+
+def _read(predictor: Predictor, typed: Sequence[str]) -> Examples:
+    """The first examples of what was typed."""
+    from dltrain.runs.examples import COUNT, Examples
+
+    try:
+        some = list(islice(predictor.reader.expand(map(_input, typed)), COUNT))
+        return Examples(GIVEN, predictor.reader.read(some))
+    except (ValueError, OSError) as error:
+        raise UserError(f"export: {error}") from error
+
+
+def _input(word: str) -> Path | str:
+    """A file or folder that is there, or the word itself."""
+    path = Path(word).expanduser()
+    try:
+        return path if word and path.exists() else word
+    except (OSError, ValueError):  # too long for a path, or with a zero byte: a text
+        return word
