@@ -39,9 +39,11 @@ ROOMS: dict[str, set[str]] = {
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
     "commands": CONTRACTS
     | {"config", "engine", "reports", "runs", "assemble", "training", "inference"},
-    "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
+    "mistakes": CONTRACTS | {"config", "assemble"},
+    "from_python": CONTRACTS | {"config", "engine", "runs", "training", "inference", "mistakes"},
+    "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands", "mistakes"},
     "__main__": {"cli"},
-    "__init__": {"inference"},
+    "__init__": {"inference", "from_python", "engine"},
 }
 # What is used in a run, or to use one, is below what makes one.
 BELOW_THE_RUN = ("callbacks", "runs", "data", "tasks", "models")
@@ -56,6 +58,7 @@ LIGHT = (
     "__init__",
     "cli",
     "errors",
+    "mistakes",
     "config/annotations",
     "config/compose",
     "config/quoting",

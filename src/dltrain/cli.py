@@ -11,10 +11,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dltrain import mistakes
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
 from dltrain.config.punctuation import with_quotes
@@ -23,7 +23,7 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
 from dltrain.engine import runtime, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import NO_HOME, ConfigError, Fault, Interrupted, UserError, is_without_home
+from dltrain.errors import NO_HOME, ConfigError, Interrupted, UserError, is_without_home
 
 if TYPE_CHECKING:
     from dltrain.config.compose import Job
@@ -97,8 +97,7 @@ def _train(arguments: Sequence[str]) -> int:
     try:
         composed = composition.check(overrides, multirun)
     except ConfigError as error:
-        faults = [*error.faults, *_faults_of_the_rest(overrides, error)]
-        _complain(ConfigError(faults), overrides)
+        _complain(mistakes.with_the_rest(error, overrides), overrides)
         return 2
     if QUERIES & options:
         composition.launch(arguments, lambda job: None)
@@ -106,34 +105,6 @@ def _train(arguments: Sequence[str]) -> int:
     if multirun:
         return _train_several(arguments, Path(composed["output_dir"]))
     return _train_one(arguments)
-
-
-def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fault]:
-    """What is wrong beside ``found``: what would be left once that is mended.
-
-    A user who has mistyped one key wants to hear now that another one's value is impossible, and
-    nothing of what follows from the first mistake alone.
-    """
-    from dltrain.config import compose as composition
-
-    bad = {fault.key.partition("=")[0]: fault for fault in found.faults}
-    if "config" in bad:
-        return []
-    typed = {line: line.lstrip("+~").partition("=")[0] for line in overrides}
-    rest = [bad[key].instead if key in bad else line for line, key in typed.items()]
-    # Nobody knows what a choice that cannot be guessed would bring.
-    unknown = {f.key.partition("=")[0] for f in found.faults if "=" in f.key and not f.instead}
-    from dltrain.assemble import Assembly
-
-    try:
-        with Assembly(composition.compose(composition.first_of(list(filter(None, rest))))):
-            return []
-    except ConfigError as error:
-        faults = [fault for fault in error.faults if fault.key not in bad]
-    except UserError:
-        return []  # told when all else is mended
-    known = set(typed.values()) if unknown else {fault.key for fault in faults}
-    return [f for f in faults if f.key in known and f.key.partition(".")[0] not in unknown]
 
 
 def _train_one(arguments: Sequence[str]) -> int:
@@ -148,7 +119,7 @@ def _train_one(arguments: Sequence[str]) -> int:
         try:
             codes.append(exit_code(train_run(job.config, job.overrides)["signal"]))
         except UserError as error:
-            _complain(_with_what_fits(error, job.overrides), job.overrides)
+            _complain(mistakes.with_what_fits(error, job.overrides), job.overrides)
             codes.append(2)
         except Interrupted:
             raise
@@ -158,33 +129,6 @@ def _train_one(arguments: Sequence[str]) -> int:
 
     composition.launch(arguments, work)
     return codes[0]
-
-
-def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
-    """``error``; where the model and the data are at odds, with the models that fit the data.
-
-    Each is tried with the other overrides, and only on data whose outline is complete.
-    """
-    keys = {line.lstrip("+~").partition("=")[0].partition(".")[0] for line in overrides}
-    at_odds = {"model"} if "task" in keys else {"model", "task"}
-    if not isinstance(error, ConfigError) or not at_odds & {fault.key for fault in error.faults}:
-        return error
-    from dltrain.assemble import fits_together, outline_is_complete
-    from dltrain.config import compose as composition
-
-    if not outline_is_complete(composition.compose(overrides)):
-        return error  # and no model could be tried
-    rest = [line for line in overrides if not line.lstrip("+~").startswith(("model=", "model."))]
-
-    names = [
-        name for name, config in composition.compose_each(rest, "model") if fits_together(config)
-    ]
-    if not names:
-        return error
-    first = next(fault for fault in error.faults if fault.key in at_odds)
-    problem = f"{first.problem.rstrip('.')}; fits: {', '.join(names)}"
-    faults = [replace(f, problem=problem) if f is first else f for f in error.faults]
-    return ConfigError(faults)
 
 
 def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
@@ -223,19 +167,8 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
 
 def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     """Tell the user, on stderr, what is wrong and in which file it is defined."""
-    if not isinstance(error, ConfigError):
-        print(f"dltrain: {error}", file=sys.stderr)
-        return
-    for fault in error.faults:
-        file = None
-        if overrides:
-            from dltrain.config import compose as composition
-
-            file = composition.defining_file(fault.key, overrides)
-            text = composition.as_text(fault.key, overrides) if fault.takes_text else None
-            if text is not None:
-                fault = replace(fault, hint=f"If it is text, write {text}")
-        print(f"dltrain: {fault}" + (f" ({file})" if file else ""), file=sys.stderr)
+    for line in mistakes.told(error, overrides):
+        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def _asked_about(arguments: Sequence[str]) -> Iterator[str]:

@@ -57,7 +57,7 @@ REPORT = "tables/data"
 
 
 def train(config: Config, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Train a new run of ``config``; return its summary.
+    """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
@@ -221,7 +221,7 @@ class Run:
             summary = self._summarize(status)
             # To whatever watches it, a run that diverged has failed.
             trainer.end("failed" if status == "diverged" else status)
-        return summary | {"signal": trainer.signal}
+        return summary | {"signal": trainer.signal, "path": self.folder.path}
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
         return next(iter(self.streams["train"].plain()))

@@ -30,6 +30,7 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from hydra.version import VersionBase, getbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -85,6 +86,17 @@ def use_folder(folder: str | None) -> None:
         raise UserError(f"--config-dir {folder}: there is no such folder.")
     UserFolder.path = path
     Plugins.instance().register(UserFolder)
+
+
+@contextmanager
+def folder_used(folder: str | None) -> Iterator[None]:
+    """As :func:`use_folder` while inside; whatever was used before is, afterwards."""
+    before = UserFolder.path
+    use_folder(folder)
+    try:
+        yield
+    finally:
+        UserFolder.path = before
 
 
 def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
@@ -242,10 +254,13 @@ def _parse(typed: Sequence[str]) -> tuple[list[Override], list[Fault]]:
 @cache
 def _read(line: str) -> Override | None:
     """An override, or None where the grammar has no such line."""
+    version = getbase()
     try:
         return OverridesParser.create().parse_override(line)
     except HydraException:
         return None
+    finally:
+        VersionBase.instance().version_base = version  # parsing settles on one where there is none
 
 
 def _is_text(value: str) -> bool:
@@ -281,13 +296,16 @@ def _several(override: Override) -> Fault:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
-    """Hydra set up for composing by hand; it keeps its state in globals."""
-    GlobalHydra.instance().clear()
+    """Hydra set up for composing by hand; its globals are as they were before, afterwards."""
+    globally, of_job, version = GlobalHydra.instance(), HydraConfig.instance(), getbase()
+    before, job = globally.hydra, of_job.cfg
+    globally.clear()
     try:
         with hydra.initialize_config_module(CONFIGS, version_base=VERSION_BASE):
             yield
     finally:
-        GlobalHydra.instance().clear()
+        globally.hydra, of_job.cfg = before, job
+        VersionBase.instance().version_base = version
 
 
 def _variants(overrides: Sequence[Override]) -> list[list[str]]:

@@ -43,16 +43,16 @@ def load(
     return load_run(RunFolder.find(str(run), Path(output_dir)), weights).task
 
 
-def load_run(folder: RunFolder, weights: str | None = None) -> Loaded:
+def load_run(folder: RunFolder, weights: str | None = None, trusted: bool = False) -> Loaded:
     """The trained task and network of a run, without its data.
 
     ``weights`` is ``last`` or ``best``; None takes those that the run was tested with. The same
-    limits on packages hold as for :func:`resume`. Raises :class:`UserError` where there are no such
-    weights.
+    limits on packages hold as for :func:`resume`, unless the run is ``trusted``: trained by who
+    calls. Raises :class:`UserError` where there are no such weights.
     """
     with runtime.generators_kept():  # initial weights are drawn, then replaced
         chosen = tested_weights(folder) if weights is None else weights
-        return Loaded(*_load(folder, chosen), chosen)
+        return Loaded(*_load(folder, chosen, None if trusted else allowed_packages()), chosen)
 
 
 def tested_weights(folder: RunFolder) -> str:
@@ -65,9 +65,10 @@ def tested_weights(folder: RunFolder) -> str:
     return found
 
 
-def _load(folder: RunFolder, weights: str) -> tuple[Task, torch.nn.Module]:
-    config, packages = read_config(folder), allowed_packages()
-    spec = spec_of_run(folder)
+def _load(
+    folder: RunFolder, weights: str, packages: frozenset[str] | None
+) -> tuple[Task, torch.nn.Module]:
+    config, spec = read_config(folder), spec_of_run(folder)
     try:
         model = plan(config.get("model", {}), torch.nn.Module, "model", {}, packages, spec).make()
         given = {"model": model}
@@ -98,18 +99,22 @@ def _load(folder: RunFolder, weights: str) -> tuple[Task, torch.nn.Module]:
     return task.eval(), model
 
 
-def reader_of_run(run: str | Path = "latest", output_dir: str = "outputs") -> Reader:
+def reader_of_run(
+    run: str | Path = "latest", output_dir: str = "outputs", trusted: bool = False
+) -> Reader:
     """What reads new examples as the run's were read. The data is not needed.
 
+    ``trusted`` as of :func:`load_run`.
     Raises :class:`UserError` where there is no such run, or its data has no examples to read.
     """
     folder = RunFolder.find(str(run), Path(output_dir))
     require_current(folder)
     node, given = folder.read_json(READER), {"folder": folder.path}
+    packages = None if trusted else allowed_packages()
     if not node:
         raise UserError(f"{folder.path}: the data of this run has no new examples to be read.")
     try:
-        return plan(node, Reader, "reader", given, allowed_packages()).make()
+        return plan(node, Reader, "reader", given, packages).make()
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{folder.path / READER}: {error}") from error
 
