@@ -266,8 +266,23 @@ def _find(
     if packages is not None:
         _require_home(target, path, where, packages)
     if inspect.isabstract(target):
-        raise ConfigError([Fault(where, f"{path} is abstract: name one of its subclasses.")])
+        raise ConfigError([Fault(where, _abstract(target, path))])
     return target
+
+
+def _abstract(target: type[Any], path: str) -> str:
+    """What is missing of a class that cannot be made."""
+    if _package(target.__module__) in PUBLIC:
+        return f"{path} is abstract: name one of its subclasses."
+    missing = []
+    for name in sorted(target.__abstractmethods__):
+        method = inspect.getattr_static(target, name)
+        of = next(c for c in target.__mro__ if vars(c).get(name) is method)
+        signature = inspect.signature(method) if inspect.isfunction(method) else ""
+        missing.append(f"{name}{signature} of {of.__name__}")
+    source = inspect.getsourcefile(target)
+    place = f" ({source}, line {inspect.getsourcelines(target)[1]})" if source else ""
+    return f"{path} is abstract: it lacks {', '.join(missing)}{place}."
 
 
 def _is_dotted_name(path: str) -> bool:
