@@ -61,6 +61,7 @@ LIGHT = (
     "mistakes",
     "config/annotations",
     "config/compose",
+    "config/offered",
     "config/quoting",
     "config/refusals",
     "config/punctuation",

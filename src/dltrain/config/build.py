@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from dltrain.config.offered import named, offered
 from dltrain.config.refusals import refused
 from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
@@ -165,7 +166,7 @@ def _plan(
         return result
     parameters, hints, open_ended = _constructor(target)
     names = list(parameters)
-    trusted = packages is None or _package(target.__module__) not in PUBLIC
+    trusted = packages is None or not _gives_parts_alone(_package(target.__module__))
 
     def nested(item: Any, annotation: Any, where: str) -> Plan[Any]:
         return _plan(item, _nested_kind(annotation), where, _NOTHING, filling, trusted)
@@ -293,6 +294,11 @@ def _package(module: str) -> str:
     return module.partition(".")[0]
 
 
+def _gives_parts_alone(package: str) -> bool:
+    """Whether a stranger's config may make nothing of it but a contract's classes."""
+    return package in PUBLIC or (package in offered() and package not in named())
+
+
 def _require_allowed(module: str, path: str, where: str, packages: frozenset[str]) -> None:
     """Raise :class:`ConfigError` unless ``module``, which ``path`` leads to, may be used."""
     package = _package(module)
@@ -315,7 +321,7 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
 def _require_home(target: type[Any], path: str, where: str, packages: frozenset[str]) -> None:
     """Check a class by where it is defined, and not by the way that leads to it."""
     _require_allowed(target.__module__, path, where, packages)
-    if _package(target.__module__) not in PUBLIC:
+    if not _gives_parts_alone(_package(target.__module__)):
         return
     if not _is_contract(target):
         raise ConfigError([Fault(where, f"{path} is no part of a run.", MAY_NAME)])

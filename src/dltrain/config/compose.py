@@ -35,6 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dltrain.config import quoting
+from dltrain.config.offered import config_packages
 from dltrain.config.renamed import called_now
 from dltrain.config.suggest import nearest
 from dltrain.errors import ConfigError, Fault, UserError
@@ -73,6 +74,15 @@ class UserFolder(SearchPathPlugin):
             search_path.prepend("user", f"file://{self.path}")
 
 
+class OfferedConfigs(SearchPathPlugin):
+    """Puts what installed packages offer behind all others: a built-in choice keeps its name."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the packages."""
+        for package in config_packages():
+            search_path.append(package, f"pkg://{package}")
+
+
 def use_folder(folder: str | None) -> None:
     """Let ``folder``'s files win over the built-in ones, and add to them; None: no folder's.
 
@@ -86,6 +96,11 @@ def use_folder(folder: str | None) -> None:
         raise UserError(f"--config-dir {folder}: there is no such folder.")
     UserFolder.path = path
     Plugins.instance().register(UserFolder)
+
+
+def _use_offered() -> None:
+    if config_packages():
+        Plugins.instance().register(OfferedConfigs)
 
 
 @contextmanager
@@ -110,6 +125,7 @@ def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
             )
         )
 
+    _use_offered()
     # A traceback that reaches Hydra is a bug: it must arrive whole.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [sys.argv[0], *arguments]
@@ -297,6 +313,7 @@ def _several(override: Override) -> Fault:
 @contextmanager
 def _hydra() -> Iterator[None]:
     """Hydra set up for composing by hand; its globals are as they were before, afterwards."""
+    _use_offered()
     globally, of_job, version = GlobalHydra.instance(), HydraConfig.instance(), getbase()
     before, job = globally.hydra, of_job.cfg
     globally.clear()

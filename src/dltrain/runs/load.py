@@ -6,7 +6,6 @@ Below the callbacks, so that one of them may use another run.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import torch
 import yaml
 
 from dltrain.config.build import OWN_PACKAGES, plan
+from dltrain.config.offered import named, offered
 from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
@@ -158,5 +158,4 @@ def _modifiers(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def allowed_packages() -> frozenset[str]:
     """Where the classes of a config that nobody typed may come from."""
-    named = os.environ.get("DLTRAIN_PACKAGES", "").replace(",", " ").split()
-    return OWN_PACKAGES | frozenset(named)
+    return OWN_PACKAGES | offered() | named()
