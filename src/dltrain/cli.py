@@ -6,13 +6,14 @@ interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dltrain import mistakes
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
@@ -135,34 +136,42 @@ def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     from dltrain.config import compose as composition
     from dltrain.runs import sweep
 
-    folder = sweep.create(output_dir)
-    codes: list[int] = []
+    folder, here, process = sweep.create(output_dir), Path.cwd(), os.getpid()
+    own = composition.UserFolder.path
+    config_dir = None if own is None else str(own)
 
     def work(job: Job) -> None:
-        from dltrain.training import train as train_run
-
-        runtime.collect_again()
-        print(f"\n[{len(codes) + 1}] {shlex.join(job.overrides)}")
-        summary = None
-        try:
-            summary = train_run(job.config, job.overrides)
-            codes.append(exit_code(summary["signal"]))
-        except UserError as error:
-            _complain(error, job.overrides)
-            codes.append(2)
-        except Exception:
-            # One bug does not take the other runs with it; its traceback is shown at once.
-            traceback.print_exc()
-            codes.append(1)
-        sweep.add(folder, job.overrides, summary)
-        if codes[-1] in (130, 143):
-            raise SystemExit(codes[-1])
+        """One run; a launcher such as joblib's calls this in processes of its own."""
+        with importable(here), composition.folder_used(config_dir):
+            code, summary = _train_one_of_several(job)
+        sweep.add(folder, job.overrides, summary, code)
+        if code in (130, 143) and os.getpid() == process:
+            raise SystemExit(code)
 
     try:
         composition.launch([*arguments, f"hydra.sweep.dir={in_grammar(str(folder))}"], work)
     finally:
         sweep.report(folder)
-    return next((code for code in codes if code), 0)
+    return next((code for code in sweep.codes(folder) if code), 0)
+
+
+def _train_one_of_several(job: Job) -> tuple[int, dict[str, Any] | None]:
+    from dltrain.training import train as train_run
+
+    runtime.collect_again()
+    print(f"\n[{job.number}] {shlex.join(job.overrides)}", flush=True)
+    try:
+        summary = train_run(job.config, job.overrides)
+        return exit_code(summary["signal"]), summary
+    except UserError as error:
+        _complain(error, job.overrides)
+        return 2, None
+    except KeyboardInterrupt:
+        return exit_code(signal.SIGINT), None
+    except Exception:
+        # One bug does not take the other runs with it; its traceback is shown at once.
+        traceback.print_exc()
+        return 1, None
 
 
 def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:

@@ -53,6 +53,8 @@ class Job:
 
     config: dict[str, Any]
     overrides: list[str]
+    number: int = 1
+    """Which of several; counted from 1."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,9 @@ def launch(arguments: Sequence[str], work: Callable[[Job], None]) -> None:
     """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query."""
 
     def job(config: DictConfig) -> None:
-        work(
-            Job(
-                config=_plain(config),
-                overrides=list(HydraConfig.get().overrides.task),
-            )
-        )
+        here = HydraConfig.get()
+        number = 0 if OmegaConf.is_missing(here.job, "num") else int(here.job.num)
+        work(Job(_plain(config), list(here.overrides.task), number + 1))
 
     _use_offered()
     # A traceback that reaches Hydra is a bug: it must arrive whole.
