@@ -34,12 +34,14 @@ ROOMS: dict[str, set[str]] = {
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "runs", "data", "core", "callbacks"},
+    "mistakes": CONTRACTS | {"config", "assemble"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    "profiling": CONTRACTS | {"messages", "assemble", "training"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
     "commands": CONTRACTS
-    | {"config", "engine", "reports", "runs", "assemble", "training", "inference"},
-    "mistakes": CONTRACTS | {"config", "assemble"},
+    | {"config", "engine", "reports", "runs", "assemble", "training", "inference"}
+    | {"callbacks", "mistakes", "profiling"},
     "from_python": CONTRACTS | {"config", "engine", "runs", "training", "inference", "mistakes"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands", "mistakes"},
     "__main__": {"cli"},
@@ -73,6 +75,7 @@ LIGHT = (
     "commands/arguments",
     "commands/config_dir",
     "commands/predict",
+    "commands/profile",
     "commands/resume",
     "commands/sample",
     "engine/runtime",

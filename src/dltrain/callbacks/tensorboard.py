@@ -173,7 +173,7 @@ class TensorBoard(Probe):
                 if image is not None:
                     file.image(f"{split}/figures/{name}", step, image)
             for name, table in evaluation.tables.items():
-                file.text(f"{split}/tables/{name}", step, _markdown(table))
+                file.text(f"{split}/tables/{name}", step, markdown(table))
             for name, text in evaluation.texts.items():
                 file.text(f"{split}/texts/{name}", step, text)
         self._waiting.clear()
@@ -205,7 +205,8 @@ def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, 
     return flat
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """``table`` as TensorBoard's texts have it."""
     rows = [table.columns, ["---"] * len(table.columns), *table.rows]
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
 

@@ -39,6 +39,9 @@ COMMANDS = {
     "sample": Command(
         "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
     ),
+    "profile": Command(
+        "key=value …", "where a step's time and memory go", "dltrain.commands.profile:profile"
+    ),
     "help": Command(
         "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
     ),
