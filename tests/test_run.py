@@ -45,11 +45,12 @@ def test_the_summary_has_the_fixed_keys(train: Train) -> None:
     trained = train(*QUICK, "seed=7")
     summary = json.loads((trained.folder / "summary.json").read_text())
     assert list(summary) == [
-        *("status", "epochs", "steps", "seed", "device", "parameters", "test", "validation"),
-        *("weights", "best_step", "seconds", "samples_per_second"),
+        *("status", "epochs", "steps", "seed", "device", "parameters", "monitor", "better"),
+        *("test", "validation", "weights", "best_step", "seconds", "samples_per_second"),
     ]
     assert (summary["status"], summary["seed"], summary["device"]) == ("finished", 7, "cpu")
     assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 12, 61_706)
+    assert (summary["monitor"], summary["better"]["accuracy"]) == ("accuracy", "max")
     assert list(summary["seconds"]) == ["setup", "train", "evaluate", "total"]
     for split in ("test", "validation"):
         for name in ("accuracy", "precision", "recall", "f1"):

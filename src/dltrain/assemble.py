@@ -104,6 +104,12 @@ class Assembly(AbstractContextManager["Assembly"]):
         self._raise_faults()
 
     @property
+    def settings(self) -> Settings:
+        """The loop's."""
+        assert self._settings is not None, "it was checked"
+        return self._settings
+
+    @property
     def complete(self) -> bool:
         """Whether all is known of the data before they are read, so that all is checked."""
         return self._outline is not None and self._outline.complete

@@ -21,7 +21,7 @@ from dltrain.callbacks.console import Console
 from dltrain.config.build import build, plan
 from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
-from dltrain.contracts.metric import Metric, Table
+from dltrain.contracts.metric import Metric, Mode, Table
 from dltrain.contracts.run import (
     Group,
     Probe,
@@ -134,7 +134,7 @@ class Run:
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
         self.groups = groups_of(parts.task)
-        _check(parts, self.streams, self.groups)
+        self._better = _check(parts, self.streams, self.groups)
         optimizers, penalties = {}, {}
         common, own = optimizer_settings(config)
         for name, group in self.groups.items():
@@ -256,6 +256,8 @@ class Run:
             "seed": self.config["seed"],
             "device": str(self.parts.settings.device),
             "parameters": sum(p.numel() for p in self.parts.task.parameters()),
+            "monitor": self.parts.task.monitor.name,
+            "better": self._better,
             "test": state.results.get("test", {}),
             "validation": state.results.get("validation", {}),
             "weights": "best" if state.uses_best else "last",
@@ -318,8 +320,11 @@ def _open(parts: Parts, seed: int) -> Streams:
     return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
 
 
-def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
-    """Raise :class:`UserError` where the run cannot give what its parts ask of it."""
+def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> dict[str, Mode]:
+    """Which way each metric is better, where that is known.
+
+    Raises :class:`UserError` where the run cannot give what its parts ask of it.
+    """
     parts.task.eval()
     givers: list[Metric | Probe] = list(parts.task.metrics(False))
     parts.task.train()
@@ -338,3 +343,4 @@ def _check(parts: Parts, streams: Streams, groups: Iterable[str]) -> None:
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups), better)
     for callback in parts.callbacks:
         callback.check(setup)
+    return {monitor.name: monitor.mode, **better}

@@ -20,6 +20,8 @@ from dltrain.contracts.task import Task
 logger = logging.getLogger(__name__)
 
 VALIDATION = "validation"
+MOST_ROWS = 200
+"""Of a table that is shown."""
 NOT_HYPER_PARAMETERS = {
     "name",
     "output_dir",
@@ -173,6 +175,8 @@ class TensorBoard(Probe):
                 if image is not None:
                     file.image(f"{split}/figures/{name}", step, image)
             for name, table in evaluation.tables.items():
+                if len(table.rows) > MOST_ROWS:
+                    continue  # nobody reads it here; it is in the run folder
                 file.text(f"{split}/tables/{name}", step, markdown(table))
             for name, text in evaluation.texts.items():
                 file.text(f"{split}/texts/{name}", step, text)

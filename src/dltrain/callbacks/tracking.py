@@ -17,6 +17,8 @@ from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Logged, Setup, View
 from dltrain.errors import UserError
 
+MOST_ROWS = 10_000
+"""Of a table that is sent; longer ones, such as those of single examples, lie in the run folder."""
 ID = re.compile(r"[A-Za-z0-9]{1,64}")
 
 
@@ -81,6 +83,8 @@ class Tracker(Callback):
                 if png is not None:
                     self.image(f"{split}/figures/{name}", step, png)
             for name, table in evaluation.tables.items():
+                if len(table.rows) > MOST_ROWS:
+                    continue  # it is in the run folder
                 self.table(f"{split}/tables/{name}", step, table)
             for name, text in evaluation.texts.items():
                 self.text(f"{split}/texts/{name}", step, text)

@@ -23,9 +23,10 @@ RUN = "a run's folder, a part of its path that no other run has, or latest for t
 class Parser(argparse.ArgumentParser):
     """Parses what follows ``dltrain COMMAND``; a command adds its own options to it.
 
-    Besides those it knows ``--output-dir``, ``--help``, which prints and exits with 0, and ``RUN``,
-    unless ``run`` is empty. ``more`` is what may follow that, as the usage shows it (``INPUT …``);
-    empty: nothing. ``examples`` are command lines for the help, without ``dltrain COMMAND``.
+    Besides those it knows ``--help``, which prints and exits with 0; ``--output-dir``, unless
+    ``output_dir`` is false; and ``RUN``, unless ``run`` is empty. ``more`` is what may follow that,
+    as the usage shows it (``INPUT …``); empty: nothing. ``examples`` are command lines for the
+    help, without ``dltrain COMMAND``.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         examples: Sequence[str] = (),
         more: str = "",
         run: str = "RUN",
+        output_dir: bool = True,
     ) -> None:
         words = " ".join(filter(None, (run, more)))
         shown = "\n".join(f"  dltrain {command} {line}" for line in examples)
@@ -47,10 +49,14 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.command, self._run, self._more = command, run, more
-        self.add_argument("words", nargs="*", metavar=words, help=RUN if run else more)
+        self._output_dir = output_dir
+        self.add_argument(
+            "words", nargs="*", metavar=words, help=RUN if run else more or argparse.SUPPRESS
+        )
         self.add_argument(
             "--output-dir", default="outputs", metavar="DIR",
-            help="where runs lie (default outputs); output_dir=DIR means the same",
+            help="where runs lie (default outputs); output_dir=DIR means the same"
+            if output_dir else argparse.SUPPRESS,
         )  # fmt: skip
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
@@ -64,7 +70,7 @@ class Parser(argparse.ArgumentParser):
         words = []
         for word in parsed.words:
             key, _, value = word.partition("=")
-            if key == OUTPUT_DIR and not Path(word).exists():
+            if self._output_dir and key == OUTPUT_DIR and not Path(word).exists():
                 parsed.output_dir = value
             else:
                 words.append(word)

@@ -6,7 +6,6 @@ Nothing here imports torch until the arguments are known to be right.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -38,7 +37,13 @@ def predict(arguments: Sequence[str]) -> int:
     if not asked.more:
         raise UserError("predict: give an INPUT. See dltrain predict --help.")
     folder = RunFolder.find(asked.run, asked.output_dir)
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    from dltrain import messages
+
+    with messages.shown():
+        return _predict(asked, folder, top)
+
+
+def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> int:
     from dltrain.inference.predictor import Predictor
 
     predictor = Predictor(folder, asked.weights, asked.device)

@@ -84,7 +84,7 @@ def _print(found: Profile, folder: Path) -> None:
     print("\nOperations: own time a step, memory taken")
     _show(found.operations, OPERATIONS)
     print(f"\nAll of it: {folder}")
-    print("trace.json opens in ui.perfetto.dev or chrome://tracing; TensorBoard has the tables.")
+    print("trace.json opens in ui.perfetto.dev; TensorBoard shows the tables.")
 
 
 def _show(table: Table, most: int) -> None:

@@ -31,21 +31,28 @@ class Command:
 
 
 COMMANDS = {
-    "train": Command("key=value …", "train a run; this word may be left out", "dltrain.cli:train"),
-    "resume": Command("RUN", "go on with an interrupted run", "dltrain.commands.resume:resume"),
-    "predict": Command(
-        "RUN INPUT …", "what a run says of new data", "dltrain.commands.predict:predict"
+    "train": Command("key=value …", "may be left out", "dltrain.cli:train"),
+    "resume": Command("RUN", "finish an interrupted run", "dltrain.commands.resume:resume"),
+    "predict": Command("RUN INPUT …", "answers to new data", "dltrain.commands.predict:predict"),
+    "evaluate": Command(
+        "RUN [data=…]", "metrics on any data", "dltrain.commands.evaluate:evaluate"
     ),
-    "sample": Command(
-        "RUN", "images that a generative network makes", "dltrain.commands.sample:sample"
-    ),
+    "serve": Command("RUN", "a page and JSON over HTTP", "dltrain.commands.serve:serve"),
+    "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
+    "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
+    "compare": Command("RUN RUN …", "runs side by side", "dltrain.commands.compare:compare"),
+    "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),
     "profile": Command(
-        "key=value …", "where a step's time and memory go", "dltrain.commands.profile:profile"
+        "[key=value …]", "time and memory of steps", "dltrain.commands.profile:profile"
     ),
-    "help": Command(
-        "[TOPIC]", "this page; or on a command, a group, a choice", "dltrain.commands.help:show"
+    "config": Command(
+        "[key=value …]", "what a command composes to", "dltrain.commands.config:show"
     ),
+    "new": Command("KIND NAME", "a part of your own", "dltrain.commands.new:new"),
+    "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
+MOST_LETTERS = 26
+"""Of a summary: the first page of help has two columns."""
 
 
 def unknown(name: str) -> UserError:

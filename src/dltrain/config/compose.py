@@ -44,6 +44,9 @@ CONFIGS = "dltrain.configs"
 ROOT = "train"
 VERSION_BASE = "1.3"
 BUILT_IN = "configs"
+BUILT_IN_ORIGIN = "built-in"
+PROVIDER = "main"
+"""What Hydra calls the place of our own files."""
 CLOSING = {"[": "]", "{": "}"}
 
 
@@ -63,6 +66,15 @@ class ConfigFile:
 
     package: str
     text: str
+
+
+@dataclass(frozen=True)
+class Blamed:
+    """A key of a composed config, its value, and the file or the override that set it."""
+
+    key: str
+    value: Any
+    set_by: str
 
 
 class UserFolder(SearchPathPlugin):
@@ -166,6 +178,26 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
         return _composed(typed)
 
 
+def assigned(typed: Sequence[str], group: str) -> tuple[str | None, dict[str, Any]]:
+    """The choice of ``group`` in overrides, if any, and the values by key of all below it.
+
+    Raises :class:`ConfigError` for what cannot be read, and for any other key.
+    """
+    overrides, faults = _parse(typed)
+    choice, values = None, {}
+    for override in overrides:
+        key = override.key_or_group
+        if key == group and _is_group(override):
+            choice = str(override.value())
+        elif key.startswith(f"{group}."):
+            values[key] = override.value()
+        else:
+            faults.append(Fault(key, f"only {group}=… and {group}.KEY=… can be given here."))
+    if faults:
+        raise ConfigError(faults)
+    return choice, values
+
+
 def first_of(typed: Sequence[str]) -> list[str]:
     """The overrides with each sweep at its first value; without those that cannot be read."""
     return _variants(_parse(typed)[0])[0]
@@ -194,6 +226,59 @@ def defining_file(key: str, typed: Sequence[str]) -> str | None:
         return _defining_file(key, groups)
 
 
+def blamed(typed: Sequence[str]) -> list[Blamed]:
+    """Each value of the config that ``typed`` composes to, with what set it last.
+
+    Raises :class:`UserError` where it does not compose.
+    """
+    config = compose(typed)
+    overrides = _parse(typed)[0]
+    with _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        set_by: dict[str, str] = {}
+        for default in _defaults([o.input_line or "" for o in overrides if _is_group(o)]):
+            loaded = loader.repository.load_config(str(default.config_path))
+            if loaded is not None:
+                package = f"{default.package}." if default.package else ""
+                where = _place(str(default.config_path))
+                set_by |= {f"{package}{key}": where for key in _keys(loaded.config)}
+        for override in overrides:
+            if not _is_group(override):
+                key, value = override.get_key_element().lstrip("+~"), override.value()
+                inside = _leaves(value, f"{key}.") if isinstance(value, dict) else ()
+                line = override.input_line or ""
+                set_by |= {key: line} | {inner: line for inner, _ in inside}
+    return [
+        Blamed(key, value, next((set_by[above] for above in _upward(key) if above in set_by), ""))
+        for key, value in _leaves(config, "")
+    ]
+
+
+def _upward(key: str) -> Iterator[str]:
+    """``a.b.c``, ``a.b``, ``a``."""
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def _leaves(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _place(path: str) -> str:
+    """A config file as one looks for it: below our configs, in the user's folder, in a package."""
+    source = _source(path)
+    if source.provider == PROVIDER:
+        return f"{path}.yaml"
+    if source.scheme() == "pkg":
+        return f"{str(source.path).partition('.')[0]}: {path}.yaml"
+    return str(Path(source.path) / f"{path}.yaml")
+
+
 def groups() -> list[str]:
     """The groups that one can choose a file of, the user's own among them."""
     with _hydra():
@@ -206,13 +291,27 @@ def choices(group: str) -> dict[str, str]:
         return {name: _text(f"{group}/{name}") for name in _options(group)}
 
 
+def origin(group: str, choice: str) -> str:
+    """Where the file of a choice is from: ``built-in``, its path, or a package's name."""
+    with _hydra():
+        source = _source(f"{group}/{choice}")
+        if source.provider == PROVIDER:
+            return BUILT_IN_ORIGIN
+        if source.scheme() == "pkg":
+            return str(source.path).partition(".")[0]
+        return str(Path(source.path) / f"{group}/{choice}.yaml")
+
+
 def default_choices() -> dict[str, str]:
     """What a run takes of each group where nothing is typed."""
     with _hydra():
+        # One with defaults of its own has no key by which to override it.
         return {
-            default.override_key: Path(default.config_path).name
+            default.override_key or str(Path(default.config_path).parent): Path(
+                default.config_path
+            ).name
             for default in _defaults([])
-            if default.override_key is not None and default.config_path is not None
+            if default.config_path is not None and (default.override_key or default.parent == ROOT)
         }
 
 
@@ -435,10 +534,15 @@ def _defaults(lines: list[str]) -> list[ResultDefault]:
     return [one for one in found if not (one.config_path or "hydra").startswith("hydra")]
 
 
+def _source(path: str) -> Any:
+    """The first of Hydra's places that has the config file ``path``."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    return next(source for source in sources if source.is_config(path))
+
+
 def _text(path: str) -> str:
     """The text of the config file that Hydra reads for ``path``, such as ``model/mlp``."""
-    sources = GlobalHydra.instance().config_loader().get_sources()
-    source = next(source for source in sources if source.is_config(path))
+    source = _source(path)
     root = files(source.path) if source.scheme() == "pkg" else Path(source.path)
     return (root / f"{path}.yaml").read_text(encoding="utf-8")
 

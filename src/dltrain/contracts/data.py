@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
+
+from dltrain.errors import UserError
 
 Batch = dict[str, Tensor]
 """Columns of one batch by field, a row an example, on the training device.
@@ -253,6 +255,8 @@ class Reader(ABC):
 
     example: str = "example"
     """What one example is called, in the head of a column: ``image``, ``text``, ``row``."""
+    columns: Sequence[str] = ()
+    """The columns that it reads, of an example that is a row of a table."""
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """Examples one by one, of ``inputs`` as a person has them.
@@ -277,6 +281,13 @@ class Reader(ABC):
 
         Its constructor is given ``folder`` where it asks for it.
         """
+
+
+class Labeled(NamedTuple):
+    """Some examples as a :class:`Reader` takes them, and the column ``target`` of them."""
+
+    examples: Sequence[Any]
+    target: Tensor
 
 
 class Source(ABC):
@@ -304,6 +315,15 @@ class Source(ABC):
     def reader(self) -> Reader | None:
         """What reads new examples, after :meth:`read`; None where there are none to be had."""
         return None
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """The examples of a split (None: of all), part by part, after :meth:`read`.
+
+        By them the run of another data set is evaluated on this one: its own reader reads them, and
+        the target is as this one's spec says. Raises :class:`~dltrain.errors.UserError` where there
+        are none to be had, or no such split.
+        """
+        raise UserError(f"data: {type(self).__name__} has no examples that another run could read.")
 
     def identity(self) -> Mapping[str, Any]:
         """What tells these examples from others, after :meth:`read`, for ``json.dumps``.

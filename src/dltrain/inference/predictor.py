@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
@@ -20,6 +21,9 @@ from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.load import SUMMARY, load_run, reader_of_run, spec_of_run
+
+if TYPE_CHECKING:
+    from dltrain.inference.evaluate import Evaluated
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +115,21 @@ class Predictor:
             for part, batch in self._read(chunk, before, skip_unreadable):
                 yield Part(part, batch, Answers(self._ask(batch), top))
             before += len(chunk)
+
+    def evaluate(self, split: str | None = None, data: str = "") -> Evaluated:
+        """The run's metrics, tables and figures, as ``dltrain evaluate`` has them.
+
+        ``split`` is ``test``, ``validation``, ``train`` or ``all``; None: test, or validation where
+        there is none. ``data`` are overrides that name another data set, as they are typed:
+        ``"data=csv data.path=new.csv"``. The metrics are ``evaluate().evaluation.scalars``.
+
+        Raises :class:`UserError` where that is impossible.
+        """
+        from dltrain.inference.evaluate import data_of, evaluate_run
+
+        folder = RunFolder(self.path)
+        other = data_of(folder, shlex.split(data))
+        return evaluate_run(folder, split, other, self.weights, str(self.device))
 
     def require_predicts(self) -> None:
         """Raise :class:`UserError` where the task answers no questions about examples."""

@@ -22,6 +22,8 @@ LATEST = "latest"
 """The newest run, on the command line; and the file in ``output_dir`` that says which it is."""
 CONFIG = "config.yaml"
 """What makes a folder that of a run."""
+LOCK = ".lock"
+"""The file of a run folder that a process holds locked while it trains."""
 LISTED = 5
 """Runs that are named where one was not found."""
 
@@ -90,12 +92,37 @@ def _by_part(part: str, output_dir: Path) -> Path | None:
     return found[0] if found else None
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process has claimed the run folder ``path``; where nobody can tell, yes.
+
+    It only looks: nothing is written, whatever ``.lock`` is, and a second look may happen at once.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system
+        return True
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        handle = os.open(path / LOCK, flags)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # somebody else has, or the file system has no locks
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 class RunFolder:
     """One run's files: every write is atomic, so a reader never sees half of one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = FileLock(path / ".lock")
+        self._lock = FileLock(path / LOCK)
 
     @classmethod
     def create(cls, output_dir: Path, name: str) -> RunFolder:

@@ -20,6 +20,7 @@ from dltrain.metrics.classification import (
     ImageExamples,
     Rankings,
 )
+from dltrain.metrics.examples import PerExample
 from dltrain.metrics.mean import Mean
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.models.layers.tta import mean_over_views
@@ -110,6 +111,10 @@ class Classification(Task):
         """The sum over a batch of what an evaluation reports the mean of as ``loss``, 0-d."""
         return functional.cross_entropy(logits, targets, reduction="sum")
 
+    def example_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """What each example (batch,) adds to :meth:`evaluation_loss`."""
+        return functional.cross_entropy(logits, targets, reduction="none")
+
     def training_metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
         """What a training step tells: its loss, and the fraction of the batch that is right."""
         likeliest = targets.argmax(1) if targets.is_floating_point() else targets
@@ -141,6 +146,8 @@ class Classification(Task):
             metrics.append(ImageExamples(names, Pixels(source).shown))
         if source.kind == "number" and source.shape == (2,):
             metrics.append(DecisionBoundary(names, source.names, self._logits))
+        if final:
+            metrics.append(PerExample({"accuracy": _hits, "loss": self._example_losses}))
         return metrics
 
     @torch.no_grad()
@@ -160,6 +167,9 @@ class Classification(Task):
         }
         return Predictions({"class": out["class"], name: values}, fields)
 
+    def _example_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
+        return self.example_losses(outputs["logits"], batch["target"])
+
     def _answers(self, batch: Batch) -> Outputs:
         logits = self.forward(batch)["logits"].float()
         confidence, predicted = logits.softmax(1).max(1)
@@ -167,3 +177,7 @@ class Classification(Task):
 
     def _logits(self, inputs: Tensor) -> Tensor:
         return self.forward({"input": inputs})["logits"]
+
+
+def _hits(outputs: Outputs, batch: Batch) -> Tensor:
+    return outputs["class"] == batch["target"]

@@ -11,6 +11,7 @@ from torch.nn import functional
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
+from dltrain.metrics.examples import PerExample
 from dltrain.metrics.mean import Mean
 from dltrain.metrics.multilabel import LabelRatios
 
@@ -64,7 +65,13 @@ class Multilabel(Task):
 
     def metrics(self, final: bool) -> Sequence[Metric]:
         """The mean loss, and what :class:`LabelRatios` has."""
-        return [Mean("loss", _loss), LabelRatios(self.label_names, self.thresholds)]
+        metrics: list[Metric] = [
+            Mean("loss", _loss),
+            LabelRatios(self.label_names, self.thresholds),
+        ]
+        if final:
+            metrics.append(PerExample({"loss": _losses, "subset_accuracy": _all_right}))
+        return metrics
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Predictions:
@@ -83,11 +90,19 @@ class Multilabel(Task):
 
 
 def _loss(outputs: Outputs, batch: Batch) -> Tensor:
+    return _losses(outputs, batch).sum()
+
+
+def _losses(outputs: Outputs, batch: Batch) -> Tensor:
     logits = outputs["logits"]
     losses = functional.binary_cross_entropy_with_logits(
         logits, batch["target"].to(logits.dtype), reduction="none"
     )
-    return losses.mean(1).sum()
+    return losses.mean(1)
+
+
+def _all_right(outputs: Outputs, batch: Batch) -> Tensor:
+    return (outputs["labels"] == batch["target"].bool()).all(1)
 
 
 def _thresholds(threshold: float | Mapping[str, float], names: Sequence[str]) -> list[float]:

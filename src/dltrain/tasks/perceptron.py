@@ -45,6 +45,10 @@ class Perceptron(Classification):
         """The criterion."""
         return perceptron_criterion(logits, targets)
 
+    def example_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The criterion of each example."""
+        return example_criteria(logits, targets)
+
 
 def perceptron_criterion(scores: Tensor, targets: Tensor) -> Tensor:
     """The sum over a batch of the guessed class's score minus that of the true class.
@@ -53,7 +57,12 @@ def perceptron_criterion(scores: Tensor, targets: Tensor) -> Tensor:
     0 and ``s`` it is the sum of ``-t s`` over the misclassified. A guess is the first of the
     highest scores, so that from zero weights on the rule moves although the criterion is 0.
     """
+    return example_criteria(scores, targets).sum()
+
+
+def example_criteria(scores: Tensor, targets: Tensor) -> Tensor:
+    """:func:`perceptron_criterion` of each example by itself, (batch,)."""
     guesses = scores.argmax(1)
     rows = torch.stack((guesses, targets), 1)
     guessed, true = scores.gather(1, rows).unbind(1)
-    return (guessed - true).sum()
+    return guessed - true

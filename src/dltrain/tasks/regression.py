@@ -13,6 +13,7 @@ from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
 from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.metrics.accumulators import double, widest
+from dltrain.metrics.examples import PerExample
 from dltrain.metrics.mean import Mean
 from dltrain.metrics.regression import Errors, FirstPredictions, Fit, Scatter
 from dltrain.tasks.losses.regression import NumberLoss, SquaredError
@@ -85,6 +86,9 @@ class Regression(Task):
         if facts.get("outputs") == 1 and math.prod(facts.get("input_shape", (0,))) == 1:
             name = (*self.spec.input.names, "feature")[0]
             metrics.append(Fit(name, self._predictions))
+        if final:
+            columns = {"loss": self._example_losses, "mse": _squared, "mae": _absolute}
+            metrics.append(PerExample(columns))
         return metrics
 
     @torch.no_grad()
@@ -115,6 +119,25 @@ class Regression(Task):
 
     def _evaluation_loss(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The sum over a batch of each example's mean loss, 0-d, in the unit of what is learned."""
+        return self._scaled_losses(outputs, batch).sum() * self._loss_unit
+
+    def _example_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
+        return self._scaled_losses(outputs, batch) * self._loss_unit
+
+    def _scaled_losses(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """The mean loss of each example (batch,), of scaled numbers."""
         targets = self._learned(double(batch["target"]))
-        losses = self.loss(double(outputs["scaled"]), targets).flatten(1).mean(1)
-        return losses.sum() * self._loss_unit
+        return self.loss(double(outputs["scaled"]), targets).flatten(1).mean(1)
+
+
+def _squared(outputs: Outputs, batch: Batch) -> Tensor:
+    return _errors(outputs, batch).square().mean(1)
+
+
+def _absolute(outputs: Outputs, batch: Batch) -> Tensor:
+    return _errors(outputs, batch).abs().mean(1)
+
+
+def _errors(outputs: Outputs, batch: Batch) -> Tensor:
+    """(batch, outputs), in float64."""
+    return (double(outputs["output"]) - double(batch["target"])).flatten(1)

@@ -271,6 +271,10 @@ class ImageSource(ArraySource):
         """Normalize, and augment when asked."""
         return prepare_images(self.outline().fields, self.augment, device)
 
+    def raw(self, inputs: Tensor) -> Sequence[Any]:
+        """Arrays (height, width, channels)."""
+        return list(inputs.permute(0, 2, 3, 1).contiguous().numpy())
+
     def reader(self) -> Reader:
         channels, height, width = self.input_shape
         assert channels and height and width, "read() comes first"

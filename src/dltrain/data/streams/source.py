@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from dltrain.contracts.data import DataSpec, Placement, Source, Stream
+from dltrain.contracts.data import DataSpec, Labeled, Placement, Source, Stream
 from dltrain.contracts.paths import FilePath
 from dltrain.data.identity import describe
 from dltrain.data.streams.division import Division, Stratified, Wanted, hold_out
@@ -189,6 +189,25 @@ class ArraySource(Source):
     def identity(self) -> Mapping[str, Any]:
         """How many examples each split has, a digest of them, and the files they are from."""
         return {"splits": self._identity, "files": describe(self.paths())}
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """By what :meth:`raw` makes of what the splits hold."""
+        as_it_is = Batching(
+            Limits(self.evaluation_batch_size), torch.device("cpu"), lambda batch, draw: batch
+        )
+        for name in self.names(split):
+            for batch in self._splits[name].stream(as_it_is).plain():
+                yield Labeled(self.raw(batch["input"]), batch["target"])
+
+    def names(self, split: str | None) -> Sequence[str]:
+        """The splits that are meant. Raises :class:`UserError` where there is no such one."""
+        if split is not None and split not in self._splits:
+            raise UserError(f"this data has no {split} split, but {', '.join(self._splits)}.")
+        return list(self._splits) if split is None else [split]
+
+    def raw(self, inputs: torch.Tensor) -> Sequence[Any]:
+        """Examples as a reader takes them, of a split's column ``input`` (batch, …)."""
+        return list(inputs.numpy())
 
     def open(self, placement: Placement) -> dict[str, Stream]:
         """Batch the splits, and move them to the device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
 from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.data.streams.division import Division
 from dltrain.data.streams.in_memory import InMemory, Split
@@ -29,6 +29,7 @@ from dltrain.data.tables.report import Report
 from dltrain.data.tables.rows import TableRows
 from dltrain.data.tables.source import TableSource, require_values, target_field
 from dltrain.data.tables.values import MISSING, CellFormat
+from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -152,15 +153,14 @@ class ColumnsTable(TableSource):
         encoding = self._encoding = decided.encoding(self._columns, levels)
         self.feature_names, self.unscaled = encoding.feature_names, encoding.unscaled
         blocks = self._blocks(train, columns)
-        found: dict[str, Split] = {
-            name: TableRows(blocks, targets, own) for name, own in rows.items()
-        }
+        found = {name: TableRows(blocks, targets, own) for name, own in rows.items()}
         if not isinstance(test, float):
             if by is not None and isinstance(dividing, Texts):
                 self._tell_shared_groups(dividing, train.name, test)
             found["test"] = self._second(test)
         self._check_splits(train.name, found)
-        return found
+        self._places = {name: (part.rows, part.columns["target"]) for name, part in found.items()}
+        return dict(found)
 
     def learn(self, splits: Mapping[str, Split]) -> Mapping[str, Split]:
         """Mean and standard deviation of each feature over the training rows.
@@ -201,6 +201,19 @@ class ColumnsTable(TableSource):
     def division(self, train: Split) -> Division:
         """By the column that splits the rows, where there is one."""
         return self.row_splits.division() or super().division(train)
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """Rows as the table has them. Those drawn for validation count as training rows."""
+        if split is not None and split not in self._places:
+            raise UserError(f"this table has no {split} split, but {', '.join(self._places)}.")
+        train, test = self.tables()
+        for name in self._places if split is None else [split]:
+            rows, targets = self._places[name]
+            own = isinstance(test, RawTable) and name == "test"
+            table = test if own and isinstance(test, RawTable) else train
+            for first in range(0, len(rows), self.evaluation_batch_size):
+                part = slice(first, first + self.evaluation_batch_size)
+                yield Labeled(table.taken(rows[part]), targets[part])
 
     @abstractmethod
     def tables(self) -> tuple[RawTable, RawTable | float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dltrain.config.suggest import did_you_mean
 
@@ -30,6 +30,12 @@ class RawTable:
     locate: Callable[[int], str]
     left_out: Mapping[str, str] = field(default_factory=dict)
     written: Callable[[int, str], str] | None = None
+
+    def taken(self, rows: Any) -> list[dict[str, Any]]:
+        """Some rows, an array of their numbers, as mappings from column to cell."""
+        names = list(self.columns)
+        cells = [column.take(rows).to_pylist() for column in self.columns.values()]
+        return [dict(zip(names, row, strict=True)) for row in zip(*cells, strict=True)]
 
     def text(self, row: int, column: str) -> str:
         """What a missing cell holds, as it is written; nothing where it has no text."""

@@ -54,6 +54,7 @@ class TableReader(Reader):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
     ) -> None:
+        self.columns = list(columns)
         format = CellFormat(decimal, thousands, tuple(missing_values))
         kinds = (dict(levels or {}), list(booleans), dict(dates or {}), dict(affixes or {}))
         self.encoding = Encoding(list(columns), format, *kinds, merge, case)

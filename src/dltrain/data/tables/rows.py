@@ -28,15 +28,15 @@ class TableRows(Split):
     """
 
     def __init__(self, blocks: Sequence[Block], targets: Tensor, rows: NDArray[Any]) -> None:
-        self._blocks, self._targets, self._rows = blocks, targets, rows
+        self._blocks, self._targets, self.rows = blocks, targets, rows
         self.columns = {"target": targets[torch.from_numpy(rows)]}
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def only(self, rows: Tensor) -> TableRows:
         """Those of the rows given."""
-        return TableRows(self._blocks, self._targets, self._rows[rows.numpy()])
+        return TableRows(self._blocks, self._targets, self.rows[rows.numpy()])
 
     def learn_scaling(self, unscaled: Sequence[int], standardize: bool) -> Scaling:
         """Learn from these rows by what all are scaled; a column at a time."""
@@ -61,7 +61,7 @@ class TableRows(Split):
 
     def inputs(self, scaling: Scaling) -> Tensor:
         """The feature vectors (rows, features) that a network reads, float32."""
-        found = torch.empty(len(self._rows), sum(block.features for block in self._blocks))
+        found = torch.empty(len(self.rows), sum(block.features for block in self._blocks))
         low = 0
         for block in self._blocks:
             high = low + block.features
@@ -74,8 +74,8 @@ class TableRows(Split):
 
     def _chunks(self, block: Block) -> Iterator[Tensor]:
         """The features of a column (n, features), float64, some rows at a time."""
-        for start in range(0, len(self._rows), CHUNK):
-            yield torch.from_numpy(block.rows(self._rows[start : start + CHUNK]))
+        for start in range(0, len(self.rows), CHUNK):
+            yield torch.from_numpy(block.rows(self.rows[start : start + CHUNK]))
 
     def stream(self, batching: Batching) -> Stream:
         """Batches of them as they are, not scaled."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
 from dltrain.data.streams.division import hold_out_test
 from dltrain.data.streams.in_memory import InMemory, Prepare, Split
 from dltrain.data.streams.source import ArraySource
@@ -40,6 +40,10 @@ class VectorSource(ArraySource):
         """Noise for the training vectors, when asked."""
         return prepare_vectors(self.outline().fields, self.augment)
 
+    def raw(self, inputs: torch.Tensor) -> Sequence[Any]:
+        """Rows by the features' names."""
+        return [dict(zip(self.feature_names, row, strict=True)) for row in inputs.tolist()]
+
     def reader(self) -> Reader:
         return TableReader(self.feature_names)
 
@@ -69,6 +73,14 @@ class TableSource(VectorSource):
             name: InMemory({**split.columns, "input": self.scaling(split.columns["input"])})
             for name, split in splits.items()
         }
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """As they were before they were standardized; the validation split is in the training's."""
+        standardized, self._splits = self._splits, self.splits()
+        try:
+            yield from super().labeled(split)
+        finally:
+            self._splits = standardized
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
         """With what the features were standardized by."""

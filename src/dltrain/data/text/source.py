@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from dltrain.contracts.data import DataSpec, Field, Reader
+from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
 from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import CannotKeepError
 from dltrain.data.streams.in_memory import Limits, Prepare, Split
@@ -21,8 +21,17 @@ from dltrain.data.text.reader import VocabularyReader
 from dltrain.data.text.report import described, much_unknown
 from dltrain.data.text.scripts import Tokens
 from dltrain.data.text.seen import only_seen
-from dltrain.data.text.tokenized import Corpus, Encoded, EncodedSplit, Reading, encode, encoded
+from dltrain.data.text.tokenized import (
+    Corpus,
+    Encoded,
+    EncodedSplit,
+    Reading,
+    encode,
+    encoded,
+    split_up,
+)
 from dltrain.data.text.vocabulary import PAD_INDEX
+from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +191,17 @@ class TextSource(ArraySource):
     def evaluation_limits(self) -> Limits:
         """So many texts, and at most so many tokens."""
         return Limits(self.evaluation_batch_size, self.evaluation_tokens)
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """The texts themselves. Those set aside for validation count as training texts."""
+        parts = split_up(self.corpus(), self._reading.test)
+        if split is not None and split not in parts:
+            raise UserError(f"these texts have no {split} split, but {', '.join(parts)}.")
+        for name in parts if split is None else [split]:
+            texts, targets = parts[name].texts, torch.tensor(parts[name].targets)
+            for first in range(0, len(texts), self.evaluation_batch_size):
+                part = slice(first, first + self.evaluation_batch_size)
+                yield Labeled(texts[part], targets[part])
 
     def reader(self) -> Reader:
         return VocabularyReader(self._known().tokenizer, self.columns)

@@ -109,9 +109,8 @@ def encode(corpus: Callable[[], Corpus], reading: Reading) -> Encoded:
     """Learn a vocabulary from the training split, and encode all of them with it."""
     found = corpus()
     notes, warnings = list(found.notes), list(found.warnings)
-    parts = dict(found.splits)
-    if "test" not in parts:
-        parts["train"], parts["test"] = _set_aside(parts["train"], reading.test)
+    parts = split_up(found, reading.test)
+    if "test" not in found.splits:
         aside, left = len(parts["test"].texts), len(parts["train"].texts)
         notes.append(
             f"{found.name}: no test split is given: {aside:,} of {aside + left:,} texts are set "
@@ -171,6 +170,14 @@ def _chosen(name: str, tokens: Tokens, why: str) -> str:
         "mixed": "each of their characters is a token, and so is each word of other scripts",
     }[tokens]
     return f"{name}: {why}, so {what}: data.tokens={tokens}, unless you say word or bpe."
+
+
+def split_up(corpus: Corpus, test: float) -> dict[str, Texts]:
+    """The splits of ``corpus``; the fraction ``test`` of the first is one where none is given."""
+    parts = dict(corpus.splits)
+    if "test" not in parts:
+        parts["train"], parts["test"] = _set_aside(parts["train"], test)
+    return parts
 
 
 def _set_aside(texts: Texts, fraction: float) -> tuple[Texts, Texts]:

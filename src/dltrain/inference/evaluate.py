@@ -1,0 +1,324 @@
+"""What a trained run is worth: its metrics on a split of its own data, or of another data set."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dltrain.assemble import Assembly
+from dltrain.config import compose as composition
+from dltrain.config.build import plan
+from dltrain.config.paths import absolute
+from dltrain.config.suggest import did_you_mean
+from dltrain.contracts.data import (
+    Batch,
+    DataSpec,
+    Field,
+    Labeled,
+    Placement,
+    Reader,
+    Source,
+    Stream,
+)
+from dltrain.contracts.metric import Evaluation
+from dltrain.core.evaluate import evaluate
+from dltrain.core.settings import Settings
+from dltrain.data.kept import IDENTITY, KeptData, identity_of
+from dltrain.engine.eval_mode import eval_mode
+from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.runs.folder import RunFolder
+from dltrain.runs.load import (
+    SPEC,
+    SUMMARY,
+    Loaded,
+    allowed_packages,
+    load_run,
+    read_config,
+    reader_of_run,
+    spec_of_run,
+)
+
+logger = logging.getLogger(__name__)
+
+TEST, VALIDATION = "test", "validation"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, and of what: the split, of which data, how many examples, which weights."""
+
+    split: str
+    data: str
+    examples: int
+    weights: str
+    evaluation: Evaluation
+
+
+def evaluate_run(
+    folder: RunFolder,
+    split: str | None = None,
+    other: Mapping[str, Any] | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    skip_unknown: bool = False,
+    changed_data: bool = False,
+) -> Evaluated:
+    """Evaluate a run, in eval mode, with its own precision and batches.
+
+    ``split`` is one of the data's, ``all`` or None: the test split, or else the validation split.
+    ``other`` is the config of another data set; its examples are read as the run's own were, and
+    its classes go by their names. One that the run does not know is refused or, with
+    ``skip_unknown``, its examples are left out and counted. ``weights`` and ``device`` None are
+    those that the run was tested with and on; ``changed_data`` is as for :func:`resume`.
+
+    Raises :class:`UserError` where that is impossible.
+    """
+    config = dict(read_config(folder))
+    if device is not None:
+        config["device"] = device
+    loaded = load_run(folder, weights)
+    spec = spec_of_run(folder)
+    if other is None:
+        return _own(folder, config, loaded, split, changed_data)
+    with Assembly(config, allowed_packages()) as assembly:
+        settings = assembly.settings
+        source = plan(other, Source, "data").make()
+        try:
+            found = source.read(config["seed"])
+        except ValueError as error:
+            raise error if isinstance(error, UserError) else UserError(f"data: {error}") from error
+        if identity_of(source) == folder.read_json(SPEC).get(IDENTITY):
+            config["data"] = other  # the same examples, in another place or other batches
+            return _own(folder, config, loaded, split, changed_data)
+        name = split or TEST
+        reader = reader_of_run(folder.path)
+        targets = Targets(found, spec, skip_unknown)
+        parts = source.labeled(None if name == ALL else name)
+        stream = Read(parts, reader, targets, settings)
+        result = _evaluated(loaded, stream, settings, config["seed"], _epochs(folder), final=True)
+    targets.tell()
+    return Evaluated(name, _named(other), stream.count, loaded.weights, result)
+
+
+def _own(
+    folder: RunFolder, config: Mapping[str, Any], loaded: Loaded, split: str | None, changed: bool
+) -> Evaluated:
+    identity = folder.read_json(SPEC).get(IDENTITY, {})
+    kept = KeptData(folder.path, spec_of_run(folder), identity, changed)
+    try:
+        with Assembly(config, allowed_packages()) as assembly:
+            parts = assembly.read(kept)
+            settings = parts.settings
+            streams = parts.source.open(Placement(settings.device, config["seed"]))
+            name = split or (TEST if TEST in streams else VALIDATION)
+            names = [one for one in streams if name in (one, ALL)]
+            if not names:
+                has = ", ".join(streams)
+                raise UserError(f"--split: this data has no {name} split, but {has}.")
+            stream = streams[names[0]] if len(names) == 1 else Chained([streams[n] for n in names])
+            result = _evaluated(
+                loaded, stream, settings, config["seed"], _epochs(folder), final=name == TEST
+            )
+            examples = sum(streams[one].examples or 0 for one in names)
+    except ConfigError as error:
+        raise UserError(f"{folder.path}: {error}") from error
+    return Evaluated(name, _named(config["data"]), examples, loaded.weights, result)
+
+
+def _evaluated(
+    loaded: Loaded, stream: Stream, settings: Settings, seed: int, epoch: int, final: bool
+) -> Evaluation:
+    """As the loop evaluates a split."""
+    task: Any = loaded.task
+    task.to(settings.device, memory_format=settings.memory_format)
+    autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if settings.precision == "bfloat16":
+        autocast = torch.autocast(settings.device.type, torch.bfloat16)
+    with eval_mode(task), torch.inference_mode(), autocast:
+        found = evaluate(task, stream, seed=seed, epoch=epoch, final=final)
+    scalars = {name: v if isinstance(v, int) else float(v) for name, v in found.scalars.items()}
+    return replace(found, scalars=scalars)
+
+
+def _epochs(folder: RunFolder) -> int:
+    """How many the run has trained, which its evaluation may depend on."""
+    if not (folder.path / SUMMARY).is_file():
+        return 0
+    epochs = folder.read_json(SUMMARY).get("epochs", 0)
+    return epochs if isinstance(epochs, int) else 0
+
+
+class Targets:
+    """Brings the targets of ``found``, another data set, to the names of ``own``, the run's.
+
+    Classes and labels go by their names. Raises :class:`UserError` where the targets are not alike.
+    """
+
+    def __init__(self, found: DataSpec, own: DataSpec, skip_unknown: bool) -> None:
+        self._there, self._here = found.target, own.target
+        if self._there.kind != self._here.kind:
+            raise UserError(
+                f"data: its target is {_what(self._there)}, and this run's {_what(self._here)}."
+            )
+        self._skip, self._skipped = skip_unknown, dict[str, int]()
+        self._places: Tensor | None = None
+        if self._here.names:
+            index = {name: place for place, name in enumerate(self._here.names)}
+            self._places = torch.tensor([index.get(name, -1) for name in self._there.names])
+
+    def __call__(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """The target (batch, …) in the run's classes, and which rows are kept (batch,)."""
+        kept = torch.ones(len(target), dtype=torch.bool)
+        if self._places is None:
+            return target, kept
+        if self._here.kind == "labels":
+            return self._labels(target), kept
+        mapped = self._places[target]
+        kept = mapped >= 0
+        if not bool(kept.all()):
+            self._leave_out(target[~kept])
+        return mapped[kept], kept
+
+    def tell(self) -> None:
+        """Log what was left out."""
+        if self._skipped:
+            named = ", ".join(f"{name} ({n:,})" for name, n in self._skipped.items())
+            logger.warning("left out, for the run has no such class: %s", named)
+
+    def _labels(self, target: Tensor) -> Tensor:
+        assert self._places is not None
+        unknown = [n for n, place in zip(self._there.names, self._places, strict=True) if place < 0]
+        if unknown:
+            self._refuse(unknown[0])
+        found = torch.zeros(len(target), len(self._here.names), dtype=target.dtype)
+        found[:, self._places] = target
+        return found
+
+    def _leave_out(self, targets: Tensor) -> None:
+        for place in targets.tolist():
+            name = self._there.names[place]
+            if not self._skip:
+                self._refuse(name)
+            self._skipped[name] = self._skipped.get(name, 0) + 1
+
+    def _refuse(self, name: str) -> None:
+        names = self._here.names
+        hint = did_you_mean(name, names) or f"It has {', '.join(names[:12])}."
+        raise UserError(
+            f"data: the run has no class {name!r}. {hint} --skip-unknown leaves its examples out."
+        )
+
+
+class Read(Stream):
+    """Labeled examples of another data set, as a run's reader reads them, in their order."""
+
+    def __init__(
+        self, parts: Iterator[Labeled], reader: Reader, targets: Targets, settings: Settings
+    ) -> None:
+        self._parts, self._reader, self._targets = parts, reader, targets
+        self._device = settings.device
+        self.count = 0
+        """Examples so far."""
+
+    steps_per_epoch = None
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        assert not epoch and not start, "these are read once"
+        self._rows = torch.empty(0)
+        for part in self._parts:
+            target, kept = self._targets(part.target)
+            if not len(target):
+                continue
+            examples = [one for one, keep in zip(part.examples, kept.tolist(), strict=True) if keep]
+            try:
+                batch = self._reader.read(examples) | {"target": target}
+            except ValueError as error:
+                raise UserError(f"data: {error}") from error
+            self._rows = torch.arange(self.count, self.count + len(target))
+            self.count += len(target)
+            yield {name: column.to(self._device) for name, column in batch.items()}
+        if not self.count:
+            raise UserError("data: no example is left to evaluate.")
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        return self._rows
+
+
+class Chained(Stream):
+    """Several splits, one after the other."""
+
+    steps_per_epoch = None
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
+        self._streams = streams
+        self._rows = torch.empty(0)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        before = 0
+        for stream in self._streams:
+            for position, batch in enumerate(stream.plain()):
+                self._rows = stream.rows(0, position) + before
+                yield batch
+            before += stream.examples or 0
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        return self._rows
+
+
+def data_of(folder: RunFolder, overrides: Sequence[str]) -> dict[str, Any] | None:
+    """The config of the data that ``overrides`` name; None where there are none.
+
+    ``data=…`` chooses a data set, ``data.KEY=…`` alone changes the run's own. Raises
+    :class:`UserError` for any other.
+    """
+    if not overrides:
+        return None
+    choice, values = composition.assigned(overrides, "data")
+    if choice is None:
+        return other_data(read_config(folder), None, values)
+    return other_data({}, composition.compose(overrides)["data"], {})
+
+
+def other_data(
+    config: Mapping[str, Any], choice: Mapping[str, Any] | None, values: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config of another data set: ``choice``, or the run's own, with ``values`` by key.
+
+    Raises :class:`ConfigError` for a key that is not there.
+    """
+    node = copy.deepcopy(dict(choice if choice is not None else config["data"]))
+    for key, value in values.items():
+        *path, last = key.split(".")[1:]
+        place: Any = node
+        for word in path:
+            place = place.get(word) if isinstance(place, Mapping) else None
+        if not isinstance(place, Mapping) or last not in place:
+            hint = did_you_mean(last, [k for k in (place or node) if k != "_target_"])
+            raise ConfigError([Fault(key, "there is no such key.", hint)])
+        place[last] = value  # type: ignore[index]
+    plan(node, Source, "data").make()  # its class is imported, which knows what paths are
+    found = absolute({"data": node, "output_dir": "."}, Path.cwd())["data"]
+    assert isinstance(found, dict)
+    return found
+
+
+def _named(data: Mapping[str, Any]) -> str:
+    """What a data set is called: its path, or its class."""
+    for key in ("path", "name"):
+        if isinstance(data.get(key), str):
+            return str(data[key])
+    return str(data.get("_target_", "")).rpartition(".")[2]
+
+
+def _what(field: Field) -> str:
+    names = {"class": "a class", "number": "a number", "labels": "labels"}
+    return names.get(field.kind, field.kind)
