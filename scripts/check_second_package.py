@@ -131,6 +131,7 @@ def main() -> None:
         run(*dltrain, "model=bean", "--cfg", "job", code=2)  # not yet there
         run("-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "./beans-src")
         holds("help lists it", "from another package" in run(*dltrain, "help", "model"))
+        holds("list lists it", "beans" in run(*dltrain, "list", "model"))
         holds("help explains it", "model.width=8" in run(*dltrain, "help", "model=bean"))
         holds("a slip is told", "Did you mean 'bean'" in run(*dltrain, "model=beam", code=2))
         typed = ("model=bean", "data=sprouts", "callbacks=[none,beans]", "trainer.epochs=2")

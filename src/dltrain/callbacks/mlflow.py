@@ -11,6 +11,7 @@ from typing import Any
 from dltrain.callbacks.tracking import Tracker
 from dltrain.contracts.metric import Table
 from dltrain.contracts.run import View
+from dltrain.errors import UserError
 
 LONGEST = 500
 """Characters of a parameter that every store takes."""
@@ -32,6 +33,18 @@ class MLflow(Tracker):
         self._there: dict[str, int] = {}
 
     def open(self, view: View, known: str | None, config: Mapping[str, Any]) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._open(view, known, config)
+        except (MlflowException, ImportError) as error:
+            said = str(error).strip().partition("\n")[0]
+            hint = (
+                "MLFLOW_TRACKING_URI names a server; a store on this machine needs all of mlflow."
+            )
+            raise UserError(f"callbacks.mlflow: {said} {hint}") from error
+
+    def _open(self, view: View, known: str | None, config: Mapping[str, Any]) -> str:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
