@@ -34,8 +34,10 @@ ROOMS: dict[str, set[str]] = {
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "optim", "runs", "data", "core", "callbacks"},
+    "mistakes": CONTRACTS | {"config", "assemble"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    "profiling": CONTRACTS | {"messages", "assemble", "training"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
     | {"messages", "config", "data", "runs", "callbacks", "assemble", "training"},
@@ -43,10 +45,11 @@ ROOMS: dict[str, set[str]] = {
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
     | {"messages", "config", "engine", "reports", "runs", "callbacks", "assemble", "training"}
-    | {"inference", "prolong", "tuning"},
-    "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands"},
+    | {"inference", "prolong", "tuning", "mistakes", "profiling"},
+    "from_python": CONTRACTS | {"config", "engine", "runs", "training", "inference", "mistakes"},
+    "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands", "mistakes"},
     "__main__": {"cli"},
-    "__init__": {"inference"},
+    "__init__": {"inference", "from_python", "engine"},
 }
 # What is used in a run, or to use one, is below what makes one.
 BELOW_THE_RUN = ("callbacks", "runs", "data", "tasks", "models")
@@ -61,8 +64,10 @@ LIGHT = (
     "__init__",
     "cli",
     "errors",
+    "mistakes",
     "config/annotations",
     "config/compose",
+    "config/offered",
     "config/quoting",
     "config/refusals",
     "config/punctuation",
@@ -84,6 +89,7 @@ LIGHT = (
     "commands/evaluate",
     "commands/export",
     "commands/predict",
+    "commands/profile",
     "commands/new",
     "commands/resume",
     "commands/runs",

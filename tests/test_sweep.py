@@ -27,7 +27,7 @@ def test_settings_are_named_by_what_differs_and_seeds_are_averaged(
 ) -> None:
     folder = sweep.create(tmp_path)
     for model, seed, value in [("mlp", 1, 0.5), ("mlp", 2, 0.7), ("cnn", 1, 0.9), ("cnn", 2, 0.9)]:
-        sweep.add(folder, [f"model={model}", f"seed={seed}", "x=1"], finished(accuracy=value))
+        sweep.add(folder, [f"model={model}", f"seed={seed}", "x=1"], finished(accuracy=value), 0)
     sweep.report(folder)
     table = capsys.readouterr().out
     assert "model=mlp     2  0.6000 ± 0.1414" in table
@@ -39,7 +39,7 @@ def test_settings_are_named_by_what_differs_and_seeds_are_averaged(
 def test_folds_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = sweep.create(tmp_path)
     for fold, value in enumerate((0.5, 0.6, 0.7)):
-        sweep.add(folder, ["data.folds=3", f"data.fold={fold}"], finished(accuracy=value))
+        sweep.add(folder, ["data.folds=3", f"data.fold={fold}"], finished(accuracy=value), 0)
     sweep.report(folder)
     table = capsys.readouterr().out
     assert "Validation split, mean ± standard deviation over folds:" in table
@@ -50,7 +50,7 @@ def test_the_test_split_is_shown_where_there_is_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = sweep.create(tmp_path)
-    sweep.add(folder, ["seed=1"], finished())
+    sweep.add(folder, ["seed=1"], finished(), 0)
     sweep.report(folder)
     assert "Test split" in capsys.readouterr().out
 
@@ -62,8 +62,8 @@ def test_an_unfinished_run_is_no_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: dict[str, Any] | None
 ) -> None:
     folder = sweep.create(tmp_path)
-    sweep.add(folder, ["lr=1", "seed=1"], finished(accuracy=0.5))
-    sweep.add(folder, ["lr=1", "seed=2"], end)
+    sweep.add(folder, ["lr=1", "seed=1"], finished(accuracy=0.5), 0)
+    sweep.add(folder, ["lr=1", "seed=2"], end, 1)
     sweep.report(folder)
     row = capsys.readouterr().out.partition("accuracy")[2].splitlines()[1]
     assert row.split() == ["all", "1,", "1", "unfinished", "0.5000"]
@@ -130,3 +130,17 @@ def test_half_a_training_and_no_number_are_no_value(
 ) -> None:
     summary = {"status": status, "validation": validation, "monitor": "loss"}
     assert monitored(summary) is None
+
+
+def test_several_processes_write_into_one_sweep(tmp_path: Path) -> None:
+    import multiprocessing
+
+    folder = sweep.create(tmp_path)
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        rows = [(folder, [f"seed={seed}"], finished(accuracy=0.5), seed % 2) for seed in range(40)]
+        pool.starmap(sweep.add, rows, chunksize=1)
+    lines = (folder / "results.csv").read_text().splitlines()
+    assert lines[0] == "overrides,status,split,metric,value"
+    found = [line for line in lines[1:] if ",validation," in line]
+    assert sorted(found) == sorted(f"seed={n},finished,validation,accuracy,0.5" for n in range(40))
+    assert sorted(sweep.codes(folder)) == [0] * 20 + [1] * 20

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dltrain.from_python import train as train
     from dltrain.inference.predictor import load as load
 
     __version__: str
+
+PLACES = {"load": "dltrain.inference.predictor", "train": "dltrain.from_python"}
+"""The module of each name that is imported when it is asked for."""
 
 
 def __getattr__(name: str) -> object:
@@ -16,8 +20,11 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("dltrain")
-    if name == "load":
-        from dltrain.inference.predictor import load
+    if name in PLACES:
+        from importlib import import_module
 
-        return load
+        from dltrain.engine.runtime import imports_without_traces
+
+        with imports_without_traces():
+            return getattr(import_module(PLACES[name]), name)
     raise AttributeError(f"module 'dltrain' has no attribute {name!r}")

@@ -6,15 +6,16 @@ interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dltrain import mistakes
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
 from dltrain.config.punctuation import with_quotes
@@ -27,7 +28,6 @@ from dltrain.errors import (
     NO_HOME,
     ConfigError,
     Diverged,
-    Fault,
     Interrupted,
     UserError,
     is_without_home,
@@ -108,8 +108,7 @@ def _train(arguments: Sequence[str]) -> int:
     try:
         composed = composition.check(overrides, multirun)
     except ConfigError as error:
-        faults = [*error.faults, *_faults_of_the_rest(overrides, error)]
-        _complain(ConfigError(faults), overrides)
+        _complain(mistakes.with_the_rest(error, overrides), overrides)
         return 2
     if QUERIES & options:
         composition.launch(arguments, lambda job: None)
@@ -117,34 +116,6 @@ def _train(arguments: Sequence[str]) -> int:
     if multirun:
         return _train_several(arguments, Path(composed["output_dir"]))
     return _train_one(arguments)
-
-
-def _faults_of_the_rest(overrides: Sequence[str], found: ConfigError) -> list[Fault]:
-    """What is wrong beside ``found``: what would be left once that is mended.
-
-    A user who has mistyped one key wants to hear now that another one's value is impossible, and
-    nothing of what follows from the first mistake alone.
-    """
-    from dltrain.config import compose as composition
-
-    bad = {fault.key.partition("=")[0]: fault for fault in found.faults}
-    if "config" in bad:
-        return []
-    typed = {line: line.lstrip("+~").partition("=")[0] for line in overrides}
-    rest = [bad[key].instead if key in bad else line for line, key in typed.items()]
-    # Nobody knows what a choice that cannot be guessed would bring.
-    unknown = {f.key.partition("=")[0] for f in found.faults if "=" in f.key and not f.instead}
-    from dltrain.assemble import Assembly
-
-    try:
-        with Assembly(composition.compose(composition.first_of(list(filter(None, rest))))):
-            return []
-    except ConfigError as error:
-        faults = [fault for fault in error.faults if fault.key not in bad]
-    except UserError:
-        return []  # told when all else is mended
-    known = set(typed.values()) if unknown else {fault.key for fault in faults}
-    return [f for f in faults if f.key in known and f.key.partition(".")[0] not in unknown]
 
 
 def _train_one(arguments: Sequence[str]) -> int:
@@ -162,7 +133,7 @@ def _train_one(arguments: Sequence[str]) -> int:
             codes.append(exit_code(summary["signal"]))
             return monitored(summary)
         except UserError as error:
-            _complain(_with_what_fits(error, job.overrides), job.overrides)
+            _complain(mistakes.with_what_fits(error, job.overrides), job.overrides)
             codes.append(2)
         except Interrupted:
             raise
@@ -175,71 +146,63 @@ def _train_one(arguments: Sequence[str]) -> int:
     return codes[0]
 
 
-def _with_what_fits(error: UserError, overrides: Sequence[str]) -> UserError:
-    """``error``; where the model and the data are at odds, with the models that fit the data.
-
-    Each is tried with the other overrides; where the data must be read to tell, they may fit.
-    """
-    keys = {line.lstrip("+~").partition("=")[0].partition(".")[0] for line in overrides}
-    at_odds = {"model"} if "task" in keys else {"model", "task"}
-    if not isinstance(error, ConfigError) or not at_odds & {fault.key for fault in error.faults}:
-        return error
-    from dltrain.assemble import fits_together, outline_is_complete
-    from dltrain.config import compose as composition
-
-    rest = [line for line in overrides if not line.lstrip("+~").startswith(("model=", "model."))]
-
-    names = [
-        name for name, config in composition.compose_each(rest, "model") if fits_together(config)
-    ]
-    if not names:
-        return error
-    first = next(fault for fault in error.faults if fault.key in at_odds)
-    known = outline_is_complete(composition.compose(overrides))
-    word = "fits" if known else "may fit"
-    problem = f"{first.problem.rstrip('.')}; {word}: {', '.join(names)}"
-    faults = [replace(f, problem=problem) if f is first else f for f in error.faults]
-    return ConfigError(faults)
-
-
 def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
     from dltrain.config import compose as composition
     from dltrain.runs import sweep
 
-    folder = sweep.create(output_dir)
-    codes: list[int] = []
+    folder, here, process = sweep.create(output_dir), Path.cwd(), os.getpid()
+    own = composition.UserFolder.path
+    config_dir = None if own is None else str(own)
 
     def work(job: Job) -> float | None:
+        """One run; a launcher such as joblib's calls this in processes of its own."""
+        with importable(here), composition.folder_used(config_dir):
+            done = _train_one_of_several(job)
+        sweep.add(folder, job.overrides, done.summary, done.code, done.failure)
+        if done.code in (130, 143) and os.getpid() == process:
+            raise SystemExit(done.code)
+        if done.summary is None:
+            return None
         from dltrain.runs.monitor import monitored
-        from dltrain.training import train as train_run
 
-        runtime.collect_again()
-        print(f"\n[{len(codes) + 1}] {shlex.join(job.overrides)}")
-        summary, failure = None, "failed"
-        try:
-            summary = train_run(job.config, job.overrides)
-            codes.append(exit_code(summary["signal"]))
-        except UserError as error:
-            failure = "diverged" if isinstance(error, Diverged) else failure
-            _complain(error, job.overrides)
-            codes.append(2)
-        except Exception:
-            # One bug does not take the other runs with it; its traceback is shown at once.
-            traceback.print_exc()
-            codes.append(1)
-        sweep.add(folder, job.overrides, summary, failure)
-        if codes[-1] in (130, 143):
-            raise SystemExit(codes[-1])
-        value = None if summary is None else monitored(summary)
-        if value is None and summary is not None and job.needs_value:
-            raise SystemExit(_without_value(summary))
+        value = monitored(done.summary)
+        if value is None and job.needs_value:
+            raise SystemExit(_without_value(done.summary))
         return value
 
     try:
         composition.launch([*arguments, f"hydra.sweep.dir={in_grammar(str(folder))}"], work)
     finally:
         sweep.report(folder)
-    return next((code for code in codes if code), 0)
+    return next((code for code in sweep.codes(folder) if code), 0)
+
+
+class Done(NamedTuple):
+    """What came of one run of several."""
+
+    code: int
+    summary: dict[str, Any] | None = None
+    failure: str = "failed"
+    """The status of one without a summary."""
+
+
+def _train_one_of_several(job: Job) -> Done:
+    from dltrain.training import train as train_run
+
+    runtime.collect_again()
+    print(f"\n[{job.number}] {shlex.join(job.overrides)}", flush=True)
+    try:
+        summary = train_run(job.config, job.overrides)
+        return Done(exit_code(summary["signal"]), summary)
+    except UserError as error:
+        _complain(error, job.overrides)
+        return Done(2, failure="diverged" if isinstance(error, Diverged) else "failed")
+    except KeyboardInterrupt:
+        return Done(exit_code(signal.SIGINT))
+    except Exception:
+        # One bug does not take the other runs with it; its traceback is shown at once.
+        traceback.print_exc()
+        return Done(1)
 
 
 def _without_value(summary: Mapping[str, Any]) -> int:
@@ -255,19 +218,8 @@ def _without_value(summary: Mapping[str, Any]) -> int:
 
 def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     """Tell the user, on stderr, what is wrong and in which file it is defined."""
-    if not isinstance(error, ConfigError):
-        print(f"dltrain: {error}", file=sys.stderr)
-        return
-    for fault in error.faults:
-        file = None
-        if overrides:
-            from dltrain.config import compose as composition
-
-            file = composition.defining_file(fault.key, overrides)
-            text = composition.as_text(fault.key, overrides) if fault.takes_text else None
-            if text is not None:
-                fault = replace(fault, hint=f"If it is text, write {text}")
-        print(f"dltrain: {fault}" + (f" ({file})" if file else ""), file=sys.stderr)
+    for line in mistakes.told(error, overrides):
+        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def _asked_about(arguments: Sequence[str]) -> Iterator[str]:

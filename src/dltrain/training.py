@@ -22,7 +22,7 @@ from dltrain.callbacks.console import Console
 from dltrain.config.build import build
 from dltrain.config.paths import absolute
 from dltrain.contracts.data import Placement, Streams
-from dltrain.contracts.metric import Metric, Mode
+from dltrain.contracts.metric import Metric, Mode, Table
 from dltrain.contracts.run import Callback, Probe, Schedule, Setup
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
@@ -37,6 +37,7 @@ from dltrain.runs import checkpoint
 from dltrain.runs.environment import describe
 from dltrain.runs.examples import keep_examples
 from dltrain.runs.folder import RunFolder
+from dltrain.runs.forward_failure import explain
 from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
     CONFIG,
@@ -58,7 +59,7 @@ PARENT = "parent"
 def train(
     config: Config, overrides: Sequence[str] = (), watchers: Sequence[Callback] = ()
 ) -> dict[str, Any]:
-    """Train a new run of ``config``; return its summary.
+    """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
 
@@ -185,11 +186,12 @@ class Run:
             # Data that never ends has one epoch: the run.
             steps_per_epoch=steps_per_epoch or total,
         )
+        self._layers = self._summary_of_layers()
 
     def begin(self, folder: RunFolder) -> None:
         """Take ``folder`` for this run's."""
         parts, self.folder = self.parts, folder
-        self._console = Console(summarize(parts.task, self._first_batch()), self._shown)
+        self._console = Console(self._layers, self._shown)
         self.trainer = Trainer(
             parts.settings,
             parts.task,
@@ -245,12 +247,29 @@ class Run:
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise UserError(self._out_of_memory()) from error
-            raise
+            raise self._explained(error) from error
+        except (TypeError, LookupError, AttributeError, NotImplementedError, ValueError) as error:
+            raise self._explained(error) from error
         finally:
             summary = self._summarize(status)
             # To whatever watches it, a run that diverged has failed.
             trainer.end("failed" if status == "diverged" else status)
-        return summary | {"signal": trainer.signal}
+        return summary | {"signal": trainer.signal, "path": self.folder.path}
+
+    def _summary_of_layers(self) -> Table:
+        """The network's first answer: what cannot read this data fails before there is a folder."""
+        batch = self._first_batch()
+        try:
+            return summarize(self.parts.task, batch)
+        except Exception as error:
+            found = explain(self.parts.task, {n: column[:1] for n, column in batch.items()}, error)
+            raise found or error from error
+
+    def _explained(self, error: Exception) -> Exception:
+        """What to raise in the place of ``error``, with which training has ended."""
+        if self.trainer.state.step or isinstance(error, UserError):
+            return error
+        return explain(self.parts.task, self._first_batch(), error) or error
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
         return next(iter(self.streams["train"].plain()))

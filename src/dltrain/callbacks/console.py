@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
 from dltrain.engine import terminal
@@ -25,7 +26,7 @@ REFRESHES_PER_SECOND = 4
 
 
 class Console(Callback):
-    """A progress bar on a terminal, plain lines elsewhere, and the same lines in ``train.log``.
+    """A progress bar on a terminal or in a notebook, and lines, which ``train.log`` has too.
 
     ``layers`` is the table of the network, ``messages`` what everybody else has to say. The bar is
     drawn by a thread that reads the run's progress; a training step pays nothing for it.
@@ -34,8 +35,11 @@ class Console(Callback):
     def __init__(self, layers: Table, messages: Messages) -> None:
         self._layers, self._messages = layers, messages
         self._live: Live | None = None
+        self._notebook: NotebookBar | None = None
         self._log_file: TextIO | None = None
-        self._rich = RichConsole(highlight=False)
+        # A notebook asks for colors as a terminal does (FORCE_COLOR), and is none.
+        terminal = False if in_notebook() else None
+        self._rich = RichConsole(highlight=False, force_jupyter=False, force_terminal=terminal)
         self._last_line = 0.0
         self._unread = False
 
@@ -57,10 +61,15 @@ class Console(Callback):
                 transient=True,
             )
             self._live.start(refresh=True)
+        elif in_notebook():
+            self._notebook = NotebookBar(_Bar(view))
+            self._notebook.start()
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
         """A line now and then, where an epoch takes long and there is no bar."""
-        if self._live is None and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+        if self._live is not None or self._notebook is not None:
+            return
+        if time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
             progress = view.progress
             rates = self._rates(view, progress.samples_per_second)
             where = f"epoch {progress.epoch + 1}  step {progress.step:,}/{progress.max_steps:,}"
@@ -86,6 +95,9 @@ class Console(Callback):
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._notebook is not None:
+            self._notebook.stop()
+            self._notebook = None
         if self._log_file is None:
             return  # the run failed before it began
         progress = view.progress
@@ -136,7 +148,9 @@ class Console(Callback):
         for row in table.rows:
             rich.add_row(*(_cell(value) for value in row))
         self._rich.print(rich)
-        RichConsole(file=self._log_file, width=100).print(rich)
+        RichConsole(
+            file=self._log_file, width=100, force_jupyter=False, force_terminal=False
+        ).print(rich)
 
 
 class _Bar:

@@ -210,7 +210,7 @@ class TensorBoard(Probe):
             for name, table in evaluation.tables.items():
                 if len(table.rows) > MOST_ROWS:
                     continue  # nobody reads it here; it is in the run folder
-                file.text(f"{split}/tables/{name}", step, _markdown(table))
+                file.text(f"{split}/tables/{name}", step, markdown(table))
             for name, text in evaluation.texts.items():
                 file.text(f"{split}/texts/{name}", step, text)
             for name, scores in evaluation.scores.items():
@@ -247,7 +247,8 @@ def _hyper_parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, 
     return flat
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """``table`` as TensorBoard's texts have it."""
     rows = [table.columns, ["---"] * len(table.columns), *table.rows]
     return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in rows)
 

@@ -43,6 +43,9 @@ COMMANDS = {
     "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
     "compare": Command("RUN RUN …", "runs side by side", "dltrain.commands.compare:compare"),
     "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),
+    "profile": Command(
+        "[key=value …]", "time and memory of steps", "dltrain.commands.profile:profile"
+    ),
     "config": Command(
         "[key=value …]", "what a command composes to", "dltrain.commands.config:show"
     ),

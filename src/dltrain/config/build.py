@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
+from dltrain.config.offered import named, offered
 from dltrain.config.paths import located_arguments
 from dltrain.config.refusals import refused
 from dltrain.config.renamed import CLASSES, called_now
@@ -177,7 +178,7 @@ def _plan(
         initial = {name for name, place in located_arguments(target) if place.initial}
         config = {name: value for name, value in config.items() if name not in initial}
     names = list(parameters)
-    trusted = packages is None or _package(target.__module__) not in PUBLIC
+    trusted = packages is None or not _gives_parts_alone(_package(target.__module__))
 
     def nested(item: Any, annotation: Any, where: str) -> Plan[Any]:
         return _plan(item, _nested_kind(annotation), where, _NOTHING, filling, trusted)
@@ -278,8 +279,23 @@ def _find(
     if packages is not None:
         _require_home(target, path, where, packages)
     if inspect.isabstract(target):
-        raise ConfigError([Fault(where, f"{path} is abstract: name one of its subclasses.")])
+        raise ConfigError([Fault(where, _abstract(target, path))])
     return target
+
+
+def _abstract(target: type[Any], path: str) -> str:
+    """What is missing of a class that cannot be made."""
+    if _package(target.__module__) in PUBLIC:
+        return f"{path} is abstract: name one of its subclasses."
+    missing = []
+    for name in sorted(target.__abstractmethods__):
+        method = inspect.getattr_static(target, name)
+        of = next(c for c in target.__mro__ if vars(c).get(name) is method)
+        signature = inspect.signature(method) if inspect.isfunction(method) else ""
+        missing.append(f"{name}{signature} of {of.__name__}")
+    source = inspect.getsourcefile(target)
+    place = f" ({source}, line {inspect.getsourcelines(target)[1]})" if source else ""
+    return f"{path} is abstract: it lacks {', '.join(missing)}{place}."
 
 
 def _is_dotted_name(path: str) -> bool:
@@ -288,6 +304,11 @@ def _is_dotted_name(path: str) -> bool:
 
 def _package(module: str) -> str:
     return module.partition(".")[0]
+
+
+def _gives_parts_alone(package: str) -> bool:
+    """Whether a stranger's config may make nothing of it but a contract's classes."""
+    return package in PUBLIC or (package in offered() and package not in named())
 
 
 def _require_allowed(module: str, path: str, where: str, packages: frozenset[str]) -> None:
@@ -312,7 +333,7 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
 def _require_home(target: type[Any], path: str, where: str, packages: frozenset[str]) -> None:
     """Check a class by where it is defined, and not by the way that leads to it."""
     _require_allowed(target.__module__, path, where, packages)
-    if _package(target.__module__) not in PUBLIC:
+    if not _gives_parts_alone(_package(target.__module__)):
         return
     if not _is_contract(target):
         raise ConfigError([Fault(where, f"{path} is no part of a run.", MAY_NAME)])

@@ -37,10 +37,12 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
+from hydra.version import VersionBase, getbase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dltrain.config import quoting
+from dltrain.config.offered import config_packages
 from dltrain.config.renamed import called_now
 from dltrain.config.space import (
     FORMS,
@@ -75,6 +77,8 @@ class Job:
 
     config: dict[str, Any]
     overrides: list[str]
+    number: int = 1
+    """Which of several; counted from 1."""
     needs_value: bool = False
     """Whether a sweeper of the user's waits for what the run has reached."""
 
@@ -113,6 +117,15 @@ class UserFolder(SearchPathPlugin):
             search_path.prepend("user", f"file://{self.path}")
 
 
+class OfferedConfigs(SearchPathPlugin):
+    """Puts what installed packages offer behind all others: a built-in choice keeps its name."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the packages."""
+        for package in config_packages():
+            search_path.append(package, f"pkg://{package}")
+
+
 def use_folder(folder: str | None) -> None:
     """Let ``folder``'s files win over the built-in ones, and add to them; None: no folder's.
 
@@ -128,6 +141,22 @@ def use_folder(folder: str | None) -> None:
     Plugins.instance().register(UserFolder)
 
 
+def _use_offered() -> None:
+    if config_packages():
+        Plugins.instance().register(OfferedConfigs)
+
+
+@contextmanager
+def folder_used(folder: str | None) -> Iterator[None]:
+    """As :func:`use_folder` while inside; whatever was used before is, afterwards."""
+    before = UserFolder.path
+    use_folder(folder)
+    try:
+        yield
+    finally:
+        UserFolder.path = before
+
+
 def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
     """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query.
 
@@ -136,15 +165,11 @@ def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
 
     def job(config: DictConfig) -> object:
         own = HydraConfig.get()
+        number = 0 if OmegaConf.is_missing(own.job, "num") else int(own.job.num)
         searching = own.mode == RunMode.MULTIRUN and own.sweeper.get(TARGET) != BASIC_SWEEPER
-        return work(
-            Job(
-                config=_plain(config),
-                overrides=list(own.overrides.task),
-                needs_value=searching,
-            )
-        )
+        return work(Job(_plain(config), list(own.overrides.task), number + 1, searching))
 
+    _use_offered()
     # A traceback that reaches Hydra is a bug: it must arrive whole.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [sys.argv[0], *arguments]
@@ -477,10 +502,13 @@ def _parse(typed: Sequence[str]) -> tuple[list[Override], list[Fault]]:
 @cache
 def _read(line: str) -> Override | None:
     """An override, or None where the grammar has no such line."""
+    version = getbase()
     try:
         return OverridesParser.create().parse_override(line)
     except HydraException:
         return None
+    finally:
+        VersionBase.instance().version_base = version  # parsing settles on one where there is none
 
 
 def _is_text(value: str) -> bool:
@@ -533,13 +561,17 @@ def _sweeper(lines: Sequence[str]) -> str:
 
 @contextmanager
 def _hydra() -> Iterator[None]:
-    """Hydra set up for composing by hand; it keeps its state in globals."""
-    GlobalHydra.instance().clear()
+    """Hydra set up for composing by hand; its globals are as they were before, afterwards."""
+    _use_offered()
+    globally, of_job, version = GlobalHydra.instance(), HydraConfig.instance(), getbase()
+    before, job = globally.hydra, of_job.cfg
+    globally.clear()
     try:
         with hydra.initialize_config_module(CONFIGS, version_base=VERSION_BASE):
             yield
     finally:
-        GlobalHydra.instance().clear()
+        globally.hydra, of_job.cfg = before, job
+        VersionBase.instance().version_base = version
 
 
 def _variants(overrides: Sequence[Override]) -> list[list[str]]:

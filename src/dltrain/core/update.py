@@ -38,7 +38,7 @@ class Optimize:
         modifiers: Sequence[Modifier] = (),
     ) -> None:
         self.optimizers = dict(optimizers)
-        self._steps = {name: step_of(optimizer) for name, optimizer in self.optimizers.items()}
+        self.steps = {name: step_of(optimizer) for name, optimizer in self.optimizers.items()}
         self.accumulate = accumulate
         self.clip_norm = clip_norm
         self.measure = False
@@ -163,7 +163,7 @@ class Optimize:
         elif self.measure:
             gradients = [p.grad for p in parameters if p.grad is not None]
             self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
-        self._steps[name]()
+        self.steps[name]()
         # What optimizer.zero_grad does, without the profiler's record of it: a tenth of the step of
         # a small model.
         for parameter in parameters:

@@ -24,6 +24,8 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -80,6 +82,38 @@ def generators_kept(device: torch.device | None = None) -> Iterator[None]:
         yield
     finally:
         generators.restore(before, where)
+
+
+@contextmanager
+def imports_without_traces() -> Iterator[None]:
+    """What libraries change of the process as they are imported is put back.
+
+    scikit-learn sets environment variables, SciPy appends filters of warnings, rich draws from
+    Python's generator. Variables and filters are put back in the main thread alone, for what
+    another thread has changed of them meanwhile would be lost.
+    """
+    import random
+
+    drawn = random.getstate()
+    try:
+        if threading.current_thread() is threading.main_thread():
+            with warnings.catch_warnings(), _environment_kept():
+                yield
+        else:
+            yield
+    finally:
+        random.setstate(drawn)
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - before.keys():
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def wait_asleep() -> None:

@@ -32,7 +32,9 @@ def asking(stop: Callable[[int], None]) -> Iterator[None]:
         asked = True
         stop(number)
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    # One that was not installed from Python (None) could not be put back.
+    ours = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not None]
+    before = {number: signal.signal(number, handle) for number in ours}
     try:
         yield
     finally:

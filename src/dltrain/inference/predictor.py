@@ -20,7 +20,7 @@ from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
 from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import load_run, reader_of_run, spec_of_run
+from dltrain.runs.load import SUMMARY, load_run, reader_of_run, spec_of_run
 
 if TYPE_CHECKING:
     from dltrain.inference.evaluate import Evaluated
@@ -46,12 +46,19 @@ class Predictor:
 
     ``path`` is the run's folder, ``spec`` what its data was, ``model`` the trained network,
     ``task`` what it was trained for, in eval mode. ``weights`` are ``last`` or ``best``; None takes
-    those that the run was tested with. Raises :class:`UserError` where there is no such run or no
-    such weights.
+    those that the run was tested with. ``trusted``: the config is of who calls, so that its classes
+    may come from anywhere. Raises :class:`UserError` where there is no such run or no such weights.
     """
 
-    def __init__(self, folder: RunFolder, weights: str | None = None, device: str = "cpu") -> None:
-        loaded = load_run(folder, weights)
+    def __init__(
+        self,
+        folder: RunFolder,
+        weights: str | None = None,
+        device: str = "cpu",
+        trusted: bool = False,
+    ) -> None:
+        loaded = load_run(folder, weights, trusted)
+        self._trusted = trusted
         self.path: Path = folder.path
         self.spec: DataSpec = spec_of_run(folder)
         self.device = choose_device(device)
@@ -68,7 +75,12 @@ class Predictor:
 
         Raises :class:`UserError` where the run has none.
         """
-        return reader_of_run(self.path)
+        return reader_of_run(self.path, trusted=self._trusted)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How the run went: ``status``, ``validation`` and ``test``, ``seconds`` and more."""
+        return RunFolder(self.path).read_json(SUMMARY)
 
     def predict(self, examples: Any, top: int | None = 3) -> Answers:
         """Answers to ``examples``, a row each.

@@ -6,7 +6,6 @@ Below the callbacks, so that one of them may use another run.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import torch
 import yaml
 
 from dltrain.config.build import OWN_PACKAGES, plan
+from dltrain.config.offered import named, offered
 from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
@@ -43,16 +43,16 @@ def load(
     return load_run(RunFolder.find(str(run), Path(output_dir)), weights).task
 
 
-def load_run(folder: RunFolder, weights: str | None = None) -> Loaded:
+def load_run(folder: RunFolder, weights: str | None = None, trusted: bool = False) -> Loaded:
     """The trained task and network of a run, without its data.
 
     ``weights`` is ``last`` or ``best``; None takes those that the run was tested with. The same
-    limits on packages hold as for :func:`resume`. Raises :class:`UserError` where there are no such
-    weights.
+    limits on packages hold as for :func:`resume`, unless the run is ``trusted``: trained by who
+    calls. Raises :class:`UserError` where there are no such weights.
     """
     with runtime.generators_kept():  # initial weights are drawn, then replaced
         chosen = tested_weights(folder) if weights is None else weights
-        return Loaded(*_load(folder, chosen), chosen)
+        return Loaded(*_load(folder, chosen, None if trusted else allowed_packages()), chosen)
 
 
 def tested_weights(folder: RunFolder) -> str:
@@ -65,9 +65,10 @@ def tested_weights(folder: RunFolder) -> str:
     return found
 
 
-def _load(folder: RunFolder, weights: str) -> tuple[Task, torch.nn.Module]:
-    config, packages = read_config(folder), allowed_packages()
-    spec = spec_of_run(folder)
+def _load(
+    folder: RunFolder, weights: str, packages: frozenset[str] | None
+) -> tuple[Task, torch.nn.Module]:
+    config, spec = read_config(folder), spec_of_run(folder)
     try:
         model = plan(config.get("model", {}), torch.nn.Module, "model", {}, packages, spec).make()
         given = {"model": model}
@@ -99,18 +100,22 @@ def _load(folder: RunFolder, weights: str) -> tuple[Task, torch.nn.Module]:
     return task.eval(), model
 
 
-def reader_of_run(run: str | Path = "latest", output_dir: str = "outputs") -> Reader:
+def reader_of_run(
+    run: str | Path = "latest", output_dir: str = "outputs", trusted: bool = False
+) -> Reader:
     """What reads new examples as the run's were read. The data is not needed.
 
+    ``trusted`` as of :func:`load_run`.
     Raises :class:`UserError` where there is no such run, or its data has no examples to read.
     """
     folder = RunFolder.find(str(run), Path(output_dir))
     require_current(folder)
     node, given = folder.read_json(READER), {"folder": folder.path}
+    packages = None if trusted else allowed_packages()
     if not node:
         raise UserError(f"{folder.path}: the data of this run has no new examples to be read.")
     try:
-        return plan(node, Reader, "reader", given, allowed_packages()).make()
+        return plan(node, Reader, "reader", given, packages).make()
     except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{folder.path / READER}: {error}") from error
 
@@ -154,5 +159,4 @@ def _modifiers(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def allowed_packages() -> frozenset[str]:
     """Where the classes of a config that nobody typed may come from."""
-    named = os.environ.get("DLTRAIN_PACKAGES", "").replace(",", " ").split()
-    return OWN_PACKAGES | frozenset(named)
+    return OWN_PACKAGES | offered() | named()

@@ -10,7 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 RESULTS = "results.csv"
+CODES, LOCK = ".codes", ".lock"
 METRICS_SHOWN = 2
 REPEATED = {"seed": "seeds", "data.fold": "folds"}
 """What repeats a setting: its runs are averaged."""
@@ -35,27 +38,39 @@ def add(
     folder: Path,
     overrides: Sequence[str],
     summary: Mapping[str, Any] | None,
+    code: int,
     failure: str = "failed",
 ) -> None:
-    """Append one run's rows (overrides, status, split, metric, value).
+    """Append one run's rows (overrides, status, split, metric, value), and its exit code.
 
     A run that failed, diverged or was interrupted has one row and no metrics: half a training is
-    no result. ``failure`` is the status of one that has no summary.
+    no result. ``failure`` is the status of one that has no summary. Several processes may do this
+    at once.
     """
     path = folder / RESULTS
-    new = not path.exists()
     status = summary["status"] if summary else failure
     scores = [
         (split, metric, value)
         for split in ("validation", "test")
         for metric, value in (summary[split] if summary and status == "finished" else {}).items()
     ]
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with (
+        FileLock(folder / LOCK),
+        path.open("a", newline="", encoding="utf-8") as file,
+        (folder / CODES).open("a", encoding="utf-8") as codes,
+    ):
+        codes.write(f"{code}\n")
         writer = csv.writer(file, lineterminator="\n")
-        if new:
+        if not file.tell():
             writer.writerow(("overrides", "status", "split", "metric", "value"))
         for row in scores or [("", "", "")]:
             writer.writerow((" ".join(overrides), status, *row))
+
+
+def codes(folder: Path) -> list[int]:
+    """The exit codes of the runs, as they ended."""
+    path = folder / CODES
+    return [int(line) for line in path.read_text(encoding="utf-8").split()] if path.exists() else []
 
 
 def report(folder: Path) -> None:
