@@ -24,13 +24,16 @@ from dltrain.data.images.cifar import Cifar10
 from dltrain.data.images.digits import Digits
 from dltrain.data.images.image_folder import ImageFolder
 from dltrain.data.images.mnist import Mnist
+from dltrain.data.images.wide import find_window
 from dltrain.data.streams.division import hold_out_test
 from dltrain.data.tables.adding import Adding
 from dltrain.data.tables.csv_file import CsvTable
 from dltrain.data.tables.line import Line
 from dltrain.data.tables.points import Circles, Gates, Moons
+from dltrain.data.tables.reader import TableReader
 from dltrain.data.tables.source import BreastCancer, Diabetes, Iris
 from dltrain.data.text.hub_text import HubText
+from dltrain.data.text.reader import VocabularyReader
 from dltrain.data.text.text_csv import TextCsv
 from dltrain.data.text.toy_reviews import ToyReviews
 from tests.streams import opened
@@ -422,3 +425,32 @@ def test_raw_test_examples_become_the_test_split_to_the_last_bit(name: str, tmp_
             assert not own[length:].any()
             own = own[:length]
         assert torch.equal(own, example["input"])
+
+
+def test_a_reader_says_which_column_the_texts_are_in() -> None:
+    reader = VocabularyReader("", ["review"])
+    with pytest.raises(ValueError, match=r"no column 'review'\. Did you mean 'Review'\?"):
+        reader.read([{"Review": "fine"}])
+
+
+def test_settings_of_a_reader_are_checked() -> None:
+    for settings, said in (
+        ({"mean": [1.0], "std": [1.0, 1.0]}, "mean must be a list of 2, not of 1"),
+        ({"mean": [1.0, 2.0], "std": [1.0, 0.0]}, "std must be > 0"),
+        ({"fill": [1.0]}, "fill must be a list of 2, not of 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            TableReader(["a", "b"], **settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the tokenizer cannot be read"):
+        VocabularyReader("{}").read(["a"])
+
+
+def test_standard_input_goes_by_its_name() -> None:
+    with pytest.raises(ValueError, match=r"^standard input, line 2: 1 cells"):
+        list(TableReader(["a", "b"]).expand([io.StringIO("a,b\n1\n")]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_window_of_numpys_numbers_is_that_of_pythons() -> None:
+    for high in (255, 4095, 4096, 30000, 65535):
+        assert find_window(0, np.uint16(high), whole=True) == find_window(0, high, whole=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,50 @@ def test_what_cannot_be_read_is_named_and_what_came_before_is_kept(
     ):
         with pytest.raises(UserError, match=said):
             dispatch(typed)
+
+
+def test_no_file_is_lost_to_a_mistake(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = image(tmp_path / "a.png"), tmp_path / "b.png"
+    bad.write_text("no image")
+    kept = tmp_path / "kept.csv"
+    kept.write_text("mine\n")
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (["images", str(bad), "--out", str(kept)], "image 1, .*b.png"),
+        (["rows", str(kept), "--out", "kept.csv"], "--out kept.csv is read as an input"),
+        (["images", str(good), "--figure", "a.png"], "--figure a.png is read as an input"),
+        (["images", ""], "an empty text names no image"),  # not every image of the working folder
+    ):
+        with pytest.raises(UserError, match=said):
+            dispatch(["predict", *words, "--output-dir", str(runs / "outputs")])
+        assert kept.read_text() == "mine\n"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "kept.csv"]
+
+
+def test_an_empty_text_is_one_and_a_file_that_is_not_there_is_said_to_be_one(
+    runs: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(predicted(runs, capsys, "texts", "", "--csv").splitlines()) == 2
+    assert not caplog.records
+    predicted(runs, capsys, "texts", "no/such/file.txt")
+    assert "'no/such/file.txt' is read as a text: there is no such file" in caplog.text
+
+
+def test_a_reader_that_does_not_fit_the_network_is_refused(runs: Path, tmp_path: Path) -> None:
+    run = dltrain.load("images", output_dir=runs / "outputs").path
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    node = json.loads((run / "reader.json").read_text())
+    for changes, said in (
+        ({"height": 9}, r"'input' is of shape \(1, 9, 8\) an example, but .* with \(1, 8, 8\)"),
+        ({"std": [0.0]}, "reader.json: reader.std must be > 0"),
+        ({"mean": [0.1, 0.2]}, "reader.json: reader.mean must be a list of 1, not of 2"),
+        ({"window": [5]}, "reader.window must be two rising numbers"),
+    ):
+        (copy / "reader.json").write_text(json.dumps({**node, **changes}))
+        with pytest.raises(UserError, match=said):
+            dltrain.load(copy).predict([np.zeros((8, 8), np.uint8)])
 
 
 def test_answers_that_are_images_go_to_a_folder(

@@ -58,6 +58,8 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     predictor = Predictor(folder, asked.weights, asked.device)
     predictor.require_predicts()
     typed = [_input(word) for word in asked.more]
+    for option, out in (("--out", asked.out), ("--figure", asked.figure)):
+        _refuse_input(option, out, typed)
     figure = _Figure(predictor, asked.figure) if asked.figure else None
     with _writer(asked) as writer:
         count = 0
@@ -116,14 +118,23 @@ def _top(typed: str) -> int | None:
     return int(typed)
 
 
+def _refuse_input(option: str, out: str | None, inputs: Sequence[Any]) -> None:
+    """Refuse to write over a file that is read."""
+    there = {Path(one).resolve() for one in inputs if isinstance(one, (str, Path)) and str(one)}
+    if out and Path(out).expanduser().resolve() in there and Path(out).expanduser().is_file():
+        raise UserError(f"predict: {option} {out} is read as an input: give another file.")
+
+
 def _input(word: str) -> Any:
     """What a word means: standard input, a file or folder that is there, or itself."""
     if word == STDIN:
         return sys.stdin
-    path = Path(word).expanduser()
+    if not word:  # which as a path would be the working folder
+        return word
     try:
+        path = Path(word).expanduser()
         return path if path.exists() else word
-    except (OSError, ValueError):  # too long for a path, or with a zero byte: a text
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, ~ of nobody: a text
         return word
 
 

@@ -166,6 +166,19 @@ class Predictor:
     def _ask(self, batch: Batch) -> Predictions:
         self.require_predicts()
         assert isinstance(self.task, Predicts)
+        for name, field in self.spec.fields.items():
+            if field.role != "input":
+                continue
+            if name not in batch:
+                raise UserError(f"{self.path}: the network needs {name!r}, which is not given.")
+            shape = tuple(batch[name].shape[1:])
+            if len(shape) != len(field.shape) or any(
+                wanted not in (None, side) for side, wanted in zip(shape, field.shape, strict=True)
+            ):
+                raise UserError(
+                    f"{self.path}: {name!r} is of shape {shape} an example, but the network was "
+                    f"trained with {tuple(field.shape)}."
+                )
         return self.task.predict({name: column.to(self.device) for name, column in batch.items()})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -153,21 +154,33 @@ class LineWriter(Writer):
 def writer_to(path: Path) -> tuple[Writer, Callable[[], None]]:
     """What writes the file ``path``, by its ending, and what closes it.
 
+    Rows go to a file beside it, which takes its place when it is closed with a row in it: what
+    lay there is never lost to a command that fails at its first example.
     Raises :class:`UserError` for an ending that says nothing, and a file that cannot be written.
     """
+    path = path.resolve()
     suffix = path.suffix.lower()
     if suffix not in ENDINGS:
         raise UserError(f"--out: {path} ends in none of {', '.join(ENDINGS)}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8", newline="")
+        if path.exists():
+            path.open("a").close()  # a file that may not be written is not replaced either
+        begun = path.with_name(f".{path.name}.{os.getpid()}")
+        file = begun.open("w", encoding="utf-8", newline="")
     except OSError as error:
         raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
-    writer = ENDINGS[suffix](file, path)
+    writer = ENDINGS[suffix](file, begun)
 
     def close() -> None:
+        file.flush()
+        some = begun.stat().st_size > 0
         writer.close()
         file.close()
+        if some:
+            begun.replace(path)
+        else:
+            begun.unlink()
 
     return writer, close
 

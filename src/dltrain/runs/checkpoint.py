@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +32,20 @@ def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
     folder.write(name, lambda file: torch.save({"format": FORMAT, **state}, file))
 
 
+def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
+    """What ``torch.load`` makes of a file of tensors and plain values; it executes nothing."""
+    with warnings.catch_warnings():  # on how the file is pickled: it is refused or it is not
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location=device, weights_only=True)
+
+
+def reason(error: Exception) -> str:
+    """Why a file of tensors could not be read, in a line."""
+    if isinstance(error, pickle.UnpicklingError):  # torch's words advise to trust the file
+        return "it is damaged, or holds something else than tensors and plain values"
+    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+
+
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """Read a checkpoint onto ``device``.
 
@@ -37,7 +53,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     but tensors and primitives.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = read_tensors(path, device)
     except FileNotFoundError as error:
         raise UserError(
             f"{path} does not exist: the run ended before its first checkpoint."
@@ -45,8 +61,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise UserError(f"{path} cannot be read as a checkpoint: {reason(error)}") from error
     if not (isinstance(state, dict) and isinstance(state.get("format"), int)):
         raise UserError(f"{path} is not a checkpoint of dltrain.")
     if state["format"] != FORMAT:

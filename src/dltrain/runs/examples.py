@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, DataSpec, Streams
 from dltrain.errors import UserError
+from dltrain.runs.checkpoint import read_tensors, reason
 from dltrain.runs.folder import RunFolder
 
 EXAMPLES = "examples.pt"
@@ -53,7 +54,7 @@ def examples_of_run(folder: RunFolder) -> Examples:
             "Give examples to compare on: dltrain export RUN INPUT …"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
         split, columns = content["split"], content["columns"]
         known = content["format"] == FORMAT and isinstance(split, str)
         if not known or not all(isinstance(column, Tensor) for column in columns.values()):
@@ -61,8 +62,7 @@ def examples_of_run(folder: RunFolder) -> Examples:
     except MemoryError:
         raise
     except Exception as error:  # as in checkpoint.load: whatever a damaged file makes of it
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{path} cannot be read: {reason}") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}") from error
     return Examples(split, dict(columns))
 
 

@@ -144,7 +144,8 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        why = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read: {why}") from error
     if not isinstance(config, dict):
         raise UserError(f"{path} is not the config of a run.")
     return config

@@ -27,7 +27,7 @@ from dltrain.data.images.decode import (
 from dltrain.data.images.listing import Unused, image_files
 from dltrain.data.images.normalize import Normalize
 from dltrain.data.images.wide import SIXTEEN, find_window
-from dltrain.data.streams.reader import several
+from dltrain.data.streams.reader import require_scale, several
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,11 @@ class ImageReader(Reader):
         fit: Fit = "crop",
         window: Sequence[float] | None = None,
     ) -> None:
+        require_scale(mean, std, 1, channels)
+        if min(height, width) < 1:
+            raise ValueError(f"height and width must be > 0, got {height} and {width}")
+        if window is not None and (len(window) != 2 or not window[0] < window[1]):
+            raise ValueError(f"window must be two rising numbers, got {list(window)}")
         ends = None if window is None else (window[0], window[1])
         self.shape = Shape(channels, height, width, fit, ends)
         self.mean, self.std = list(mean), list(std)
@@ -72,6 +77,8 @@ class ImageReader(Reader):
             if hasattr(one, "readline"):
                 yield from self.expand(line.rstrip("\n") for line in one if line.strip())
                 continue
+            if isinstance(one, str) and not one:  # which as a path would be the working folder
+                raise ValueError("an empty text names no image")
             path = Path(one).expanduser() if isinstance(one, (str, Path)) else None
             if path is not None and path.is_dir():
                 unused = Unused()
@@ -127,6 +134,7 @@ class ImageReader(Reader):
         name = f", {example}," if isinstance(example, (str, Path)) else ""
         try:
             image = opened(example)
+            pixels = fitted(image, self.shape)
             if self.shape.window is None and image.values is not None:
                 most = image.values.max()
                 if find_window(0, most, whole=True) != SIXTEEN:
@@ -135,7 +143,7 @@ class ImageReader(Reader):
                         "run's images had 8 bits.",
                         *(position, name, most),
                     )
-            return fitted(image, self.shape)
+            return pixels
         except UnreadableError as error:
             raise ValueError(f"example {position}{name} {error}") from error
 

@@ -95,6 +95,7 @@ def find_window(low: float, high: float, whole: bool) -> Window:
     else, negative numbers and those that take up little of their depth, goes from the least to
     the greatest.
     """
+    low, high = float(low), float(high)  # numpy's uint16 would overflow
     depth = next((bits for bits in DEPTHS if high < 2**bits), None)
     if low >= 0 and whole and depth and (high - low) * NARROW >= 2**depth:
         return 0, 2**depth - 1

@@ -22,6 +22,16 @@ def several(examples: Sequence[Any]) -> Sequence[Any]:
     return examples
 
 
+def require_scale(mean: Sequence[float], std: Sequence[float], *sizes: int) -> None:
+    """Raise ValueError unless there are a mean and a std > 0, as many as one of ``sizes``."""
+    for key, values in (("mean", mean), ("std", std)):
+        if len(values) not in sizes:
+            wanted = " or ".join(map(str, dict.fromkeys(sizes)))
+            raise ValueError(f"{key} must be a list of {wanted}, not of {len(values)}")
+    if not all(value > 0 for value in std):
+        raise ValueError(f"std must be > 0, got {list(std)}")
+
+
 class ArrayReader(Reader):
     """Reads arrays of numbers of one ``shape``, such as a sequence (time, features).
 

@@ -36,7 +36,10 @@ def rows_of(table: Any) -> Iterator[Mapping[str, Any]]:
             for line in table:
                 kept.write(line)
             kept.flush()
-            yield from _separated(Path(kept.name))
+            try:
+                yield from _separated(Path(kept.name))
+            except ValueError as error:
+                raise ValueError(str(error).replace(kept.name, "standard input")) from error
     elif is_frame(table):
         yield from table.to_dicts() if hasattr(table, "to_dicts") else _frame(table)
     else:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import Batch, Reader
 from dltrain.contracts.preprocessing import Preprocessing, TensorSteps
-from dltrain.data.streams.reader import several
+from dltrain.data.streams.reader import require_scale, several
 from dltrain.data.tables.encoding import Scaling
 from dltrain.data.tables.features import Encoding, stacked
 from dltrain.data.tables.one_by_one import is_frame, rows_of
@@ -66,6 +66,11 @@ class TableReader(Reader):
         self.encoding = Encoding(list(columns), format, *kinds, merge, case, dict(embedded or {}))
         self.index_missing = index_missing
         self.scaling = Scaling(list(fill), list(mean), list(std))
+        size = len(self.encoding.feature_names)
+        if mean or std:
+            require_scale(mean, std, size)
+        if fill and len(fill) != size:
+            raise ValueError(f"fill must be a list of {size}, not of {len(fill)}")
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """The rows of a file, by its ending (.csv, .parquet, .jsonl, .json, .xlsx), or of a frame.

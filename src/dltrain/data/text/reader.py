@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import torch
 
+from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import Batch, Reader
 from dltrain.contracts.preprocessing import Cast, Preprocessing
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.one_by_one import ENDINGS, is_frame, rows_of
 from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX, Vocabulary
+
+logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer.json"
 
@@ -39,7 +43,8 @@ class VocabularyReader(Reader):
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """A ``Path`` is a file: of rows where its ending says so (.csv, .jsonl, …), else of lines.
 
-        An open text file has a text a line. A ``str`` is a text.
+        An open text file has a text a line. A ``str`` is a text;
+        one that ends as a file does is said to be read so.
         """
         for one in inputs:
             if (isinstance(one, Path) and one.suffix.lower() in ENDINGS) or is_frame(one):
@@ -55,6 +60,8 @@ class VocabularyReader(Reader):
             elif hasattr(one, "readline"):
                 yield from lines_of(one, "standard input")
             else:
+                if isinstance(one, str) and Path(one).suffix.lower() in (".txt", *ENDINGS):
+                    logger.warning("%r is read as a text: there is no such file.", one)
                 yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
@@ -91,10 +98,14 @@ class VocabularyReader(Reader):
             rows = f", and no row of {', '.join(self.columns)}" if self.columns else ""
             raise ValueError(f"example {number} is no text{rows}; got {example!r}")
         for name in self.columns:
-            if not isinstance(example.get(name), str):
+            if name not in example:
+                hint = did_you_mean(name, list(map(str, example)))
                 raise ValueError(
-                    f"example {number} has no text {name!r}; got {example.get(name)!r}"
+                    f"example {number} has no column {name!r}. {hint} It needs "
+                    f"{', '.join(self.columns)}.".replace("  ", " ")
                 )
+            if not isinstance(example[name], str):
+                raise ValueError(f"example {number} has no text {name!r}; got {example[name]!r}")
         return joined([example[name] for name in self.columns])
 
 

@@ -65,10 +65,13 @@ class Vocabulary:
 
     @classmethod
     def parse(cls, text: str) -> Vocabulary:
-        """Of what :attr:`text` was."""
+        """Of what :attr:`text` was. Raises ValueError for what is no tokenizer."""
         from tokenizers import Tokenizer
 
-        return cls(Tokenizer.from_str(text))
+        try:
+            return cls(Tokenizer.from_str(text))
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"the tokenizer cannot be read: {error}") from error
 
     def save(self, path: Path) -> None:
         """Write the tokenizers library's own format."""
