@@ -104,3 +104,17 @@ def test_a_port_that_is_taken_is_one_line(predictor: Predictor) -> None:
         port = str(taken.getsockname()[1])
         with pytest.raises(UserError, match=f":{port} cannot be listened on: .* --port 0 takes"):
             dispatch(["serve", str(predictor.path), "--port", port])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--port", "99999"], "--port is from 0 to 65535, got 99999"),
+        (["--port", "-1"], "--port is from 0 to 65535, got -1"),
+        (["--limit", "nan"], "--limit is above 0 MB, got nan"),
+        (["--limit", "inf"], "--limit is above 0 MB, got inf"),
+    ],
+)
+def test_a_port_or_limit_that_is_none_is_refused(option: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        dispatch(["serve", "latest", *option])

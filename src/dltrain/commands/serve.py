@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dltrain.commands.arguments import Parser
@@ -18,8 +19,10 @@ def serve(arguments: Sequence[str]) -> int:
     Raises :class:`UserError` where the run answers nothing, or the port is taken.
     """
     asked = _parser().parse(arguments)
-    if asked.limit <= 0:
+    if not 0 < asked.limit < math.inf:  # not a number is refused, too
         raise UserError(f"serve: --limit is above 0 MB, got {asked.limit:g}.")
+    if not 0 <= asked.port < 2**16:
+        raise UserError(f"serve: --port is from 0 to 65535, got {asked.port}.")
     folder = RunFolder.find(asked.run, asked.output_dir)
     try:
         import uvicorn
