@@ -32,7 +32,8 @@ from dltrain.data.tables.csv_file import CsvTable
 from dltrain.data.tables.points import Moons
 from dltrain.data.text.text_csv import TextCsv
 from dltrain.errors import UserError
-from dltrain.runs.folder import latest
+from dltrain.inference.evaluate import evaluate_run
+from dltrain.runs.folder import RunFolder, latest
 from tests.conftest import REPOSITORY, Compose
 from tests.test_configs import NAMES, nodes, read
 from tests.test_resume import interrupt_after
@@ -92,6 +93,8 @@ def test_rows_added_are_counted_and_may_be_allowed(begun: Any, tmp_path: Path) -
     assert "a.csv has 5 more lines at its end" in str(refused.value)
     assert "has 64 examples" not in str(refused.value)
     assert "--changed-data" in str(refused.value)
+    with pytest.raises(UserError, match=r"dltrain evaluate .* --changed-data"):
+        evaluate_run(RunFolder(folder))
     assert resumed(folder, changed_data=True)["status"] == "finished"
     assert "warning: goes on with data that has changed" in (folder / "train.log").read_text()
     kept = json.loads((folder / "data.json").read_text())["identity"]

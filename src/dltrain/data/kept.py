@@ -31,12 +31,15 @@ class KeptData:
     """``spec`` and ``identity`` of the data that the run in ``folder`` began with.
 
     ``allowed``: it may go on with other examples. An identity that is no mapping is none.
+    ``command`` is what takes the switch that allows it.
     """
 
     folder: Path
     spec: DataSpec
     identity: Mapping[str, Any]
     allowed: bool = False
+
+    command: str = "resume"
 
     def __post_init__(self) -> None:
         """Anybody may have edited the file."""
@@ -72,7 +75,7 @@ class KeptData:
             raise UserError(
                 f"{self.folder}: the data has changed since the run began:\n  {told}\n"
                 "Put it back; or go on with what is there now, though the test split may then hold "
-                f"what was trained on: dltrain resume {self.folder} {SWITCH}"
+                f"what was trained on: dltrain {self.command} {self.folder} {SWITCH}"
             )
         logger.warning(
             "goes on with data that has changed, so examples of the validation and the test split "

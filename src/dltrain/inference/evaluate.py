@@ -113,7 +113,7 @@ def _own(
     folder: RunFolder, config: Mapping[str, Any], loaded: Loaded, split: str | None, changed: bool
 ) -> Evaluated:
     identity = folder.read_json(SPEC).get(IDENTITY, {})
-    kept = KeptData(folder.path, spec_of_run(folder), identity, changed)
+    kept = KeptData(folder.path, spec_of_run(folder), identity, changed, "evaluate")
     try:
         with Assembly(config, allowed_packages()) as assembly:
             parts = assembly.read(kept)
