@@ -202,7 +202,7 @@ def test_an_argument_left_open_in_the_file_must_be_given() -> None:
         ("rate", [0.1, 3], ["0.1", True, None, [1.0]], "expected a number"),
         ("pair", [[0.9, 1], (1, 2)], [[0.9], [1, 2, 3], 0.9, ["a", 1]], "expected a list"),
         ("numbers", [[], [1, 2.5]], [3, "12", ["a"], None], "expected a list of numbers"),
-        ("table", [{}, {"a": 1}, None], [3, "a", [1]], "expected a mapping or null"),
+        ("table", [{}, {"a": 1}, None], [3, "a", [1], {"a": "b"}], "a mapping to numbers or null"),
         ("anything", [None, 3, "a", [1], {"a": 1}], [], ""),
     ],
 )

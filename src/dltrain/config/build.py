@@ -449,7 +449,10 @@ def fits(value: Any, annotation: Any) -> bool:
     if plain in (list, collections.abc.Sequence, collections.abc.Iterable):
         return isinstance(value, (list, tuple)) and all(fits(v, a) for v in value for a in args)
     if plain in (dict, collections.abc.Mapping):
-        return isinstance(value, Mapping)
+        if not isinstance(value, Mapping):
+            return False
+        plain_values = len(args) == 2 and _configurable(args[1])
+        return not plain_values or all(fits(item, args[1]) for item in value.values())
     # A class such as Tensor: no config value is one, so in a union it must not match.
     return plain is Any or not inspect.isclass(plain)
 
@@ -478,6 +481,8 @@ def expected(annotation: Any) -> str:
         plain = len(kinds) == 1 and not typing.get_args(next(iter(kinds)))
         return f"a list of {expected(kinds.pop()).split(' ', 1)[-1]}s" if plain else "a list"
     if (origin or annotation) in (dict, collections.abc.Mapping):
+        if len(args) == 2 and _configurable(args[1]):
+            return f"a mapping to {expected(args[1]).split(' ', 1)[-1]}s"
         return "a mapping"
     return UNSAID
 
