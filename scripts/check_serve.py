@@ -53,7 +53,11 @@ def main() -> None:
             with served(folder, name) as address:
                 page = browser.new_page(viewport={"width": 900, "height": 700})
                 errors: list[Any] = []
-                page.on("pageerror", errors.append)
+
+                def note(error: Any, to: list[Any] = errors) -> None:
+                    to.append(error)
+
+                page.on("pageerror", note)
                 page.goto(address)
                 faults += DOES[name](page, Path(folder))
                 faults += [f"{name}: the page: {error}" for error in errors]
