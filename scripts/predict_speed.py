@@ -5,7 +5,8 @@
 Trains LeNet-5 on MNIST-sized images and an LSTM on bundled texts for two steps. Then, alternated:
 ``dltrain predict RUN x.png`` and ``dltrain predict RUN "a text"`` beside a process that imports
 torch and loads the same run by ``dltrain.load``; the median of wall-clock and of processor seconds,
-and of the ratios of pairs. Last, ``--images`` PNG files of 28 x 28 in a folder, in one process.
+and of the ratios of pairs. Then ``--images`` PNG files of 28 x 28 in a folder, in one process; and
+a csv of 1,000 and one of 300,000 rows, each in a process of its own, whose largest memory is told.
 """
 
 from __future__ import annotations
@@ -30,6 +31,16 @@ from dltrain import training
 from dltrain.config import compose as composition
 
 SHORT = ("trainer.steps=2", "callbacks=none", "device=cpu")
+ROWS = """
+import pathlib, resource, sys
+from dltrain.cli import dispatch
+dispatch(sys.argv[1:])
+used = resource.getrusage(resource.RUSAGE_SELF)
+# Not ru_maxrss: a process begins with that of the one it came from.
+status = pathlib.Path("/proc/self/status").read_text()
+most = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+print(f"{most:.0f} MiB, {used.ru_utime + used.ru_stime:.2f} s of processors")
+"""
 LOAD = "import torch, dltrain; dltrain.load({run!r}, output_dir={outputs!r})"
 
 
@@ -68,6 +79,24 @@ def main() -> None:
         print(
             f"{count:,} PNG files: {count / wall:,.0f} a second, {processors / wall:.2f} processors"
         )
+        rows(outputs, place)
+
+
+def rows(outputs: str, place: Path) -> None:
+    """Tables of flowers."""
+    train(outputs, "rows", "model=mlp", "data=iris")
+    for count in (1_000, 300_000):
+        path = place / f"{count}.csv"
+        with path.open("w", encoding="utf-8") as file:
+            file.write("sepal length,sepal width,petal length,petal width\n")
+            for row in range(count):
+                file.write(f"{4 + row % 30 / 10},3.0,4.0,1.{row % 10}\n")
+        out = str(place / "answers.csv")
+        ask = ["predict", "rows", str(path), "--out", out, "--output-dir", outputs]
+        told = subprocess.run(
+            [sys.executable, "-c", ROWS, *ask], check=True, capture_output=True, text=True
+        ).stdout
+        print(f"{count:,} rows of csv: {told.splitlines()[-1]}")
 
 
 def train(outputs: str, name: str, *overrides: str) -> None:
