@@ -93,7 +93,7 @@ def _parser() -> Parser:
         more="INPUT …",
     )
     add = parser.add_argument
-    add("--out", metavar="FILE", help="a .csv, .json, .jsonl or .parquet file; a folder for images")
+    add("--out", metavar="FILE", help=f"a file ({', '.join(ENDINGS)}); a folder for images")
     add("--csv", action="store_true", help="print csv")
     add("--json", action="store_true", help="print an object a line")
     add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")

@@ -1,4 +1,4 @@
-"""Where answers are written to: lines for people, csv, JSON and Parquet, part by part."""
+"""Where answers are written to: lines for people, csv, JSON, Parquet and Excel, part by part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -97,6 +97,54 @@ class ParquetWriter(Writer):
             self._writer.close()
 
 
+class ExcelWriter(Writer):
+    """The one sheet of an Excel file. A number that is none is empty; no text is a formula.
+
+    Raises :class:`UserError` where openpyxl is missing, and beyond the rows that a sheet holds.
+    """
+
+    ROWS = 1_048_576
+    """Of a sheet, its header among them."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import openpyxl
+        except ImportError as error:
+            raise UserError(
+                f"--out: {path}: writing Excel needs openpyxl: pip install 'dltrain[excel]'"
+            ) from error
+        self._path, self._book, self._rows = path, openpyxl.Workbook(write_only=True), 0
+        self._sheet = self._book.create_sheet("predictions")
+
+    def write(self, columns: Columns) -> None:
+        if not self._rows:
+            self._append(columns)
+        for row in zip(*columns.values(), strict=True):
+            self._append(row)
+
+    def _append(self, row: Iterable[Any]) -> None:
+        if self._rows == self.ROWS:
+            raise UserError(f"--out: an Excel sheet holds {self.ROWS - 1:,} rows: write .csv.")
+        self._sheet.append([self._cell(cell) for cell in row])
+        self._rows += 1
+
+    def _cell(self, value: Any) -> Any:
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+        value = _json_cell(value)
+        if not isinstance(value, str):
+            return value
+        cell = WriteOnlyCell(
+            self._sheet, ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", value)
+        )
+        cell.data_type = "s"
+        return cell
+
+    def close(self) -> None:
+        self._book.save(self._path)
+
+
 class FolderWriter(Writer):
     """A folder of .png files, each called after its example and its place among them."""
 
@@ -163,7 +211,12 @@ def writer_to(path: Path) -> tuple[Writer, Callable[[], None]]:
         file = path.open("w", encoding="utf-8", newline="")
     except OSError as error:
         raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
-    writer = ENDINGS[suffix](file, path)
+    try:
+        writer = ENDINGS[suffix](file, path)
+    except UserError:
+        file.close()
+        path.unlink()
+        raise
 
     def close() -> None:
         writer.close()
@@ -177,6 +230,7 @@ ENDINGS: Mapping[str, Callable[[TextIO, Path], Writer]] = {
     ".json": lambda file, path: JsonWriter(file, lines=False),
     ".jsonl": lambda file, path: JsonWriter(file, lines=True),
     ".parquet": lambda file, path: ParquetWriter(path),
+    ".xlsx": lambda file, path: ExcelWriter(path),
 }
 
 
