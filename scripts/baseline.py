@@ -196,7 +196,8 @@ def left_by(run: Path, hidden: Mapping[str, str]) -> dict[str, Any]:
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
         if path.suffix == ".pt":
-            for key, tensor in torch.load(path, weights_only=True)["task"].items():
+            content = torch.load(path, weights_only=True)
+            for key, tensor in content.get("task", content).items():
                 if isinstance(tensor, torch.Tensor):
                     kept = digest(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
                     shown = f"{tensor.dtype} {tuple(tensor.shape)} {kept}"

@@ -18,8 +18,9 @@ import pytest
 
 from dltrain.cli import dispatch, main
 from dltrain.commands.help import GROUPS
-from dltrain.commands.table import COMMANDS, MOST_LETTERS
+from dltrain.commands.table import COMMANDS, MEANT, MOST_LETTERS
 from dltrain.config.compose import choices
+from dltrain.errors import UserError
 from dltrain.runs.folder import latest
 from tests.conftest import Cli
 
@@ -219,6 +220,26 @@ def test_help_lists_every_command_and_each_has_its_own(cli: Cli) -> None:
         assert "--output-dir DIR" in own.stdout
         assert own.stdout == cli("help", name).stdout
     assert cli("train", "--help").stdout == page == cli("--help").stdout
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ("train", "help")])
+def test_every_command_has_two_examples_in_its_help(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        dispatch([name, "--help"])
+    page = capsys.readouterr().out
+    assert end.value.code == 0
+    examples = page.partition("examples:\n")[2].splitlines()
+    assert sum(line.startswith(f"  dltrain {name} ") for line in examples) >= 2
+    assert columns(page) <= 80
+
+
+def test_what_others_call_a_command_is_told() -> None:
+    assert set(MEANT).isdisjoint(COMMANDS)
+    assert {name.partition(" ")[0] for name in MEANT.values()} <= set(COMMANDS)
+    with pytest.raises(UserError, match=r"no such command\. It is dltrain evaluate\."):
+        dispatch(["test", "latest"])
 
 
 @pytest.mark.parametrize(

@@ -616,16 +616,17 @@ def test_a_metric_may_compute_by_numpy(
     assert checkpoint.load(folder / "checkpoints/last.pt")["loop"]["results"]["validation"]
 
 
-def test_a_network_that_fails_at_once_leaves_a_folder_that_tells_of_it(
+def test_a_network_that_fails_at_once_is_told_and_leaves_no_folder(
     recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forward(self: Recorder, batch: Batch) -> Outputs:
         raise RuntimeError("a bug of the user's")
 
     monkeypatch.setattr(Recorder, "forward", forward)
-    with pytest.raises(RuntimeError, match="a bug of the user's"):
+    with pytest.raises(UserError, match="Recorder fails: a bug of the user's") as told:
         run.train(recorder)
-    assert (newest(recorder) / "config.yaml").is_file()
+    assert isinstance(told.value.__cause__, RuntimeError)
+    assert not Path(recorder["output_dir"]).exists()
 
 
 def test_training_metrics_of_changing_names_are_one_message() -> None:

@@ -160,6 +160,7 @@ def test_the_models_file_brings_the_task_and_the_rule_whatever_the_data(compose:
         "_target_": "torch.optim.SGD",
         "lr": 1.0,
         "weight_decay": 0.0,
+        "groups": None,
     }
     assert config["schedule"]["_target_"].endswith("Constant")
 

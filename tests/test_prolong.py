@@ -16,7 +16,13 @@ from dltrain.runs.folder import latest
 from tests.conftest import Compose
 
 SHORT = ("data=iris", "model=mlp", "callbacks=none", "device=cpu", "trainer.evaluate_every=1")
-CONSTANT = (*SHORT, "schedule=constant", "modifier=ema", "trainer.clip_norm=1")
+CONSTANT = (
+    *SHORT,
+    "schedule=constant",
+    "modifier=ema",
+    "trainer.clip_norm=1",
+    "trainer.log_every=3",
+)
 
 
 def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,9 @@ def prolong(
     longer, and data that has changed, unless ``changed_data``.
     """
     started = time.perf_counter()
+    foreign = _foreign(composition.assignments(typed))
+    if foreign:  # whichever run it is
+        raise ConfigError(list(foreign.values()))
     parent = RunFolder.find(run, output_dir)
     status = parent.read_json(SUMMARY).get("status")
     if status != "finished":
@@ -104,22 +107,15 @@ def changed(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     Raises :class:`ConfigError` for those that would make it another run.
     """
     found = copy.deepcopy(dict(config))
-    faults = []
     values = composition.assignments(typed)
+    foreign = _foreign(values)
+    faults = list(foreign.values())
     for key, value in values.items():
-        group = key.partition(".")[0]
         if key == "schedule":
             lines = [line for line in typed if line.startswith("schedule")]
             found["schedule"] = composition.compose(lines)["schedule"]
-        elif key in TRAINER or group == "schedule" or re.match(r"callbacks\.[^.]+\.", key):
+        elif key not in foreign:
             faults += _set(found, key, value)
-        else:
-            hint = did_you_mean(key, TRAINER) or (
-                "Only the length (trainer.epochs, trainer.steps), when it looks up "
-                f"({', '.join(name.partition('.')[2] for name in TRAINER[2:])}), schedule and "
-                "keys of its callbacks can be given; for all else, a new run with init_from."
-            )
-            faults.append(Fault(key, "a run goes on with its own.", hint))
     if "trainer.epochs" in values and found["trainer"].get("steps") is not None:
         faults.append(Fault("trainer.epochs", "this run counts steps: give trainer.steps."))
     if not faults and not {*LENGTH} & {*values}:
@@ -127,6 +123,22 @@ def changed(config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     if faults:
         raise ConfigError(faults)
     return found
+
+
+def _foreign(keys: Iterable[str]) -> dict[str, Fault]:
+    """The faults of ``keys`` that would make it another run."""
+    faults = {}
+    for key in keys:
+        of_schedule = key.partition(".")[0] == "schedule"
+        if key in TRAINER or of_schedule or re.match(r"callbacks\.[^.]+\.", key):
+            continue
+        hint = did_you_mean(key, [*TRAINER, "output_dir"]) or (
+            "Only the length (trainer.epochs, trainer.steps), when it looks up "
+            f"({', '.join(name.partition('.')[2] for name in TRAINER[2:])}), schedule, keys of its "
+            "callbacks and output_dir=DIR can be given; for all else, a new run with init_from."
+        )
+        faults[key] = Fault(key, "a run goes on with its own.", hint)
+    return faults
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> list[Fault]:

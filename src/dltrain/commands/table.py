@@ -62,7 +62,30 @@ MOST_LETTERS = 26
 """Of a summary: the first page of help has two columns."""
 
 
+MEANT = {
+    "test": "evaluate",
+    "eval": "evaluate",
+    "validate": "evaluate",
+    "infer": "predict",
+    "inference": "predict",
+    "fit": "train",
+    "models": "list model",
+    "ls": "runs",
+    "sweep": "tune",
+    "optimize": "tune",
+    "search": "tune",
+    "convert": "export",
+    "generate": "sample",
+    "continue": "resume",
+    "diff": "compare",
+}
+"""What other tools call some of them."""
+
+
 def unknown(name: str) -> UserError:
     """The error to raise where no command is called ``name``."""
+    meant = MEANT.get(name)
+    if meant is not None:
+        return UserError(f"dltrain {name}: there is no such command. It is dltrain {meant}.")
     hint = did_you_mean(name, COMMANDS) or f"Commands are {', '.join(COMMANDS)}."
     return UserError(f"dltrain {name}: there is no such command. {hint}")

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCH = 256
+FEWEST, FIRST_BATCH, MOST = 16, 256, 4096
 """Examples that are answered at once."""
+NUMBERS = 1 << 22
+"""Numbers of a batch, by which it has more examples or fewer: the memory that it takes."""
 FIRST = re.compile(r"^example 0\b")
 """How a reader calls an example that it was given alone."""
 
@@ -110,10 +112,12 @@ class Predictor:
         """
         self.require_predicts()
         found = self.reader.expand(examples if _several(examples) else [examples])
-        before = 0
-        while chunk := list(islice(found, BATCH)):
+        before, count = 0, FIRST_BATCH
+        while chunk := list(islice(found, count)):
             for part, batch in self._read(chunk, before, skip_unreadable):
                 yield Part(part, batch, Answers(self._ask(batch), top))
+                numbers = sum(column.numel() for column in batch.values()) / len(part)
+                count = int(max(FEWEST, min(MOST, NUMBERS / max(1, numbers))))
             before += len(chunk)
 
     def evaluate(self, split: str | None = None, data: str = "") -> Evaluated:
