@@ -1,11 +1,11 @@
 """The page of ``dltrain serve`` in a real browser.
 
-    python scripts/check_serve.py [--browser /usr/bin/chromium] [--pictures DIR]
+    python scripts/check_serve.py [--browser /usr/bin/chromium] [--images DIR]
 
 Needs playwright (``pip install playwright``) and a Chromium; nothing is downloaded. Trains three
 short runs, serves each in a process of its own, and does what a person does: chooses two images and
 a file that is none, types a text with letters that HTML would read, fills in a row. Exits with 1
-where an answer is missing, or the page has an error of its own. ``--pictures`` keeps screenshots.
+where an answer is missing, or the page has an error of its own. ``--images`` keeps screenshots.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ TEXT = "a fine <b>film</b> & more\n好看"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--browser", default="/usr/bin/chromium")
-    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--images", type=Path)
     asked = parser.parse_args()
     try:
         from playwright.sync_api import sync_playwright
@@ -61,9 +61,9 @@ def main() -> None:
                 page.goto(address)
                 faults += DOES[name](page, Path(folder))
                 faults += [f"{name}: the page: {error}" for error in errors]
-                if asked.pictures:
-                    asked.pictures.mkdir(parents=True, exist_ok=True)
-                    page.screenshot(path=asked.pictures / f"{name}.png")
+                if asked.images:
+                    asked.images.mkdir(parents=True, exist_ok=True)
+                    page.screenshot(path=asked.images / f"{name}.png")
                 page.close()
         browser.close()
     print("\n".join(faults) or "the page answers images, texts and rows")

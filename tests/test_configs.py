@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from dltrain.cli import dispatch
 from dltrain.commands.help import GROUPS
 from dltrain.config import compose as composition
 from dltrain.config.build import OWN_PACKAGES, TARGET, plan
@@ -335,10 +336,19 @@ def test_all_files_of_a_group_are_packaged_alike() -> None:
         (["model=wgan_gp"], "callbacks.divergence.accuracy", "model/wgan_gp.yaml"),
         (["regularizer=[l1,l2]"], "regularizer.l2.strength", "regularizer/l2.yaml"),
         (["model=mlp"], "model.hidden", "model/mlp.yaml"),
+        (["data=csv"], "data.target", "data/csv.yaml"),  # which must be given
     ],
 )
 def test_a_key_is_found_in_the_file_that_sets_it(typed: list[str], key: str, file: str) -> None:
     assert composition.defining_file(key, typed) == file
+
+
+def test_a_key_that_must_be_given_is_told_with_the_page_that_explains_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dispatch(["data=csv", "model=mlp", "data.path=houses.csv"]) == 2
+    said = "data.target: must be given (text). See dltrain help data=csv. (data/csv.yaml)"
+    assert capsys.readouterr().err == f"dltrain: {said}\n"
 
 
 def test_what_data_sets_share_is_no_data_set(cli: Cli) -> None:

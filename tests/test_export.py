@@ -65,6 +65,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
          f"data.path={root / 'reviews.csv'}", "data.label=stars", f"data.root={root}"),
         ("rows", "model=mlp", "data=csv", f"data.path={root / 'houses.csv'}",
          "data.target=price", "data.missing=mean"),
+        ("levels", "model=tabular", "data=csv", f"data.path={root / 'houses.csv'}",
+         "data.target=price", "data.missing=mean", "data.embed=[color]"),
     ):  # fmt: skip
         config = composition.compose([*QUICK, f"name={name}", *typed])
         training.train({**config, "output_dir": str(root / "outputs")})
@@ -124,6 +126,23 @@ def test_rows_of_a_table_do_with_levels_dates_and_empty_cells(runs: Path, tmp_pa
     assert [row["prediction"] for row in rows] == [
         pytest.approx(one, rel=1e-7) for one in expected.tolist()
     ]
+
+
+def test_rows_with_embedded_columns_do_and_unknown_levels_and_empty_cells(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = exported(runs, "levels", tmp_path / "out")
+    inputs = {one["name"]: one["dtype"] for one in about["networks"]["model"]["inputs"]}
+    assert inputs == {"input.color": "int32", "features": "float64"}
+    path = tmp_path / "new.csv"
+    path.write_text(f"{TABLE}7,mauve,yes,2024-01-02,0\n7,,no,2024-01-02,0\n")
+    expected = predicted(runs, "levels", path)["prediction"]
+    assert [row["prediction"] for row in used(tmp_path / "out", path)] == [
+        pytest.approx(one, rel=1e-6) for one in expected.tolist()
+    ]
+    monkeypatch.setattr(sys, "argv", ["use.py"])
+    with pytest.raises(SystemExit, match=r"python use\.py ROWS\.csv"):
+        exec((tmp_path / "out" / "use.py").read_text(), {})
 
 
 def test_a_generator_takes_noise_and_classes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ from dltrain.contracts.data import Field
 from dltrain.contracts.task import Predictions
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
-from dltrain.inference.writers import LineWriter
+from dltrain.inference.writers import FileWriter, LineWriter
 
 QUICK = ("trainer.steps=2", "callbacks=none", "device=cpu")
 
@@ -112,6 +113,28 @@ def test_rows_come_as_any_kind_of_table_and_give_one_answer(
             assert said == f"5 predictions in {out}\n"
             read: Any = {".csv": pd.read_csv, ".json": pd.read_json, ".parquet": pd.read_parquet}
             assert read[ending](out)["prediction"].tolist() == pytest.approx(right, rel=1e-14)
+
+
+def test_an_excel_file_has_numbers_as_numbers_and_texts_as_they_are(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="pip install 'dltrain[excel]'")
+    writer = FileWriter(tmp_path / "out.xlsx")
+    writer.write({"text": ["很好", "=1+1"], "class": ["a", "b"], "probability": [0.25, math.nan]})
+    writer.write({"text": ["a\x07b"], "class": ["a"], "probability": [1.0]})
+    writer.close()
+    sheet = openpyxl.load_workbook(tmp_path / "out.xlsx").worksheets[0]
+    rows = [[cell.value for cell in row] for row in sheet.iter_rows()]
+    assert rows == [["text", "class", "probability"], ["很好", "a", 0.25], ["=1+1", "b", None],
+                    ["a\N{REPLACEMENT CHARACTER}b", "a", 1]]  # fmt: skip
+    assert sheet["A3"].data_type == "s"  # no formula
+
+
+def test_a_missing_package_leaves_no_empty_excel_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    with pytest.raises(UserError, match=r"needs openpyxl: pip install 'dltrain\[excel\]'"):
+        FileWriter(tmp_path / "out.xlsx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_read_is_named_and_what_came_before_is_kept(

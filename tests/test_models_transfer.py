@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from dltrain.models.vision import transfer
 from dltrain.models.vision.alexnet import AlexNet
 from dltrain.models.vision.transfer import read_torchvision
 from dltrain.runs.load import load
@@ -177,3 +178,26 @@ def test_what_cannot_be_frozen_is_refused(names: list[str], told: str) -> None:
     with pytest.raises(ValueError, match="freeze") as raised:
         AlexNet(**TINY, freeze=names)
     assert told in str(raised.value)
+
+
+def test_a_download_that_failed_is_not_tried_again_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from torchvision.models import ResNet50_Weights
+
+    tried = []
+
+    def get(self: object, **given: object) -> None:
+        tried.append(self)
+        raise OSError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", get)
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"resnet50.* could not be downloaded \(no network\)"):
+            read_torchvision("resnet50", True)
+    assert len(tried) == 1
+    monkeypatch.setattr(transfer, "AGAIN", 0.0)
+    with pytest.raises(ValueError, match="could not be downloaded"):
+        read_torchvision("resnet50", True)
+    assert len(tried) == 2

@@ -15,7 +15,7 @@ from dltrain.config.annotations import types_of
 from dltrain.errors import UserError
 from dltrain.runs.folder import latest
 
-FILLED_IN = {"input_shape", "outputs", "model", "augment", "stratify", "folds", "fold"}
+FILLED_IN = {"input_shape", "outputs", "model", "spec", "augment", "stratify", "folds", "fold"}
 """Arguments that come from the data, or from the files that a data set builds on."""
 QUICK = ["trainer.steps=2", "device=cpu"]
 
@@ -46,6 +46,10 @@ def test_each_kind_runs_as_it_stands(place: Path, capsys: pytest.CaptureFixture[
     assert dispatch([*typed["task"], *QUICK, "callbacks=none"]) == 0
     summary = json.loads((latest(place / "outputs") / "summary.json").read_text())
     assert (summary["status"], summary["monitor"]) == ("finished", "loss")
+    assert dispatch([word for word in typed["task"] if "data=" not in word]) == 2
+    assert (
+        "task: this task learns numbers; this data's target is a class" in capsys.readouterr().err
+    )
     assert typed["data"][2:] == ["data=new_data", "model=mlp"]
     assert typed["callback"][2:] == ["callbacks=[default,new_callback]"]
 

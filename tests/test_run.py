@@ -292,6 +292,9 @@ def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) 
         for part in ("lstm", "02-01", "00-00_2", times[0], f"lenet5-digits/{times[0]}")
     }
     assert list(found.values()) == [times[2], times[2], times[1], times[0], times[0]]
+    (tmp_path / "stm-imdb" / times[2]).mkdir(parents=True)
+    (tmp_path / "stm-imdb" / times[2] / "config.yaml").touch()
+    assert RunFolder.find("stm-imdb", tmp_path).path.parent.name == "stm-imdb"
     with pytest.raises(UserError, match=r"lenet5 is a part of 2 runs. Which one\?\n.*00-00_2\n"):
         RunFolder.find("lenet5", tmp_path)
     with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run prin"):

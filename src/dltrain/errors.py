@@ -47,8 +47,8 @@ class Fault:
     ``key`` is the config key as a user would type it (``optimizer.lr``), ``problem`` what is
     wrong with it, ``hint`` the nearest right thing. ``joint`` stands between key and problem: a
     blank where the key is the subject of the sentence. ``takes_text``: the value would be right if
-    it were text, and not the number, truth value or null that it was read as. ``instead``: the
-    override that was probably meant.
+    it were text, and not the number, truth value or null that it was read as. ``missing``: it has
+    no default and was not given. ``instead``: the override that was probably meant.
     """
 
     key: str
@@ -56,6 +56,7 @@ class Fault:
     hint: str = ""
     joint: str = ": "
     takes_text: bool = False
+    missing: bool = False
     instead: str = field(default="", compare=False)
 
     def __str__(self) -> str:

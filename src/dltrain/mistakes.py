@@ -25,6 +25,9 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
             text = composition.as_text(fault.key, overrides) if fault.takes_text else None
             if text is not None:
                 fault = replace(fault, hint=f"If it is text, write {text}")
+            group, _, choice = (file or "").removesuffix(".yaml").rpartition("/")
+            if fault.missing and group in composition.groups():
+                fault = replace(fault, hint=f"See dltrain help {group}={choice}.")
         lines.append(f"{fault}" + (f" ({file})" if file else ""))
     return lines
 

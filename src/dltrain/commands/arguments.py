@@ -83,6 +83,13 @@ class Parser(argparse.ArgumentParser):
         parsed.output_dir = Path(parsed.output_dir).expanduser()
         return parsed
 
+    def add_weights(self) -> None:
+        """The option ``--weights``: of which step, ``last`` or ``best``; None as the run says."""
+        self.add_argument(
+            "--weights", choices=("last", "best"),
+            help="of the last step, or of the best validation (default: those it was tested with)",
+        )  # fmt: skip
+
     def overrides(self, parsed: argparse.Namespace) -> list[str]:
         """``more`` as overrides. Raises :class:`UserError` for a word that is none."""
         for word in parsed.more:

@@ -67,10 +67,7 @@ def _parser() -> Parser:
     )
     add = parser.add_argument
     add("--split", choices=SPLITS, help="default: test, or validation where there is none")
-    add(
-        "--weights", choices=("last", "best"),
-        help="of the last step, or of the best validation (default: those the run was tested with)",
-    )  # fmt: skip
+    parser.add_weights()
     add("--device", metavar="NAME", help="auto, cpu, cuda:0, … (default: the run's)")
     add("--skip-unknown", action="store_true", help="leave out classes that the run does not know")
     add("--changed-data", action="store_true", help="although the run's own data has changed")

@@ -79,10 +79,7 @@ def _parser() -> Parser:
     )  # fmt: skip
     add("--out", metavar="DIR", help="where to (default RUN/export/FORMAT)")
     add("--json", action="store_true", help="print what export.json holds, on one line")
-    add(
-        "--weights", choices=("last", "best"),
-        help="of the last step, or of the best validation (default: those the run was tested with)",
-    )  # fmt: skip
+    parser.add_weights()
     return parser
 
 

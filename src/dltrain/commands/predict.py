@@ -18,11 +18,11 @@ from dltrain.inference.writers import (
     ENDINGS,
     IMAGES,
     CsvWriter,
+    FileWriter,
     FolderWriter,
     JsonWriter,
     LineWriter,
     Writer,
-    writer_to,
 )
 from dltrain.runs.folder import RunFolder
 
@@ -95,17 +95,14 @@ def _parser() -> Parser:
         more="INPUT …",
     )
     add = parser.add_argument
-    add("--out", metavar="FILE", help="a .csv, .json, .jsonl or .parquet file; a folder for images")
+    add("--out", metavar="FILE", help=f"a file ({', '.join(ENDINGS)}); a folder for images")
     add("--csv", action="store_true", help="print csv")
     add("--json", action="store_true", help="print an object a line")
     add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")
     add("--keep", default="", metavar="A,B", help="columns of the input to write, too")
     add("--figure", metavar="FILE", help=f"draw the first {FIGURE} images or texts as a .png")
     add("--skip-unreadable", action="store_true", help="leave out and list what cannot be read")
-    add(
-        "--weights", choices=("last", "best"),
-        help="of the last step, or of the best validation (default: those the run was tested with)",
-    )  # fmt: skip
+    parser.add_weights()
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, … (default auto)")
     return parser
 
@@ -176,11 +173,11 @@ def _writer(asked: argparse.Namespace) -> Iterator[Writer]:
         yield FolderWriter(Path(asked.out).expanduser())
         return
     if asked.out:
-        writer, close = writer_to(Path(asked.out).expanduser())
+        file = FileWriter(Path(asked.out).expanduser())
         try:
-            yield writer
+            yield file
         finally:
-            close()
+            file.close()
         return
     printed: Writer = LineWriter(sys.stdout)
     if asked.csv or asked.json:

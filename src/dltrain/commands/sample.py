@@ -99,7 +99,10 @@ def _images(
     name, columns = f"{what}_seed{asked.seed}", None
     if asked.label is not None:
         if not task.conditional:
-            raise UserError("--label: this run's network was trained without labels.")
+            raise UserError(
+                "--label: this run's network was trained without labels. gan, dcgan and wgan_gp "
+                "learn them with model.conditional=true."
+            )
         number = _class_number(asked.label, classes)
         labels = torch.full((asked.n,), number)
         name += f"_label{number}"

@@ -71,9 +71,6 @@ def _parser() -> Parser:
         "--limit", type=float, default=LIMIT, metavar="MB",
         help=f"the largest request (default {LIMIT:g})",
     )  # fmt: skip
-    add(
-        "--weights", choices=("last", "best"),
-        help="of the last step, or of the best validation (default: those the run was tested with)",
-    )  # fmt: skip
+    parser.add_weights()
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, … (default auto)")
     return parser

@@ -208,7 +208,8 @@ def _plan(
             result.faults += value.faults
             result.takes_spec |= value.takes_spec
         elif value == "???":
-            result.faults.append(Fault(where, f"must be given ({expected(annotation)})."))
+            problem = f"must be given ({expected(annotation)})."
+            result.faults.append(Fault(where, problem, missing=True))
         elif _not_finite(value) and _package(target.__module__) in PUBLIC:
             result.faults.append(Fault(where, f"must be a finite number, got {value}.", joint=" "))
         elif not fits(value, annotation):

@@ -731,7 +731,8 @@ def _defining_file(key: str, lines: list[str]) -> str | None:
 
 def _has(config: Any, key: str) -> bool:
     for part in key.split("."):
-        if not isinstance(config, DictConfig) or part not in config:
+        # OmegaConf's "in" denies a value that must be given.
+        if not isinstance(config, DictConfig) or part not in list(config):
             return False
         config = config._get_node(part)
     return True

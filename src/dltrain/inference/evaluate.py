@@ -93,7 +93,8 @@ def evaluate_run(
         settings = assembly.settings
         source = plan(other, Source, "data").make()
         try:
-            found = source.read(config["seed"])
+            with _no_word_of_training():
+                found = source.read(config["seed"])
         except ValueError as error:
             raise error if isinstance(error, UserError) else UserError(f"data: {error}") from error
         if identity_of(source) == folder.read_json(SPEC).get(IDENTITY):
@@ -107,6 +108,20 @@ def evaluate_run(
         result = _evaluated(loaded, stream, settings, config["seed"], _epochs(folder), final=True)
     targets.tell()
     return Evaluated(name, _named(other), stream.count, loaded.weights, result)
+
+
+@contextlib.contextmanager
+def _no_word_of_training() -> Iterator[None]:
+    """Keep back what a source says of how it would be trained on: nobody does that here."""
+    told = logging.getLogger("dltrain.data"), logging.getLogger("dltrain.data.tables.columns")
+    levels = [logger.level for logger in told]
+    told[0].setLevel(logging.WARNING)
+    told[1].setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(told, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _own(

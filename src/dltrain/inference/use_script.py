@@ -12,10 +12,15 @@ NAME = "use.py"
 HEAD = '''\
 """{summary}, without dltrain: python use.py {arguments}."""
 {imports}
-here = Path(__file__).parent
+{asked}here = Path(__file__).parent
 about = json.loads((here / "export.json").read_text(encoding="utf-8"))
 network, steps = about["networks"]["{network}"], about["preprocessing"]
 '''
+
+ASKED = """\
+if not sys.argv[1:]:
+    sys.exit(__doc__)
+"""
 
 IMAGES = """\
 names, inputs = sys.argv[1:], {{"image": []}}
@@ -106,9 +111,13 @@ def script(about: Mapping[str, Any], format: str) -> str:
     end = ROWS.format(named=_named(network["outputs"]))
     if [one["kind"] for one in network["outputs"]] == ["image"]:
         end, needed = WRITTEN, {"PIL": ("Image",), **needed}
-    what = "New images" if arguments.startswith("[") else "Answers to new examples"
+    optional = arguments.startswith("[")
     head = HEAD.format(
-        summary=what, arguments=arguments, imports=_imports(imports, needed), network=name
+        summary="New images" if optional else "Answers to new examples",
+        arguments=arguments,
+        imports=_imports(imports, needed),
+        asked="" if optional else ASKED,
+        network=name,
     )
     return f"{head}\n{read}\n{RUN[format]}{end}"
 

@@ -7,10 +7,21 @@ from typing import Any
 
 LEVEL = """\
 def level(text):
+    if not steps["merge"]:
+        return text
     try:
         return number(text)
     except ValueError:
         return text.casefold() if steps["case"] else text
+
+
+"""
+PLACES = """\
+places = {
+    name: {level(one): place for place, one in enumerate(known, 1)}
+    for name, known in steps["embedded"].items()
+}
+indices = {f"input.{name}": [] for name in places}
 
 
 """
@@ -48,7 +59,7 @@ def number(text):
 with open(sys.argv[1], encoding="utf-8-sig", newline="") as file:
     rows = [features(row) for row in csv.DictReader(file)]
 names, inputs = range(1, len(rows) + 1), {{"features": np.array(rows, np.float64)}}
-if not steps["fill"] and np.isnan(inputs["features"]).any():
+{indices}if not steps["fill"] and np.isnan(inputs["features"]).any():
     sys.exit("a cell is empty, which the network knows nothing of")
 """
 LEVELS = """\
@@ -56,6 +67,16 @@ known = [level(one) for one in steps["levels"][name]]
 if not absent and level(cell) not in known:
     print(f"{name}: {cell!r} is a level that was not trained on", file=sys.stderr)
 values += [np.nan if absent else float(level(cell) == one) for one in known]
+"""
+EMBEDDED = """\
+if absent and not steps["index_missing"]:
+    sys.exit(f"{name}: a cell is empty, which the network knows nothing of")
+if not absent and level(cell) not in places[name]:
+    print(f"{name}: {cell!r} is a level that was not trained on", file=sys.stderr)
+indices[f"input.{name}"].append(0 if absent else places[name].get(level(cell), 0))
+"""
+INDICES = """inputs |= {name: np.array(found, np.int32) for name, found in indices.items()}
+inputs = {one["name"]: inputs[one["name"]] for one in network["inputs"]}
 """
 BOOLEANS = """\
 true, false = ("true", "t", "yes", "y", "on", "1"), ("false", "f", "no", "n", "off", "0")
@@ -77,16 +98,26 @@ def table(steps: Mapping[str, Any]) -> tuple[str, dict[str, tuple[str, ...]]]:
     """Lines that read a csv file, with the kinds of column that there are, and their imports."""
     needed: dict[str, tuple[str, ...]] = {"csv": ()}
     functions, cases = "", []
-    for kind, lines in (("levels", LEVELS), ("booleans", BOOLEANS), ("dates", DATES)):
+    for kind, lines in (
+        *(("levels", LEVELS), ("embedded", EMBEDDED)),
+        *(("booleans", BOOLEANS), ("dates", DATES)),
+    ):
         if steps[kind]:
             cases.append((f'name in steps["{kind}"]', lines))
-    if steps["levels"]:
+    if steps["levels"] or steps["embedded"]:
         functions += LEVEL
+    if steps["embedded"]:
+        functions += PLACES
     if steps["dates"]:
         functions += PARTS
         needed["datetime"] = ("datetime", "timezone")
     other = AFFIXED if steps["affixes"] else NUMBER
-    return TABLE.format(functions=functions, branches=_branches(cases, other)), needed
+    read = TABLE.format(
+        functions=functions,
+        branches=_branches(cases, other),
+        indices=INDICES if steps["embedded"] else "",
+    )
+    return read, needed
 
 
 def _branches(cases: list[tuple[str, str]], other: str) -> str:

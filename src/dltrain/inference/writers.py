@@ -1,4 +1,4 @@
-"""Where answers are written to: lines for people, csv, JSON and Parquet, part by part."""
+"""Where answers are written to: lines for people, csv, JSON, Parquet and Excel, part by part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -98,6 +98,54 @@ class ParquetWriter(Writer):
             self._writer.close()
 
 
+class ExcelWriter(Writer):
+    """The one sheet of an Excel file. A number that is none is empty; no text is a formula.
+
+    Raises :class:`UserError` where openpyxl is missing, and beyond the rows that a sheet holds.
+    """
+
+    ROWS = 1_048_576
+    """Of a sheet, its header among them."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import openpyxl
+        except ImportError as error:
+            raise UserError(
+                "--out: writing Excel needs openpyxl: pip install 'dltrain[excel]'"
+            ) from error
+        self._path, self._book, self._rows = path, openpyxl.Workbook(write_only=True), 0
+        self._sheet = self._book.create_sheet("predictions")
+
+    def write(self, columns: Columns) -> None:
+        if not self._rows:
+            self._append(columns)
+        for row in zip(*columns.values(), strict=True):
+            self._append(row)
+
+    def _append(self, row: Iterable[Any]) -> None:
+        if self._rows == self.ROWS:
+            raise UserError(f"--out: an Excel sheet holds {self.ROWS - 1:,} rows: write .csv.")
+        self._sheet.append([self._cell(cell) for cell in row])
+        self._rows += 1
+
+    def _cell(self, value: Any) -> Any:
+        from openpyxl.cell import WriteOnlyCell
+        from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
+
+        value = _json_cell(value)
+        if not isinstance(value, str):
+            return value
+        cell = WriteOnlyCell(
+            self._sheet, ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", value)
+        )
+        cell.data_type = "s"
+        return cell
+
+    def close(self) -> None:
+        self._book.save(self._path)
+
+
 class FolderWriter(Writer):
     """A folder of .png files, each called after its example and its place among them."""
 
@@ -151,38 +199,45 @@ class LineWriter(Writer):
         self._file.write("  ".join(shown).rstrip() + "\n")
 
 
-def writer_to(path: Path) -> tuple[Writer, Callable[[], None]]:
-    """What writes the file ``path``, by its ending, and what closes it.
+class FileWriter(Writer):
+    """Writes the file ``path``, by its ending; a file that was there stays until there is a row.
 
-    Rows go to a file beside it, which takes its place when it is closed with a row in it: what
-    lay there is never lost to a command that fails at its first example.
     Raises :class:`UserError` for an ending that says nothing, and a file that cannot be written.
     """
-    path = path.resolve()
-    suffix = path.suffix.lower()
-    if suffix not in ENDINGS:
-        raise UserError(f"--out: {path} ends in none of {', '.join(ENDINGS)}.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists():
-            path.open("a").close()  # a file that may not be written is not replaced either
-        begun = path.with_name(f".{path.name}.{os.getpid()}")
-        file = begun.open("w", encoding="utf-8", newline="")
-    except OSError as error:
-        raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
-    writer = ENDINGS[suffix](file, begun)
 
-    def close() -> None:
-        file.flush()
-        some = begun.stat().st_size > 0
-        writer.close()
-        file.close()
-        if some:
-            begun.replace(path)
+    def __init__(self, path: Path) -> None:
+        suffix = path.suffix.lower()
+        if suffix not in ENDINGS:
+            raise UserError(f"--out: {path} ends in none of {', '.join(ENDINGS)}.")
+        self._path, self._begun = path, path.with_name(f".{path.name}.{os.getpid()}")
+        self._some = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.open("a").close()  # a file that may not be written is not replaced either
+            self._file = self._begun.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
+        try:
+            self._writer = ENDINGS[suffix](self._file, self._begun)
+        except UserError:
+            self._file.close()
+            self._begun.unlink()
+            raise
+
+    def write(self, columns: Columns) -> None:
+        self._writer.write(columns)
+        self._some = True
+
+    def close(self) -> None:
+        """Put the file in its place; without a row there is none."""
+        if self._some:
+            self._writer.close()
+        self._file.close()
+        if self._some:
+            self._begun.replace(self._path)
         else:
-            begun.unlink()
-
-    return writer, close
+            self._begun.unlink()
 
 
 ENDINGS: Mapping[str, Callable[[TextIO, Path], Writer]] = {
@@ -190,6 +245,7 @@ ENDINGS: Mapping[str, Callable[[TextIO, Path], Writer]] = {
     ".json": lambda file, path: JsonWriter(file, lines=False),
     ".jsonl": lambda file, path: JsonWriter(file, lines=True),
     ".parquet": lambda file, path: ParquetWriter(path),
+    ".xlsx": lambda file, path: ExcelWriter(path),
 }
 
 

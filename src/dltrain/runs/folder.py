@@ -81,8 +81,10 @@ def _by_part(part: str, output_dir: Path) -> Path | None:
         for file in output_dir.glob(f"*/*/{CONFIG}")
         if part and part in file.parent.relative_to(output_dir).as_posix()
     ]
-    # Of two runs of one second the later one's name begins with that of the first.
-    exact = [f for f in found if part in (f.name, f.relative_to(output_dir).as_posix())]
+    # Of two runs of one second the later one's name begins with that of the first; so it is with
+    # vae and ae.
+    wholes = {f: (f.name, f.parent.name, f.relative_to(output_dir).as_posix()) for f in found}
+    exact = [folder for folder, names in wholes.items() if part in names]
     found = exact or found
     if len(found) > 1:
         newest = sorted(found, key=lambda folder: folder.name, reverse=True)

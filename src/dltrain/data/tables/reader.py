@@ -124,16 +124,15 @@ class TableReader(Reader):
             "index_missing": self.index_missing,
         }
 
-    def preprocessing(self) -> Preprocessing | None:
+    def preprocessing(self) -> Preprocessing:
         """``features``, float64 (batch, features), NaN where a cell is missing.
 
-        None where a column is embedded: its level is an input of its own.
+        The index of an embedded column stays an input of its own, ``input.COLUMN``.
         """
-        if self.encoding.embedded:
-            return None
         scaling, names = self.scaling, self.encoding.feature_names
         outside = {"kind": "table", **self.encoding.node(), "features": names}
         outside |= {"fill": scaling.fill, "mean": scaling.mean, "std": scaling.std}
+        outside |= {"index_missing": self.index_missing}
         return Preprocessing("features", Scaled(scaling, len(names)), outside)
 
     def _column(self, cells: Sequence[Any]) -> pa.ChunkedArray:

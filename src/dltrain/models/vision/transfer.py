@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 ROUNDED = 0.005
 """Means and stds that differ by less are the same, rounded."""
 
+AGAIN = 60.0
+"""Seconds before a failed download is tried again: a model is made for several sizes in turn."""
+
 logger = logging.getLogger(__name__)
+_failed: dict[Path, tuple[float, Exception]] = {}
 
 
 class Freezable(nn.Module):
@@ -67,12 +73,17 @@ def read_torchvision(architecture: str, pretrained: bool | str) -> Mapping[str, 
     from torchvision.models import get_model_weights
 
     newest = get_model_weights(architecture)["DEFAULT"]
+    place = Path(torch.hub.get_dir()) / "checkpoints" / newest.url.rpartition("/")[2]
+    when, before = _failed.get(place, (-math.inf, None))
     try:
+        if before is not None and time.monotonic() - when < AGAIN and not place.exists():
+            raise before
         return newest.get_state_dict(
             progress=sys.stderr.isatty(), check_hash=True, map_location="cpu", weights_only=True
         )
     except (OSError, RuntimeError) as error:
-        place = Path(torch.hub.get_dir()) / "checkpoints" / newest.url.rpartition("/")[2]
+        if error is not before:
+            _failed[place] = (time.monotonic(), error)
         raise ValueError(
             f"pretrained: {newest.url} could not be downloaded ({error}). Fetch that file where "
             f"there is a network, and put it at {place}, or anywhere and give it: "
