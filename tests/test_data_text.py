@@ -447,7 +447,7 @@ def test_a_text_of_several_columns_is_read_and_predicted_alike(
     row = {"title": " Good", "review": "a film"}
     found = reader.read([row, "good a film", {"title": "", "review": "bad film"}])["input"]
     assert found[0].tolist() == found[1].tolist() and found[2].tolist()[2] == 0
-    with pytest.raises(ValueError, match="example 1 has no text 'review'; got None"):
+    with pytest.raises(ValueError, match=r"example 1 has no column 'review'\. It needs title"):
         reader.read(["good", {"title": "good"}])
     with pytest.raises(ValueError, match="example 0 is no text, and no row of title, review"):
         reader.read([3])
