@@ -8,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import dltrain
 from dltrain.cli import dispatch
+from dltrain.contracts.data import DataSpec, Field
 from dltrain.errors import UserError
+from dltrain.inference.evaluate import Targets
 from tests.conftest import Train, Trained
 
 STEPS = ("trainer.steps=4", "trainer.evaluate_steps=2")
@@ -135,3 +138,41 @@ def test_other_texts_are_read_by_the_runs_vocabulary(
     other = write("other.csv", [("awful awful", "one"), ("good and good", "five")] * 5)
     assert metrics(capsys, done.folder, other, *fixed, "--split", "all")["accuracy"] == 1.0
     assert "accuracy" in metrics(capsys, done.folder, other, *fixed)
+
+
+def test_what_is_printed_and_where_it_goes(
+    images: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(images.folder)
+    capsys.readouterr()
+    assert dispatch(["evaluate", run, "--split", "all", "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("own: 60 examples, best weights")
+    assert said[-1] == f"tables and figures: {tmp_path / 'out'}"
+    assert dispatch(["evaluate", run, "--csv", "--no-files", "--device", "cpu"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert {row["name"]: float(row["value"]) for row in rows} == images.summary["test"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="--csv or --json, not both"):
+        dispatch(["evaluate", run, "--csv", "--json"])
+    with pytest.raises(UserError, match=r"--out: .* cannot be made"):
+        dispatch(["evaluate", run, "--out", str(tmp_path / "file" / "in")])
+    with pytest.raises(UserError, match="no such key"):
+        dispatch(["evaluate", run, "data.augment.flap=1"])
+    with pytest.raises(UserError, match="is no folder"):
+        dispatch(["evaluate", run, f"data.path={tmp_path / 'file'}"])
+
+
+def labels(*names: str) -> DataSpec:
+    image = Field((1, 8, 8), "image", "input")
+    target = Field((len(names),), "labels", "target", size=len(names), names=names)
+    return DataSpec({"input": image, "target": target})
+
+
+def test_labels_go_by_their_names() -> None:
+    targets = Targets(labels("b", "a"), labels("a", "b", "c"), skip_unknown=False)
+    found, kept = targets(torch.tensor([[1, 0], [1, 1]], dtype=torch.uint8))
+    assert found.tolist() == [[0, 1, 0], [1, 1, 0]]
+    assert kept.all()
+    with pytest.raises(UserError, match=r"no class 'd'\. It has a, b\."):
+        Targets(labels("a", "d"), labels("a", "b"), skip_unknown=True)(torch.ones(1, 2))

@@ -103,3 +103,45 @@ def test_the_largest_batch_is_found_to_an_eighth(most_that_fits: int) -> None:
 def test_batch_find_needs_cuda() -> None:
     with pytest.raises(UserError, match="memory of a CUDA device; this is cpu"):
         cli.dispatch(["batch-find", "device=cpu"])
+
+
+def test_batch_find_ends_with_a_command_or_says_that_nothing_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it does around the device, of which there is none here."""
+    most = 100
+
+    def peak(config: object, size: int, device: object) -> tuple[int | None, int]:
+        return (size << 20 if size <= most else None), 1000
+
+    monkeypatch.setattr("dltrain.tuning.batch_size.peak_memory", peak)
+    monkeypatch.setattr("dltrain.tuning.batch_size.require_cuda", lambda config: "cuda:0")
+    assert cli.dispatch(["batch-find", "data=iris", "model=mlp"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "too much" in "".join(said)
+    assert said[-1].startswith("dltrain data=iris model=mlp data.batch_size=")
+    most = 0
+    with pytest.raises(UserError, match="not one example fits"):
+        cli.dispatch(["batch-find", "data=iris", "model=mlp"])
+
+
+def test_the_result_is_printed_for_a_person(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "dltrain.tuning.range_test.range_test", lambda *arguments: falling(1e-3, 0.1)
+    )
+    figure = tmp_path / "a.png"
+    assert cli.dispatch(["lr-find", "data=iris", "model=mlp", "--out", str(figure)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert f"Figure {figure}" in said
+    assert any("steepest descent" in line for line in said)
+    assert said[-1].startswith("dltrain data=iris model=mlp optimizer.lr=")
+    assert figure.stat().st_size > 1000
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"--out: .* cannot be written"):
+        cli.dispatch(["lr-find", "data=iris", "--out", str(tmp_path / "file" / "a.png")])
+    flat = RangeTest([1.0, 2.0, 4.0], [1.0, 1.0, 1.0], diverged=False)
+    monkeypatch.setattr("dltrain.tuning.range_test.range_test", lambda *arguments: flat)
+    with pytest.raises(UserError, match=r"fell at no rate from 1\.0e\+00 to 4\.0e\+00"):
+        cli.dispatch(["lr-find", "data=iris", "--out", str(figure)])

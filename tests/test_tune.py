@@ -295,3 +295,20 @@ def test_evaluations_are_reported_once_and_a_bad_run_is_ended(study: Any, tmp_pa
         assert bool(view.reason) == (step == 6)
     assert study.trials[0].intermediate_values == {250: 0.9, 750: 0.4}
     assert trial.user_attrs == {"run": str(tmp_path.resolve()), "pruned": True}
+
+
+def test_two_processes_share_a_search(tune: Tune, capfd: pytest.CaptureFixture[str]) -> None:
+    assert tune("--trials", "3", "--jobs", "2", "name=shared") == 0
+    rows = trials_of("shared")
+    assert sorted(row["trial"] for row in rows) == ["0", "1", "2"]
+    assert len({row["run"] for row in rows}) == 3
+    assert "dltrain data=iris" in capfd.readouterr().out.splitlines()[-1]
+
+
+def test_importance_is_drawn_with_the_most_on_top() -> None:
+    from dltrain.reports.study import draw_importance
+
+    axes = draw_importance({"optimizer.lr": 0.7, "model.width": 0.1, "seed": 0.2}, "f1").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "model.width", "seed", "optimizer.lr",
+    ]  # fmt: skip
