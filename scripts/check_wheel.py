@@ -44,11 +44,11 @@ def environment(folder: Path) -> Path:
 
 
 def check_files(wheel: Path) -> None:
-    """Every module and every config of the checkout is in the wheel, and nothing else is."""
+    """Every module, template, page and config is in the wheel, and nothing else is."""
     expected = {
         "dltrain/" + path.relative_to(ROOT / "src" / "dltrain").as_posix()
         for path in (ROOT / "src" / "dltrain").rglob("*")
-        if path.is_file() and path.suffix in (".py", ".typed")
+        if path.is_file() and path.suffix in (".py", ".typed", ".txt", ".html")
     } | {
         "dltrain/configs/" + path.relative_to(ROOT / "configs").as_posix()
         for path in (ROOT / "configs").rglob("*")
