@@ -629,6 +629,25 @@ def test_a_network_that_fails_at_once_is_told_and_leaves_no_folder(
     assert not Path(recorder["output_dir"]).exists()
 
 
+@pytest.mark.parametrize("kind", [UserError, KeyError])
+def test_an_error_of_a_later_step_keeps_its_own_cause(
+    kind: type[Exception], recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_step = Recorder.train_step
+
+    def fail(self: Recorder, batch: Batch, optimize: Any) -> Any:
+        if self.begun:
+            raise kind("later") from OSError("why")
+        self.begun = True
+        return train_step(self, batch, optimize)
+
+    monkeypatch.setattr(Recorder, "begun", False, raising=False)
+    monkeypatch.setattr(Recorder, "train_step", fail)
+    with pytest.raises(kind, match="later") as told:
+        run.train(recorder)
+    assert isinstance(told.value.__cause__, OSError)
+
+
 def test_training_metrics_of_changing_names_are_one_message() -> None:
     history, one = History(), torch.ones(())
     history.add({"fit": one}, 2)

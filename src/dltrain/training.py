@@ -247,9 +247,14 @@ class Run:
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise UserError(self._out_of_memory()) from error
-            raise self._explained(error) from error
+            self._explain(error)
+            raise
+        except UserError:
+            raise
+        # What a network that cannot read the data may raise, beside RuntimeError.
         except (TypeError, LookupError, AttributeError, NotImplementedError, ValueError) as error:
-            raise self._explained(error) from error
+            self._explain(error)
+            raise
         finally:
             summary = self._summarize(status)
             # To whatever watches it, a run that diverged has failed.
@@ -263,13 +268,17 @@ class Run:
             return summarize(self.parts.task, batch)
         except Exception as error:
             found = explain(self.parts.task, {n: column[:1] for n, column in batch.items()}, error)
-            raise found or error from error
+            if found is None:
+                raise
+            raise found from error
 
-    def _explained(self, error: Exception) -> Exception:
-        """What to raise in the place of ``error``, with which training has ended."""
-        if self.trainer.state.step or isinstance(error, UserError):
-            return error
-        return explain(self.parts.task, self._first_batch(), error) or error
+    def _explain(self, error: Exception) -> None:
+        """Raise a :class:`UserError` where the user's own network has ended the first step."""
+        found = None
+        if not self.trainer.state.step:
+            found = explain(self.parts.task, self._first_batch(), error)
+        if found is not None:
+            raise found from error
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
         return next(iter(self.streams["train"].plain()))
