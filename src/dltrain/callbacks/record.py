@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
+from dltrain.callbacks.appended import Appended
 from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Callback, Progress, View
+from dltrain.contracts.run import Progress, View
 
 METRICS = "metrics.csv"
 
 
-class Record(Callback):
+class Record(Appended):
     """Writes ``metrics.csv`` (step, epoch, split, name, value) and each split's tables.
 
     The split ``steps`` has the means of every ``log_every`` steps, ``train`` those of every
@@ -20,14 +21,11 @@ class Record(Callback):
     two runs of one config and seed write the same bytes.
     """
 
-    def __init__(self) -> None:
-        self._file: TextIO | None = None
+    name = METRICS
 
     def start(self, view: View) -> None:
-        """Open the file; a resumed run cuts it back to its checkpoint afterwards."""
-        path = view.path / METRICS
-        self._file = path.open("a", newline="", encoding="utf-8")
-        if self._file.tell() == 0:
+        super().start(view)
+        if self.file.tell() == 0:
             self._write(("step", "epoch", "split", "name", "value"))
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
@@ -50,30 +48,13 @@ class Record(Callback):
             with path.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([table.columns, *table.rows])
 
-    def end(self, view: View, status: str) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def state_dict(self) -> dict[str, Any]:
-        """How long the file was."""
-        assert self._file is not None
-        self._file.flush()
-        return {"length": self._file.tell()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Forget what was written after the checkpoint: it will be written again."""
-        assert self._file is not None
-        self._file.truncate(state["length"])
-        self._file.seek(0, 2)
-
     def _rows(self, progress: Progress, split: str, values: Mapping[str, float]) -> None:
         epoch = _epoch(progress)
         for name, value in values.items():
             self._write((progress.step, epoch, split, name, repr(value)))
 
     def _write(self, row: tuple[Any, ...]) -> None:
-        assert self._file is not None
-        csv.writer(self._file, lineterminator="\n").writerow(row)
+        csv.writer(self.file, lineterminator="\n").writerow(row)
 
 
 def _epoch(progress: Progress) -> int | float | str:
