@@ -26,24 +26,54 @@ ENVIRONMENT = dict.fromkeys(THREADS, "1") | {
     "COLUMNS": "100",
     "TOKENIZERS_PARALLELISM": "false",
 }
-LIBRARIES = """
-    torch torchvision numpy scipy.stats sklearn.linear_model sklearn.ensemble sklearn.decomposition
-    sklearn.manifold matplotlib.figure matplotlib.backends.backend_agg PIL.Image pandas pyarrow
-    pyarrow.csv pyarrow.parquet datasets tokenizers yaml hydra omegaconf rich.console rich.progress
-    tensorboard.summary.writer.event_file_writer tensorboard.compat.proto.summary_pb2
-    tensorboard.plugins.text.metadata tensorboard.plugins.histogram.summary_v2
-    tensorboard.plugins.pr_curve.metadata tensorboard.plugins.hparams.plugin_data_pb2
-    tensorboard.plugins.hparams.api_pb2 tensorboard.plugins.custom_scalar.metadata
-    tensorboard.util.tensor_util torch.utils.tensorboard._pytorch_graph torch.utils.data
-    tensorboard.backend.event_processing.event_file_loader
-""".split()
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy.stats",
+    "sklearn.linear_model",
+    "sklearn.ensemble",
+    "sklearn.decomposition",
+    "sklearn.manifold",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "PIL.Image",
+    "pandas",
+    "pyarrow",
+    "pyarrow.csv",
+    "pyarrow.parquet",
+    "datasets",
+    "tokenizers",
+    "yaml",
+    "hydra",
+    "omegaconf",
+    "rich.console",
+    "rich.progress",
+    "tensorboard.summary.writer.event_file_writer",
+    "tensorboard.compat.proto.summary_pb2",
+    "tensorboard.plugins.text.metadata",
+    "tensorboard.plugins.histogram.summary_v2",
+    "tensorboard.plugins.pr_curve.metadata",
+    "tensorboard.plugins.hparams.plugin_data_pb2",
+    "tensorboard.plugins.hparams.api_pb2",
+    "tensorboard.plugins.custom_scalar.metadata",
+    "tensorboard.util.tensor_util",
+    "torch.utils.tensorboard._pytorch_graph",
+    "torch.utils.data",
+    "tensorboard.backend.event_processing.event_file_loader",
+)
 KILLED = -signal.SIGKILL
 
 
 def prepare() -> None:
     """Begin this process anew with one thread to each library, if it has not begun so."""
-    if any(os.environ.get(name) != value for name, value in ENVIRONMENT.items()):
+    if not is_prepared():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ENVIRONMENT})
+
+
+def is_prepared() -> bool:
+    """Whether the environment is that of :data:`ENVIRONMENT`."""
+    return all(os.environ.get(name) == value for name, value in ENVIRONMENT.items())
 
 
 def import_everything() -> None:
@@ -78,11 +108,15 @@ class Ended:
 
 
 def start(
-    arguments: Sequence[str], place: Path, words: Path, before: Callable[[], object] | None = None
+    arguments: Sequence[str],
+    place: Path,
+    words: Path,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
 ) -> int:
     """Fork ``dltrain ARGUMENTS`` in the folder ``place``, its output to ``words``; its number.
 
-    ``before`` is called in the fork.
+    ``before`` and ``after`` are called in the fork.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -98,8 +132,7 @@ def start(
         for source, target in ((silent, 0), (handle, 1), (handle, 2)):
             os.dup2(source, target)
         sys.argv = ["dltrain", *arguments]
-        if before is not None:
-            before()
+        before()
         from dltrain.cli import main
 
         main()
@@ -111,6 +144,7 @@ def start(
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
+        after()
         os._exit(code)
 
 
@@ -149,10 +183,15 @@ def wait(
     return Ended(124 if late else code, text, time.perf_counter() - began)
 
 
-def run(arguments: Sequence[str], place: Path, before: Callable[[], object] | None = None) -> Ended:
+def run(
+    arguments: Sequence[str],
+    place: Path,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+) -> Ended:
     """``dltrain ARGUMENTS`` in a fork, to its end."""
     words = place / "words.txt"
-    return wait(start(arguments, place, words, before), words)
+    return wait(start(arguments, place, words, before, after), words)
 
 
 def end_group(numbers: Iterable[int]) -> None:

@@ -9,14 +9,13 @@ moment drawn over the time that it takes, or at one of its file operations; when
 folder it goes on by ``dltrain resume``, else it is begun again. In the end its folder must have
 every file of an undisturbed run and no other, with the same tensors, the same bytes of metrics.csv
 and all other files, and the same summary but for the seconds. One case in ten is a process of its
-own, ``python -m dltrain``; the rest are forks of one that has imported everything (scripts/forks.py).
-Where a moment lies is told by the run itself, in a byte that both share.
+own, ``python -m dltrain``; the rest are forks of one that has imported everything
+(scripts/forks.py). Where a moment lies is told by the run itself, in a byte that both share.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import itertools
 import mmap
@@ -29,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,8 +101,8 @@ class Found:
         moments = ", ".join(f"{name} {self.kills[name]}" for name in MOMENTS)
         return (
             f"{self.kills.total()} kills of {self.cases} runs in {seconds:.0f} s ({moments}; "
-            f"{self.aimed} at a file operation, {self.real} of processes of their own, {self.again} "
-            f"before there was a run folder): {len(self.failures)} failures"
+            f"{self.aimed} at a file operation, {self.real} of processes of their own, "
+            f"{self.again} before there was a run folder): {len(self.failures)} failures"
         )
 
     def recorded(self, seed: int, seconds: float) -> dict[str, Any]:
@@ -202,28 +201,14 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
                 return failed(f"exit {ended.code} after {dict(found.kills)}: {ended.last_line}")
             else:
                 break
-        folder = tiny_runs.run_folder(own / "outputs")
-        assert folder is not None
-        lines = tiny_runs.differences(expected.contents, tiny_runs.contents(folder))
-        lines += [f"{path.relative_to(own)} stays behind" for path in strays(own, folder)]
-        if lines:
-            more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
-            return failed(f"after {dict(found.kills)}: {'; '.join(lines[:3])}{more}")
-        return found
+        wrong = tiny_runs.told(tiny_runs.wrong(own, expected.contents))
+        return failed(f"after {dict(found.kills)}: {wrong}") if wrong else found
     except Exception as error:
         return failed(f"after {dict(found.kills)}: {type(error).__name__}: {error}")
     finally:
         forks.end_group(groups)
         if not told:
             shutil.rmtree(own, ignore_errors=True)
-
-
-def strays(own: Path, folder: Path) -> Iterator[Path]:
-    """What lies around the run's folder but the pointer to it."""
-    for path in (own / "outputs").rglob("*"):
-        if folder not in (path, *path.parents) and path not in folder.parents:
-            if path.name != "latest":
-                yield path
 
 
 @functools.cache
@@ -378,8 +363,6 @@ def at_operation(own: Path, wanted: int, act: Callable[[], object]) -> None:
     def heard() -> None:
         if next(numbers) == wanted:
             act()
-            with contextlib.suppress(InterruptedError):
-                time.sleep(0)
 
     operations(own, heard)
 

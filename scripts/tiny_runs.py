@@ -153,6 +153,30 @@ def status(folder: Path) -> str:
         return ""
 
 
+def wrong(own: Path, expected: Mapping[str, Any]) -> list[str]:
+    """What differs from an undisturbed run in a finished one, whose folder lies in ``own``."""
+    folder = run_folder(own / "outputs")
+    if folder is None:
+        return ["there is no run"]
+    lines = [] if status(folder) == "finished" else [f"its status is {status(folder)!r}"]
+    lines += differences(expected, contents(folder))
+    return lines + [f"{path.relative_to(own)} stays behind" for path in _strays(own, folder)]
+
+
+def told(lines: Sequence[str]) -> str:
+    """The first of several lines, as one; empty where there are none."""
+    more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+    return "; ".join(lines[:3]) + more
+
+
+def _strays(own: Path, folder: Path) -> Iterator[Path]:
+    """What lies around the run's folder but the pointer to it."""
+    for path in (own / "outputs").rglob("*"):
+        known = folder in (path, *path.parents) or path in folder.parents or path.name == "latest"
+        if not known:
+            yield path
+
+
 CLOCKS = re.compile(r"^ *checkpoint_seconds: .*\n|^trainer\.checkpoint_seconds=.*\n", re.M)
 EVENTS = re.compile(r"events\.out\.tfevents\..*")
 TIMED = {"seconds", "samples_per_second"}
