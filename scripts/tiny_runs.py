@@ -198,7 +198,7 @@ def contents(folder: Path) -> dict[str, Any]:
             events |= _events(path)
         elif name.startswith("checkpoints/") and path.suffix == ".pt" and path.name[0] != ".":
             found |= {
-                f"{name}: {key}": value for key, value in _leaves(_tensors(path)) if _kept(key)
+                f"{name}: {key}": value for key, value in leaves(_tensors(path)) if _kept(key)
             }
         elif name == "summary.json":
             summary = json.loads(path.read_text(encoding="utf-8"))
@@ -213,12 +213,12 @@ def contents(folder: Path) -> dict[str, Any]:
     return found | {f"event {tag}": value for tag, value in events.items()}
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """What the second has not, has besides, or has otherwise: a line each."""
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], extras: bool = True) -> list[str]:
+    """What the second has not, has besides (``extras``), or has otherwise: a line each."""
     lines = [f"{name} is missing" for name in one if name not in other]
-    lines += [f"{name} is there besides" for name in other if name not in one]
+    lines += [f"{name} is there besides" for name in other if extras and name not in one]
     lines += [
-        f"{name} differs" for name in one if name in other and not _same(one[name], other[name])
+        f"{name} differs" for name in one if name in other and not same(one[name], other[name])
     ]
     return lines
 
@@ -233,17 +233,18 @@ def _tensors(path: Path) -> Any:
     return torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
 
 
-def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """What lies in mappings and lists, each by the way to it."""
     if isinstance(value, dict | list | tuple):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for key, inner in items:
-            yield from _leaves(inner, f"{where}.{key}")
+            yield from leaves(inner, f"{where}.{key}")
     else:
         yield where, value
 
 
-def _same(one: Any, other: Any) -> bool:
+def same(one: Any, other: Any) -> bool:
+    """Whether two leaves are the same to the last bit."""
     import torch
 
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
