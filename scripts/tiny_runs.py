@@ -7,6 +7,7 @@ the folder of the files that scripts/baseline_commands.py makes, {own} one that 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -179,7 +180,9 @@ def _strays(own: Path, folder: Path) -> Iterator[Path]:
 
 CLOCKS = re.compile(r"^ *checkpoint_seconds: .*\n|^trainer\.checkpoint_seconds=.*\n", re.M)
 EVENTS = re.compile(r"events\.out\.tfevents\..*")
-TIMED = {"seconds", "samples_per_second"}
+TIMED = {"seconds", "samples_per_second", "sha256"}
+OWN_KEYS = {".run"}
+"""Of a checkpoint: that tell the run from all others."""
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -203,6 +206,8 @@ def contents(folder: Path) -> dict[str, Any]:
         elif name == "summary.json":
             summary = json.loads(path.read_text(encoding="utf-8"))
             found[name] = {key: value for key, value in summary.items() if key not in TIMED}
+        elif path.suffix == ".sha256":
+            found |= {f"{name}: {file}": "right" for file in _listed(path)}
         elif name == "train.log":  # as a person saw it, with every second and every start
             found[name] = "there"
         elif path.suffix in (".png", ".pt", ".gif", ".npy"):
@@ -224,7 +229,16 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], extras: bool =
 
 
 def _kept(key: str) -> bool:
-    return ".seconds." not in key and "tfevents" not in key
+    return ".seconds." not in key and "tfevents" not in key and key not in OWN_KEYS
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """The files whose checksums a list has. Raises ValueError where one is not right."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        if hashlib.sha256((path.parent / name).read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{path.name} has another checksum of {name}")
+        yield EVENTS.sub("events", name)
 
 
 def _tensors(path: Path) -> Any:
