@@ -157,7 +157,6 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
     name = only[number % len(only)]
     # By the number of the round, so that each kind has its turn.
     real = number // len(only) % REAL == number % REAL and name not in tiny_runs.PHASED
-    expected = undisturbed(name, made, place, real)
     own = place / f"{number}"
     own.mkdir()
     seconds = draw.choice(CHECKPOINT_SECONDS)
@@ -172,6 +171,7 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
         return found
 
     try:
+        expected = undisturbed(name, made, place, real)
         while True:
             folder = tiny_runs.run_folder(own / "outputs")
             if folder is not None and tiny_runs.status(folder) == "finished":

@@ -205,7 +205,8 @@ def contents(folder: Path) -> dict[str, Any]:
             }
         elif name == "summary.json":
             summary = json.loads(path.read_text(encoding="utf-8"))
-            found[name] = {key: value for key, value in summary.items() if key not in TIMED}
+            kept = {key: value for key, value in summary.items() if key not in TIMED}
+            found |= {f"{name}: {key}": value for key, value in leaves(kept)}
         elif path.suffix == ".sha256":
             found |= {f"{name}: {file}": "right" for file in _listed(path)}
         elif name == "train.log":  # as a person saw it, with every second and every start
