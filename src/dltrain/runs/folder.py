@@ -8,20 +8,24 @@ import json
 import logging
 import math
 import os
-import tempfile
+import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
 from dltrain.errors import UserError
+from dltrain.runs import checksums, durable
 
 LATEST = "latest"
 """The newest run, on the command line; and the file in ``output_dir`` that says which it is."""
 CONFIG = "config.yaml"
 """What makes a folder that of a run."""
+SUMMARY = "summary.json"
+"""How far a run is, and what came of it; carries its own checksum."""
 LOCK = ".lock"
 """The file of a run folder that a process holds locked while it trains."""
 LISTED = 5
@@ -57,7 +61,7 @@ def listed(output_dir: Path) -> str:
     They begin with a line break: they follow a message that a run was not found.
     """
     newest = sorted(
-        (file.parent for file in output_dir.glob("*/*/summary.json")),
+        (file.parent for file in output_dir.glob(f"*/*/{CONFIG}")),
         key=lambda folder: (folder.name, folder.stat().st_mtime),
         reverse=True,
     )[:LISTED]
@@ -69,7 +73,7 @@ def listed(output_dir: Path) -> str:
 
 def _status(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"])
+        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["status"])
     except (OSError, ValueError, KeyError, TypeError):
         return "unreadable"
 
@@ -124,6 +128,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.identity = ""
+        """What tells this run from others, where that is known; its checkpoints have it too."""
         self._lock = FileLock(path / LOCK)
 
     @classmethod
@@ -136,6 +142,8 @@ class RunFolder:
             path = _create_exclusively(parent, stamp)
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
+            for made in (path, parent, output_dir):
+                durable.sync_folder(made)
         except OSError as error:
             raise UserError(
                 f"output_dir: cannot create a run in {parent}: {error.strerror}."
@@ -171,11 +179,16 @@ class RunFolder:
         return cls(_shortest(path.resolve()))
 
     def hold(self) -> None:
-        """Claim the folder for this process, until it ends in whatever way."""
+        """Claim the folder for this process, until it ends in whatever way.
+
+        What an earlier one was writing when it was killed is removed.
+        """
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"{self.path} is still running in another process.") from None
+        for place in (self.path, *(path for path in self.path.iterdir() if _is_own_folder(path))):
+            durable.remove_temporaries(place)
 
     def release(self) -> None:
         """Let others claim the folder."""
@@ -185,15 +198,40 @@ class RunFolder:
         """Write a small text file, whole or not at all."""
         self.write(name, lambda file: file.write(text.encode()))
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file, whole or not at all.
+    def write_json(self, name: str, content: Mapping[str, Any], sealed: bool = False) -> None:
+        """Write a JSON file, whole or not at all; ``sealed``, with a checksum of its own.
 
         JSON knows finite numbers alone. Any other is null, and the key ``not_finite`` tells where
         it stands (``test.loss``) and what it was (``nan``).
         """
         words: dict[str, str] = {}
         content = _finite(content, "", words) | ({"not_finite": words} if words else {})
+        if sealed:
+            content = checksums.sealed(content)
         self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_checksums(self, names: Iterable[str] | None = None) -> None:
+        """Write down what the files ``names`` are now; None: all that have no checksum inside."""
+        wanted = self.files() if names is None else [n for n in names if (self.path / n).is_file()]
+        self.write_text(checksums.FILE, checksums.of_files(self.path, wanted))
+
+    def sync(self) -> None:
+        """Flush every file, and which there are, to the disk."""
+        names = self.files()
+        for name in names:
+            durable.sync_file(self.path / name)
+        for place in {(self.path / name).parent for name in names}:
+            durable.sync_folder(place)
+
+    def files(self) -> list[str]:
+        """The names of all files but the lock, checkpoints, and those with checksums inside."""
+        without = {SUMMARY, checksums.FILE, LOCK}
+        names = [
+            path.relative_to(self.path).as_posix()
+            for path in self.path.rglob("*")
+            if path.is_file() and not path.is_symlink() and path.suffix != durable.SUFFIX
+        ]
+        return [n for n in names if n not in without and not n.startswith("checkpoints/")]
 
     def write_table(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
         """Write lines as the file ``name``.csv, under the names of all that any of them has."""
@@ -205,21 +243,74 @@ class RunFolder:
         (self.path / name).parent.mkdir(exist_ok=True)
         self.write_text(f"{name}.csv", text.getvalue())
 
+    def read(self, name: str) -> bytes:
+        """A small file, as the run wrote it.
+
+        Raises :class:`UserError` where it cannot be read, or its checksum says that it is another.
+        """
+        try:
+            content = (self.path / name).read_bytes()
+        except OSError as error:
+            raise UserError(f"{self.path / name} cannot be read: {error.strerror}.") from error
+        checksums.require(self.path, name, content, checksums.read(self.path))
+        return content
+
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = json.loads(self.read(name))
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(f"{self.path / name} cannot be read: {error}.") from error
         if not isinstance(content, dict):
             raise UserError(f"{self.path / name} cannot be read: it is no JSON object.")
         return content
 
-    def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
-        """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it."""
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says; raises :class:`UserError` where that is damaged."""
+        content = self.read_json(SUMMARY)
+        whole = checksums.is_sealed(content)
+        listed = (self.path / checksums.FILE).exists()
+        if whole is False or (whole is None and listed):
+            raise UserError(f"{self.path / SUMMARY} is damaged: its checksum is that of another.")
+        content.pop(checksums.OWN, None)
+        return content
+
+    def write(self, name: str, fill: Callable[[BinaryIO], object], sync: bool = True) -> None:
+        """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it.
+
+        Without ``sync`` it is not flushed to the disk; :meth:`sync` does that for all at once.
+        Raises :class:`UserError` where the run folder was removed: no other takes its place.
+        """
         path = self.path / name
+        if not self.path.is_dir():
+            raise UserError(
+                f"{self.path} is gone: somebody removed or moved it as the run went on."
+            )
         path.parent.mkdir(exist_ok=True)
-        _write_whole(path, fill)
+        durable.write_whole(path, fill, sync)
+
+
+@contextmanager
+def room_for(folder: Path) -> Iterator[None]:
+    """While inside, a full disk is a :class:`UserError` that says how the run can be gone on with.
+
+    What is raised instead has nothing of the disk in it where another error was made of the first.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in durable.FULL:
+            raise
+        raise UserError(
+            f"{folder}: {error.strerror.lower() if error.strerror else error}. Make room, then go "
+            f"on with: {shlex.join(['dltrain', 'resume', str(folder)])}"
+        ) from error
+
+
+def _is_own_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
@@ -232,20 +323,6 @@ def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
         words[place] = str(value)
         return None
     return value
-
-
-def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _create_exclusively(parent: Path, stamp: str) -> Path:
@@ -262,7 +339,8 @@ def _create_exclusively(parent: Path, stamp: str) -> Path:
 def _point_latest_at(path: Path, pointer: Path) -> None:
     line = f"{Path(os.path.relpath(path, pointer.parent)).as_posix()}\n"
     try:
-        _write_whole(pointer, lambda file: file.write(line.encode()))
+        durable.remove_temporaries(pointer.parent, f".{LATEST}.", durable.ABANDONED)
+        durable.write_whole(pointer, lambda file: file.write(line.encode()))
     except OSError as error:  # a folder of that name, say; the run itself needs no pointer
         _log.warning("%s could not be pointed at the new run: %s.", pointer, error.strerror)
 

@@ -21,10 +21,14 @@ from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.optim.groups import groups_of
-from dltrain.runs import checkpoint
-from dltrain.runs.folder import RunFolder
+from dltrain.runs import checkpoint, checksums
+from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder
 
-CONFIG, SPEC, READER, SUMMARY = "config.yaml", "data.json", "reader.json", "summary.json"
+SPEC, READER = "data.json", "reader.json"
+ID = "id"
+"""The key of ``summary.json`` for what the run's checkpoints have, too."""
+GROWING = ("metrics.", "events.")
+"""How the names of files begin that grow with a run, and that no reader needs."""
 
 
 class Loaded(NamedTuple):
@@ -59,7 +63,7 @@ def tested_weights(folder: RunFolder) -> str:
     """Which weights a run was tested with, ``last`` or ``best``; ``last`` where it was not."""
     if not (folder.path / SUMMARY).exists():
         return "last"
-    found = folder.read_json(SUMMARY).get("weights", "last")
+    found = folder.summary().get("weights", "last")
     if found not in ("last", "best"):
         raise UserError(f"{folder.path / SUMMARY}: weights is last or best, not {found!r}.")
     return found
@@ -82,7 +86,8 @@ def _load(
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
     path = folder.path / "checkpoints" / f"{weights}.pt"
-    state = checkpoint.load(path)
+    known = folder.summary() if (folder.path / SUMMARY).exists() else {}
+    state = checkpoint.load(path, run=known.get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
     # best.pt holds the weights as they were evaluated: there are no others in it.
     with contextlib.ExitStack() as stack:
@@ -110,6 +115,9 @@ def reader_of_run(
     """
     folder = RunFolder.find(str(run), Path(output_dir))
     require_current(folder)
+    # What it reads by, such as a vocabulary, lies beside it.
+    beside = [name for name in checksums.read(folder.path) if "/" not in name]
+    checksums.require_files(folder.path, [n for n in beside if not n.startswith(GROWING)])
     node, given = folder.read_json(READER), {"folder": folder.path}
     packages = None if trusted else allowed_packages()
     if not node:
@@ -142,8 +150,8 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     """The config that a run was trained by. Raises :class:`UserError` where there is none."""
     path = folder.path / CONFIG
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        config = yaml.safe_load(folder.read(CONFIG).decode())
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read: {why}") from error
     if not isinstance(config, dict):
