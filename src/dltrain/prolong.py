@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.load import CONFIG, SPEC, SUMMARY, allowed_packages, read_config, spec_of_run
@@ -78,7 +80,7 @@ def prolong(
             parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{parent.path / CONFIG}: {error}") from error
-        state = checkpoint.load(parent.path / checkpoint.LAST, parts.settings.device)
+        state = checkpoint.load(own(parent.path, checkpoint.LAST), parts.settings.device)
         step = _step(state, parent)
         from_here = {"run": str(parent.path.resolve()), "step": step}
         longer = Run(config, parts, shown, started, (), from_here)
@@ -90,7 +92,7 @@ def prolong(
         folder = RunFolder.create(parent.path.parent.parent, parent.path.parent.name)
         with begun(folder):
             _inherit(parent, folder)
-            overrides = (parent.path / "overrides.txt").read_text(encoding="utf-8").splitlines()
+            overrides = read_within(parent.path, "overrides.txt").decode().splitlines()
             longer.describe(folder, [*overrides, *typed])
             longer.begin(folder)
             state = _going_on(state, longer)
@@ -168,8 +170,8 @@ def _inherit(parent: RunFolder, folder: RunFolder) -> None:
     files += [path.relative_to(parent.path).as_posix() for path in parent.path.rglob(EVENTS)]
     for name in files:
         if (parent.path / name).is_file():
-            (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(parent.path / name, folder.path / name)
+            with open_within(parent.path, name, "rb") as file:
+                folder.write(name, partial(shutil.copyfileobj, file))
 
 
 def _going_on(state: Mapping[str, Any], run: Run) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import IO, Any
 
 from dltrain.contracts.run import Callback, View
+from dltrain.files import open_within
 
 
 class Appended(Callback):
@@ -14,17 +15,17 @@ class Appended(Callback):
     name: str
 
     def __init__(self) -> None:
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
 
     @property
-    def file(self) -> TextIO:
+    def file(self) -> IO[str]:
         """Open from :meth:`start` on."""
         assert self._file is not None
         return self._file
 
     def start(self, view: View) -> None:
         """Open the file; a resumed run cuts it back to its checkpoint afterwards."""
-        self._file = (view.path / self.name).open("a", newline="", encoding="utf-8")
+        self._file = open_within(view.path, self.name, "a", newline="")
 
     def end(self, view: View, status: str) -> None:
         if self._file is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from dltrain.callbacks.appended import Appended
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Progress, View
+from dltrain.files import make_room, open_within
 
 METRICS = "metrics.csv"
 
@@ -43,9 +44,9 @@ class Record(Appended):
 
     def _tables(self, view: View, split: str, evaluation: Evaluation) -> None:
         for name, table in evaluation.tables.items():
-            (view.path / "tables").mkdir(exist_ok=True)
-            path = view.path / "tables" / f"{split}_{name}.csv"
-            with path.open("w", newline="", encoding="utf-8") as file:
+            place = f"tables/{split}_{name}.csv"
+            make_room(view.path, place)
+            with open_within(view.path, place, "w", newline="") as file:
                 csv.writer(file).writerows([table.columns, *table.rows])
 
     def _rows(self, progress: Progress, split: str, values: Mapping[str, float]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, DataSpec, Streams
 from dltrain.errors import UserError
+from dltrain.files import own
 from dltrain.runs.checkpoint import read_tensors, reason
 from dltrain.runs.folder import RunFolder
 
@@ -47,7 +48,7 @@ def keep_examples(folder: RunFolder, streams: Streams) -> None:
 
 def examples_of_run(folder: RunFolder) -> Examples:
     """What :func:`keep_examples` wrote. Raises :class:`UserError` where it did not."""
-    path = folder.path / EXAMPLES
+    path = own(folder.path, EXAMPLES)
     if not path.is_file():
         raise UserError(
             f"{folder.path} has no {EXAMPLES}: an earlier version of dltrain wrote this run. "

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from dltrain import files
 from dltrain.errors import UserError
 
 LATEST = "latest"
@@ -69,8 +70,8 @@ def listed(output_dir: Path) -> str:
 
 def _status(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(files.read_within(folder, "summary.json"))["status"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
 
 
@@ -172,6 +173,8 @@ class RunFolder:
 
     def hold(self) -> None:
         """Claim the folder for this process, until it ends in whatever way."""
+        files.require_plain(self.path)
+        files.own(self.path, LOCK, written=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -180,6 +183,11 @@ class RunFolder:
     def release(self) -> None:
         """Let others claim the folder."""
         self._lock.release()
+
+    def place(self, name: str) -> Path:
+        """The path of ``name`` in this folder, for files that others write there, by no link."""
+        files.require_plain(self.path)
+        return self.path / name
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
@@ -202,13 +210,14 @@ class RunFolder:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-        (self.path / name).parent.mkdir(exist_ok=True)
         self.write_text(f"{name}.csv", text.getvalue())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content = json.loads(files.read_within(self.path, name))
+        except files.NotAFileError:
+            raise
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{self.path / name} cannot be read: {error}.") from error
         if not isinstance(content, dict):
@@ -217,9 +226,7 @@ class RunFolder:
 
     def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
         """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it."""
-        path = self.path / name
-        path.parent.mkdir(exist_ok=True)
-        _write_whole(path, fill)
+        _write_whole(files.make_room(self.path, name), fill)
 
 
 def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
@@ -272,7 +279,7 @@ def _pointed_at(pointer: Path) -> Path:
     try:
         if pointer.is_symlink():
             return pointer.resolve()
-        return (pointer.parent / pointer.read_text(encoding="utf-8").strip()).resolve()
+        return (pointer.parent / files.read_text(pointer).strip()).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a zero byte
         raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
 

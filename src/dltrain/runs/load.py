@@ -20,9 +20,11 @@ from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.files import NotAFileError, own, read_within
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
+from dltrain.runs.listing import LARGEST, Unreadable, require_few
 
 CONFIG, SPEC, READER, SUMMARY = "config.yaml", "data.json", "reader.json", "summary.json"
 
@@ -81,7 +83,7 @@ def _load(
             modifier.attach(task)
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    path = folder.path / "checkpoints" / f"{weights}.pt"
+    path = own(folder.path, f"checkpoints/{weights}.pt")
     state = checkpoint.load(path)
     checkpoint.load_weights(task, state["task"], path)
     # best.pt holds the weights as they were evaluated: there are no others in it.
@@ -142,8 +144,14 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     """The config that a run was trained by. Raises :class:`UserError` where there is none."""
     path = folder.path / CONFIG
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        text = read_within(folder.path, CONFIG, LARGEST).decode()
+        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # A few lines can name one another a billion times: whatever walks through them has no end.
+        require_few(config, CONFIG)
+    except NotAFileError:
+        raise
+    # ValueError: no UTF-8, or a date that is none.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, Unreadable) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read: {why}") from error
     if not isinstance(config, dict):
