@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from torch import nn
 
 from dltrain.errors import UserError
 from dltrain.runs.folder import RunFolder
+from dltrain.tensor_files import read_tensors, reason
 
 PLAIN = {int, float, complex, bool, str, bytes, type(None), torch.Size, torch.dtype, torch.device}
 LAST = "checkpoints/last.pt"
@@ -30,20 +29,6 @@ def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
     """
     _require_plain(dict(state), name)
     folder.write(name, lambda file: torch.save({"format": FORMAT, **state}, file))
-
-
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What ``torch.load`` makes of a file of tensors and plain values; it executes nothing."""
-    with warnings.catch_warnings():  # on how the file is pickled: it is refused or it is not
-        warnings.simplefilter("ignore")
-        return torch.load(path, map_location=device, weights_only=True)
-
-
-def reason(error: Exception) -> str:
-    """Why a file of tensors could not be read, in a line."""
-    if isinstance(error, pickle.UnpicklingError):  # torch's words advise to trust the file
-        return "it is damaged, or holds something else than tensors and plain values"
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -10,8 +10,8 @@ from torch import Tensor
 from dltrain.contracts.data import Batch, DataSpec, Streams
 from dltrain.errors import UserError
 from dltrain.files import own
-from dltrain.runs.checkpoint import read_tensors, reason
 from dltrain.runs.folder import RunFolder
+from dltrain.tensor_files import read_tensors, reason
 
 EXAMPLES = "examples.pt"
 FORMAT = 1
