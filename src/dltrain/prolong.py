@@ -27,6 +27,7 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.load import ID, SPEC, allowed_packages, read_config, spec_of_run
@@ -80,7 +81,7 @@ def prolong(
             parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{parent.path / CONFIG}: {error}") from error
-        last = parent.path / checkpoint.LAST
+        last = own(parent.path, checkpoint.LAST)
         parent.identity = summary.get(ID, "")
         state = checkpoint.load(last, parts.settings.device, parent.identity)
         step = _step(state, parent)
@@ -91,15 +92,16 @@ def prolong(
                 f"{parent.path} has trained {step:,} steps, and {' '.join(typed)} asks for "
                 f"{longer.schedule.total_steps:,} in all: give more."
             )
-        folder = RunFolder.create(parent.path.parent.parent, parent.path.parent.name)
+        outputs = parent.path.parent.parent
+        folder = RunFolder.create(outputs, parent.path.parent.name)
         with begun(folder):
             longer.begin(folder)
             _inherit(parent, folder)
             state = _going_on(state, longer)
             # So that it can be resumed before its own first checkpoint.
             checkpoint.save(folder, checkpoint.LAST, state)
-            overrides = (parent.path / "overrides.txt").read_text(encoding="utf-8").splitlines()
-            longer.describe([*overrides, *typed])
+            overrides = read_within(parent.path, "overrides.txt").decode().splitlines()
+            longer.describe([*overrides, *typed], outputs)
             logger.info("goes on from step %s of %s.", f"{step:,}", parent.path)
             logger.info(_schedules(before, longer, step))
             return longer.go(state)
@@ -171,9 +173,9 @@ def _inherit(parent: RunFolder, folder: RunFolder) -> None:
     files = [METRICS, *(path.relative_to(parent.path).as_posix() for path in _events(parent.path))]
     for name in files:
         if (parent.path / name).is_file():
-            with (parent.path / name).open("rb") as file:
+            with open_within(parent.path, name, "rb") as file:
                 folder.write(name, partial(shutil.copyfileobj, file))
-    best = parent.path / checkpoint.BEST
+    best = own(parent.path, checkpoint.BEST)
     if best.is_file():
         state = checkpoint.load(best, run=parent.identity)
         checkpoint.save(folder, checkpoint.BEST, checkpoint.without_origin(state))

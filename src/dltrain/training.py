@@ -74,16 +74,17 @@ def train(
     with messages.shown() as shown, Assembly(config) as assembly:
         parts = assembly.read()
         others = has_initial_weights(config)
+        outputs = Path(config["output_dir"]).expanduser()
         if config["init_from"] is not None:
-            outputs, others = Path(config["output_dir"]).expanduser(), True
+            others = True
             init_from(parts.task, parts.spec, config["init_from"], outputs)
         run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
-        folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
+        folder = RunFolder.create(outputs, config["name"])
         with begun(folder):
             run.begin(folder)
             if others:
                 checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
-            run.describe(overrides)
+            run.describe(overrides, outputs)
             return run.go(None)
 
 
@@ -116,6 +117,7 @@ def _resume(
             f"{longer}"
         )
     folder.identity = summary.get(ID, "")
+    checksums.require_listed(folder.path, GROWING, missing=False)
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
@@ -164,9 +166,14 @@ def begun(folder: RunFolder) -> Iterator[None]:
     So does a full disk.
     """
     try:
-        with room_for(folder.path):
+        with room_for(folder):
             yield
-    except KeyboardInterrupt as error:
+    except BaseException as error:
+        if not folder.published:
+            folder.discard()
+            raise
+        if not isinstance(error, KeyboardInterrupt):
+            raise
         raise Interrupted(folder.path) from error
     finally:
         folder.release()
@@ -247,10 +254,10 @@ class Run:
             watchers=self._watchers,
         )
 
-    def describe(self, overrides: Sequence[str]) -> None:
-        """Write what a new run's folder has from the beginning, whatever fails after it.
+    def describe(self, overrides: Sequence[str], output_dir: Path) -> None:
+        """Write what a new run's folder has from the beginning, and publish it in ``output_dir``.
 
-        Its config is the last of it: what has one can be resumed.
+        From then on it can be resumed, whatever happens.
         """
         folder, settings = self.folder, self.parts.settings
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
@@ -258,7 +265,8 @@ class Run:
         self.describe_data()
         self._summarize("running")
         folder.write_text(CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
-        folder.write_checksums(name for name in folder.files() if not name.startswith(GROWING))
+        folder.write_checksums(name for name in folder.file_names() if not name.startswith(GROWING))
+        folder.publish(output_dir)
 
     def describe_data(self) -> None:
         """Write what the data is and what reads new examples."""

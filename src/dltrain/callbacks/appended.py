@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from dltrain.contracts.run import Callback, View
 from dltrain.errors import UserError
+from dltrain.files import open_within
 
 CHUNK = 1 << 20
 REMOVE = "Remove it to go on without the lines so far."
@@ -23,12 +24,13 @@ class Appended(Callback):
     name: str
 
     def __init__(self) -> None:
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
+        self._place = Path()
         self._digest, self._digested = hashlib.sha256(), 0
         self._removed = False
 
     @property
-    def file(self) -> TextIO:
+    def file(self) -> IO[str]:
         """Open from :meth:`start` on."""
         assert self._file is not None
         return self._file
@@ -38,9 +40,10 @@ class Appended(Callback):
 
         Whatever a run left that was killed before its first checkpoint is written again.
         """
-        path = view.path / self.name
-        self._removed = not path.exists()
-        self._file = path.open("a" if view.resumed else "w", newline="", encoding="utf-8")
+        self._place = view.path
+        self._removed = not (view.path / self.name).exists()
+        mode = "a" if view.resumed else "w"
+        self._file = open_within(view.path, self.name, mode, newline="")
 
     def end(self, view: View, status: str) -> None:
         if self._file is not None:
@@ -59,7 +62,7 @@ class Appended(Callback):
 
         Raises :class:`UserError` where the file is not what it was then.
         """
-        path, length = Path(self.file.name), state["length"]
+        path, length = self._place / self.name, state["length"]
         if self._removed:
             logger.warning(f"{path} was removed: it begins anew, with what this run still does.")
             return
@@ -81,7 +84,7 @@ class Appended(Callback):
 
     def _read_to(self, length: int) -> None:
         """Have the checksum of the file's first ``length`` bytes."""
-        with Path(self.file.name).open("rb") as file:
+        with open_within(self._place, self.name, "rb") as file:
             file.seek(self._digested)
             while self._digested < length:
                 chunk = file.read(min(CHUNK, length - self._digested))

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
-import warnings
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,8 +18,10 @@ import torch
 from torch import nn
 
 from dltrain.errors import UserError
+from dltrain.files import own
 from dltrain.runs import durable
 from dltrain.runs.folder import RunFolder
+from dltrain.tensor_files import read_tensors, reason
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ def resumable(folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
     """
     damaged = []
     for name in (LAST, PREVIOUS):
-        path = folder.path / name
+        path = own(folder.path, name)
         if not path.exists():
             continue
         try:
@@ -93,20 +92,6 @@ def resumable(folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
     return None
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What ``torch.load`` makes of a file of tensors and plain values; it executes nothing."""
-    with warnings.catch_warnings():  # on how the file is pickled: it is refused or it is not
-        warnings.simplefilter("ignore")
-        return torch.load(path, map_location=device, weights_only=True)
-
-
-def reason(error: Exception) -> str:
-    """Why a file of tensors could not be read, in a line."""
-    if isinstance(error, pickle.UnpicklingError):  # torch's words advise to trust the file
-        return "it is damaged, or holds something else than tensors and plain values"
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
-
-
 class Damaged(UserError):
     """A checkpoint that is not what a run wrote."""
 
@@ -119,10 +104,9 @@ def load(path: Path, device: torch.device | str = "cpu", run: str = "") -> dict[
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: the run ended before its first checkpoint.")
-    _require_whole(path)
     try:
         state = read_tensors(path, device)
-    except (MemoryError, torch.OutOfMemoryError):
+    except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
         raise Damaged(f"{path} cannot be read as a checkpoint: {reason(error)}.") from error
@@ -137,19 +121,6 @@ def load(path: Path, device: torch.device | str = "cpu", run: str = "") -> dict[
         raise UserError(f"{path} is a checkpoint without weights.")
     _require_its_own(state, path, run)
     return state
-
-
-def _require_whole(path: Path) -> None:
-    """Raise :class:`Damaged` unless every part of the zip file has the CRC-32 that it lists."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            bad = file.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, RuntimeError) as error:
-        raise Damaged(f"{path} is damaged: it is not the whole file that was saved.") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    if bad is not None:
-        raise Damaged(f"{path} is damaged: a part of it has another checksum.")
 
 
 def _require_its_own(state: Mapping[str, Any], path: Path, run: str) -> None:

@@ -63,12 +63,21 @@ def require(folder: Path, name: str, content: bytes, listed: Mapping[str, str]) 
         raise UserError(changed(folder, name))
 
 
-def require_files(folder: Path, names: Iterable[str]) -> None:
-    """Raise :class:`UserError` where one of the files is there, and not what was written."""
-    listed = read(folder)
-    for name in names:
+def require_listed(folder: Path, without: tuple[str, ...], missing: bool) -> None:
+    """Raise :class:`UserError` where a file that is listed is not what was written.
+
+    Only those that lie in ``folder`` itself, and whose names do not begin as ``without`` says:
+    what tells of a run, and no results. Whether one may be ``missing`` is the caller's to say.
+    """
+    for name, digest in read(folder).items():
         path = folder / name
-        if name in listed and path.is_file() and _digest(path) != listed[name]:
+        if "/" in name or name.startswith(without) or (missing and not path.is_file()):
+            continue
+        if not path.is_file():
+            raise UserError(
+                f"{path} is gone: {folder / FILE} lists it. If you removed it, delete its line."
+            )
+        if _digest(path) != digest:
             raise UserError(changed(folder, name))
 
 

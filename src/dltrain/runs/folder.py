@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import logging
 import math
 import os
+import secrets
 import shlex
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from dltrain import files
 from dltrain.errors import UserError
 from dltrain.runs import checksums, durable
 
@@ -28,6 +32,8 @@ SUMMARY = "summary.json"
 """How far a run is, and what came of it; carries its own checksum."""
 LOCK = ".lock"
 """The file of a run folder that a process holds locked while it trains."""
+UNPUBLISHED = 60
+"""Seconds after which the folder of a run that has no name yet, and that nobody holds, is left."""
 LISTED = 5
 """Runs that are named where one was not found."""
 
@@ -73,8 +79,8 @@ def listed(output_dir: Path) -> str:
 
 def _status(folder: Path) -> str:
     try:
-        return str(json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(files.read_within(folder, SUMMARY))["status"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
 
 
@@ -134,24 +140,51 @@ class RunFolder:
 
     @classmethod
     def create(cls, output_dir: Path, name: str) -> RunFolder:
-        """Make ``output_dir/name/<time>``, which no other run has or gets, and hold it."""
+        """Make a folder in ``output_dir/name`` that no other run has, and hold it.
+
+        Its name begins with a dot and ends in ``.tmp`` until :meth:`publish`: what a process leaves
+        that is killed before is no run, and removed with the next.
+        """
         parent = output_dir / name
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            path = _create_exclusively(parent, stamp)
+            _remove_unpublished(parent)
+            path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
+            path.mkdir()
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
-            for made in (path, parent, output_dir):
-                durable.sync_folder(made)
         except OSError as error:
             raise UserError(
                 f"output_dir: cannot create a run in {parent}: {error.strerror}."
             ) from error
         folder = cls(path)
         folder.hold()
-        _point_latest_at(path, output_dir / LATEST)
         return folder
+
+    @property
+    def published(self) -> bool:
+        """Whether it has its name, and whatever makes it a run."""
+        return self.path.suffix != durable.SUFFIX
+
+    def publish(self, output_dir: Path) -> None:
+        """Give a folder that was made by :meth:`create` its name, ``output_dir/name/<time>``.
+
+        No other run has it. ``latest`` then means this one.
+        """
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        # The file system of Windows renames no folder with an open file in it.
+        self._lock.release()
+        self.path = _renamed_exclusively(self.path, stamp)
+        self._lock = FileLock(self.path / LOCK)
+        self._lock.acquire(timeout=0)
+        for made in (self.path, self.path.parent, output_dir):
+            durable.sync_folder(made)
+        _point_latest_at(self.path, output_dir / LATEST)
+
+    def discard(self) -> None:
+        """Remove a folder that has not been published."""
+        self._lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     @classmethod
     def find(cls, run: str, output_dir: Path) -> RunFolder:
@@ -183,6 +216,8 @@ class RunFolder:
 
         What an earlier one was writing when it was killed is removed.
         """
+        files.require_plain(self.path)
+        files.own(self.path, LOCK, written=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
@@ -193,6 +228,11 @@ class RunFolder:
     def release(self) -> None:
         """Let others claim the folder."""
         self._lock.release()
+
+    def place(self, name: str) -> Path:
+        """The path of ``name`` in this folder, for files that others write there, by no link."""
+        files.require_plain(self.path)
+        return self.path / name
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
@@ -212,18 +252,20 @@ class RunFolder:
 
     def write_checksums(self, names: Iterable[str] | None = None) -> None:
         """Write down what the files ``names`` are now; None: all that have no checksum inside."""
-        wanted = self.files() if names is None else [n for n in names if (self.path / n).is_file()]
+        wanted = (
+            self.file_names() if names is None else [n for n in names if (self.path / n).is_file()]
+        )
         self.write_text(checksums.FILE, checksums.of_files(self.path, wanted))
 
     def sync(self) -> None:
         """Flush every file, and which there are, to the disk."""
-        names = self.files()
+        names = self.file_names()
         for name in names:
             durable.sync_file(self.path / name)
         for place in {(self.path / name).parent for name in names}:
             durable.sync_folder(place)
 
-    def files(self) -> list[str]:
+    def file_names(self) -> list[str]:
         """The names of all files but the lock, checkpoints, and those with checksums inside."""
         without = {SUMMARY, checksums.FILE, LOCK}
         names = [
@@ -240,16 +282,17 @@ class RunFolder:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-        (self.path / name).parent.mkdir(exist_ok=True)
         self.write_text(f"{name}.csv", text.getvalue())
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, largest: int = files.LARGEST) -> bytes:
         """A small file, as the run wrote it.
 
         Raises :class:`UserError` where it cannot be read, or its checksum says that it is another.
         """
         try:
-            content = (self.path / name).read_bytes()
+            content = files.read_within(self.path, name, largest)
+        except files.NotAFileError:
+            raise
         except OSError as error:
             raise UserError(f"{self.path / name} cannot be read: {error.strerror}.") from error
         checksums.require(self.path, name, content, checksums.read(self.path))
@@ -259,9 +302,9 @@ class RunFolder:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""
         try:
             content = json.loads(self.read(name))
+        except UserError:
+            raise
         except (ValueError, RecursionError) as error:
-            if isinstance(error, UserError):
-                raise
             raise UserError(f"{self.path / name} cannot be read: {error}.") from error
         if not isinstance(content, dict):
             raise UserError(f"{self.path / name} cannot be read: it is no JSON object.")
@@ -283,30 +326,25 @@ class RunFolder:
         Without ``sync`` it is not flushed to the disk; :meth:`sync` does that for all at once.
         Raises :class:`UserError` where the run folder was removed: no other takes its place.
         """
-        path = self.path / name
         if not self.path.is_dir():
             raise UserError(
                 f"{self.path} is gone: somebody removed or moved it as the run went on."
             )
-        path.parent.mkdir(exist_ok=True)
-        durable.write_whole(path, fill, sync)
+        durable.write_whole(files.make_room(self.path, name), fill, sync)
 
 
 @contextmanager
-def room_for(folder: Path) -> Iterator[None]:
-    """While inside, a full disk is a :class:`UserError` that says how the run can be gone on with.
-
-    What is raised instead has nothing of the disk in it where another error was made of the first.
-    """
+def room_for(folder: RunFolder) -> Iterator[None]:
+    """While inside, a full disk is a :class:`UserError` that says how to go on with the run."""
     try:
         yield
     except OSError as error:
         if error.errno not in durable.FULL:
             raise
-        raise UserError(
-            f"{folder}: {error.strerror.lower() if error.strerror else error}. Make room, then go "
-            f"on with: {shlex.join(['dltrain', 'resume', str(folder)])}"
-        ) from error
+        command = shlex.join(["dltrain", "resume", str(folder.path)])
+        then = f"go on with: {command}" if folder.published else "train again."
+        why = os.strerror(error.errno)
+        raise UserError(f"{folder.path}: {why}. Make room, then {then}") from error
 
 
 def _is_own_folder(path: Path) -> bool:
@@ -325,15 +363,29 @@ def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
     return value
 
 
-def _create_exclusively(parent: Path, stamp: str) -> Path:
+def _renamed_exclusively(path: Path, stamp: str) -> Path:
+    """Rename a folder that is not empty to the first name of ``stamp`` that no other has."""
     for attempt in range(1, 10_000):
-        path = parent / (stamp if attempt == 1 else f"{stamp}_{attempt}")
-        try:
-            path.mkdir()
-        except FileExistsError:
+        named = path.with_name(stamp if attempt == 1 else f"{stamp}_{attempt}")
+        if os.path.lexists(named):
             continue
-        return _shortest(path)
-    raise UserError(f"output_dir: {parent} already has ten thousand runs of {stamp}.")
+        try:
+            path.rename(named)
+        except OSError:
+            if os.path.lexists(named):  # another process was quicker
+                continue
+            raise
+        return _shortest(named)
+    raise UserError(f"output_dir: {path.parent} already has ten thousand runs of {stamp}.")
+
+
+def _remove_unpublished(parent: Path) -> None:
+    """Remove the folders of runs that were killed before they had a name."""
+    for path in parent.glob(f".run-*{durable.SUFFIX}"):
+        with contextlib.suppress(OSError):
+            old = time.time() - path.lstat().st_mtime > UNPUBLISHED
+            if old and not path.is_symlink() and not is_held(path):
+                shutil.rmtree(path)
 
 
 def _point_latest_at(path: Path, pointer: Path) -> None:
@@ -350,7 +402,7 @@ def _pointed_at(pointer: Path) -> Path:
     try:
         if pointer.is_symlink():
             return pointer.resolve()
-        return (pointer.parent / pointer.read_text(encoding="utf-8").strip()).resolve()
+        return (pointer.parent / files.read_text(pointer).strip()).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a zero byte
         raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
 

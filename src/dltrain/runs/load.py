@@ -20,14 +20,16 @@ from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.files import own
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint, checksums
 from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder
+from dltrain.runs.listing import LARGEST, Unreadable, require_few
 
 SPEC, READER = "data.json", "reader.json"
 ID = "id"
 """The key of ``summary.json`` for what the run's checkpoints have, too."""
-GROWING = ("metrics.", "events.")
+GROWING = ("metrics.", "events.", "train.log")
 """How the names of files begin that grow with a run, and that no reader needs."""
 
 
@@ -85,7 +87,7 @@ def _load(
             modifier.attach(task)
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    path = folder.path / "checkpoints" / f"{weights}.pt"
+    path = own(folder.path, f"checkpoints/{weights}.pt")
     known = folder.summary() if (folder.path / SUMMARY).exists() else {}
     state = checkpoint.load(path, run=known.get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
@@ -116,8 +118,7 @@ def reader_of_run(
     folder = RunFolder.find(str(run), Path(output_dir))
     require_current(folder)
     # What it reads by, such as a vocabulary, lies beside it.
-    beside = [name for name in checksums.read(folder.path) if "/" not in name]
-    checksums.require_files(folder.path, [n for n in beside if not n.startswith(GROWING)])
+    checksums.require_listed(folder.path, GROWING, missing=True)
     node, given = folder.read_json(READER), {"folder": folder.path}
     packages = None if trusted else allowed_packages()
     if not node:
@@ -150,8 +151,14 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     """The config that a run was trained by. Raises :class:`UserError` where there is none."""
     path = folder.path / CONFIG
     try:
-        config = yaml.safe_load(folder.read(CONFIG).decode())
-    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        text = folder.read(CONFIG, LARGEST).decode()
+        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # A few lines can name one another a billion times: whatever walks through them has no end.
+        require_few(config, CONFIG)
+    except UserError:
+        raise
+    # ValueError: no UTF-8, or a date that is none.
+    except (ValueError, RecursionError, yaml.YAMLError, Unreadable) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read: {why}") from error
     if not isinstance(config, dict):
