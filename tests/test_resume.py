@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,18 @@ PARTS = (
     *("task", "training", "modifiers", "optimize", "streams", "random", "history", "callbacks"),
     "loop",
 )
+
+
+THREADS = 2
+"""As a user's run has several: an order of additions that is left to chance would be seen here."""
+
+
+@pytest.fixture(autouse=True)
+def several_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -150,7 +163,9 @@ def test_kill_9_and_a_resume_leave_no_trace(
     # A checkpoint after every second or so of steps, so that work after it is lost and redone.
     command = [sys.executable, "-m", "dltrain", *SETTINGS, f"output_dir={output_dir}"]
     process = subprocess.Popen(
-        [*command, "trainer.checkpoint_seconds=0"], stdout=subprocess.DEVNULL
+        [*command, "trainer.checkpoint_seconds=0"],
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"OMP_NUM_THREADS": str(THREADS)},
     )
     while not any("validation,loss" in m.read_text() for m in output_dir.glob("*/*/metrics.csv")):
         assert process.poll() is None, "it ended before it was killed"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+
+from PIL import Image
 
 from dltrain.contracts.run import Logged
 from dltrain.contracts.task import Monitor
@@ -37,3 +40,10 @@ class FakeView:
 
     def stop(self, reason: str) -> None:
         self.stop_reason = reason
+
+
+def png(size: tuple[int, int]) -> bytes:
+    """A black image of (width, height) pixels, as a file."""
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "png")
+    return file.getvalue()
