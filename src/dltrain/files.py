@@ -37,6 +37,10 @@ _KINDS = (
 )
 
 
+UNPACKED, RATIO = 1 << 28, 100
+"""Bytes that anything may unpack to; beyond that, how many times its own size at most."""
+
+
 class NotAFileError(OSError, UserError):
     """What has the name is no plain file of its folder; ``strerror`` says what it is."""
 
@@ -78,10 +82,25 @@ def open_file(
     return _as_file(handle, mode, encoding, newline)
 
 
-def read_text(path: Path, largest: int = LARGEST, encoding: str = "utf-8") -> str:
-    """The text of a file. Raises :class:`OSError` also where it has more than ``largest`` bytes."""
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
+    """All of a file. Raises :class:`OSError` also where it has more than ``largest`` bytes."""
     with open_file(path, "rb") as file:
-        return _whole(path, file, largest).decode(encoding)
+        return _whole(path, file, largest)
+
+
+def read_text(path: Path, largest: int = LARGEST, encoding: str = "utf-8") -> str:
+    """The text of a file, read as :func:`read_bytes` does."""
+    return read_bytes(path, largest).decode(encoding)
+
+
+def too_much(size: int, packed: int) -> str:
+    """Why ``packed`` bytes that would unpack to ``size`` are not unpacked; empty where they are.
+
+    What is made to fill a memory shrinks a thousandfold, images and tables some tenfold.
+    """
+    if size <= max(UNPACKED, RATIO * packed):
+        return ""
+    return f"would unpack to {size:,} bytes, from {packed:,}, which is not done"
 
 
 def open_within(

@@ -46,7 +46,10 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
             _require_limits(file, size)
             _require_whole(file)
         else:
-            _require_short(file)
+            # The format before torch 1.6: pickles, of which the last has the structure.
+            file.seek(0)
+            for _ in range(4):
+                require_short_pickle(file)
         file.seek(0)
         with warnings.catch_warnings():  # on how the file is pickled: it is refused or it is not
             warnings.simplefilter("ignore")
@@ -94,13 +97,15 @@ def _require_whole(file: IO[bytes]) -> None:
         raise ValueError("it is damaged: a part of it has another checksum")
 
 
-def _require_short(file: IO[bytes]) -> None:
-    """Check a file of the format before torch 1.6: pickles, of which the last has the structure."""
-    file.seek(0)
-    for _ in range(4):
-        for number, _step in enumerate(pickletools.genops(file)):
-            if number > MOST_VALUES:
-                raise TooMuchError(f"it has more than {MOST_VALUES:,} values")
+def require_short_pickle(file: IO[bytes]) -> None:
+    """Raise :class:`TooMuchError` for a pickle of more steps than an honest one has.
+
+    Python makes room for whatever number a value is to be remembered by.
+    """
+    for number, (step, argument, _) in enumerate(pickletools.genops(file)):
+        remembered = argument if step.name.endswith("BINPUT") and isinstance(argument, int) else 0
+        if max(number, remembered) > MOST_VALUES:
+            raise TooMuchError(f"it has more than {MOST_VALUES:,} values")
 
 
 def _table_of_contents(file: IO[bytes], size: int) -> int:
