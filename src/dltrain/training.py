@@ -6,9 +6,8 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 from __future__ import annotations
 
 import shlex
-import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,9 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
+from dltrain.engine import signals
 from dltrain.engine.batch_norm import require_variance
-from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
+from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.groups import groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
@@ -57,17 +57,24 @@ PARENT = "parent"
 
 
 def train(
-    config: Config, overrides: Sequence[str] = (), watchers: Sequence[Callback] = ()
+    config: Config,
+    overrides: Sequence[str] = (),
+    watchers: Sequence[Callback] = (),
+    created: Callable[[Path], object] = lambda path: None,
+    typed: bool = True,
 ) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
+    ``created`` is told the run's folder as soon as there is one. A config that is not ``typed``,
+    but from a file, may name what a run folder may, see :func:`resume`.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
     started = time.perf_counter()
-    with messages.shown() as shown, Assembly(config) as assembly:
+    packages = None if typed else allowed_packages()
+    with messages.shown() as shown, Assembly(config, packages) as assembly:
         parts = assembly.read()
         if config["init_from"] is not None:
             outputs = Path(config["output_dir"]).expanduser()
@@ -75,6 +82,7 @@ def train(
         run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
         folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
         with begun(folder):
+            created(folder.path)
             run.describe(folder, overrides)
             run.begin(folder)
             return run.go(None)
@@ -126,9 +134,11 @@ def _resume(
 def begun(folder: RunFolder) -> Iterator[None]:
     """An interruption in here names the run, which exists; in the end others may claim it."""
     try:
-        yield
+        with signals.unfinished(going_on(folder.path)):
+            yield
     except KeyboardInterrupt as error:
-        raise Interrupted(folder.path) from error
+        number = signals.number_of(error)
+        raise Interrupted(folder.path, number, signals.said(number)) from error
     finally:
         folder.release()
 
@@ -237,8 +247,8 @@ class Run:
         self._summarize("running")
         try:
             status = trainer.fit(state)
-        except KeyboardInterrupt:
-            status, trainer.signal = "interrupted", signal.SIGINT
+        except KeyboardInterrupt as error:
+            status, trainer.signal = "interrupted", signals.number_of(error)
         except Diverged:
             status = "diverged"
             raise

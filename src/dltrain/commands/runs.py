@@ -22,7 +22,7 @@ from dltrain.errors import UserError
 from dltrain.runs.folding import ELSEWHERE, Row, Value, folded
 from dltrain.runs.listing import SPLITS, UNREADABLE, Listed, mapping, runs_below
 from dltrain.runs.query import as_text, condition, in_short, ordered, require_known
-from dltrain.runs.sweep import REPEATED
+from dltrain.runs.sweep_report import REPEATED
 
 MOST_DIFFERENCES = 4
 """Of a run, in a table: as many as can be taken in at a glance."""

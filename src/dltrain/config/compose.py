@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
@@ -62,6 +63,8 @@ VERSION_BASE = "1.3"
 TARGET = "_target_"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """Runs all combinations, whatever comes of them."""
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+"""Runs them here, one after the other."""
 BUILT_IN = "configs"
 BUILT_IN_ORIGIN = "built-in"
 SHARED = "base"
@@ -81,6 +84,21 @@ class Job:
     """Which of several; counted from 1."""
     needs_value: bool = False
     """Whether a sweeper of the user's waits for what the run has reached."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``-m`` trains: the classes of Hydra's sweeper and launcher, and each run's overrides."""
+
+    sweeper: str
+    launcher: str
+    jobs: list[list[str]] | None
+    """None where a sweeper of the user's draws them as it goes."""
+
+    @property
+    def in_this_process(self) -> bool:
+        """Whether the runs are trained here, one after the other."""
+        return self.launcher == BASIC_LAUNCHER
 
 
 @dataclass(frozen=True)
@@ -203,6 +221,23 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
         if faults:
             raise ConfigError(faults)
         return configs[0]
+
+
+def planned(typed: Sequence[str]) -> Plan:
+    """What ``-m`` with overrides that :func:`check` has found right trains, and by whom."""
+    overrides = _parse(typed)[0]
+    with _hydra():
+        config = hydra.compose(ROOT, _variants(overrides)[0], return_hydra_config=True).hydra
+        sweeper, launcher = str(config.sweeper.get(TARGET)), str(config.launcher.get(TARGET))
+        if sweeper != BASIC_SWEEPER:
+            return Plan(sweeper, launcher, None)
+        lines = [f"{key}={value}" for key, value in (config.sweeper.params or {}).items()]
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        read = parser.parse_overrides([*lines, *typed])
+        ((*jobs,),) = BasicSweeper.split_arguments(read, None)
+    own = ("hydra.", "hydra/")
+    kept = [[line for line in job if not line.lstrip("+~").startswith(own)] for job in jobs]
+    return Plan(sweeper, launcher, kept)
 
 
 def compose(typed: Sequence[str]) -> dict[str, Any]:
