@@ -27,7 +27,7 @@ from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.runs import checkpoint
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.folder import RunFolder, known_status
 from dltrain.runs.load import CONFIG, SPEC, SUMMARY, allowed_packages, read_config, spec_of_run
 from dltrain.training import Run, begun
 
@@ -63,7 +63,7 @@ def prolong(
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))
     parent = RunFolder.find(run, output_dir)
-    status = parent.read_json(SUMMARY).get("status")
+    status = known_status(parent.path, parent.read_json(SUMMARY).get("status"))
     if status != "finished":
         raise UserError(
             f"{parent.path} is {status}, not finished: resume it first, without "

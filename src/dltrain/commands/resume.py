@@ -10,9 +10,9 @@ from typing import Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.engine.signals import exit_code, number_of
-from dltrain.errors import Diverged, UserError, going_on
+from dltrain.errors import Diverged, UserError
 from dltrain.runs import sweep
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.folder import INTERRUPTED, RunFolder
 
 
 def resume(arguments: Sequence[str]) -> int:
@@ -84,18 +84,14 @@ def _resume(asked: argparse.Namespace) -> Mapping[str, Any]:
     except UserError as error:
         raise UserError(f"{error}{_rest(several)}") from error
     except KeyboardInterrupt as error:
-        several.end(number, None, exit_code(number_of(error)), sweep.INTERRUPTED)
+        several.end(number, None, exit_code(number_of(error)), INTERRUPTED)
         raise
     several.end(number, summary, exit_code(summary["signal"]))
-    if summary["signal"] is None:
-        print(f"note: joined {several.path / sweep.RESULTS}.{_rest(several)}", file=sys.stderr)
+    print(f"note: joined {several.path / sweep.RESULTS}.{_rest(several)}", file=sys.stderr)
     return summary
 
 
 def _rest(several: sweep.Sweep) -> str:
     """What is left of a sweep, to be told behind something else; empty where nothing is."""
-    jobs = several.jobs().values()
-    left = sum(not job.is_done for job in jobs)
-    if not left or several.is_held:
-        return ""
-    return f" Of its sweep {left} of {len(jobs)} runs are left. {going_on(several.path)}"
+    left = sweep.left_of(several)
+    return f" Of its sweep, {left}" if left else ""

@@ -21,9 +21,9 @@ from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, Interrupted, UserError, going_on
 from dltrain.mistakes import complain
-from dltrain.runs.folder import RunFolder, is_held
+from dltrain.runs.folder import INTERRUPTED, RunFolder, is_held
 from dltrain.runs.listing import SUMMARY
-from dltrain.runs.sweep import DIVERGED, FINISHED, INTERRUPTED, Sweep, SweepJob
+from dltrain.runs.sweep import DIVERGED, FINISHED, Sweep, SweepJob
 
 if TYPE_CHECKING:
     from dltrain.config.compose import Job

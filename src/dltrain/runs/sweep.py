@@ -24,15 +24,14 @@ from typing import Any
 from filelock import FileLock
 
 from dltrain.errors import UserError, going_on
-from dltrain.runs.folder import CONFIG, LOCK, RunFolder, is_held
+from dltrain.runs.folder import CONFIG, LISTED, LOCK, RUNNING, RunFolder, is_held
 from dltrain.runs.listing import Unreadable, read_text
 
 SWEEPS, SWEEP, JOBS, RESULTS = "sweeps", "sweep.json", "jobs.jsonl", "results.csv"
 WRITING, ENDING = ".writing", ".ending"
 LARGEST = 1 << 26
 """Bytes of a file of a sweep that is read; a run takes a few hundred."""
-WAITING, RUNNING, INTERRUPTED = "waiting", "running", "interrupted"
-FINISHED, DIVERGED = "finished", "diverged"
+WAITING, FINISHED, DIVERGED = "waiting", "finished", "diverged"
 
 
 @dataclass
@@ -61,6 +60,10 @@ class Sweep:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._folder = RunFolder(path)
+
+    def __reduce__(self) -> tuple[type[Sweep], tuple[Path]]:
+        """A launcher hands it to other processes, which do not hold it."""
+        return Sweep, (self.path,)
 
     @classmethod
     def create(cls, output_dir: Path, **told: Any) -> Sweep:
@@ -306,21 +309,40 @@ def find(word: str, output_dir: Path) -> Sweep | None:
         return None
     if not word or path.is_absolute():
         return None
-    folders = [file.parent for file in output_dir.glob(f"{SWEEPS}/*/{SWEEP}")]
+    folders = [sweep.path for sweep in sweeps_below(output_dir)]
     exact = [f for f in folders if word in (f.name, f"{SWEEPS}/{f.name}")]
     found = exact or [f for f in folders if word in f"{SWEEPS}/{f.name}"]
     if len(found) > 1:
-        lines = "".join(f"\n  {folder}" for folder in sorted(found, reverse=True)[:5])
+        lines = "".join(f"\n  {folder}" for folder in found[:LISTED])
         raise UserError(f"{word} is a part of {len(found)} sweeps. Which one?{lines}")
     return Sweep(found[0]) if found else None
+
+
+def sweeps_below(output_dir: Path) -> list[Sweep]:
+    """The sweeps in ``output_dir``, the newest first."""
+    folders = (file.parent for file in output_dir.glob(f"{SWEEPS}/*/{SWEEP}"))
+    return [Sweep(path) for path in sorted(folders, reverse=True)]
+
+
+def left_of(sweep: Sweep) -> str:
+    """How many of its runs are left, in words; empty where none is, or it cannot be read."""
+    try:
+        jobs = sweep.jobs().values()
+    except UserError:
+        return ""
+    left = sum(not job.is_done for job in jobs)
+    if not left:
+        return ""
+    if sweep.is_held:
+        return f"{left} of {len(jobs)} runs to go"
+    return f"{left} of {len(jobs)} runs are left. {going_on(sweep.path)}"
 
 
 def with_run(run: Path) -> tuple[Sweep, int] | None:
     """The sweep that a run belongs to, and its number there; None where it belongs to none."""
     output_dir = run.resolve().parent.parent
     name = run.resolve().relative_to(output_dir).as_posix()
-    for file in sorted(output_dir.glob(f"{SWEEPS}/*/{SWEEP}"), reverse=True):
-        sweep = Sweep(file.parent)
+    for sweep in sweeps_below(output_dir):
         try:
             jobs = sweep.jobs()
         except UserError:
