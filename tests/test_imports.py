@@ -50,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
     | {"inference", "prolong", "tuning", "mistakes", "profiling"},
     "from_python": CONTRACTS | {"config", "engine", "runs", "training", "inference", "mistakes"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands", "mistakes"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "engine"},
     "__init__": {"inference", "from_python", "engine"},
 }
 # What is used in a run, or to use one, is below what makes one.

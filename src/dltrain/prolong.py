@@ -29,9 +29,9 @@ from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
-from dltrain.runs.folder import CONFIG, RunFolder
+from dltrain.runs.folder import CONFIG, RunFolder, known_status
 from dltrain.runs.load import ID, SPEC, allowed_packages, read_config, spec_of_run
-from dltrain.training import Run, begun
+from dltrain.training import Run, begun, described
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def prolong(
         raise ConfigError(list(foreign.values()))
     parent = RunFolder.find(run, output_dir)
     summary = parent.summary()
-    status = summary.get("status")
+    status = known_status(parent.path, summary.get("status"))
     if status != "finished":
         raise UserError(
             f"{parent.path} is {status}, not finished: resume it first, without "
@@ -94,14 +94,16 @@ def prolong(
             )
         outputs = parent.path.parent.parent
         folder = RunFolder.create(outputs, parent.path.parent.name)
-        with begun(folder):
+        with described(folder):
             longer.begin(folder)
             _inherit(parent, folder)
             state = _going_on(state, longer)
             # So that it can be resumed before its own first checkpoint.
             checkpoint.save(folder, checkpoint.LAST, state)
             overrides = read_within(parent.path, "overrides.txt").decode().splitlines()
-            longer.describe([*overrides, *typed], outputs)
+            longer.describe([*overrides, *typed])
+            folder.publish(outputs)
+        with begun(folder):
             logger.info("goes on from step %s of %s.", f"{step:,}", parent.path)
             logger.info(_schedules(before, longer, step))
             return longer.go(state)

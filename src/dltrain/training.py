@@ -9,9 +9,8 @@ import hashlib
 import json
 import logging
 import shlex
-import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,9 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
+from dltrain.engine import signals
 from dltrain.engine.batch_norm import require_variance
-from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
+from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.groups import groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
@@ -61,17 +61,24 @@ PARENT = "parent"
 
 
 def train(
-    config: Config, overrides: Sequence[str] = (), watchers: Sequence[Callback] = ()
+    config: Config,
+    overrides: Sequence[str] = (),
+    watchers: Sequence[Callback] = (),
+    created: Callable[[Path], object] = lambda path: None,
+    typed: bool = True,
 ) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
+    ``created`` is told the run's folder as soon as there is one. A config that is not ``typed``,
+    but from a file, may name what a run folder may, see :func:`resume`.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
     started = time.perf_counter()
-    with messages.shown() as shown, Assembly(config) as assembly:
+    packages = None if typed else allowed_packages()
+    with messages.shown() as shown, Assembly(config, packages) as assembly:
         parts = assembly.read()
         others = has_initial_weights(config)
         outputs = Path(config["output_dir"]).expanduser()
@@ -80,11 +87,14 @@ def train(
             init_from(parts.task, parts.spec, config["init_from"], outputs)
         run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
         folder = RunFolder.create(outputs, config["name"])
-        with begun(folder):
+        with described(folder):
             run.begin(folder)
             if others:
                 checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
-            run.describe(overrides, outputs)
+            run.describe(overrides)
+            folder.publish(outputs)
+        with begun(folder):
+            created(folder.path)
             return run.go(None)
 
 
@@ -160,21 +170,29 @@ def _begin_again(
 
 
 @contextmanager
+def described(folder: RunFolder) -> Iterator[None]:
+    """What goes wrong in here, before a new run is published, leaves nothing of it."""
+    try:
+        with room_for(folder):
+            yield
+    except BaseException:
+        folder.release()
+        folder.discard()
+        raise
+
+
+@contextmanager
 def begun(folder: RunFolder) -> Iterator[None]:
     """An interruption in here names the run, which exists; in the end others may claim it.
 
     So does a full disk.
     """
     try:
-        with room_for(folder):
+        with room_for(folder), signals.unfinished(going_on(folder.path)):
             yield
-    except BaseException as error:
-        if not folder.published:
-            folder.discard()
-            raise
-        if not isinstance(error, KeyboardInterrupt):
-            raise
-        raise Interrupted(folder.path) from error
+    except KeyboardInterrupt as error:
+        number = signals.number_of(error)
+        raise Interrupted(folder.path, number, signals.said(number)) from error
     finally:
         folder.release()
 
@@ -254,11 +272,8 @@ class Run:
             watchers=self._watchers,
         )
 
-    def describe(self, overrides: Sequence[str], output_dir: Path) -> None:
-        """Write what a new run's folder has from the beginning, and publish it in ``output_dir``.
-
-        From then on it can be resumed, whatever happens.
-        """
+    def describe(self, overrides: Sequence[str]) -> None:
+        """Write what a new run's folder has from the beginning, whatever fails after it."""
         folder, settings = self.folder, self.parts.settings
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
         folder.write_json("environment.json", describe(settings.device, settings.precision))
@@ -266,7 +281,6 @@ class Run:
         self._summarize("running")
         folder.write_text(CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
         folder.write_checksums(name for name in folder.file_names() if not name.startswith(GROWING))
-        folder.publish(output_dir)
 
     def describe_data(self) -> None:
         """Write what the data is and what reads new examples."""
@@ -308,8 +322,8 @@ class Run:
         """Train; return the status. What the user can mend becomes a :class:`UserError`."""
         try:
             return self.trainer.fit(state)
-        except KeyboardInterrupt:
-            self.trainer.signal = signal.SIGINT
+        except KeyboardInterrupt as error:
+            self.trainer.signal = signals.number_of(error)
             return "interrupted"
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
@@ -329,8 +343,8 @@ class Run:
         """Have the figures drawn and every file closed; return the status after that."""
         try:
             self.trainer.end(status)
-        except KeyboardInterrupt:
-            self.trainer.signal = signal.SIGINT
+        except KeyboardInterrupt as error:
+            self.trainer.signal = signals.number_of(error)
             return "interrupted"
         if status == "finished":
             (self.folder.path / checkpoint.PREVIOUS).unlink(missing_ok=True)

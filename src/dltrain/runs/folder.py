@@ -34,6 +34,8 @@ LOCK = ".lock"
 """The file of a run folder that a process holds locked while it trains."""
 UNPUBLISHED = 60
 """Seconds after which the folder of a run that has no name yet, and that nobody holds, is left."""
+RUNNING, INTERRUPTED = "running", "interrupted"
+"""The status of a run that is being trained; of one that a signal or a kill has ended."""
 LISTED = 5
 """Runs that are named where one was not found."""
 
@@ -77,9 +79,15 @@ def listed(output_dir: Path) -> str:
     return "\n".join([f"\nThe newest runs in {output_dir}:", *lines])
 
 
+def known_status(folder: Path, status: object) -> str:
+    """``status`` as ``summary.json`` has it; of a run that no process trains now, as it must be."""
+    return INTERRUPTED if status == RUNNING and not is_held(folder) else str(status)
+
+
 def _status(folder: Path) -> str:
     try:
-        return str(json.loads(files.read_within(folder, SUMMARY))["status"])
+        summary = json.loads(files.read_within(folder, SUMMARY))
+        return known_status(folder, summary["status"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
 

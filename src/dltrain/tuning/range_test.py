@@ -150,7 +150,8 @@ def range_test(
         parent = Path(nowhere) if keep is None else keep
         folder = RunFolder.create(parent, f"{config['name']}-lr-find")
         run.begin(folder)
-        run.describe((), parent)
+        run.describe(())
+        folder.publish(parent)
         try:
             with redirect_stdout(StringIO()):
                 run.go(None)

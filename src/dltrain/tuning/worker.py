@@ -25,6 +25,7 @@ from dltrain import training
 from dltrain.config import compose as composition
 from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
+from dltrain.engine import signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, UserError
 from dltrain.runs.folder import CONFIG, RunFolder
@@ -42,6 +43,7 @@ NOTE = "note"
 def in_own_process(order: Order, monitor: Monitor) -> None:
     """What a process of ``--jobs`` runs; ends with an exit code, and when its parent has ended."""
     os.setpgid(0, 0)  # Ctrl-C is the parent's, who asks for an orderly end
+    terminal.make_writable()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -52,14 +54,14 @@ def in_own_process(order: Order, monitor: Monitor) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     composition.use_folder(order.config_dir)
     try:
-        with importable(Path.cwd()):
+        with signals.raised(), importable(Path.cwd()):
             study = optuna.load_study(study_name=order.name, storage=open_storage(order))
             code = work(order, study, monitor)
     except UserError as error:
         print(f"dltrain: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        code = exit_code(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        code = exit_code(signals.number_of(error))
     sys.exit(code)
 
 
