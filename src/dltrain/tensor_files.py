@@ -44,6 +44,7 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
         size = path.stat().st_size
         if file.read(4) == b"PK\3\4":
             _require_limits(file, size)
+            _require_whole(file)
         else:
             # The format before torch 1.6: pickles, of which the last has the structure.
             file.seek(0)
@@ -84,6 +85,16 @@ def _require_limits(file: IO[bytes], size: int) -> None:
     names = max((e.file_size for e in entries if e.filename.endswith("data.pkl")), default=0)
     if names > STRUCTURE + EACH * len(entries):
         raise TooMuchError(f"it has {names:,} bytes of names and plain values for so few tensors")
+
+
+def _require_whole(file: IO[bytes]) -> None:
+    """Check the CRC-32 of every part, which torch does not: a flipped bit is another weight."""
+    try:
+        bad = zipfile.ZipFile(file).testzip()
+    except (zipfile.BadZipFile, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise ValueError(f"it is no whole zip archive ({error})") from error
+    if bad is not None:
+        raise ValueError("it is damaged: a part of it has another checksum")
 
 
 def require_short_pickle(file: IO[bytes]) -> None:

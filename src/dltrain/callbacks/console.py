@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import IO
+from typing import IO, Literal
 
 from rich.console import Console as RichConsole
 from rich.live import Live
@@ -145,9 +145,10 @@ class Console(Callback):
     def _table(self, table: Table) -> None:
         rich = RichTable(box=None, header_style="bold", pad_edge=False)
         for number, column in enumerate(table.columns):
-            rich.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+            justify: Literal["left", "right"] = "left" if number == 0 else "right"
+            rich.add_column(Text(column), justify=justify, no_wrap=True)
         for row in table.rows:
-            rich.add_row(*(_cell(value) for value in row))
+            rich.add_row(*(Text(_cell(value)) for value in row))
         self._rich.print(rich)
         RichConsole(
             file=self._log_file, width=100, force_jupyter=False, force_terminal=False

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from typing import Any
 
 from dltrain.callbacks.appended import Appended
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Progress, View
-from dltrain.files import make_room, open_within
 
 METRICS = "metrics.csv"
 
@@ -44,10 +44,10 @@ class Record(Appended):
 
     def _tables(self, view: View, split: str, evaluation: Evaluation) -> None:
         for name, table in evaluation.tables.items():
-            place = f"tables/{split}_{name}.csv"
-            make_room(view.path, place)
-            with open_within(view.path, place, "w", newline="") as file:
-                csv.writer(file).writerows([table.columns, *table.rows])
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows([table.columns, *table.rows])
+            # Once a period, and written again at the next: nothing waits for the disk.
+            view.write(f"tables/{split}_{name}.csv", text.getvalue(), sync=False)
 
     def _rows(self, progress: Progress, split: str, values: Mapping[str, float]) -> None:
         epoch = _epoch(progress)

@@ -17,6 +17,7 @@ from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Logged, Probe, View
 from dltrain.contracts.task import Task
 from dltrain.files import open_within, read_within
+from dltrain.runs import durable
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,10 @@ class TensorBoard(Probe):
         """Open the event file; a new run's begins with its config."""
         self._folder = view.path
         self._earlier = _event_files(self._folder)
+        if not view.resumed:  # they are of a process that was killed before its first checkpoint
+            for path in self._earlier:
+                path.unlink()
+            self._earlier = []
         self._file = EventFile(self._folder)
         self._last_drawn = time.monotonic()
         if not self._earlier:
@@ -161,6 +166,10 @@ class TensorBoard(Probe):
     def state_dict(self) -> dict[str, Any]:
         """How long each event file was, and the last steps that are in one."""
         self._events.flush()
+        for path in _event_files(self._folder):
+            if path not in self._earlier:
+                durable.sync_file(path)
+        durable.sync_folder(self._folder)
         lengths = {
             path.relative_to(self._folder).as_posix(): path.lstat().st_size
             for path in _event_files(self._folder)
@@ -180,6 +189,8 @@ class TensorBoard(Probe):
             length = state["lengths"].get(name)
             if length is None:
                 path.unlink()
+            elif path.lstat().st_size < length:
+                logger.warning(f"{path} is shorter than it was: TensorBoard misses a part of it.")
             elif path.lstat().st_size > length:
                 with open_within(self._folder, name, "r+b") as file:
                     file.truncate(length)

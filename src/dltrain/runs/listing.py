@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.files import read_within
-from dltrain.runs.folder import CONFIG, is_held
+from dltrain.runs.folder import CONFIG, INTERRUPTED, RUNNING, is_held, known_status
 
 SUMMARY, OVERRIDES = "summary.json", "overrides.txt"
 DEPTH = 3
@@ -32,8 +32,8 @@ TOP_KEY = re.compile(r"^(?=\w+:(?:\s|$))", re.MULTILINE)
 OTHER_LINE = re.compile(r"^(?!\w+:(?:\s|$)|[ #]|- |$)", re.MULTILINE)
 """A line that neither begins a top-level key nor clearly belongs to one."""
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)(_\d+)?")
-RUNNING, KILLED, UNREADABLE = "running", "killed", "unreadable"
-STATUSES = (RUNNING, "finished", "interrupted", "failed", "diverged", KILLED, UNREADABLE)
+UNREADABLE = "unreadable"
+STATUSES = (RUNNING, "finished", INTERRUPTED, "failed", "diverged", UNREADABLE)
 SPLITS = ("test", "validation")
 """Where a metric is looked for, in this order."""
 
@@ -51,7 +51,7 @@ class Listed:
 
     path: Path
     status: str
-    """One of :data:`STATUSES`. ``killed``: it says that it is running, and no process holds it."""
+    """One of :data:`STATUSES`; of one that was killed ``interrupted``, whatever its files say."""
     config: Flat = field(default_factory=dict)
     overrides: Sequence[str] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -171,16 +171,13 @@ def listed_run(path: Path) -> Listed:
         config = flat_config(read_text(path, CONFIG), CONFIG)
         overrides = (read_text(path, OVERRIDES) if (path / OVERRIDES).exists() else "").splitlines()
         if not (path / SUMMARY).exists():  # the moments before a run's first summary
-            return Listed(path, RUNNING if is_held(path) else KILLED, config, overrides)
+            return Listed(path, known_status(path, RUNNING), config, overrides)
         summary = _summary(read_text(path, SUMMARY))
     except Unreadable as error:
         if not (path / CONFIG).exists() and is_held(path):
             return Listed(path, RUNNING)  # it has only begun
         return Listed(path, UNREADABLE, problem=str(error))
-    status = str(summary["status"])
-    if status == RUNNING and not is_held(path):
-        status = KILLED
-    return Listed(path, status, config, overrides, summary)
+    return Listed(path, known_status(path, summary["status"]), config, overrides, summary)
 
 
 def read_text(run: Path, name: str, largest: int = LARGEST) -> str:
