@@ -7,8 +7,8 @@
 A sweep (``-m``) of six runs, two of which are refused and two of which diverge, is sent SIGKILL at
 a moment drawn over the time that it takes, or at one of its file operations, up to five times. It
 goes on by ``dltrain resume`` of its folder, or now and then of its newest run; where there is no
-folder yet, it is typed again. In the end ``results.csv`` must have the rows of an undisturbed sweep,
-byte for byte, there must be no other runs than the sweep's, and nothing that is half written.
+folder yet, it is typed again. In the end ``results.csv`` must have the rows of an undisturbed
+sweep, byte for byte, there must be no other runs than the sweep's, and nothing half written.
 Processes are forks of one that has imported everything (scripts/forks.py).
 """
 
