@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Literal, TextIO
+from typing import IO, Literal
 
 from rich.console import Console as RichConsole
 from rich.live import Live
@@ -18,6 +18,7 @@ from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
 from dltrain.engine import terminal
+from dltrain.files import open_within
 from dltrain.messages import Messages
 
 COLUMNS = 80
@@ -36,7 +37,7 @@ class Console(Callback):
         self._layers, self._messages = layers, messages
         self._live: Live | None = None
         self._notebook: NotebookBar | None = None
-        self._log_file: TextIO | None = None
+        self._log_file: IO[str] | None = None
         # A notebook asks for colors as a terminal does (FORCE_COLOR), and is none.
         terminal = False if in_notebook() else None
         self._rich = RichConsole(highlight=False, force_jupyter=False, force_terminal=terminal)
@@ -44,7 +45,7 @@ class Console(Callback):
         self._unread = False
 
     def start(self, view: View) -> None:
-        self._log_file = (view.path / "train.log").open("a", encoding="utf-8")
+        self._log_file = open_within(view.path, "train.log", "a")
         for when, line in self._messages.show_by(self._say, self._write):
             self._write(line, when)
         self._say(f"Run {view.path}")

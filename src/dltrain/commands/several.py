@@ -168,7 +168,7 @@ def _trained(
     run = sweep.run_of(job)
     if run is not None:
         if (run / SUMMARY).is_file():
-            summary = RunFolder(run).read_json(SUMMARY)
+            summary = RunFolder(run).summary()
             if summary.get("status") == FINISHED:  # but for its word to the sweep
                 return summary | {"signal": None}
         return training.resume(str(run), sweep.output_dir, changed_data)

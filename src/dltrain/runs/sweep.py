@@ -117,7 +117,7 @@ class Sweep:
     def told(self) -> dict[str, Any]:
         """What ``sweep.json`` says. Raises :class:`UserError` where it cannot be read."""
         try:
-            content = json.loads(read_text(self.path / SWEEP, LARGEST))
+            content = json.loads(read_text(self.path, SWEEP, LARGEST))
         except (Unreadable, ValueError, RecursionError) as error:
             raise UserError(f"{self.path / SWEEP} cannot be read: {error}.") from error
         if not isinstance(content, dict) or not isinstance(content.get("arguments"), list):
@@ -244,7 +244,7 @@ class Sweep:
         if not (self.path / JOBS).exists():
             return
         try:
-            text = read_text(self.path / JOBS, LARGEST)
+            text = read_text(self.path, JOBS, LARGEST)
         except Unreadable as error:
             raise UserError(f"{self.path / JOBS} cannot be read: {error}.") from error
         for line in text.splitlines():

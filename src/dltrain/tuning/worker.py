@@ -28,9 +28,7 @@ from dltrain.contracts.task import Monitor
 from dltrain.engine import signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, UserError
-from dltrain.runs import checkpoint
-from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import SUMMARY
+from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
 from dltrain.tuning.alive import Holder, beating
 from dltrain.tuning.reporting import PRUNED, RUN, Reporting
@@ -132,8 +130,8 @@ class _Trial:
         """Go on with its run where there is one, else train a new one; return the summary."""
         watcher = Reporting(self._trial, self._order.prune)
         before = Path(self._trial.user_attrs.get(RUN, ""))
-        if (before / checkpoint.LAST).is_file() and (before / SUMMARY).is_file():
-            summary = RunFolder(before).read_json(SUMMARY)
+        if (before / CONFIG).is_file():
+            summary = RunFolder(before).summary()
             if summary.get("status") == "finished":  # all but its last word
                 return summary
             try:
