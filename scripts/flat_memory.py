@@ -86,7 +86,7 @@ def main() -> None:
         os.chdir(name)
         made = Path(name) / "made"
         make_files(made)
-        make_images(made)
+        write_images(made)
         for kind in asked.only:
             started = time.time()
             samples = sampled(kind, asked, made)
@@ -147,8 +147,8 @@ def sampled(kind: str, asked: argparse.Namespace, made: Path) -> list[dict[str, 
     return ended if kind == "sweep" else [sample for sample in samples if sample["step"] >= 0]
 
 
-def make_images(made: Path) -> None:
-    """Enough images for epochs that are long, as each starts processes that read streamed ones."""
+def write_images(made: Path) -> None:
+    """So many images that an epoch is long: each starts the processes that read streamed ones."""
     files = sorted((made / "images").glob("*/*.png"))
     for number in range(PHOTOS):
         file = files[number % len(files)]
