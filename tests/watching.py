@@ -28,11 +28,11 @@ class FakeView:
         self.seconds = {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rates: dict[str, float] = {}
         self.device, self.precision = "cpu", "float32"
-        self.stop_reason = ""
+        self.stop_reason, self.resumed = "", False
         self.written: dict[str, bytes | str] = {}
         self.heard: list[Logged] = []
 
-    def write(self, name: str, content: bytes | str) -> None:
+    def write(self, name: str, content: bytes | str, sync: bool = True) -> None:
         self.written[name] = content
 
     def log(self, logged: Logged) -> None:
