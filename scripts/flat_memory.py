@@ -24,10 +24,9 @@ import time
 from pathlib import Path
 
 from baseline_commands import make_files
+from reliability import write_result
 
 SCRIPTS = Path(__file__).resolve().parent
-RESULTS = SCRIPTS / "reliability.json"
-KEY = "flat_memory"
 BOUND = 0.02
 STEPS, JOBS, ROWS = 20_000, 50, 2_000_000
 EVALUATIONS = 20
@@ -104,15 +103,8 @@ def main() -> None:
     )
     full = (asked.steps, asked.count, asked.rows) == (STEPS, JOBS, ROWS)
     if full and asked.only == kinds and not asked.also and not asked.trace:
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        results[KEY] = {
-            "date": time.strftime("%Y-%m-%d"),
-            "steps": STEPS,
-            "jobs": JOBS,
-            "rows": ROWS,
-            "kinds": found,
-        }
-        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        sizes = {"steps": STEPS, "jobs": JOBS, "rows": ROWS}
+        write_result("flat_memory", {**sizes, "grown": grown, "kinds": found})
     sys.exit(1 if grown else 0)
 
 
