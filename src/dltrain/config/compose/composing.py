@@ -1,0 +1,191 @@
+"""From overrides to a config, and from a command line to runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import (
+    Override,
+)
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dltrain.config.compose.explaining import explained
+from dltrain.config.compose.grammar import parse, several, variants
+from dltrain.config.compose.hydra_setup import (
+    CONFIGS,
+    ROOT,
+    TARGET,
+    VERSION_BASE,
+    NotComposedError,
+    composed,
+    first_line,
+    options_of,
+    set_up,
+    use_offered,
+)
+from dltrain.errors import ConfigError, Fault
+
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""Runs all combinations, whatever comes of them."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One composed run: its config, resolved to plain values, and what was typed for it."""
+
+    config: dict[str, Any]
+    overrides: list[str]
+    number: int = 1
+    """Which of several; counted from 1."""
+    needs_value: bool = False
+    """Whether a sweeper of the user's waits for what the run has reached."""
+
+
+def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
+    """Hand ``arguments`` to Hydra, which calls ``work`` for each run, or answers a query.
+
+    What ``work`` returns is what Hydra's sweepers and callbacks see of a run.
+    """
+    ours: list[Exception] = []
+
+    def job(config: DictConfig) -> object:
+        own = HydraConfig.get()
+        number = 0 if OmegaConf.is_missing(own.job, "num") else int(own.job.num)
+        searching = own.mode == RunMode.MULTIRUN and own.sweeper.get(TARGET) != BASIC_SWEEPER
+        try:
+            return work(Job(_plain(config), list(own.overrides.task), number + 1, searching))
+        except Exception as error:
+            ours.append(error)
+            if own.mode == RunMode.MULTIRUN:
+                raise
+            return None  # Hydra would add a line of its own
+
+    use_offered()
+    # A traceback that reaches Hydra is a bug: it must arrive whole.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    sys.argv = [sys.argv[0], *arguments]
+    logging.getLogger("hydra").setLevel(logging.WARNING)
+    start = hydra.main(config_path=f"pkg://{CONFIGS}", config_name=ROOT, version_base=VERSION_BASE)
+    try:
+        start(job)()
+    except ConfigError:
+        raise
+    except Exception as error:
+        if ours or not _is_hydras(error, arguments):
+            raise
+        told = first_line(error.__cause__ or error) or type(error).__name__
+        raise ConfigError([Fault("hydra", told)]) from error
+    if ours:
+        raise ours[0]
+
+
+def _is_hydras(error: Exception, arguments: Sequence[str]) -> bool:
+    """Whether an error that was not raised in a run is of what was typed for Hydra."""
+    typed = any(argument.lstrip("+~").startswith("hydra") for argument in arguments)
+    return typed or isinstance(error, (HydraException, OmegaConfBaseException, OSError))
+
+
+def check(typed: Sequence[str], multirun: bool) -> DictConfig:
+    """Return the config that ``typed`` composes to; of a sweep, its first run's.
+
+    With ``multirun`` each value of a sweep is tried by itself. Raises :class:`ConfigError` with
+    everything that is wrong with the overrides.
+    """
+    overrides, faults = parse(typed)
+    if not multirun:
+        faults += [several(override) for override in overrides if override.is_sweep_override()]
+        overrides = [override for override in overrides if not override.is_sweep_override()]
+    with set_up():
+        configs = []
+        for variant in variants(overrides):
+            try:
+                configs.append(composed(variant))
+            except NotComposedError as error:
+                found = explained(variant, error)
+                faults += [fault for fault in found if fault not in faults]
+        if multirun and not faults:
+            faults = [_drawn(one) for one in overrides if _is_drawn(one)]
+            if faults and _sweeper(variants(overrides)[0]) != BASIC_SWEEPER:
+                faults = []
+        if faults:
+            raise ConfigError(faults)
+        return configs[0]
+
+
+def _is_drawn(override: Override) -> bool:
+    return override.is_sweep_override() and not override.is_discrete_sweep()
+
+
+def _drawn(override: Override) -> Fault:
+    """The fault of an interval, of which there are no combinations."""
+    typed = override.input_line or ""
+    hint = f"Values are drawn from it by dltrain tune: dltrain tune {shlex.quote(typed)}"
+    return Fault(override.get_key_element(), "an interval has no list of values for -m.", hint)
+
+
+def _sweeper(lines: Sequence[str]) -> str:
+    """The class of the sweeper that -m takes."""
+    config = composed(lines, with_hydra=True)
+    return str(config.hydra.sweeper.get(TARGET))
+
+
+def compose(typed: Sequence[str]) -> dict[str, Any]:
+    """The plain config of a command line without sweeps, as a run would get it.
+
+    Raises :class:`UserError` where it does not compose.
+    """
+    try:
+        with set_up():
+            return _composed(typed)
+    except NotComposedError as error:
+        check(typed, multirun=False)  # tells what is wrong
+        raise ConfigError([Fault("config", str(error))]) from error
+
+
+def unresolved(typed: Sequence[str]) -> dict[str, Any]:
+    """As :func:`compose`, with references as they are written: quicker, for the keys alone."""
+    plain = OmegaConf.to_container(check(typed, multirun=False))
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The config of ``typed`` with each choice of ``group``, by name; without what is at fault."""
+    with set_up():
+        for name in options_of(group):
+            try:
+                yield name, _composed([*typed, f"{group}={name}"])
+            except (NotComposedError, ConfigError):
+                continue
+
+
+def _composed(lines: Sequence[str]) -> dict[str, Any]:
+    config = composed(lines, with_hydra=True)
+    try:
+        HydraConfig.instance().set_config(config)
+    except Exception as error:  # an assertion, or OmegaConf's: of what only Hydra needs
+        raise NotComposedError(f"hydra: {first_line(error)}") from error
+    return _plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True)
+    except Exception as error:  # a reference that leads nowhere, in a circle, or fails there
+        key = getattr(error, "full_key", None) or "config"
+        raise ConfigError([Fault(key, first_line(error) or type(error).__name__)]) from error
+    assert isinstance(plain, dict)
+    if isinstance(plain.get("name"), (str, int, float)):
+        plain["name"] = str(plain["name"]).replace("/", "-")
+    return {str(key): value for key, value in plain.items()}

@@ -1,0 +1,179 @@
+"""Hydra, set up for composing by hand: where it finds files, and what it knows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import ResultDefault
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from hydra.version import VersionBase, getbase
+from omegaconf import DictConfig
+
+from dltrain.config.offered import config_packages
+from dltrain.errors import UserError
+
+CONFIGS = "dltrain.configs"
+ROOT = "train"
+VERSION_BASE = "1.3"
+TARGET = "_target_"
+BUILT_IN = "configs"
+SHARED = "base"
+"""The folder of a group in which lies what its files share: nobody chooses that."""
+PROVIDER = "main"
+"""What Hydra calls the place of our own files."""
+
+
+class NotComposedError(Exception):
+    """What overrides that compose to nothing are told of: one line."""
+
+
+class UserFolder(SearchPathPlugin):
+    """Puts the user's folder before all others, while there is one."""
+
+    path: Path | None = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Prepend the folder."""
+        if self.path is not None:
+            search_path.prepend("user", f"file://{self.path}")
+
+
+class OfferedConfigs(SearchPathPlugin):
+    """Puts what installed packages offer behind all others: a built-in choice keeps its name."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the packages."""
+        for package in config_packages():
+            search_path.append(package, f"pkg://{package}")
+
+
+def use_folder(folder: str | None) -> None:
+    """Let ``folder``'s files win over the built-in ones, and add to them; None: no folder's.
+
+    Raises :class:`UserError` if there is no such folder.
+    """
+    UserFolder.path = None
+    if folder is None:
+        return
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise UserError(f"--config-dir {folder}: there is no such folder.")
+    UserFolder.path = path
+    Plugins.instance().register(UserFolder)
+
+
+def use_offered() -> None:
+    """Let what installed packages offer be found."""
+    if config_packages():
+        Plugins.instance().register(OfferedConfigs)
+
+
+@contextmanager
+def folder_used(folder: str | None) -> Iterator[None]:
+    """As :func:`use_folder` while inside; whatever was used before is, afterwards."""
+    before = UserFolder.path
+    use_folder(folder)
+    try:
+        yield
+    finally:
+        UserFolder.path = before
+
+
+@contextmanager
+def set_up() -> Iterator[None]:
+    """Hydra set up for composing by hand; its globals are as they were before, afterwards."""
+    use_offered()
+    globally, of_job, version = GlobalHydra.instance(), HydraConfig.instance(), getbase()
+    before, job = globally.hydra, of_job.cfg
+    globally.clear()
+    try:
+        with hydra.initialize_config_module(CONFIGS, version_base=VERSION_BASE):
+            yield
+    finally:
+        globally.hydra, of_job.cfg = before, job
+        VersionBase.instance().version_base = version
+
+
+def composed(lines: Sequence[str], with_hydra: bool = False) -> DictConfig:
+    """What ``lines`` compose to; ``with_hydra``: Hydra's own settings beside it.
+
+    Raises :class:`NotComposedError` for whatever keeps them from it.
+    """
+    try:
+        return hydra.compose(ROOT, list(lines), return_hydra_config=with_hydra)
+    except Exception as error:
+        # Hydra has no kind for it: what it does not foresee ends in any of Python's errors.
+        raise NotComposedError(_why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """The line that says most: Hydra's own is often about its cause."""
+    line = first_line(error.__cause__ or error)
+    return line or type(error).__name__
+
+
+def options_of(group: str) -> list[str]:
+    """What there is to choose from in ``group``; nothing where there is no such group."""
+    if not GlobalHydra.instance().is_initialized():
+        with set_up():
+            return options_of(group)
+    loader = GlobalHydra.instance().config_loader()
+    return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+
+
+def group_names() -> list[str]:
+    """The groups that stand in no other."""
+    loader = GlobalHydra.instance().config_loader()
+    return loader.get_group_options("", results_filter=ObjectType.GROUP)
+
+
+def defaults_of(lines: list[str]) -> list[ResultDefault]:
+    """The files that make up the config of ``lines``, in the order in which they win.
+
+    Raises :class:`NotComposedError` as :func:`composed` does.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    try:
+        found = loader.compute_defaults_list(ROOT, lines, RunMode.RUN).defaults
+    except Exception as error:
+        raise NotComposedError(_why(error)) from error
+    return [one for one in found if not (one.config_path or "hydra").startswith("hydra")]
+
+
+def source_of(path: str) -> Any:
+    """The first of Hydra's places that has the config file ``path``."""
+    sources = GlobalHydra.instance().config_loader().get_sources()
+    return next(source for source in sources if source.is_config(path))
+
+
+def text_of(path: str) -> str:
+    """The text of the config file that Hydra reads for ``path``, such as ``model/mlp``."""
+    source = source_of(path)
+    root = files(source.path) if source.scheme() == "pkg" else Path(source.path)
+    return (root / f"{path}.yaml").read_text(encoding="utf-8")
+
+
+def keys_of(config: DictConfig) -> Iterator[str]:
+    """The keys of a config and of all inside it, dotted."""
+    for name in config:
+        key = str(name)
+        yield key
+        node = config._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            yield from (f"{key}.{inner}" for inner in keys_of(node))
+
+
+def first_line(error: BaseException) -> str:
+    """What is said of an error, without what a library adds for itself."""
+    return str(error).strip().partition("\n")[0]
