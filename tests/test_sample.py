@@ -220,11 +220,11 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
         assert option in page
 
 
-def test_the_command_itself(plain: Path, cli: Cli) -> None:
+def test_the_command_itself(plain: Path, typed: Cli) -> None:
     latest = plain.parents[1]
-    done = cli("sample", "latest", f"output_dir={latest}", "--n", "4", cwd=REPOSITORY)
-    same = cli("sample", "--n", "4", "--output-dir", str(latest), "latest", cwd=REPOSITORY)
-    wrong = cli("sample", str(plain), "--n", "0", cwd=REPOSITORY)
+    done = typed("sample", "latest", f"output_dir={latest}", "--n", "4", cwd=REPOSITORY)
+    same = typed("sample", "--n", "4", "--output-dir", str(latest), "latest", cwd=REPOSITORY)
+    wrong = typed("sample", str(plain), "--n", "0", cwd=REPOSITORY)
 
     assert done.returncode == 0, done.stderr
     assert "4 images in " in done.stdout
