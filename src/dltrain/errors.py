@@ -43,6 +43,20 @@ class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
 
 
+def require_between(low: float, high: float, **values: float) -> None:
+    """Raise ``ValueError`` naming the first argument that is not from ``low`` to ``high``."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, got {value}")
+
+
+def require_fraction(**values: float) -> None:
+    """Raise ``ValueError`` naming the first argument that is not from 0 to below 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be a fraction from 0 to below 1, got {value}")
+
+
 class OutOfMemory(UserError):
     """What was asked for is more than the machine, or the device, has memory for."""
 

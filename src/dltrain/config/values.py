@@ -16,6 +16,8 @@ from dltrain.errors import Fault
 UNSAID = "another kind of value"
 LARGEST = 2**63 - 1
 """No tensor holds a larger integer, nor has so many elements."""
+LARGEST_FLOAT = 3.4028234e38
+"""What is computed with in float32 is infinite beyond."""
 
 
 def wrong_type(key: str, value: Any, annotation: Any, hint: str = "") -> Fault:
@@ -120,6 +122,8 @@ def unusable(value: Any) -> str:
         return next(filter(None, map(unusable, inside)), "")
     if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"
+    if isinstance(value, float) and abs(value) > LARGEST_FLOAT:
+        return "a number that float32 holds, within 3.4e38"
     if isinstance(value, int) and abs(value) > LARGEST:
         return "below 2**63"
     return ""
