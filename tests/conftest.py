@@ -21,8 +21,12 @@ from dltrain.runs.folder import latest
 if TYPE_CHECKING:
     import torch
 
-# Before torch is imported: threads that spin for each other stall a suite on a busy machine.
+# Before torch is imported: threads that wait for each other stall a suite on a busy machine.
+# Several processes of pytest share its cores, and so do the commands that they start.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONSTRAINTS = REPOSITORY / "scripts" / "constraints.txt"

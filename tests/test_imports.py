@@ -17,10 +17,12 @@ SOURCE = REPOSITORY / "src" / "dltrain"
 FILES = sorted(SOURCE.rglob("*.py"))
 # Every package of dltrain from the lowest floor up, and what it may know of the others. No arrow
 # points upward: what a line names stands in the lines before it.
-CONTRACTS = {"contracts", "errors"}
+CONTRACTS = {"contracts", "errors", "files", "tensor_files"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "messages": set(),
+    "files": {"errors"},
+    "tensor_files": {"errors", "files"},
     "contracts": {"errors"},
     "config": CONTRACTS,
     "engine": CONTRACTS,
@@ -48,7 +50,7 @@ ROOMS: dict[str, set[str]] = {
     | {"inference", "prolong", "tuning", "mistakes", "profiling"},
     "from_python": CONTRACTS | {"config", "engine", "runs", "training", "inference", "mistakes"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands", "mistakes"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "engine"},
     "__init__": {"inference", "from_python", "engine"},
 }
 # What is used in a run, or to use one, is below what makes one.
@@ -64,6 +66,7 @@ LIGHT = (
     "__init__",
     "cli",
     "errors",
+    "files",
     "mistakes",
     "config/annotations",
     "config/compose/__init__",

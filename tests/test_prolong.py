@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import ConfigError, UserError
 from dltrain.prolong import changed, prolong
-from dltrain.runs.folder import latest
+from dltrain.runs.folder import RunFolder, latest
 from tests.conftest import Compose
 
 SHORT = ("data=iris", "model=mlp", "callbacks=none", "device=cpu", "trainer.evaluate_every=1")
@@ -118,10 +117,11 @@ def test_only_length_schedule_and_callbacks_can_be_given(compose: Compose, paren
 
 
 def test_only_a_finished_run_is_prolonged(tmp_path: Path, parent: Path) -> None:
-    summary = json.loads((parent / "summary.json").read_text())
-    (parent / "summary.json").write_text(json.dumps({**summary, "status": "interrupted"}))
+    folder = RunFolder(parent)
+    summary = folder.summary()
+    folder.write_json("summary.json", {**summary, "status": "interrupted"}, sealed=True)
     with pytest.raises(UserError, match="is interrupted, not finished: resume it first"):
         prolong("latest", tmp_path, ["trainer.epochs=4"])
-    (parent / "summary.json").write_text(json.dumps(summary))
+    folder.write_json("summary.json", summary, sealed=True)
     with pytest.raises(UserError, match="To train it for longer: dltrain resume "):
         run.resume("latest", tmp_path)

@@ -34,7 +34,7 @@ def test_the_folder_holds_what_the_format_promises(train: Train) -> None:
     folder = train(*QUICK).folder
     expected = {
         *("config.yaml", "overrides.txt", "environment.json", "data.json", "reader.json"),
-        "examples.pt",
+        *("examples.pt", "checksums.sha256"),
         *("metrics.csv", "summary.json", "train.log", "checkpoints", "figures", "tables", ".lock"),
     }
     assert {path.name for path in folder.iterdir()} <= expected
@@ -46,8 +46,8 @@ def test_the_summary_has_the_fixed_keys(train: Train) -> None:
     trained = train(*QUICK, "seed=7")
     summary = json.loads((trained.folder / "summary.json").read_text())
     assert list(summary) == [
-        *("status", "epochs", "steps", "seed", "device", "parameters", "monitor", "better"),
-        *("test", "validation", "weights", "best_step", "seconds", "samples_per_second"),
+        *("status", "id", "epochs", "steps", "seed", "device", "parameters", "monitor", "better"),
+        *("test", "validation", "weights", "best_step", "seconds", "samples_per_second", "sha256"),
     ]
     assert (summary["status"], summary["seed"], summary["device"]) == ("finished", 7, "cpu")
     assert (summary["epochs"], summary["steps"], summary["parameters"]) == (2, 12, 61_706)

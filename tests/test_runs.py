@@ -18,6 +18,7 @@ import yaml
 from dltrain.cli import dispatch
 from dltrain.config.compose import compose
 from dltrain.errors import UserError
+from dltrain.runs import folder as run_folders
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.listing import flat_config, runs_below
 
@@ -183,15 +184,16 @@ def test_csv_has_a_column_for_each_metric(
     assert rows[1]["differs"] == "optimizer.lr=0.1 seed=0"
 
 
-def test_a_run_whose_process_is_gone_was_killed(outputs: Path) -> None:
+def test_a_run_whose_process_is_gone_was_interrupted(outputs: Path) -> None:
     path = make(outputs, "00-00-06", status="running")
     folder = RunFolder(path)
     folder.hold()
     assert runs_below(outputs)[0].status == "running"
     folder.release()
-    assert runs_below(outputs)[0].status == "killed"
+    assert runs_below(outputs)[0].status == "interrupted"
+    assert "00-00-06  interrupted\n" in run_folders.listed(outputs)
     (path / "summary.json").unlink()
-    assert runs_below(outputs)[0].status == "killed"
+    assert runs_below(outputs)[0].status == "interrupted"
 
 
 def test_files_that_cannot_be_read_are_listed_as_such(

@@ -13,9 +13,18 @@ from hydra.core.plugins import Plugins
 from dltrain import cli
 from dltrain.config.compose import BASIC_SWEEPER
 from dltrain.errors import Diverged
-from dltrain.runs import sweep
 from dltrain.runs.folder import latest
 from dltrain.runs.monitor import monitored
+from dltrain.runs.sweep import Sweep
+from dltrain.runs.sweep_report import report
+
+
+def added(sweep: Sweep, *runs: tuple[list[str], dict[str, Any] | None, int]) -> Sweep:
+    """``sweep`` with what came of runs: overrides, summary, exit code."""
+    for number, (overrides, summary, code) in enumerate(runs, 1):
+        sweep.begin(number, overrides)
+        sweep.end(number, summary, code)
+    return sweep
 
 
 def finished(**scores: float) -> dict[str, Any]:
@@ -25,10 +34,9 @@ def finished(**scores: float) -> dict[str, Any]:
 def test_settings_are_named_by_what_differs_and_seeds_are_averaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = sweep.create(tmp_path)
-    for model, seed, value in [("mlp", 1, 0.5), ("mlp", 2, 0.7), ("cnn", 1, 0.9), ("cnn", 2, 0.9)]:
-        sweep.add(folder, [f"model={model}", f"seed={seed}", "x=1"], finished(accuracy=value), 0)
-    sweep.report(folder)
+    values = [("mlp", 1, 0.5), ("mlp", 2, 0.7), ("cnn", 1, 0.9), ("cnn", 2, 0.9)]
+    runs = [([f"model={m}", f"seed={s}", "x=1"], finished(accuracy=v), 0) for m, s, v in values]
+    report(added(Sweep.create(tmp_path, arguments=[]), *runs))
     table = capsys.readouterr().out
     assert "model=mlp     2  0.6000 ± 0.1414" in table
     assert "model=cnn     2  0.9000 ± 0.0000" in table
@@ -37,10 +45,9 @@ def test_settings_are_named_by_what_differs_and_seeds_are_averaged(
 
 
 def test_folds_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = sweep.create(tmp_path)
-    for fold, value in enumerate((0.5, 0.6, 0.7)):
-        sweep.add(folder, ["data.folds=3", f"data.fold={fold}"], finished(accuracy=value), 0)
-    sweep.report(folder)
+    values = enumerate((0.5, 0.6, 0.7))
+    runs = [(["data.folds=3", f"data.fold={n}"], finished(accuracy=v), 0) for n, v in values]
+    report(added(Sweep.create(tmp_path, arguments=[]), *runs))
     table = capsys.readouterr().out
     assert "Validation split, mean ± standard deviation over folds:" in table
     assert "all         3  0.6000 ± 0.1000" in table
@@ -49,9 +56,7 @@ def test_folds_are_averaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_test_split_is_shown_where_there_is_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = sweep.create(tmp_path)
-    sweep.add(folder, ["seed=1"], finished(), 0)
-    sweep.report(folder)
+    report(added(Sweep.create(tmp_path, arguments=[]), (["seed=1"], finished(), 0)))
     assert "Test split" in capsys.readouterr().out
 
 
@@ -61,10 +66,8 @@ def test_the_test_split_is_shown_where_there_is_no_other(
 def test_an_unfinished_run_is_no_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], end: dict[str, Any] | None
 ) -> None:
-    folder = sweep.create(tmp_path)
-    sweep.add(folder, ["lr=1", "seed=1"], finished(accuracy=0.5), 0)
-    sweep.add(folder, ["lr=1", "seed=2"], end, 1)
-    sweep.report(folder)
+    whole = ["lr=1", "seed=1"], finished(accuracy=0.5), 0
+    report(added(Sweep.create(tmp_path, arguments=[]), whole, (["lr=1", "seed=2"], end, 1)))
     row = capsys.readouterr().out.partition("accuracy")[2].splitlines()[1]
     assert row.split() == ["all", "1,", "1", "unfinished", "0.5000"]
 
@@ -72,7 +75,7 @@ def test_an_unfinished_run_is_no_result(
 def test_a_run_that_diverged_is_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def explode(config: Any, overrides: Any) -> Any:
+    def explode(*given: Any, **named: Any) -> Any:
         raise Diverged("the loss is not finite")
 
     monkeypatch.setattr("dltrain.training.train", explode)
@@ -83,7 +86,7 @@ def test_a_run_that_diverged_is_called_so(
 
 
 def test_two_sweeps_never_share_a_folder(tmp_path: Path) -> None:
-    assert len({sweep.create(tmp_path) for _ in range(3)}) == 3
+    assert len({Sweep.create(tmp_path, arguments=[]).path for _ in range(3)}) == 3
 
 
 def test_hydras_sweepers_are_told_the_monitored_validation_value(
@@ -132,15 +135,21 @@ def test_half_a_training_and_no_number_are_no_value(
     assert monitored(summary) is None
 
 
+def note(path: Path, number: int) -> None:
+    """What a process of its own notes of one run."""
+    sweep = Sweep(path)
+    sweep.begin(number, [f"seed={number}"])
+    sweep.end(number, finished(accuracy=0.5), number % 2)
+
+
 def test_several_processes_write_into_one_sweep(tmp_path: Path) -> None:
     import multiprocessing
 
-    folder = sweep.create(tmp_path)
+    sweep = Sweep.create(tmp_path, arguments=[])
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        rows = [(folder, [f"seed={seed}"], finished(accuracy=0.5), seed % 2) for seed in range(40)]
-        pool.starmap(sweep.add, rows, chunksize=1)
-    lines = (folder / "results.csv").read_text().splitlines()
+        pool.starmap(note, [(sweep.path, number) for number in range(1, 41)], chunksize=1)
+    lines = (sweep.path / "results.csv").read_text().splitlines()
     assert lines[0] == "overrides,status,split,metric,value"
     found = [line for line in lines[1:] if ",validation," in line]
-    assert sorted(found) == sorted(f"seed={n},finished,validation,accuracy,0.5" for n in range(40))
-    assert sorted(sweep.codes(folder)) == [0] * 20 + [1] * 20
+    assert found == [f"seed={n},finished,validation,accuracy,0.5" for n in range(1, 41)]
+    assert sorted(sweep.codes()) == [0] * 20 + [1] * 20

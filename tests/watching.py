@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+
+from PIL import Image
 
 from dltrain.contracts.run import Logged
 from dltrain.contracts.task import Monitor
@@ -25,11 +28,11 @@ class FakeView:
         self.seconds = {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
         self.rates: dict[str, float] = {}
         self.device, self.precision = "cpu", "float32"
-        self.stop_reason = ""
+        self.stop_reason, self.resumed = "", False
         self.written: dict[str, bytes | str] = {}
         self.heard: list[Logged] = []
 
-    def write(self, name: str, content: bytes | str) -> None:
+    def write(self, name: str, content: bytes | str, sync: bool = True) -> None:
         self.written[name] = content
 
     def log(self, logged: Logged) -> None:
@@ -37,3 +40,10 @@ class FakeView:
 
     def stop(self, reason: str) -> None:
         self.stop_reason = reason
+
+
+def png(size: tuple[int, int]) -> bytes:
+    """A black image of (width, height) pixels, as a file."""
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "png")
+    return file.getvalue()

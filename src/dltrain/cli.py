@@ -1,37 +1,29 @@
 """The command line: which command was meant, and what its exit code says.
 
-0: done. 1: a bug of ours, with its traceback. 2: a mistake that the user can mend. 130 and 143:
-interrupted by Ctrl-C or SIGTERM. Nothing here imports torch until a run begins.
+0: done. 1: a bug of ours, with its traceback. 2: a mistake that the user can mend. Above 128:
+interrupted by the signal of that number, such as 130 by Ctrl-C and 143 by SIGTERM. Nothing here
+imports torch until a run begins.
 """
 
 from __future__ import annotations
 
-import os
-import shlex
 import signal
 import sys
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from dltrain import mistakes
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS, unknown
 from dltrain.config.punctuation import with_quotes
-from dltrain.config.quoting import in_grammar, override
+from dltrain.config.quoting import override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
-from dltrain.engine import runtime, terminal
+from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import (
-    NO_HOME,
-    ConfigError,
-    Diverged,
-    Interrupted,
-    UserError,
-    is_without_home,
-)
+from dltrain.errors import NO_HOME, ConfigError, Interrupted, UserError, is_without_home
+from dltrain.mistakes import complain
 
 if TYPE_CHECKING:
     from dltrain.config.compose import Job
@@ -47,26 +39,37 @@ MULTIRUN = {"--multirun", "-m"}
 # All that may be typed: Hydra's options.
 OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
 OPTIONS |= {"--help", "-h", *CONFIG_DIR}  # which are ours to answer
+# Commands whose results are in folders, whoever reads what they print.
+TRAINING = {"train", "resume", "tune"}
 
 
 def main() -> None:
     """Run the command that was typed, and exit."""
     terminal.make_writable()
     runtime.wait_asleep()
+    with signals.raised():
+        try:
+            code = _run(sys.argv[1:])
+        except KeyboardInterrupt as error:
+            print(str(error) or signals.said(signal.SIGINT), file=sys.stderr)
+            code = exit_code(signals.number_of(error))
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit code, whatever it raises but for signals and bugs."""
     try:
-        code = dispatch(sys.argv[1:])
+        code = dispatch(arguments)
+        answers = bool(arguments) and arguments[0] in COMMANDS.keys() - TRAINING
+        # What a run says is in its folder, too; an answer that was cut off is none.
+        return 2 if answers and not code and terminal.is_cut(sys.stdout) else code
     except UserError as error:
-        _complain(error)
-        code = 2
+        complain(error)
     except RuntimeError as error:
         if not is_without_home(error):
             raise
         print(f"dltrain: {NO_HOME}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt as error:
-        print(error if isinstance(error, Interrupted) else "Interrupted.", file=sys.stderr)
-        code = exit_code(signal.SIGINT)
-    sys.exit(code)
+    return 2
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -108,13 +111,15 @@ def _train(arguments: Sequence[str]) -> int:
     try:
         composed = composition.check(overrides, multirun)
     except ConfigError as error:
-        _complain(mistakes.with_the_rest(error, overrides), overrides)
+        complain(mistakes.with_the_rest(error, overrides), overrides)
         return 2
     if QUERIES & options:
         composition.launch(arguments, lambda job: None)
         return 0
     if multirun:
-        return _train_several(arguments, Path(composed["output_dir"]))
+        from dltrain.commands.several import train_several
+
+        return train_several(arguments, overrides, Path(composed["output_dir"]))
     return _train_one(arguments)
 
 
@@ -127,99 +132,27 @@ def _train_one(arguments: Sequence[str]) -> int:
         from dltrain.runs.monitor import monitored
         from dltrain.training import train as train_run
 
+        begun: list[Path] = []
         runtime.collect_again()
         try:
-            summary = train_run(job.config, job.overrides)
+            summary = train_run(job.config, job.overrides, created=begun.append)
             codes.append(exit_code(summary["signal"]))
             return monitored(summary)
         except UserError as error:
-            _complain(mistakes.with_what_fits(error, job.overrides), job.overrides)
+            complain(mistakes.with_what_fits(error, job.overrides), job.overrides)
             codes.append(2)
         except Interrupted:
             raise
-        except KeyboardInterrupt:
-            print("Interrupted before the run began.", file=sys.stderr)
-            codes.append(exit_code(signal.SIGINT))
+        except KeyboardInterrupt as error:
+            number = signals.number_of(error)
+            if begun:
+                raise Interrupted(begun[0], number, signals.said(number)) from error
+            print(f"{signals.said(number)[:-1]} before the run began.", file=sys.stderr)
+            codes.append(exit_code(number))
         return None
 
     composition.launch(arguments, work)
     return codes[0]
-
-
-def _train_several(arguments: Sequence[str], output_dir: Path) -> int:
-    from dltrain.config import compose as composition
-    from dltrain.runs import sweep
-
-    folder, here, process = sweep.create(output_dir), Path.cwd(), os.getpid()
-    own = composition.UserFolder.path
-    config_dir = None if own is None else str(own)
-
-    def work(job: Job) -> float | None:
-        """One run; a launcher such as joblib's calls this in processes of its own."""
-        with importable(here), composition.folder_used(config_dir):
-            done = _train_one_of_several(job)
-        sweep.add(folder, job.overrides, done.summary, done.code, done.failure)
-        if done.code in (130, 143) and os.getpid() == process:
-            raise SystemExit(done.code)
-        if done.summary is None:
-            return None
-        from dltrain.runs.monitor import monitored
-
-        value = monitored(done.summary)
-        if value is None and job.needs_value:
-            raise SystemExit(_without_value(done.summary))
-        return value
-
-    try:
-        composition.launch([*arguments, f"hydra.sweep.dir={in_grammar(str(folder))}"], work)
-    finally:
-        sweep.report(folder)
-    return next((code for code in sweep.codes(folder) if code), 0)
-
-
-class Done(NamedTuple):
-    """What came of one run of several."""
-
-    code: int
-    summary: dict[str, Any] | None = None
-    failure: str = "failed"
-    """The status of one without a summary."""
-
-
-def _train_one_of_several(job: Job) -> Done:
-    from dltrain.training import train as train_run
-
-    runtime.collect_again()
-    print(f"\n[{job.number}] {shlex.join(job.overrides)}", flush=True)
-    try:
-        summary = train_run(job.config, job.overrides)
-        return Done(exit_code(summary["signal"]), summary)
-    except UserError as error:
-        _complain(error, job.overrides)
-        return Done(2, failure="diverged" if isinstance(error, Diverged) else "failed")
-    except KeyboardInterrupt:
-        return Done(exit_code(signal.SIGINT))
-    except Exception:
-        # One bug does not take the other runs with it; its traceback is shown at once.
-        traceback.print_exc()
-        return Done(1)
-
-
-def _without_value(summary: Mapping[str, Any]) -> int:
-    """Say why a run has nothing for a sweeper to choose by; return the exit code."""
-    why = (
-        f"the run's {summary['monitor']} is no number"
-        if summary["validation"]
-        else "there is no validation split to choose by; set data.validation above 0"
-    )
-    _complain(UserError(f"hydra/sweeper: {why}."))
-    return 2
-
-
-def _complain(error: UserError, overrides: Sequence[str] = ()) -> None:
-    """Tell the user, on stderr, what is wrong and in which file it is defined."""
-    for line in mistakes.told(error, overrides):
-        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def _asked_about(arguments: Sequence[str]) -> Iterator[str]:

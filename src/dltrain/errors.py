@@ -91,10 +91,19 @@ def require_at_least(low: float, **values: float) -> None:
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C once a run has begun, whose folder is named; else it is a KeyboardInterrupt."""
+    """A signal once a run has begun, whose folder is named; else it is a KeyboardInterrupt.
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"Interrupted. Go on with: dltrain resume {shlex.quote(str(folder))}")
+    ``number`` is the signal's, and ``said`` what is told of it.
+    """
+
+    def __init__(self, folder: Path, number: int = 2, said: str = "Interrupted.") -> None:
+        super().__init__(f"{said} {going_on(folder)}")
+        self.number = number
+
+
+def going_on(folder: Path) -> str:
+    """How to go on with what a signal, or a kill, has ended: a run, or several."""
+    return f"Go on with: dltrain resume {shlex.quote(str(folder))}"
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def train(
 
     Raises :class:`ConfigError` with every fault of the overrides, :class:`UserError` for what goes
     wrong later, and :class:`Interrupted`, a ``KeyboardInterrupt``, after an orderly end by Ctrl-C.
-    A SIGTERM is passed on to the process once the run has ended.
+    Another signal that has ended the run, such as SIGTERM, is passed on to the process.
     """
     typed = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
     lines = with_quotes([_override(word) for word in typed])
@@ -57,8 +57,8 @@ def train(
         run = RunFolder(summary["path"])
         if summary["signal"] is None:
             return Predictor(run, trusted=True)
-    if summary["signal"] == signal.SIGTERM:
-        signal.raise_signal(signal.SIGTERM)
+    if summary["signal"] != signal.SIGINT:
+        signal.raise_signal(summary["signal"])
     raise Interrupted(run.path)
 
 

@@ -5,6 +5,7 @@ For the shell and for Python alike. Nothing here imports torch unless parts have
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -35,6 +36,12 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
         lines.append(f"{fault}" + (f" ({file})" if file else ""))
     left = len(error.faults) - most
     return lines + ([f"And {left} more, which are told when these are mended."] if left > 0 else [])
+
+
+def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
+    """Tell the user, on stderr, what is wrong and in which file it is defined."""
+    for line in told(error, overrides):
+        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def with_the_rest(error: ConfigError, overrides: Sequence[str]) -> ConfigError:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
-from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import CONFIG, SPEC, SUMMARY, allowed_packages, read_config, spec_of_run
-from dltrain.training import Run, begun
+from dltrain.runs.folder import CONFIG, RunFolder, known_status
+from dltrain.runs.load import ID, SPEC, allowed_packages, read_config, spec_of_run
+from dltrain.training import Run, begun, described
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,8 @@ def prolong(
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))
     parent = RunFolder.find(run, output_dir)
-    status = parent.read_json(SUMMARY).get("status")
+    summary = parent.summary()
+    status = known_status(parent.path, summary.get("status"))
     if status != "finished":
         raise UserError(
             f"{parent.path} is {status}, not finished: resume it first, without "
@@ -78,7 +81,9 @@ def prolong(
             parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{parent.path / CONFIG}: {error}") from error
-        state = checkpoint.load(parent.path / checkpoint.LAST, parts.settings.device)
+        last = own(parent.path, checkpoint.LAST)
+        parent.identity = summary.get(ID, "")
+        state = checkpoint.load(last, parts.settings.device, parent.identity)
         step = _step(state, parent)
         from_here = {"run": str(parent.path.resolve()), "step": step}
         longer = Run(config, parts, shown, started, (), from_here)
@@ -87,15 +92,18 @@ def prolong(
                 f"{parent.path} has trained {step:,} steps, and {' '.join(typed)} asks for "
                 f"{longer.schedule.total_steps:,} in all: give more."
             )
-        folder = RunFolder.create(parent.path.parent.parent, parent.path.parent.name)
-        with begun(folder):
-            _inherit(parent, folder)
-            overrides = (parent.path / "overrides.txt").read_text(encoding="utf-8").splitlines()
-            longer.describe(folder, [*overrides, *typed])
+        outputs = parent.path.parent.parent
+        folder = RunFolder.create(outputs, parent.path.parent.name)
+        with described(folder):
             longer.begin(folder)
+            _inherit(parent, folder)
             state = _going_on(state, longer)
             # So that it can be resumed before its own first checkpoint.
             checkpoint.save(folder, checkpoint.LAST, state)
+            overrides = read_within(parent.path, "overrides.txt").decode().splitlines()
+            longer.describe([*overrides, *typed])
+            folder.publish(outputs)
+        with begun(folder):
             logger.info("goes on from step %s of %s.", f"{step:,}", parent.path)
             logger.info(_schedules(before, longer, step))
             return longer.go(state)
@@ -164,12 +172,19 @@ def _step(state: Mapping[str, Any], parent: RunFolder) -> int:
 
 def _inherit(parent: RunFolder, folder: RunFolder) -> None:
     """Copy what a run adds to as it goes on: curves, and the best weights so far."""
-    files = [METRICS, checkpoint.BEST]
-    files += [path.relative_to(parent.path).as_posix() for path in parent.path.rglob(EVENTS)]
+    files = [METRICS, *(path.relative_to(parent.path).as_posix() for path in _events(parent.path))]
     for name in files:
         if (parent.path / name).is_file():
-            (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(parent.path / name, folder.path / name)
+            with open_within(parent.path, name, "rb") as file:
+                folder.write(name, partial(shutil.copyfileobj, file))
+    best = own(parent.path, checkpoint.BEST)
+    if best.is_file():
+        state = checkpoint.load(best, run=parent.identity)
+        checkpoint.save(folder, checkpoint.BEST, checkpoint.without_origin(state))
+
+
+def _events(folder: Path) -> Iterable[Path]:
+    return folder.rglob(EVENTS)
 
 
 def _going_on(state: Mapping[str, Any], run: Run) -> dict[str, Any]:
@@ -177,8 +192,7 @@ def _going_on(state: Mapping[str, Any], run: Run) -> dict[str, Any]:
     ends = list(itertools.accumulate(phase.steps for phase in run.trainer.phases))
     loop = state["loop"]
     unfinished = {"stop_reason": "", "left": bisect.bisect_right(ends, loop["step"])}
-    kept = {name: value for name, value in state.items() if name != "format"}
-    return {**kept, "loop": {**loop, **unfinished}}
+    return {**checkpoint.without_origin(state), "loop": {**loop, **unfinished}}
 
 
 def _schedules(before: Mapping[str, Any], run: Run, step: int) -> str:

@@ -5,10 +5,12 @@ Knows nothing of Hydra: a config here is a plain dict, composed or read from a r
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
 import shlex
-import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from dltrain import messages
 from dltrain.assemble import Assembly, Config, Parts, optimizer_settings
 from dltrain.callbacks.console import Console
 from dltrain.config.build import build
-from dltrain.config.paths import absolute
+from dltrain.config.paths import absolute, has_initial_weights
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode, Table
 from dltrain.contracts.run import Callback, Probe, Schedule, Setup
@@ -28,22 +30,23 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
+from dltrain.engine import signals
 from dltrain.engine.batch_norm import require_variance
-from dltrain.errors import ConfigError, Diverged, Interrupted, UserError
+from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.groups import groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
-from dltrain.runs import checkpoint
+from dltrain.runs import checkpoint, checksums
 from dltrain.runs.environment import describe
-from dltrain.runs.examples import keep_examples
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.examples import EXAMPLES, keep_examples
+from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder, room_for
 from dltrain.runs.forward_failure import explain
 from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
-    CONFIG,
+    GROWING,
+    ID,
     READER,
     SPEC,
-    SUMMARY,
     allowed_packages,
     read_config,
     spec_of_run,
@@ -52,31 +55,46 @@ from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
 
 REPORT = "tables/data"
+logger = logging.getLogger(__name__)
 PARENT = "parent"
 """The key of ``summary.json`` for the run that this one goes on with, and from which step."""
 
 
 def train(
-    config: Config, overrides: Sequence[str] = (), watchers: Sequence[Callback] = ()
+    config: Config,
+    overrides: Sequence[str] = (),
+    watchers: Sequence[Callback] = (),
+    created: Callable[[Path], object] = lambda path: None,
+    typed: bool = True,
 ) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
+    ``created`` is told the run's folder as soon as there is one. A config that is not ``typed``,
+    but from a file, may name what a run folder may, see :func:`resume`.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
     started = time.perf_counter()
-    with messages.shown() as shown, Assembly(config) as assembly:
+    packages = None if typed else allowed_packages()
+    with messages.shown() as shown, Assembly(config, packages) as assembly:
         parts = assembly.read()
+        others = has_initial_weights(config)
+        outputs = Path(config["output_dir"]).expanduser()
         if config["init_from"] is not None:
-            outputs = Path(config["output_dir"]).expanduser()
+            others = True
             init_from(parts.task, parts.spec, config["init_from"], outputs)
         run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
-        folder = RunFolder.create(Path(config["output_dir"]).expanduser(), config["name"])
-        with begun(folder):
-            run.describe(folder, overrides)
+        folder = RunFolder.create(outputs, config["name"])
+        with described(folder):
             run.begin(folder)
+            if others:
+                checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
+            run.describe(overrides)
+            folder.publish(outputs)
+        with begun(folder):
+            created(folder.path)
             return run.go(None)
 
 
@@ -84,6 +102,8 @@ def resume(
     run: str, output_dir: Path, changed_data: bool = False, watchers: Sequence[Callback] = ()
 ) -> dict[str, Any]:
     """Go on with an interrupted run, as if it had never been interrupted; return its summary.
+
+    One that was killed before its first checkpoint begins again.
 
     Raises :class:`UserError` where its data is not what it began with, unless ``changed_data``.
     Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
@@ -99,13 +119,15 @@ def resume(
 def _resume(
     folder: RunFolder, started: float, changed_data: bool, watchers: Sequence[Callback]
 ) -> dict[str, Any]:
-    summary = folder.read_json(SUMMARY)
+    summary = folder.summary()
     if summary.get("status") == "finished":
         longer = shlex.join(["dltrain", "resume", str(folder.path), "trainer.epochs=N"])
         raise UserError(
             f"{folder.path} is finished: there is nothing to resume. To train it for longer: "
             f"{longer}"
         )
+    folder.identity = summary.get(ID, "")
+    checksums.require_listed(folder.path, GROWING, missing=False)
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
@@ -114,21 +136,63 @@ def _resume(
             parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
-        state = checkpoint.load(folder.path / checkpoint.LAST, parts.settings.device)
+        state = checkpoint.resumable(folder, parts.settings.device)
+        if state is None:
+            _begin_again(folder, config, parts, summary)
         going_on = Run(config, parts, shown, started, watchers, summary.get(PARENT))
-        if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
-            going_on.describe_data(folder)
         going_on.begin(folder)
+        if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
+            going_on.describe_data()
+            folder.write_checksums({*checksums.read(folder.path), READER, SPEC, EXAMPLES})
         return going_on.go(state)
+
+
+def _begin_again(
+    folder: RunFolder, config: Config, parts: Parts, summary: Mapping[str, Any]
+) -> None:
+    """Make a run ready that was killed before it had a checkpoint."""
+    if PARENT in summary:
+        raise UserError(
+            f"{folder.path} has no checkpoint to go on from. It went on with "
+            f"{summary[PARENT].get('run')}: train that for longer once more."
+        )
+    initial = folder.path / checkpoint.INITIAL
+    if initial.exists():
+        weights = checkpoint.load(initial, parts.settings.device, folder.identity)["task"]
+        checkpoint.load_weights(parts.task, weights, initial)
+    elif config.get("init_from") is not None or has_initial_weights(config):
+        raise UserError(
+            f"{folder.path} has no checkpoint, and not the weights that it began with: start it "
+            "again."
+        )
+    (folder.path / checkpoint.BEST).unlink(missing_ok=True)
+    logger.info("the run was ended before its first checkpoint: it begins again.")
+
+
+@contextmanager
+def described(folder: RunFolder) -> Iterator[None]:
+    """What goes wrong in here, before a new run is published, leaves nothing of it."""
+    try:
+        with room_for(folder):
+            yield
+    except BaseException:
+        folder.release()
+        folder.discard()
+        raise
 
 
 @contextmanager
 def begun(folder: RunFolder) -> Iterator[None]:
-    """An interruption in here names the run, which exists; in the end others may claim it."""
+    """An interruption in here names the run, which exists; in the end others may claim it.
+
+    So does a full disk.
+    """
     try:
-        yield
+        with room_for(folder), signals.unfinished(going_on(folder.path)):
+            yield
     except KeyboardInterrupt as error:
-        raise Interrupted(folder.path) from error
+        number = signals.number_of(error)
+        raise Interrupted(folder.path, number, signals.said(number)) from error
     finally:
         folder.release()
 
@@ -191,6 +255,7 @@ class Run:
     def begin(self, folder: RunFolder) -> None:
         """Take ``folder`` for this run's."""
         parts, self.folder = self.parts, folder
+        folder.identity = folder.identity or self._identity()
         self._console = Console(self._layers, self._shown)
         self.trainer = Trainer(
             parts.settings,
@@ -207,18 +272,19 @@ class Run:
             watchers=self._watchers,
         )
 
-    def describe(self, folder: RunFolder, overrides: Sequence[str]) -> None:
+    def describe(self, overrides: Sequence[str]) -> None:
         """Write what a new run's folder has from the beginning, whatever fails after it."""
-        parts = self.parts
-        folder.write_text(CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
+        folder, settings = self.folder, self.parts.settings
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
-        settings = parts.settings
         folder.write_json("environment.json", describe(settings.device, settings.precision))
-        self.describe_data(folder)
+        self.describe_data()
+        self._summarize("running")
+        folder.write_text(CONFIG, yaml.safe_dump(dict(self.config), sort_keys=False, width=100))
+        folder.write_checksums(name for name in folder.file_names() if not name.startswith(GROWING))
 
-    def describe_data(self, folder: RunFolder) -> None:
+    def describe_data(self) -> None:
         """Write what the data is and what reads new examples."""
-        parts = self.parts
+        parts, folder = self.parts, self.folder
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
         keep_examples(folder, self.streams)
@@ -229,19 +295,36 @@ class Run:
         identity = identity_of(parts.source)
         folder.write_json(SPEC, parts.spec.to_json() | {IDENTITY: identity})
 
+    def _identity(self) -> str:
+        """What the checkpoints of this run have in common with those of no other kind of run."""
+        place = ("name", "output_dir")
+        config = {key: value for key, value in self.config.items() if key not in place}
+        whole = [config, self.parts.spec.to_json(), dict(self._parent or {})]
+        return hashlib.sha256(json.dumps(whole, default=str).encode()).hexdigest()[:16]
+
     def go(self, state: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Train, and end in order whatever happens; return the summary."""
+        """Train, and end in order whatever happens; return the summary.
+
+        That the run has finished is the last that is written of it.
+        """
         trainer = self.trainer
         trainer.state.seconds["setup"] = time.perf_counter() - self._started
-        status = "failed"
         self._summarize("running")
         try:
-            status = trainer.fit(state)
-        except KeyboardInterrupt:
-            status, trainer.signal = "interrupted", signal.SIGINT
-        except Diverged:
-            status = "diverged"
+            status = self._end(self._fit(state))
+            summary = self._summarize(status)
+        except BaseException as error:
+            self._fail(error)
             raise
+        return summary | {"signal": trainer.signal, "path": self.folder.path}
+
+    def _fit(self, state: Mapping[str, Any] | None) -> str:
+        """Train; return the status. What the user can mend becomes a :class:`UserError`."""
+        try:
+            return self.trainer.fit(state)
+        except KeyboardInterrupt as error:
+            self.trainer.signal = signals.number_of(error)
+            return "interrupted"
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
         except RuntimeError as error:
@@ -255,11 +338,30 @@ class Run:
         except (TypeError, LookupError, AttributeError, NotImplementedError, ValueError) as error:
             self._explain(error)
             raise
-        finally:
-            summary = self._summarize(status)
+
+    def _end(self, status: str) -> str:
+        """Have the figures drawn and every file closed; return the status after that."""
+        try:
+            self.trainer.end(status)
+        except KeyboardInterrupt as error:
+            self.trainer.signal = signals.number_of(error)
+            return "interrupted"
+        if status == "finished":
+            (self.folder.path / checkpoint.PREVIOUS).unlink(missing_ok=True)
+            self.folder.sync()
+            self.folder.write_checksums()
+        return status
+
+    def _fail(self, error: BaseException) -> None:
+        """Close what can be closed; ``error``, which ended the run, is what matters."""
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        try:
             # To whatever watches it, a run that diverged has failed.
-            trainer.end("failed" if status == "diverged" else status)
-        return summary | {"signal": trainer.signal, "path": self.folder.path}
+            self.trainer.end(status)
+            self._summarize("diverged" if isinstance(error, Diverged) else status)
+        except Exception as other:
+            first = f"{type(other).__name__}: {other}".splitlines()[0]
+            logger.debug(f"the failed run could not be ended in order: {first}")
 
     def _summary_of_layers(self) -> Table:
         """The network's first answer: what cannot read this data fails before there is a folder."""
@@ -289,6 +391,7 @@ class Run:
         train_seconds = state.seconds["train"]
         summary = {
             "status": status,
+            ID: self.folder.identity,
             "epochs": state.place("train").epoch,
             "steps": state.step,
             **({} if self._parent is None else {PARENT: self._parent}),
@@ -307,7 +410,7 @@ class Run:
             },
             "samples_per_second": round(state.samples / train_seconds, 1) if train_seconds else 0,
         }
-        self.folder.write_json(SUMMARY, summary)
+        self.folder.write_json(SUMMARY, summary, sealed=True)
         return summary
 
     def _out_of_memory(self) -> str:

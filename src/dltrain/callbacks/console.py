@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from typing import IO, Literal
 
 from rich.console import Console as RichConsole
 from rich.live import Live
@@ -18,6 +18,7 @@ from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
 from dltrain.engine import terminal
+from dltrain.files import open_within
 from dltrain.messages import Messages
 
 COLUMNS = 80
@@ -36,7 +37,7 @@ class Console(Callback):
         self._layers, self._messages = layers, messages
         self._live: Live | None = None
         self._notebook: NotebookBar | None = None
-        self._log_file: TextIO | None = None
+        self._log_file: IO[str] | None = None
         # A notebook asks for colors as a terminal does (FORCE_COLOR), and is none.
         terminal = False if in_notebook() else None
         self._rich = RichConsole(highlight=False, force_jupyter=False, force_terminal=terminal)
@@ -44,7 +45,7 @@ class Console(Callback):
         self._unread = False
 
     def start(self, view: View) -> None:
-        self._log_file = (view.path / "train.log").open("a", encoding="utf-8")
+        self._log_file = open_within(view.path, "train.log", "a")
         for when, line in self._messages.show_by(self._say, self._write):
             self._write(line, when)
         self._say(f"Run {view.path}")
@@ -144,9 +145,10 @@ class Console(Callback):
     def _table(self, table: Table) -> None:
         rich = RichTable(box=None, header_style="bold", pad_edge=False)
         for number, column in enumerate(table.columns):
-            rich.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+            justify: Literal["left", "right"] = "left" if number == 0 else "right"
+            rich.add_column(Text(column), justify=justify, no_wrap=True)
         for row in table.rows:
-            rich.add_row(*(_cell(value) for value in row))
+            rich.add_row(*(Text(_cell(value)) for value in row))
         self._rich.print(rich)
         RichConsole(
             file=self._log_file, width=100, force_jupyter=False, force_terminal=False

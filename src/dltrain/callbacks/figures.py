@@ -10,6 +10,7 @@ from dltrain.callbacks.drawing import drawn, rendered
 from dltrain.callbacks.record import METRICS
 from dltrain.contracts.metric import Evaluation, Mode
 from dltrain.contracts.run import Callback, Setup, View
+from dltrain.files import open_within
 
 
 class Figures(Callback):
@@ -44,16 +45,16 @@ class Figures(Callback):
             for name, draw in evaluation.figures.items()
         }
         # What is a rate besides, as tokens are, is no metric.
-        curves = view.path / METRICS, self._better, set(view.rates)
+        curves = view.path, self._better, set(view.rates)
         images["learning_curves"] = drawn("learning_curves", _curves, *curves)
         for name, image in images.items():
             if image is not None:
                 view.write(f"figures/{name}.png", image)
 
 
-def _curves(metrics: Path, better: Mapping[str, Mode], without: Collection[str]) -> bytes:
+def _curves(folder: Path, better: Mapping[str, Mode], without: Collection[str]) -> bytes:
     from dltrain.reports.canvas import png
     from dltrain.reports.curves import draw_learning_curves
 
-    with metrics.open(newline="", encoding="utf-8") as file:
+    with open_within(folder, METRICS, newline="") as file:
         return png(draw_learning_curves(csv.DictReader(file), better, without))

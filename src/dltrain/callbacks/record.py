@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,10 +44,10 @@ class Record(Appended):
 
     def _tables(self, view: View, split: str, evaluation: Evaluation) -> None:
         for name, table in evaluation.tables.items():
-            (view.path / "tables").mkdir(exist_ok=True)
-            path = view.path / "tables" / f"{split}_{name}.csv"
-            with path.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([table.columns, *table.rows])
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows([table.columns, *table.rows])
+            # Once a period, and written again at the next: nothing waits for the disk.
+            view.write(f"tables/{split}_{name}.csv", text.getvalue(), sync=False)
 
     def _rows(self, progress: Progress, split: str, values: Mapping[str, float]) -> None:
         epoch = _epoch(progress)

@@ -16,6 +16,8 @@ from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Logged, Probe, View
 from dltrain.contracts.task import Task
+from dltrain.files import open_within, read_within
+from dltrain.runs import durable
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +85,15 @@ class TensorBoard(Probe):
         """Open the event file; a new run's begins with its config."""
         self._folder = view.path
         self._earlier = _event_files(self._folder)
+        if not view.resumed:  # they are of a process that was killed before its first checkpoint
+            for path in self._earlier:
+                path.unlink()
+            self._earlier = []
         self._file = EventFile(self._folder)
         self._last_drawn = time.monotonic()
         if not self._earlier:
             self._file.begin(0)
-            config = (self._folder / "config.yaml").read_text(encoding="utf-8")
+            config = read_within(self._folder, "config.yaml").decode()
             self._file.text("config", 0, f"```yaml\n{config}\n```")
             self._file.session_start(_hyper_parameters(yaml.safe_load(config)))
 
@@ -160,8 +166,12 @@ class TensorBoard(Probe):
     def state_dict(self) -> dict[str, Any]:
         """How long each event file was, and the last steps that are in one."""
         self._events.flush()
+        for path in _event_files(self._folder):
+            if path not in self._earlier:
+                durable.sync_file(path)
+        durable.sync_folder(self._folder)
         lengths = {
-            path.relative_to(self._folder).as_posix(): path.stat().st_size
+            path.relative_to(self._folder).as_posix(): path.lstat().st_size
             for path in _event_files(self._folder)
         }
         return {
@@ -175,11 +185,14 @@ class TensorBoard(Probe):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Forget the events since the checkpoint: they will be written again."""
         for path in self._earlier:
-            length = state["lengths"].get(path.relative_to(self._folder).as_posix())
+            name = path.relative_to(self._folder).as_posix()
+            length = state["lengths"].get(name)
             if length is None:
                 path.unlink()
-            elif path.stat().st_size > length:
-                with path.open("r+b") as file:
+            elif path.lstat().st_size < length:
+                logger.warning(f"{path} is shorter than it was: TensorBoard misses a part of it.")
+            elif path.lstat().st_size > length:
+                with open_within(self._folder, name, "r+b") as file:
                     file.truncate(length)
         self._step = state["step"]
         # A run that an earlier version began has none of these.

@@ -16,6 +16,7 @@ from dltrain.callbacks.drawing import rendered
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Logged, Setup, View
 from dltrain.errors import UserError
+from dltrain.files import read_within
 
 MOST_ROWS = 10_000
 """Of a table that is sent; longer ones, such as those of single examples, lie in the run folder."""
@@ -46,10 +47,10 @@ class Tracker(Callback):
     def start(self, view: View) -> None:
         """Begin a run there, or go on with the one that this run folder has."""
         file = view.path / f"{self.library}.json"
-        known = json.loads(file.read_text(encoding="utf-8"))["id"] if file.exists() else None
+        known = json.loads(read_within(view.path, file.name))["id"] if file.exists() else None
         if known is not None and not (isinstance(known, str) and ID.fullmatch(known)):
             raise UserError(f"{file}: {known!r} is not the id of a run.")
-        config = yaml.safe_load((view.path / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_load(read_within(view.path, "config.yaml"))
         run = self.open(view, known, config)
         self._begun = True
         view.write(file.name, json.dumps({"id": run}) + "\n")

@@ -9,6 +9,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _write(
     from dltrain.callbacks.drawing import rendered
 
     stem = found.split if not overrides else f"{found.split}-{Path(found.data).stem}"
-    place = Path(out).expanduser() if out else folder.path / "evaluations" / stem
+    place = Path(out).expanduser() if out else folder.place("evaluations") / stem
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -103,8 +104,7 @@ def _write(
     for name, draw in evaluation.figures.items():
         image = rendered(name, draw)
         if image is not None:
-            (place / "figures").mkdir(exist_ok=True)
-            (place / "figures" / f"{name}.png").write_bytes(image)
+            to.write(f"figures/{name}.png", methodcaller("write", image))
     return place
 
 

@@ -33,7 +33,7 @@ def export(arguments: Sequence[str]) -> int:
     """
     asked = _parser().parse(arguments)
     folder = RunFolder.find(asked.run, asked.output_dir)
-    out = Path(asked.out).expanduser() if asked.out else folder.path / "export" / asked.format
+    out = Path(asked.out).expanduser() if asked.out else folder.place("export") / asked.format
     if out.exists() and not out.is_dir():
         raise UserError(f"export: --out: {out} is a file; give a folder.")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)

@@ -22,7 +22,8 @@ from dltrain.errors import UserError
 from dltrain.runs.folding import ELSEWHERE, Row, Value, folded
 from dltrain.runs.listing import SPLITS, UNREADABLE, Listed, mapping, runs_below
 from dltrain.runs.query import as_text, condition, in_short, ordered, require_known
-from dltrain.runs.sweep import REPEATED
+from dltrain.runs.sweep import left_of, sweeps_below
+from dltrain.runs.sweep_report import REPEATED
 
 MOST_DIFFERENCES = 4
 """Of a run, in a table: as many as can be taken in at a glance."""
@@ -59,6 +60,10 @@ def runs(arguments: Sequence[str]) -> int:
         if not rows:
             print(f"None of {len(there):,} runs in {asked.output_dir} is such a run."
                   if there else f"There is no run in {asked.output_dir} yet.")  # fmt: skip
+        for sweep in sweeps_below(asked.output_dir):
+            left = left_of(sweep)
+            if left:
+                print(f"sweeps/{sweep.path.name}: {left}")
     return 0
 
 

@@ -35,7 +35,7 @@ def sample(arguments: Sequence[str]) -> int:
     folder = RunFolder.find(asked.run, asked.output_dir)
     with runtime.generators_kept():
         images, columns, name = _images(folder, asked)
-    out = Path(asked.out).expanduser() if asked.out else folder.path / "samples"
+    out = Path(asked.out).expanduser() if asked.out else folder.place("samples")
     try:
         where = _write(images, columns, out, name, asked)
     except OSError as error:

@@ -49,6 +49,18 @@ def _settled(value: Any, place: Located, node: Mapping[str, Any], folder: Path) 
     return value if place.or_name and not path.exists() else str(path)
 
 
+def has_initial_weights(config: Any) -> bool:
+    """Whether a run of ``config`` begins with others' weights; its classes have been imported."""
+    if isinstance(config, list):
+        return any(map(has_initial_weights, config))
+    if not isinstance(config, Mapping):
+        return False
+    module, _, name = str(config.get(TARGET)).rpartition(".")
+    located = dict(located_arguments(getattr(sys.modules.get(module), name, None)))
+    initial = [config.get(name) for name, place in located.items() if place.initial]
+    return any(initial) or any(map(has_initial_weights, config.values()))
+
+
 def located_arguments(target: Any) -> Iterator[tuple[str, Located]]:
     """The arguments of the class ``target`` that are paths; of what is no class, none."""
     for owner in reversed(getattr(target, "__mro__", ())):

@@ -230,11 +230,19 @@ class View(Protocol):
         """In what."""
 
     @property
+    def resumed(self) -> bool:
+        """Whether the run goes on from a checkpoint, whose state callbacks are given."""
+
+    @property
     def stop_reason(self) -> str:
         """Why the run ends early; empty where it does not."""
 
-    def write(self, name: str, content: bytes | str) -> None:
-        """Write a file of the run folder, whole or not at all."""
+    def write(self, name: str, content: bytes | str, sync: bool = True) -> None:
+        """Write a file of the run folder, whole or not at all.
+
+        Without ``sync``, it is safe from a power cut once the run has finished: for what is written
+        again and again.
+        """
 
     def log(self, logged: Logged) -> None:
         """Have every callback's :meth:`Callback.logged` called with it."""

@@ -44,7 +44,7 @@ from dltrain.engine import generators, signals
 from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
-from dltrain.errors import Diverged
+from dltrain.errors import Diverged, UserError
 from dltrain.metrics.history import History
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import RunFolder
@@ -118,7 +118,10 @@ class Trainer:
         self._best: dict[str, Any] | None = None
         """What ``best.pt`` is to hold, until it does."""
         self._last_save = time.perf_counter()
+        self._validated = False
+        """Whether the callbacks of this process have what the last weights say."""
         self._phase: Phase | None = None
+        self._not_ended = list(self.callbacks)
 
     def fit(self, resume: Mapping[str, Any] | None = None) -> str:
         """Train to the end, or to an interruption; return the status.
@@ -127,6 +130,7 @@ class Trainer:
         as if it had never been interrupted. Raises :class:`Diverged` on a loss, weights or a
         last evaluation that are not finite.
         """
+        self._view.resumed = resume is not None
         for callback in self.callbacks:
             callback.start(self._view)
         if self._probes:
@@ -151,13 +155,24 @@ class Trainer:
         return "finished"
 
     def end(self, status: str) -> None:
-        """The probes' last look, unless the run failed, and the callbacks' end."""
+        """The probes' last look, unless the run failed, and the callbacks' end.
+
+        Whatever goes wrong, each callback is ended, once; then the first failure is raised.
+        """
+        failure: BaseException | None = None
         if status != "failed" and self._probes:
             with self._asking():
                 for probe in self._probes:
                     probe.finish(self.task, self.streams, self._view)
-        for callback in self.callbacks:
-            callback.end(self._view, status)
+        while self._not_ended:
+            callback = self._not_ended.pop(0)
+            try:
+                callback.end(self._view, status)
+            except (Exception, KeyboardInterrupt) as error:
+                failure = failure or error
+                status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+        if failure is not None:
+            raise failure
 
     def _train(self) -> None:
         self.task.train()
@@ -349,6 +364,7 @@ class Trainer:
         self._tell("train", period | self._look("train"))
         if "validation" in self.streams:
             self._tell("validation", self._evaluate("validation", final=False))
+            self._validated = True
             # A task may have nothing to say of it yet, in a phase that is about something else.
             self._keep_if_best(self.state.results["validation"])
         self._resume_clock()
@@ -385,6 +401,9 @@ class Trainer:
     def _test(self) -> None:
         if self.settings.tests_best(self.streams):
             self._take_best()
+        if not self._validated:
+            # An earlier process trained to the end; its figures and tables went with it.
+            self._validate_again()
         if "test" in self.streams:
             self._tell("test", self._evaluate("test", final=True))
 
@@ -402,14 +421,20 @@ class Trainer:
         self.state.uses_best = True
         if self.state.best_step != self.state.evaluated_at:
             # Figures and tables are still those of the last weights.
-            evaluation = self._evaluate("validation", final=False)
-            for callback in self.callbacks:
-                callback.reevaluated(self._view, "validation", evaluation)
+            self._validate_again()
         self.state.results["validation"] = dict(self.state.best_results)
         logger.info(
             f"weights: those of step {self.state.best_step:,}, the best by validation {name} "
             f"({self.state.best_value:.6g}). trainer.test_weights=last takes the last ones."
         )
+
+    def _validate_again(self) -> None:
+        """Have the callbacks show what the weights say of the validation split, if there is one."""
+        if "validation" in self.streams:
+            evaluation = self._evaluate("validation", final=False)
+            for callback in self.callbacks:
+                callback.reevaluated(self._view, "validation", evaluation)
+        self._validated = True
 
     def _evaluate(self, split: str, final: bool) -> Evaluation:
         """What the task's metrics say of a split, and the probes add."""
@@ -494,7 +519,7 @@ class Trainer:
         if self._best is not None:
             checkpoint.save(self.folder, checkpoint.BEST, self._best)
             self._best = None
-        checkpoint.save(self.folder, checkpoint.LAST, self._state())
+        checkpoint.save_last(self.folder, self._state())
         self._saved()
         self._last_save = time.perf_counter()
 
@@ -527,3 +552,22 @@ class Trainer:
             for callback, state in zip(self._kept, saved["callbacks"], strict=True):
                 callback.load_state_dict(state)
             generators.restore(saved["random"], self.settings.device)
+        self._require_best()
+
+    def _require_best(self) -> None:
+        """See now that the best weights so far are whole: they are used when the run ends."""
+        best = self.folder.path / checkpoint.BEST
+        if self.state.best_step is None:
+            return
+        if not best.exists():
+            logger.warning(
+                f"{best} was removed: the best weights will be those of an evaluation to come."
+            )
+            self.state.best_value = self.state.best_step = None
+            return
+        try:
+            checkpoint.load(best, run=self.folder.identity)
+        except checkpoint.Damaged as error:
+            raise UserError(
+                f"{error} Remove it to go on without the best weights so far."
+            ) from error

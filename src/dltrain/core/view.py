@@ -56,6 +56,7 @@ class RunView:
         self.log = log
         self.latest: Mapping[str, float] = {}
         self.rates: dict[str, float] = {}
+        self.resumed = False
 
     @property
     def path(self) -> Path:
@@ -77,10 +78,10 @@ class RunView:
         """Why the run ends early; empty where it does not."""
         return self._state.stop_reason
 
-    def write(self, name: str, content: bytes | str) -> None:
+    def write(self, name: str, content: bytes | str, sync: bool = True) -> None:
         """Write a file of the run folder, whole or not at all."""
         data = content.encode() if isinstance(content, str) else content
-        self._folder.write(name, methodcaller("write", data))
+        self._folder.write(name, methodcaller("write", data), sync)
 
     def stop(self, reason: str) -> None:
         """Ask for an early, regular end: the test split is still evaluated."""

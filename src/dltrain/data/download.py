@@ -21,6 +21,8 @@ from dltrain.errors import UserError
 logger = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
+LARGEST = 1 << 28
+"""Bytes of a file, unpacked; of those that are fetched none has so many."""
 TIMEOUT_SECONDS = 30
 
 
@@ -107,6 +109,8 @@ def _save(response: BinaryIO, to: Path, remote: Remote) -> bool:
 def _copy(source: BinaryIO, to: Path, digest: hashlib._Hash) -> None:
     with to.open("wb") as file:
         while chunk := source.read(CHUNK):
+            if file.tell() > LARGEST:
+                raise ValueError(f"it has more than {LARGEST:,} bytes, and no such file has")
             digest.update(chunk)
             file.write(chunk)
         file.flush()

@@ -3,22 +3,47 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import errno
 import io
 import os
 import sys
+from pathlib import Path
 from typing import Any, TextIO
 
 PLAIN = {"×": "x", "±": "+-", "…": "...", "–": "-", "‖": "||", "∂": "d", "▯": "?", "━": "-"}
 """Letters of ours, for a terminal that has none but ASCII's."""
 REPLACE = "dltrain.plain"
+LEFT = errno.EPIPE, errno.EIO
+"""What a write fails with once its reader has left: the end of a pipe, a terminal."""
 
 
 def make_writable() -> None:
     """Have what is printed never end a command: neither a letter nor a reader who has left."""
+    _open_closed()
     codecs.register_error(REPLACE, _plain)
     sys.stdout = _lasting(sys.stdout, sys.__stdout__)
     sys.stderr = _lasting(sys.stderr, sys.__stderr__)
+
+
+def _open_closed() -> None:
+    """Put the null device in the place of what the shell has closed (``>&-``).
+
+    Else the next file that is opened, such as a checkpoint, is the standard output, and what any
+    library prints goes into it.
+    """
+    for handle, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(handle)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != handle:
+                os.dup2(nowhere, handle)
+                os.close(nowhere)
+            os.set_inheritable(handle, True)
+        if getattr(sys, name) is None:
+            mode = "w" if handle else "r"
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _plain(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -52,10 +77,19 @@ def reader_has_left(stream: TextIO) -> bool:
     return isinstance(raw, _Lasting) and raw.dropped
 
 
+def is_cut(stream: TextIO) -> bool:
+    """Whether what was printed to ``stream`` is not whole, although nobody has left."""
+    stream.flush()
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return isinstance(raw, _Lasting) and raw.is_cut
+
+
 class _Lasting(io.FileIO):
     """A file that swallows what is written once nobody can have it any more."""
 
     dropped = False
+    is_cut = False
+    """Whether somebody still waits for what was dropped: a file on a full disk."""
 
     def write(self, data: Any) -> int:
         """Write all of ``data``, or drop it where the reader has gone or the disk is full."""
@@ -64,8 +98,10 @@ class _Lasting(io.FileIO):
         except OSError as error:
             if error.errno == errno.EAGAIN:
                 raise
-            if error.errno != errno.EPIPE and self.fileno() != 2:
-                os.write(2, f"dltrain: standard output: {error.strerror}\n".encode())
+            self.is_cut = error.errno not in LEFT
+            if self.is_cut and self.fileno() != 2:
+                with contextlib.suppress(OSError):
+                    os.write(2, f"dltrain: standard output: {error.strerror}\n".encode())
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)

@@ -34,10 +34,9 @@ from dltrain.core.settings import Settings
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.errors import ConfigError, Fault, UserError
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.folder import SUMMARY, RunFolder
 from dltrain.runs.load import (
     SPEC,
-    SUMMARY,
     Loaded,
     allowed_packages,
     load_run,
@@ -168,7 +167,7 @@ def _epochs(folder: RunFolder) -> int:
     """How many the run has trained, which its evaluation may depend on."""
     if not (folder.path / SUMMARY).is_file():
         return 0
-    epochs = folder.read_json(SUMMARY).get("epochs", 0)
+    epochs = folder.summary().get("epochs", 0)
     return epochs if isinstance(epochs, int) else 0
 
 

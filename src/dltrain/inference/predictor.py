@@ -19,8 +19,8 @@ from dltrain.contracts.task import Predictions, Predicts, Task
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
-from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import SUMMARY, load_run, reader_of_run, spec_of_run
+from dltrain.runs.folder import RunFolder, known_status
+from dltrain.runs.load import load_run, reader_of_run, spec_of_run
 
 if TYPE_CHECKING:
     from dltrain.inference.evaluate import Evaluated
@@ -82,7 +82,8 @@ class Predictor:
     @property
     def summary(self) -> dict[str, Any]:
         """How the run went: ``status``, ``validation`` and ``test``, ``seconds`` and more."""
-        return RunFolder(self.path).read_json(SUMMARY)
+        content = RunFolder(self.path).summary()
+        return content | {"status": known_status(self.path, content.get("status"))}
 
     def predict(self, examples: Any, top: int | None = 3) -> Answers:
         """Answers to ``examples``, a row each.

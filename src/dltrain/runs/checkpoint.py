@@ -1,9 +1,13 @@
-"""Checkpoints: tensors and primitives only, so that reading one can run no code."""
+"""Checkpoints: tensors and primitives only, so that reading one can run no code.
+
+A checkpoint is the zip file that ``torch.save`` makes, in which each part has a CRC-32. torch does
+not look at them; :func:`load` does. It tells which of a run's checkpoints it is, and of which run.
+"""
 
 from __future__ import annotations
 
-import pickle
-import warnings
+import logging
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,13 +18,25 @@ import torch
 from torch import nn
 
 from dltrain.errors import UserError
+from dltrain.files import own
+from dltrain.runs import durable
 from dltrain.runs.folder import RunFolder
+from dltrain.tensor_files import read_tensors, reason
+
+logger = logging.getLogger(__name__)
 
 PLAIN = {int, float, complex, bool, str, bytes, type(None), torch.Size, torch.dtype, torch.device}
 LAST = "checkpoints/last.pt"
+PREVIOUS = "checkpoints/previous.pt"
+"""The one before the last, until the run has finished: for a last one that is damaged."""
 BEST = "checkpoints/best.pt"
+INITIAL = "checkpoints/initial.pt"
+"""The weights of a run that begins with others than its seed gives, until it has a checkpoint."""
 FORMAT = 2
 """Raised with every change of what is in one: another version's is refused in one line."""
+
+ABOUT = ("format", "file", "run")
+"""What stands before a run's state: the format, which of its checkpoints it is, which run's."""
 
 
 def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
@@ -29,39 +45,71 @@ def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
     Raises :class:`UserError` for what :func:`load` would refuse.
     """
     _require_plain(dict(state), name)
-    folder.write(name, lambda file: torch.save({"format": FORMAT, **state}, file))
+    about = dict(zip(ABOUT, (FORMAT, Path(name).name, folder.identity), strict=True))
+    folder.write(name, lambda file: torch.save({**about, **state}, file))
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
-    """What ``torch.load`` makes of a file of tensors and plain values; it executes nothing."""
-    with warnings.catch_warnings():  # on how the file is pickled: it is refused or it is not
-        warnings.simplefilter("ignore")
-        return torch.load(path, map_location=device, weights_only=True)
+def save_last(folder: RunFolder, state: Mapping[str, Any]) -> None:
+    """Write the last checkpoint; the one that was the last becomes the previous one."""
+    last, previous = folder.path / LAST, folder.path / PREVIOUS
+    if last.exists():
+        # A second name, so that there is a last one at any moment.
+        aside = previous.with_name(f".{previous.name}{durable.SUFFIX}")
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(last, aside)
+        except OSError:  # a file system without
+            last.replace(previous)
+        else:
+            aside.replace(previous)
+    save(folder, LAST, state)
+    (folder.path / INITIAL).unlink(missing_ok=True)
 
 
-def reason(error: Exception) -> str:
-    """Why a file of tensors could not be read, in a line."""
-    if isinstance(error, pickle.UnpicklingError):  # torch's words advise to trust the file
-        return "it is damaged, or holds something else than tensors and plain values"
-    return f"{type(error).__name__}: {error}".splitlines()[0].removesuffix(": ")
+def resumable(folder: RunFolder, device: torch.device) -> dict[str, Any] | None:
+    """The newest whole checkpoint of a run that goes on; None where it was killed before its first.
 
-
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint onto ``device``.
-
-    Raises :class:`UserError` if it is missing, damaged, of another format, or holds anything
-    but tensors and primitives.
+    One that is damaged is named. Raises :class:`UserError` where no other is whole.
     """
+    damaged = []
+    for name in (LAST, PREVIOUS):
+        path = own(folder.path, name)
+        if not path.exists():
+            continue
+        try:
+            state = load(path, device, folder.identity)
+        except Damaged as error:
+            damaged.append(error)
+            continue
+        for other in damaged:
+            logger.warning(f"{other} Going on from the one before it, {path.name}.")
+        return state
+    if damaged:
+        raise UserError(
+            f"{damaged[0]} There is no other to go on from. To begin at step 0, remove "
+            f"{folder.path / 'checkpoints'}."
+        )
+    return None
+
+
+class Damaged(UserError):
+    """A checkpoint that is not what a run wrote."""
+
+
+def load(path: Path, device: torch.device | str = "cpu", run: str = "") -> dict[str, Any]:
+    """Read a checkpoint onto ``device``: of the run ``run``, where that is given.
+
+    Raises :class:`UserError` if it is missing, damaged, of another run or format, or holds
+    anything but tensors and primitives.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist: the run ended before its first checkpoint.")
     try:
         state = read_tensors(path, device)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path} does not exist: the run ended before its first checkpoint."
-        ) from error
-    except (MemoryError, torch.OutOfMemoryError):
+    except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
-        raise UserError(f"{path} cannot be read as a checkpoint: {reason(error)}") from error
+        raise Damaged(f"{path} cannot be read as a checkpoint: {reason(error)}.") from error
     if not (isinstance(state, dict) and isinstance(state.get("format"), int)):
         raise UserError(f"{path} is not a checkpoint of dltrain.")
     if state["format"] != FORMAT:
@@ -71,7 +119,27 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         )
     if not isinstance(state.get("task"), Mapping):
         raise UserError(f"{path} is a checkpoint without weights.")
+    _require_its_own(state, path, run)
     return state
+
+
+def _require_its_own(state: Mapping[str, Any], path: Path, run: str) -> None:
+    """Raise :class:`UserError` for a checkpoint of another place, or another run.
+
+    Those of earlier versions do not tell.
+    """
+    file, own = state.get("file", ""), state.get("run", "")
+    expected = Path(LAST).name if path.name == Path(PREVIOUS).name else path.name
+    names = {Path(LAST).name, Path(BEST).name}
+    if file and path.name in {*names, Path(PREVIOUS).name} and file != expected:
+        raise Damaged(f"{path} is no {expected}: it was saved as {file}.")
+    if own and run and own != run:
+        raise Damaged(f"{path} is the checkpoint of another run.")
+
+
+def without_origin(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state alone, which another run may go on with."""
+    return {name: value for name, value in state.items() if name not in ABOUT}
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: Path) -> None:

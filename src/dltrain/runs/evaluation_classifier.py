@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from dltrain.contracts.data import DataSpec
 from dltrain.contracts.task import SamplesImages
 from dltrain.errors import UserError
+from dltrain.files import open_within
 from dltrain.runs.checkpoint import LAST
 from dltrain.runs.folder import LATEST, RunFolder
 from dltrain.runs.load import load, spec_of_run
 
+BLOCK = 1 << 20
+"""Bytes that are read at once."""
 PART = 1_000
 """Images that are generated, or classified, in one go."""
 
@@ -64,7 +67,7 @@ class EvaluationClassifier:
         folder = RunFolder.find(run, Path())
         spec = spec_of_run(folder)
         self.task = load(folder.path, "last")
-        self.name = hashlib.sha256((folder.path / LAST).read_bytes()).hexdigest()[:8]
+        self.name = _digest(folder.path)[:8]
         self.class_names = list(spec.class_names)
         self.input_shape = spec.input.shape
         heads = [
@@ -262,3 +265,12 @@ def sample_images(
         part_seed = int(torch.randint(2**31, (1,), generator=generator))
         asked = None if labels is None else labels[start : start + size]
         yield sampler.sample(size, part_seed, asked).columns["image"]
+
+
+def _digest(run: Path) -> str:
+    """Of the last checkpoint, in hexadecimal digits."""
+    found = hashlib.sha256()
+    with open_within(run, LAST, "rb") as file:
+        while block := file.read(BLOCK):
+            found.update(block)
+    return found.hexdigest()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, DataSpec, Streams
 from dltrain.errors import UserError
-from dltrain.runs.checkpoint import read_tensors, reason
+from dltrain.files import own
 from dltrain.runs.folder import RunFolder
+from dltrain.tensor_files import read_tensors, reason
 
 EXAMPLES = "examples.pt"
 FORMAT = 1
@@ -47,7 +48,7 @@ def keep_examples(folder: RunFolder, streams: Streams) -> None:
 
 def examples_of_run(folder: RunFolder) -> Examples:
     """What :func:`keep_examples` wrote. Raises :class:`UserError` where it did not."""
-    path = folder.path / EXAMPLES
+    path = own(folder.path, EXAMPLES)
     if not path.is_file():
         raise UserError(
             f"{folder.path} has no {EXAMPLES}: an earlier version of dltrain wrote this run. "

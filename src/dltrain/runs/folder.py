@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import logging
 import math
 import os
-import tempfile
+import secrets
+import shlex
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
+from dltrain import files
 from dltrain.errors import UserError
+from dltrain.runs import checksums, durable
 
 LATEST = "latest"
 """The newest run, on the command line; and the file in ``output_dir`` that says which it is."""
 CONFIG = "config.yaml"
 """What makes a folder that of a run."""
+SUMMARY = "summary.json"
+"""How far a run is, and what came of it; carries its own checksum."""
 LOCK = ".lock"
 """The file of a run folder that a process holds locked while it trains."""
+UNPUBLISHED = 60
+"""Seconds after which the folder of a run that has no name yet, and that nobody holds, is left."""
+RUNNING, INTERRUPTED = "running", "interrupted"
+"""The status of a run that is being trained; of one that a signal or a kill has ended."""
 LISTED = 5
 """Runs that are named where one was not found."""
 
@@ -57,7 +69,7 @@ def listed(output_dir: Path) -> str:
     They begin with a line break: they follow a message that a run was not found.
     """
     newest = sorted(
-        (file.parent for file in output_dir.glob("*/*/summary.json")),
+        (file.parent for file in output_dir.glob(f"*/*/{CONFIG}")),
         key=lambda folder: (folder.name, folder.stat().st_mtime),
         reverse=True,
     )[:LISTED]
@@ -67,10 +79,16 @@ def listed(output_dir: Path) -> str:
     return "\n".join([f"\nThe newest runs in {output_dir}:", *lines])
 
 
+def known_status(folder: Path, status: object) -> str:
+    """``status`` as ``summary.json`` has it; of a run that no process trains now, as it must be."""
+    return INTERRUPTED if status == RUNNING and not is_held(folder) else str(status)
+
+
 def _status(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "summary.json").read_text(encoding="utf-8"))["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+        summary = json.loads(files.read_within(folder, SUMMARY))
+        return known_status(folder, summary["status"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "unreadable"
 
 
@@ -124,16 +142,23 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.identity = ""
+        """What tells this run from others, where that is known; its checkpoints have it too."""
         self._lock = FileLock(path / LOCK)
 
     @classmethod
     def create(cls, output_dir: Path, name: str) -> RunFolder:
-        """Make ``output_dir/name/<time>``, which no other run has or gets, and hold it."""
+        """Make a folder in ``output_dir/name`` that no other run has, and hold it.
+
+        Its name begins with a dot and ends in ``.tmp`` until :meth:`publish`: what a process leaves
+        that is killed before is no run, and removed with the next.
+        """
         parent = output_dir / name
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            path = _create_exclusively(parent, stamp)
+            _remove_unpublished(parent)
+            path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
+            path.mkdir()
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
         except OSError as error:
@@ -142,8 +167,32 @@ class RunFolder:
             ) from error
         folder = cls(path)
         folder.hold()
-        _point_latest_at(path, output_dir / LATEST)
         return folder
+
+    @property
+    def published(self) -> bool:
+        """Whether it has its name, and whatever makes it a run."""
+        return self.path.suffix != durable.SUFFIX
+
+    def publish(self, output_dir: Path) -> None:
+        """Give a folder that was made by :meth:`create` its name, ``output_dir/name/<time>``.
+
+        No other run has it. ``latest`` then means this one.
+        """
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        # The file system of Windows renames no folder with an open file in it.
+        self._lock.release()
+        self.path = _renamed_exclusively(self.path, stamp)
+        self._lock = FileLock(self.path / LOCK)
+        self._lock.acquire(timeout=0)
+        for made in (self.path, self.path.parent, output_dir):
+            durable.sync_folder(made)
+        _point_latest_at(self.path, output_dir / LATEST)
+
+    def discard(self) -> None:
+        """Remove a folder that has not been published."""
+        self._lock.release()
+        shutil.rmtree(self.path, ignore_errors=True)
 
     @classmethod
     def find(cls, run: str, output_dir: Path) -> RunFolder:
@@ -171,29 +220,68 @@ class RunFolder:
         return cls(_shortest(path.resolve()))
 
     def hold(self) -> None:
-        """Claim the folder for this process, until it ends in whatever way."""
+        """Claim the folder for this process, until it ends in whatever way.
+
+        What an earlier one was writing when it was killed is removed.
+        """
+        files.require_plain(self.path)
+        files.own(self.path, LOCK, written=True)
         try:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"{self.path} is still running in another process.") from None
+        for place in (self.path, *(path for path in self.path.iterdir() if _is_own_folder(path))):
+            durable.remove_temporaries(place)
 
     def release(self) -> None:
         """Let others claim the folder."""
         self._lock.release()
 
+    def place(self, name: str) -> Path:
+        """The path of ``name`` in this folder, for files that others write there, by no link."""
+        files.require_plain(self.path)
+        return self.path / name
+
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
         self.write(name, lambda file: file.write(text.encode()))
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file, whole or not at all.
+    def write_json(self, name: str, content: Mapping[str, Any], sealed: bool = False) -> None:
+        """Write a JSON file, whole or not at all; ``sealed``, with a checksum of its own.
 
         JSON knows finite numbers alone. Any other is null, and the key ``not_finite`` tells where
         it stands (``test.loss``) and what it was (``nan``).
         """
         words: dict[str, str] = {}
         content = _finite(content, "", words) | ({"not_finite": words} if words else {})
+        if sealed:
+            content = checksums.sealed(content)
         self.write_text(name, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+    def write_checksums(self, names: Iterable[str] | None = None) -> None:
+        """Write down what the files ``names`` are now; None: all that have no checksum inside."""
+        wanted = (
+            self.file_names() if names is None else [n for n in names if (self.path / n).is_file()]
+        )
+        self.write_text(checksums.FILE, checksums.of_files(self.path, wanted))
+
+    def sync(self) -> None:
+        """Flush every file, and which there are, to the disk."""
+        names = self.file_names()
+        for name in names:
+            durable.sync_file(self.path / name)
+        for place in {(self.path / name).parent for name in names}:
+            durable.sync_folder(place)
+
+    def file_names(self) -> list[str]:
+        """The names of all files but the lock, checkpoints, and those with checksums inside."""
+        without = {SUMMARY, checksums.FILE, LOCK}
+        names = [
+            path.relative_to(self.path).as_posix()
+            for path in self.path.rglob("*")
+            if path.is_file() and not path.is_symlink() and path.suffix != durable.SUFFIX
+        ]
+        return [n for n in names if n not in without and not n.startswith("checkpoints/")]
 
     def write_table(self, name: str, lines: Sequence[Mapping[str, Any]]) -> None:
         """Write lines as the file ``name``.csv, under the names of all that any of them has."""
@@ -202,24 +290,73 @@ class RunFolder:
         writer = csv.DictWriter(text, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-        (self.path / name).parent.mkdir(exist_ok=True)
         self.write_text(f"{name}.csv", text.getvalue())
+
+    def read(self, name: str, largest: int = files.LARGEST) -> bytes:
+        """A small file, as the run wrote it.
+
+        Raises :class:`UserError` where it cannot be read, or its checksum says that it is another.
+        """
+        try:
+            content = files.read_within(self.path, name, largest)
+        except files.NotAFileError:
+            raise
+        except OSError as error:
+            raise UserError(f"{self.path / name} cannot be read: {error.strerror}.") from error
+        checksums.require(self.path, name, content, checksums.read(self.path))
+        return content
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON object; raises :class:`UserError` where that is impossible."""
         try:
-            content = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
+            content = json.loads(self.read(name))
+        except UserError:
+            raise
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{self.path / name} cannot be read: {error}.") from error
         if not isinstance(content, dict):
             raise UserError(f"{self.path / name} cannot be read: it is no JSON object.")
         return content
 
-    def write(self, name: str, fill: Callable[[BinaryIO], object]) -> None:
-        """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it."""
-        path = self.path / name
-        path.parent.mkdir(exist_ok=True)
-        _write_whole(path, fill)
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` says; raises :class:`UserError` where that is damaged."""
+        content = self.read_json(SUMMARY)
+        whole = checksums.is_sealed(content)
+        listed = (self.path / checksums.FILE).exists()
+        if whole is False or (whole is None and listed):
+            raise UserError(f"{self.path / SUMMARY} is damaged: its checksum is that of another.")
+        content.pop(checksums.OWN, None)
+        return content
+
+    def write(self, name: str, fill: Callable[[BinaryIO], object], sync: bool = True) -> None:
+        """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it.
+
+        Without ``sync`` it is not flushed to the disk; :meth:`sync` does that for all at once.
+        Raises :class:`UserError` where the run folder was removed: no other takes its place.
+        """
+        if not self.path.is_dir():
+            raise UserError(
+                f"{self.path} is gone: somebody removed or moved it as the run went on."
+            )
+        durable.write_whole(files.make_room(self.path, name), fill, sync)
+
+
+@contextmanager
+def room_for(folder: RunFolder) -> Iterator[None]:
+    """While inside, a full disk is a :class:`UserError` that says how to go on with the run."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in durable.FULL:
+            raise
+        command = shlex.join(["dltrain", "resume", str(folder.path)])
+        then = f"go on with: {command}" if folder.published else "train again."
+        why = os.strerror(error.errno)
+        raise UserError(f"{folder.path}: {why}. Make room, then {then}") from error
+
+
+def _is_own_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
@@ -234,35 +371,36 @@ def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
     return value
 
 
-def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            fill(file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _create_exclusively(parent: Path, stamp: str) -> Path:
+def _renamed_exclusively(path: Path, stamp: str) -> Path:
+    """Rename a folder that is not empty to the first name of ``stamp`` that no other has."""
     for attempt in range(1, 10_000):
-        path = parent / (stamp if attempt == 1 else f"{stamp}_{attempt}")
-        try:
-            path.mkdir()
-        except FileExistsError:
+        named = path.with_name(stamp if attempt == 1 else f"{stamp}_{attempt}")
+        if os.path.lexists(named):
             continue
-        return _shortest(path)
-    raise UserError(f"output_dir: {parent} already has ten thousand runs of {stamp}.")
+        try:
+            path.rename(named)
+        except OSError:
+            if os.path.lexists(named):  # another process was quicker
+                continue
+            raise
+        return _shortest(named)
+    raise UserError(f"output_dir: {path.parent} already has ten thousand runs of {stamp}.")
+
+
+def _remove_unpublished(parent: Path) -> None:
+    """Remove the folders of runs that were killed before they had a name."""
+    for path in parent.glob(f".run-*{durable.SUFFIX}"):
+        with contextlib.suppress(OSError):
+            old = time.time() - path.lstat().st_mtime > UNPUBLISHED
+            if old and not path.is_symlink() and not is_held(path):
+                shutil.rmtree(path)
 
 
 def _point_latest_at(path: Path, pointer: Path) -> None:
     line = f"{Path(os.path.relpath(path, pointer.parent)).as_posix()}\n"
     try:
-        _write_whole(pointer, lambda file: file.write(line.encode()))
+        durable.remove_temporaries(pointer.parent, f".{LATEST}.", durable.ABANDONED)
+        durable.write_whole(pointer, lambda file: file.write(line.encode()))
     except OSError as error:  # a folder of that name, say; the run itself needs no pointer
         _log.warning("%s could not be pointed at the new run: %s.", pointer, error.strerror)
 
@@ -272,7 +410,7 @@ def _pointed_at(pointer: Path) -> Path:
     try:
         if pointer.is_symlink():
             return pointer.resolve()
-        return (pointer.parent / pointer.read_text(encoding="utf-8").strip()).resolve()
+        return (pointer.parent / files.read_text(pointer).strip()).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a zero byte
         raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dltrain.runs.listing import SPLITS, Listed
-from dltrain.runs.sweep import REPEATED
+from dltrain.runs.sweep_report import REPEATED
 
 ELSEWHERE = {"name", "output_dir"}
 """Keys that change nothing of what is trained."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from dltrain.contracts.data import DataSpec
 from dltrain.errors import UserError
 from dltrain.runs.folder import LATEST, RunFolder
 from dltrain.runs.load import load, spec_of_run
+from dltrain.tensor_files import read_tensors, reason
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +64,13 @@ def init_from(task: nn.Module, spec: DataSpec, source: str, output_dir: Path) ->
 def _tensors_of_file(path: Path) -> dict[str, Tensor]:
     """Tensors by name, which may lie one mapping deep."""
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"init_from: {path} is no file of torch's weights.") from error
+        content: Any = read_tensors(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
+        raise UserError(
+            f"init_from: {path} is no file of torch's weights: {reason(error)}."
+        ) from error
     within = content.values() if isinstance(content, Mapping) else ()
     for found in (content, *within):
         if isinstance(found, Mapping) and found and all(map(_is_tensor, found.values())):

@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -20,7 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dltrain.runs.folder import CONFIG, is_held
+from dltrain.files import read_within
+from dltrain.runs.folder import CONFIG, INTERRUPTED, RUNNING, is_held, known_status
 
 SUMMARY, OVERRIDES = "summary.json", "overrides.txt"
 DEPTH = 3
@@ -32,8 +32,8 @@ TOP_KEY = re.compile(r"^(?=\w+:(?:\s|$))", re.MULTILINE)
 OTHER_LINE = re.compile(r"^(?!\w+:(?:\s|$)|[ #]|- |$)", re.MULTILINE)
 """A line that neither begins a top-level key nor clearly belongs to one."""
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)_(\d\d)-(\d\d)-(\d\d)(_\d+)?")
-RUNNING, KILLED, UNREADABLE = "running", "killed", "unreadable"
-STATUSES = (RUNNING, "finished", "interrupted", "failed", "diverged", KILLED, UNREADABLE)
+UNREADABLE = "unreadable"
+STATUSES = (RUNNING, "finished", INTERRUPTED, "failed", "diverged", UNREADABLE)
 SPLITS = ("test", "validation")
 """Where a metric is looked for, in this order."""
 
@@ -51,7 +51,7 @@ class Listed:
 
     path: Path
     status: str
-    """One of :data:`STATUSES`. ``killed``: it says that it is running, and no process holds it."""
+    """One of :data:`STATUSES`; of one that was killed ``interrupted``, whatever its files say."""
     config: Flat = field(default_factory=dict)
     overrides: Sequence[str] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
@@ -168,44 +168,31 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def listed_run(path: Path) -> Listed:
     """A run by its path; whatever is wrong with its files is told in ``problem``."""
     try:
-        config = flat_config(read_text(path / CONFIG), CONFIG)
-        overrides = (
-            read_text(path / OVERRIDES) if (path / OVERRIDES).exists() else ""
-        ).splitlines()
+        config = flat_config(read_text(path, CONFIG), CONFIG)
+        overrides = (read_text(path, OVERRIDES) if (path / OVERRIDES).exists() else "").splitlines()
         if not (path / SUMMARY).exists():  # the moments before a run's first summary
-            return Listed(path, RUNNING if is_held(path) else KILLED, config, overrides)
-        summary = _summary(read_text(path / SUMMARY))
+            return Listed(path, known_status(path, RUNNING), config, overrides)
+        summary = _summary(read_text(path, SUMMARY))
     except Unreadable as error:
         if not (path / CONFIG).exists() and is_held(path):
             return Listed(path, RUNNING)  # it has only begun
         return Listed(path, UNREADABLE, problem=str(error))
-    status = str(summary["status"])
-    if status == RUNNING and not is_held(path):
-        status = KILLED
-    return Listed(path, status, config, overrides, summary)
+    return Listed(path, known_status(path, summary["status"]), config, overrides, summary)
 
 
-def read_text(path: Path, largest: int = LARGEST) -> str:
-    """A text file. Whatever else has its name, such as a pipe, is not waited for.
+def read_text(run: Path, name: str, largest: int = LARGEST) -> str:
+    """A text file of a run. Whatever else has its name, such as a link or a pipe, is not opened.
 
     Raises :class:`Unreadable` where there is none, or of more than ``largest`` bytes.
     """
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise Unreadable(f"{path.name} is no file")
-            content = file.read(largest + 1)
+        return read_within(run, name, largest).decode()
     except FileNotFoundError:
-        raise Unreadable(f"it has no {path.name}") from None
+        raise Unreadable(f"it has no {name}") from None
     except OSError as error:
-        raise Unreadable(f"{path.name}: {error.strerror}") from error
-    if len(content) > largest:
-        raise Unreadable(f"{path.name} has more than {largest:,} bytes")
-    try:
-        return content.decode()
+        raise Unreadable(f"{name}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise Unreadable(f"{path.name} is no text in UTF-8") from error
+        raise Unreadable(f"{name} is no text in UTF-8") from error
 
 
 def _summary(text: str) -> Mapping[str, Any]:
@@ -252,12 +239,17 @@ def _flat_part(text: str, name: str = CONFIG) -> Flat:
         raise Unreadable(f"{name} is not the config of a run")
     flat: dict[str, Any] = {}
     try:
-        if sum(1 for _ in islice(_nodes(content), MOST_KEYS + 1)) > MOST_KEYS:
-            raise Unreadable(f"{name} has more than {MOST_KEYS:,} values")
+        require_few(content, name)
         _flatten(content, "", flat)
     except RecursionError as error:
         raise Unreadable(f"{name} is nested too deeply") from error
     return flat
+
+
+def require_few(content: Any, name: str) -> None:
+    """Raise :class:`Unreadable` for more values than anybody wrote, and RecursionError."""
+    if sum(1 for _ in islice(_nodes(content), MOST_KEYS + 1)) > MOST_KEYS:
+        raise Unreadable(f"{name} has more than {MOST_KEYS:,} values")
 
 
 def _nodes(value: Any) -> Iterator[Any]:

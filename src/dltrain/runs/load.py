@@ -20,11 +20,17 @@ from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.files import own
 from dltrain.optim.groups import groups_of
-from dltrain.runs import checkpoint
-from dltrain.runs.folder import RunFolder
+from dltrain.runs import checkpoint, checksums
+from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder
+from dltrain.runs.listing import LARGEST, Unreadable, require_few
 
-CONFIG, SPEC, READER, SUMMARY = "config.yaml", "data.json", "reader.json", "summary.json"
+SPEC, READER = "data.json", "reader.json"
+ID = "id"
+"""The key of ``summary.json`` for what the run's checkpoints have, too."""
+GROWING = ("metrics.", "events.", "train.log")
+"""How the names of files begin that grow with a run, and that no reader needs."""
 
 
 class Loaded(NamedTuple):
@@ -59,7 +65,7 @@ def tested_weights(folder: RunFolder) -> str:
     """Which weights a run was tested with, ``last`` or ``best``; ``last`` where it was not."""
     if not (folder.path / SUMMARY).exists():
         return "last"
-    found = folder.read_json(SUMMARY).get("weights", "last")
+    found = folder.summary().get("weights", "last")
     if found not in ("last", "best"):
         raise UserError(f"{folder.path / SUMMARY}: weights is last or best, not {found!r}.")
     return found
@@ -81,8 +87,9 @@ def _load(
             modifier.attach(task)
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    path = folder.path / "checkpoints" / f"{weights}.pt"
-    state = checkpoint.load(path)
+    path = own(folder.path, f"checkpoints/{weights}.pt")
+    known = folder.summary() if (folder.path / SUMMARY).exists() else {}
+    state = checkpoint.load(path, run=known.get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
     # best.pt holds the weights as they were evaluated: there are no others in it.
     with contextlib.ExitStack() as stack:
@@ -110,6 +117,8 @@ def reader_of_run(
     """
     folder = RunFolder.find(str(run), Path(output_dir))
     require_current(folder)
+    # What it reads by, such as a vocabulary, lies beside it.
+    checksums.require_listed(folder.path, GROWING, missing=True)
     node, given = folder.read_json(READER), {"folder": folder.path}
     packages = None if trusted else allowed_packages()
     if not node:
@@ -142,8 +151,14 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
     """The config that a run was trained by. Raises :class:`UserError` where there is none."""
     path = folder.path / CONFIG
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        text = folder.read(CONFIG, LARGEST).decode()
+        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        # A few lines can name one another a billion times: whatever walks through them has no end.
+        require_few(config, CONFIG)
+    except UserError:
+        raise
+    # ValueError: no UTF-8, or a date that is none.
+    except (ValueError, RecursionError, yaml.YAMLError, Unreadable) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path} cannot be read: {why}") from error
     if not isinstance(config, dict):

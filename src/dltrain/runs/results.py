@@ -25,7 +25,7 @@ def curves(run: Path) -> dict[str, dict[str, Curve]]:
     Raises :class:`Unreadable` where ``metrics.csv`` is none.
     """
     found: dict[str, dict[str, Curve]] = {}
-    for row in _rows(run / METRICS):
+    for row in _rows(run, METRICS):
         split, name = row.get("split"), row.get("name")
         if split not in ("train", "validation") or not name:
             continue
@@ -40,7 +40,7 @@ def per_example(run: Path) -> dict[str, list[float]]:
     if not (run / EXAMPLES).exists():
         raise Unreadable(f"it has no {EXAMPLES}, which not all tasks and versions write")
     columns: dict[str, list[float]] = {}
-    for row in _rows(run / EXAMPLES):
+    for row in _rows(run, EXAMPLES):
         for name, text in row.items():
             value = _number(text)
             if value is None:
@@ -54,21 +54,21 @@ def per_example(run: Path) -> dict[str, list[float]]:
 def identity_of_test(run: Path) -> Mapping[str, Any]:
     """What tells a run's test split from others: examples and digest; nothing where unknown."""
     try:
-        data = json.loads(read_text(run / DATA))
+        data = json.loads(read_text(run, DATA))
     except (Unreadable, ValueError, RecursionError):
         return {}
     return mapping(mapping(mapping(mapping(data).get("identity")).get("splits")).get("test"))
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    lines = read_text(path, LARGEST).splitlines()
+def _rows(run: Path, name: str) -> Iterator[dict[str, str]]:
+    lines = read_text(run, name, LARGEST).splitlines()
     try:
         for row in csv.DictReader(lines):
             if None in row or None in row.values():
-                raise Unreadable(f"{path.name} has lines of different lengths")
+                raise Unreadable(f"{name} has lines of different lengths")
             yield row
     except csv.Error as error:
-        raise Unreadable(f"{path.name}: {error}") from error
+        raise Unreadable(f"{name}: {error}") from error
 
 
 def _number(text: str | None) -> float | None:

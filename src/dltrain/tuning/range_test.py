@@ -149,10 +149,11 @@ def range_test(
         run.streams = {"train": run.streams["train"]}
         parent = Path(nowhere) if keep is None else keep
         folder = RunFolder.create(parent, f"{config['name']}-lr-find")
-        run.describe(folder, ())
+        run.begin(folder)
+        run.describe(())
+        folder.publish(parent)
         try:
             with redirect_stdout(StringIO()):
-                run.begin(folder)
                 run.go(None)
         except Diverged:
             watching.diverged = True

@@ -25,11 +25,10 @@ from dltrain import training
 from dltrain.config import compose as composition
 from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
+from dltrain.engine import signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, UserError
-from dltrain.runs import checkpoint
-from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import SUMMARY
+from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
 from dltrain.tuning.alive import Holder, beating
 from dltrain.tuning.reporting import PRUNED, RUN, Reporting
@@ -44,6 +43,7 @@ NOTE = "note"
 def in_own_process(order: Order, monitor: Monitor) -> None:
     """What a process of ``--jobs`` runs; ends with an exit code, and when its parent has ended."""
     os.setpgid(0, 0)  # Ctrl-C is the parent's, who asks for an orderly end
+    terminal.make_writable()
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -54,14 +54,14 @@ def in_own_process(order: Order, monitor: Monitor) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     composition.use_folder(order.config_dir)
     try:
-        with importable(Path.cwd()):
+        with signals.raised(), importable(Path.cwd()):
             study = optuna.load_study(study_name=order.name, storage=open_storage(order))
             code = work(order, study, monitor)
     except UserError as error:
         print(f"dltrain: {error}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        code = exit_code(signal.SIGINT)
+    except KeyboardInterrupt as error:
+        code = exit_code(signals.number_of(error))
     sys.exit(code)
 
 
@@ -130,8 +130,8 @@ class _Trial:
         """Go on with its run where there is one, else train a new one; return the summary."""
         watcher = Reporting(self._trial, self._order.prune)
         before = Path(self._trial.user_attrs.get(RUN, ""))
-        if (before / checkpoint.LAST).is_file() and (before / SUMMARY).is_file():
-            summary = RunFolder(before).read_json(SUMMARY)
+        if (before / CONFIG).is_file():
+            summary = RunFolder(before).summary()
             if summary.get("status") == "finished":  # all but its last word
                 return summary
             try:

@@ -27,6 +27,7 @@ from dltrain.config.compose.config_files import (
 )
 from dltrain.config.compose.grammar import as_text, assigned, assignments, first_of
 from dltrain.config.compose.hydra_setup import UserFolder, folder_used, use_folder
+from dltrain.config.compose.planning import Plan, planned
 from dltrain.config.compose.ranges import separate
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Blamed",
     "ConfigFile",
     "Job",
+    "Plan",
     "UserFolder",
     "all_groups",
     "as_text",
@@ -52,6 +54,7 @@ __all__ = [
     "groups",
     "launch",
     "origin",
+    "planned",
     "separate",
     "targets",
     "unresolved",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import pickle
 import tarfile
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +19,8 @@ from dltrain.data.download import Remote, fetch
 from dltrain.data.images.source import ImageSource
 from dltrain.data.streams.in_memory import InMemory, Split
 from dltrain.errors import UserError
+from dltrain.files import open_file, read_bytes
+from dltrain.tensor_files import require_short_pickle
 
 BINARY = "cifar-10-binary.tar.gz"
 PYTHON = "cifar-10-python.tar.gz"
@@ -25,6 +29,10 @@ MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 """Of the binary archive, as its page gives it."""
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = ("test_batch",)
+LARGEST, WHOLE = 1 << 25, 240 << 20
+"""Bytes of a batch, which has 30 million, and of an unpacked archive, which has 185."""
+MEMBERS = 100
+"""Of an archive, which has 8 or 10, that are looked at."""
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
 
@@ -71,7 +79,8 @@ class Cifar10(ImageSource):
             path = self.folder / folder
             if path.is_dir():
                 names = [name + suffix for name in TRAIN + TEST]
-                contents = {n: (path / n).read_bytes() for n in names if (path / n).is_file()}
+                there = [name for name in names if (path / name).is_file()]
+                contents = {name: read_bytes(path / name, LARGEST) for name in there}
                 return self._parsed(path, contents, suffix, parse)
         if (self.folder / PYTHON).is_file():
             return self._from_archive(self.folder / PYTHON, "", parse_python)
@@ -87,10 +96,16 @@ class Cifar10(ImageSource):
 
     def _from_archive(self, path: Path, suffix: str, parse: Parse) -> dict[str, Split]:
         try:
-            with tarfile.open(path) as archive:
+            # In one go, and no further than such an archive is long: its table of contents is
+            # spread over it, and may say anything.
+            with (
+                open_file(path, "rb") as packed,
+                _Limited(fileobj=packed) as unpacked,
+                tarfile.open(fileobj=cast(IO[bytes], unpacked), mode="r|") as archive,
+            ):
                 contents = {
                     Path(member.name).name: file.read()
-                    for member in archive
+                    for member in islice(archive, MEMBERS)
                     if (file := archive.extractfile(member))
                 }
         except (tarfile.TarError, EOFError, OSError) as error:
@@ -109,7 +124,8 @@ class Cifar10(ImageSource):
                     raise UserError(f"{place} lacks {name + suffix}.")
                 try:
                     parts.append(parse(contents[name + suffix]))
-                except (ValueError, EOFError, pickle.UnpicklingError) as error:
+                # Of a damaged pickle anything may come, a lack of memory for its sizes included.
+                except Exception as error:
                     raise UserError(f"{place}: {name + suffix} is damaged: {error}") from error
             images = np.concatenate([images for images, _ in parts])
             labels = np.concatenate([labels for _, labels in parts])
@@ -139,6 +155,7 @@ def parse_binary(content: bytes) -> Arrays:
 
 def parse_python(content: bytes) -> Arrays:
     """A pickled dict of ``data`` (n, 3072) uint8 and ``labels``."""
+    require_short_pickle(io.BytesIO(content))
     batch = _ArraysAlone(io.BytesIO(content), encoding="bytes").load()
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
         raise ValueError("it holds no data and labels")
@@ -146,6 +163,15 @@ def parse_python(content: bytes) -> Arrays:
     if images.dtype != np.uint8 or images.shape != (len(labels), PIXELS):
         raise ValueError(f"data of shape {images.shape} and {len(labels)} labels")
     return images, labels
+
+
+class _Limited(gzip.GzipFile):
+    """Unpacks up to ``WHOLE`` bytes, and then no more."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.tell() > WHOLE:
+            raise tarfile.ReadError(f"it unpacks to more than {WHOLE:,} bytes")
+        return super().read(size)
 
 
 class _ArraysAlone(pickle.Unpickler):

@@ -14,7 +14,11 @@ import torch
 
 from dltrain.data.cache import made_once
 from dltrain.errors import UserError
+from dltrain.files import open_file, require_file, too_much
 
+BLOCK = 1 << 20
+"""Bytes that are unpacked at once."""
+MOST_DIMENSIONS = 4
 _UNSIGNED_BYTE = 0x08
 
 
@@ -27,12 +31,10 @@ def read_idx(path: Path, item_shape: tuple[int, ...]) -> torch.Tensor:
     """
     content = _unpack(path) if path.suffix == ".gz" else _map(path)
     dimensions = 1 + len(item_shape)
-    header = 4 + 4 * dimensions
-    if len(content) < header or content[:3].tobytes() != bytes([0, 0, _UNSIGNED_BYTE]):
-        raise UserError(_damaged(path, "is not an IDX file of bytes"))
-    if content[3] != dimensions:
-        raise UserError(_damaged(path, f"has {content[3]} dimensions where {dimensions} belong"))
-    shape = struct.unpack(f">{dimensions}I", content[4:header].tobytes())
+    shape = _shape(path, content[: 4 + 4 * MOST_DIMENSIONS].tobytes())
+    header = 4 + 4 * len(shape)
+    if len(shape) != dimensions:
+        raise UserError(_damaged(path, f"has {len(shape)} dimensions where {dimensions} belong"))
     if shape[1:] != item_shape:
         raise UserError(_damaged(path, f"holds items of {shape[1:]} where {item_shape} belong"))
     if len(content) != header + math.prod(shape):
@@ -59,8 +61,19 @@ def plain(path: Path, folder: Path) -> Path:
     return made_once(folder, settings, unpack, "the unpacked files") / path.stem
 
 
+def _shape(path: Path, begins: bytes) -> tuple[int, ...]:
+    """What an IDX file that ``begins`` so says that it holds."""
+    if len(begins) < 4 or begins[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
+        raise UserError(_damaged(path, "is not an IDX file of bytes"))
+    header = 4 + 4 * begins[3]
+    if begins[3] > MOST_DIMENSIONS or len(begins) < header:
+        raise UserError(_damaged(path, "is not an IDX file of bytes, with their dimensions"))
+    return struct.unpack(f">{begins[3]}I", begins[4:header])
+
+
 def _map(path: Path) -> np.ndarray[Any, Any]:
     try:
+        require_file(path)
         if not path.stat().st_size:  # which cannot be mapped
             return np.empty(0, np.uint8)
         # Copy on write: torch wants memory that it may write to, and the file is not ours.
@@ -70,8 +83,20 @@ def _map(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _unpack(path: Path) -> np.ndarray[Any, Any]:
+    """All that the header tells of, which comes first: a bomb is not unpacked to see its size."""
     try:
-        return np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), np.uint8)
+        with open_file(path, "rb") as packed, gzip.open(packed) as file:
+            begins = file.read(4 + 4 * MOST_DIMENSIONS)
+            shape = _shape(path, begins)
+            size = 4 + 4 * len(shape) + math.prod(shape)
+            problem = too_much(size, path.stat().st_size)
+            if problem:
+                raise UserError(_damaged(path, problem))
+            content = bytearray(begins)
+            end = size + 1  # so that what is too long is told
+            while block := file.read(min(BLOCK, max(0, end - len(content)))):
+                content += block
+        return np.frombuffer(content, np.uint8)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(_damaged(path, f"is not a whole gzip file ({error})")) from error
     except OSError as error:

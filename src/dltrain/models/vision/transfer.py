@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import DataSpec
+from dltrain.tensor_files import read_tensors, reason
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -105,9 +105,13 @@ def read_file(source: str) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"pretrained: there is no file {source!r}; give a path, or true")
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"pretrained: {path} is no file of torch's weights") from error
+        weights = read_tensors(path)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch's unpickler lets through whatever a damaged file makes of it
+        raise ValueError(
+            f"pretrained: {path} is no file of torch's weights: {reason(error)}"
+        ) from error
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise ValueError(f"pretrained: {path} holds something else than the weights of a network")
     return weights

@@ -1,0 +1,263 @@
+"""The one door for opening files that may be a stranger's: a run folder's, and those of data.
+
+A run folder may hold links that somebody else made. What is opened through one of them is a file of
+the user's: read, shown in an error, cut to a length, written over. So a run's files are opened step
+by step from the run folder, and no step is a link. A pipe or a device in place of a file would be
+waited for, or read, without an end: it is refused by its kind, before a byte of it is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path, PurePath
+from typing import IO, Any, Literal, overload
+
+from dltrain.errors import UserError
+
+LARGEST = 1 << 28
+"""Bytes of a text that is read whole: a config, a summary, a vocabulary."""
+_FOLLOWS_NOT = getattr(os, "O_NOFOLLOW", 0)
+_PLAIN = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_FLAGS = {
+    "r": os.O_RDONLY,
+    "r+": os.O_RDWR,
+    "w": os.O_WRONLY | os.O_CREAT,  # cut only once it is known what it is
+    "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+}
+_STEPWISE = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+_KINDS = (
+    (stat.S_ISLNK, "a link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+UNPACKED, RATIO = 1 << 28, 100
+"""Bytes that anything may unpack to; beyond that, how many times its own size at most."""
+
+
+class NotAFileError(OSError, UserError):
+    """What has the name is no plain file of its folder; ``strerror`` says what it is."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}."
+
+
+def kind_of(mode: int) -> str:
+    """What is no plain file, in words (``a pipe``); empty of one that is."""
+    return next((name for is_one, name in _KINDS if is_one(mode)), "")
+
+
+def require_file(path: Path) -> None:
+    """Raise :class:`OSError` unless ``path``, which may be a link, is a file that has an end."""
+    kind = kind_of(path.stat().st_mode)
+    if kind:
+        raise _no_file(path, f"it is {kind}, and no file")
+
+
+@overload
+def open_file(path: Path, mode: Literal["rb"]) -> IO[bytes]: ...
+@overload
+def open_file(
+    path: Path, mode: Literal["r"] = "r", encoding: str = "utf-8", newline: str | None = None
+) -> IO[str]: ...
+def open_file(
+    path: Path, mode: str = "r", encoding: str = "utf-8", newline: str | None = None
+) -> IO[Any]:
+    """Open a file to be read. Raises :class:`OSError` at once where it is none, such as a pipe."""
+    # To open a pipe waits for whoever writes to it, unless it is asked not to.
+    handle = os.open(path, os.O_RDONLY | _PLAIN)
+    try:
+        kind = kind_of(os.fstat(handle).st_mode)
+        if kind:
+            raise _no_file(path, f"it is {kind}, and no file")
+    except BaseException:
+        os.close(handle)
+        raise
+    return _as_file(handle, mode, encoding, newline)
+
+
+def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
+    """All of a file. Raises :class:`OSError` also where it has more than ``largest`` bytes."""
+    with open_file(path, "rb") as file:
+        return _whole(path, file, largest)
+
+
+def read_text(path: Path, largest: int = LARGEST, encoding: str = "utf-8") -> str:
+    """The text of a file, read as :func:`read_bytes` does."""
+    return read_bytes(path, largest).decode(encoding)
+
+
+def too_much(size: int, packed: int) -> str:
+    """Why ``packed`` bytes that would unpack to ``size`` are not unpacked; empty where they are.
+
+    What is made to fill a memory shrinks a thousandfold, images and tables some tenfold.
+    """
+    if size <= max(UNPACKED, RATIO * packed):
+        return ""
+    return f"would unpack to {size:,} bytes, from {packed:,}, which is not done"
+
+
+def open_within(
+    folder: Path, name: str, mode: str = "r", encoding: str = "utf-8", newline: str | None = None
+) -> IO[Any]:
+    """Open the file ``name``, a relative path with ``/``, of a run's ``folder``.
+
+    ``mode`` is ``r``, ``r+``, ``w`` or ``a``, with ``b`` for bytes. Nothing is opened through a
+    link, in no part of ``name``; nor is what is no plain file. One that has a second name elsewhere
+    (a hard link) is read, but not written to. Raises :class:`OSError`.
+    """
+    kind = mode.replace("b", "")
+    handle = _opened(folder, _parts(name), _FLAGS[kind] | _FOLLOWS_NOT | _PLAIN)
+    try:
+        _require_own(folder / name, os.fstat(handle), kind != "r")
+        if kind == "w":
+            os.ftruncate(handle, 0)
+    except BaseException:
+        os.close(handle)
+        raise
+    return _as_file(handle, mode, encoding, newline)
+
+
+def read_within(folder: Path, name: str, largest: int = LARGEST) -> bytes:
+    """The content of the file ``name`` of a run's ``folder``; see :func:`open_within`."""
+    with open_within(folder, name, "rb") as file:
+        return _whole(folder / name, file, largest)
+
+
+def own(folder: Path, name: str, written: bool = False) -> Path:
+    """The path of ``name`` in a run's ``folder``, for libraries that open files by themselves.
+
+    Raises :class:`OSError` where it, or a folder on the way, is there and is a link or the like;
+    where it is ``written`` to, also for a hard link.
+    """
+    place = folder
+    for part in _parts(name):
+        if place is not folder:
+            _require_folder(place)
+        place = place / part
+    try:
+        found = place.lstat()
+    except FileNotFoundError:
+        return place
+    _require_own(place, found, written)
+    return place
+
+
+def require_plain(folder: Path) -> None:
+    """Raise :class:`NotAFileError` unless all that a run's ``folder`` holds are folders and files.
+
+    For what opens its files by itself, such as a callback of the user's own: before it is asked.
+    """
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode):
+                require_plain(Path(entry.path))
+            elif not stat.S_ISREG(mode):
+                what = f"it is {kind_of(mode)}: a run's files lie in its folder"
+                raise _no_file(Path(entry.path), f"{what}; remove it, or put what is meant there")
+
+
+def make_room(folder: Path, name: str) -> Path:
+    """The path of ``name`` in a run's ``folder``, which is to be written, and its folders made.
+
+    For a file that is written beside and renamed to it, which follows no link. Raises
+    :class:`OSError` where a folder on the way is none, or a link.
+    """
+    place = folder
+    *folders, last = _parts(name)
+    for part in folders:
+        place = place / part
+        place.mkdir(exist_ok=True)
+        _require_folder(place)
+    return place / last
+
+
+def _opened(folder: Path, parts: tuple[str, ...], flags: int) -> int:
+    """A handle of the file that ``parts`` lead to, none of which is a link."""
+    if not _STEPWISE:  # Windows: between this look and the opening nobody but the user is there
+        own(folder, "/".join(parts))
+        return os.open(folder.joinpath(*parts), flags, 0o644)
+    *folders, last = parts
+    place, at = folder, os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in folders:
+            place = place / part
+            try:
+                step = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            except OSError as error:
+                raise _told(place, error) from error
+            os.close(at)
+            at = step
+        try:
+            return os.open(last, flags, 0o644, dir_fd=at)
+        except OSError as error:
+            raise _told(place / last, error) from error
+    finally:
+        os.close(at)
+
+
+def _told(path: Path, error: OSError) -> OSError:
+    """``error`` with the whole path; of a link, what it is."""
+    try:
+        kind = kind_of(path.lstat().st_mode)
+    except OSError:
+        kind = ""
+    by_kind = (errno.ELOOP, errno.ENOTDIR, errno.EMLINK, errno.ENXIO, errno.EISDIR)
+    if kind and error.errno in by_kind:
+        return _no_file(path, f"it is {kind}: a run's files lie in its folder")
+    return type(error)(error.errno, error.strerror, str(path))
+
+
+def _require_own(path: Path, found: os.stat_result, written: bool) -> None:
+    kind = kind_of(found.st_mode)
+    if kind:
+        raise _no_file(path, f"it is {kind}: a run's files lie in its folder")
+    if written and found.st_nlink > 1:
+        raise _no_file(
+            path,
+            "it is also another file (a hard link), which would be written to; "
+            "copy the run folder and use the copy",
+        )
+
+
+def _require_folder(place: Path) -> None:
+    try:
+        mode = place.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        kind = kind_of(mode) or "a file"
+        raise _no_file(place, f"it is {kind}: a run's folders lie in its folder")
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    parts = PurePath(name).parts
+    if not parts or PurePath(name).is_absolute() or ".." in parts:
+        raise _no_file(Path(name), "it lies outside of the run folder")
+    return parts
+
+
+def _no_file(path: Path, what: str) -> NotAFileError:
+    return NotAFileError(errno.EINVAL, what, str(path))
+
+
+def _whole(path: Path, file: IO[bytes], largest: int) -> bytes:
+    content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest:,} bytes", str(path))
+    return content
+
+
+def _as_file(handle: int, mode: str, encoding: str, newline: str | None) -> IO[Any]:
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(handle, True)
+    if "b" in mode:
+        return os.fdopen(handle, mode)
+    return os.fdopen(handle, mode, encoding=encoding, newline=newline)
