@@ -25,6 +25,7 @@ from dltrain.config.refusals import refused
 from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import NO_HOME, ConfigError, Fault, is_without_home
+from dltrain.files import kind_of
 
 if TYPE_CHECKING:
     from dltrain.contracts.data import DataSpec
@@ -174,8 +175,9 @@ def _plan(
         result.faults = error.faults
         return result
     parameters, hints, open_ended = _constructor(target)
+    located = dict(located_arguments(target))
     if packages is not None:
-        initial = {name for name, place in located_arguments(target) if place.initial}
+        initial = {name for name, place in located.items() if place.initial}
         config = {name: value for name, value in config.items() if name not in initial}
     names = list(parameters)
     trusted = packages is None or not _gives_parts_alone(_package(target.__module__))
@@ -212,6 +214,8 @@ def _plan(
             result.faults.append(Fault(where, problem, missing=True))
         elif _not_finite(value) and _package(target.__module__) in PUBLIC:
             result.faults.append(Fault(where, f"must be a finite number, got {value}.", joint=" "))
+        elif name in located and (kind_there := _endless(value)):
+            result.faults.append(Fault(where, f"{value} is {kind_there}; give a file or a folder."))
         elif not fits(value, annotation):
             result.faults.append(
                 wrong_type(where, value, annotation, _as_a_choice(key, name, value, annotation))
@@ -414,6 +418,15 @@ def _not_finite(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_not_finite, value))
     return isinstance(value, float) and not math.isfinite(value)
+
+
+def _endless(value: Any) -> str:
+    """What is at a path that nobody can read to its end, such as a pipe; empty of all else."""
+    try:
+        kind = kind_of(Path(value).expanduser().stat().st_mode) if isinstance(value, str) else ""
+    except (OSError, ValueError, RuntimeError):  # it is not there, or no path at all
+        return ""
+    return "" if kind == "a folder" else kind
 
 
 def _as_text(value: Any) -> Any:
