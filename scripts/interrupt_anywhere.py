@@ -8,7 +8,7 @@ the last of an undisturbed call, and a signal: Ctrl-C, as a terminal sends it to
 the group, once or twice; SIGTERM, SIGHUP, SIGUSR1 to the command alone. Wanted: no traceback, at
 most one line of the end on standard error, the exit code of the signal (or, where the command was
 done, its own), and nothing left running. What was trained is known as interrupted or finished, and
-goes on to its end. POSIX.
+goes on to its end. Linux (/proc).
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ def disturbed(one: Case, base: Path, made: Sequence[str], seconds: dict[str, flo
             start_new_session=True,
         )
         try:
-            # Before that it is Python that starts, which nobody can teach.
-            time.sleep(max(0.15, one.moment * seconds[one.name]))
+            ready(process)
+            time.sleep(one.moment * seconds[one.name])
             send(process, one)
             if one.twice_after is not None:
                 time.sleep(one.twice_after)
@@ -193,6 +193,17 @@ def disturbed(one: Case, base: Path, made: Sequence[str], seconds: dict[str, flo
         if one.name in TRAINS and not problems:
             problems += gone_on(one.name, Path(folder))
         return problems
+
+
+def ready(process: subprocess.Popen[str]) -> None:
+    """Wait until it handles SIGTERM: before that it is Python that starts, and not dltrain."""
+    status, bit = Path(f"/proc/{process.pid}/status"), 1 << (signal.SIGTERM - 1)
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            caught = next(line for line in status.read_text().splitlines() if "SigCgt" in line)
+            if int(caught.split()[1], 16) & bit:
+                return
+        time.sleep(0.002)
 
 
 def send(process: subprocess.Popen[str], one: Case) -> None:

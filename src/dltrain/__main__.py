@@ -14,7 +14,7 @@ def main() -> None:
     try:
         cli.main()
     except SystemExit as end:
-        signals.leave_at_once(end.code if isinstance(end.code, int) else 1)
+        signals.all_done(end.code if isinstance(end.code, int) else 1)
         raise
     except KeyboardInterrupt as error:  # after the command's last word
         sys.exit(signals.exit_code(signals.number_of(error)))

@@ -71,8 +71,8 @@ def train_several(arguments: Sequence[str], overrides: Sequence[str], output_dir
 
             return train_run(job.config, job.overrides, created=created)
 
-        with in_worker(process), importable(here), composition.folder_used(config_dir):
-            done = one_of_several(sweep, job.number, job.overrides, train)
+        with in_worker(process, sweep), importable(here), composition.folder_used(config_dir):
+            done = one_of_several(sweep, job.number, job.overrides, train, process)
         if done.summary is None:
             return None
         from dltrain.runs.monitor import monitored
@@ -115,8 +115,8 @@ def go_on(sweep: Sweep, typed: Sequence[str] = (), changed_data: bool = False) -
         def train(created: Callable[[Path], object]) -> Mapping[str, Any]:
             return _trained(sweep, number, changed_data, created)
 
-        with in_worker(process), composition.folder_used(config_dir):
-            one_of_several(sweep, number, missing[number].overrides, train)
+        with in_worker(process, sweep), composition.folder_used(config_dir):
+            one_of_several(sweep, number, missing[number].overrides, train, process)
 
     with trained(sweep, in_this_process=not typed):
         if typed:
@@ -234,13 +234,13 @@ def trained(sweep: Sweep, in_this_process: bool) -> Iterator[None]:
 
 
 @contextmanager
-def in_worker(process: int) -> Iterator[None]:
+def in_worker(process: int, sweep: Sweep) -> Iterator[None]:
     """While inside, a process that is not ``process`` is as that of a command."""
     if os.getpid() == process:
         yield
         return
     terminal.make_writable()
-    with signals.raised():
+    with signals.raised(), signals.unfinished(going_on(sweep.path)):
         yield
 
 
@@ -249,11 +249,12 @@ def one_of_several(
     number: int,
     overrides: Sequence[str],
     train: Callable[[Callable[[Path], object]], Mapping[str, Any]],
+    process: int,
 ) -> Done:
     """Train one run of several by ``train``, whatever it raises, and note what came of it.
 
-    ``train`` is given what is to be called with the run's folder, once there is one. Raises
-    :class:`~dltrain.engine.signals.Ended` where a signal has ended it, or ends all.
+    ``train`` is given what is to be called with the run's folder, once there is one. ``process``
+    is that of the command: there, raises :class:`~dltrain.engine.signals.Ended` after a signal.
     """
     if sweep.is_ending:
         return Done(0)
@@ -262,7 +263,7 @@ def one_of_several(
     print(f"\n[{number}] {shlex.join(overrides)}", flush=True)
     done = _done(lambda: train(lambda path: sweep.made(number, path)), overrides)
     sweep.end(number, done.summary, done.code, done.failure)
-    if done.code > 128:
+    if done.code > 128 and os.getpid() == process:
         raise signals.Ended(done.code - 128)
     return done
 

@@ -19,6 +19,7 @@ exception. Nothing here imports more than Python's own, for this is imported fir
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -120,19 +121,45 @@ def unfinished(what_next: str) -> Iterator[None]:
         _unfinished.pop()
 
 
-def leave_at_once(code: int | None = None) -> None:
-    """From here on, have a signal end the process then and there: with ``code``, where it has one.
+def leave_at_once() -> None:
+    """From here on, have a signal end the process then and there.
 
-    For the process of a command, before it has begun and when all is done; it is not put back.
+    For the process of a command before it has begun; it is not put back.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if code is not None:
-            os._exit(code)
         _leave(number)
 
+    _handle_from_here(handle)
+    # The last of all that is done at the end; then Python would put the system's handlers back.
+    atexit.register(_ignore)
+
+
+def all_done(code: int) -> None:
+    """From here on, hear no signal; but on a second Ctrl-C end at once, with ``code``.
+
+    For the process of a command whose exit code is known, while libraries put things in order.
+    """
+    before = False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal before
+        if number == signal.SIGINT:
+            if before:
+                os._exit(code)
+            before = True
+
+    _handle_from_here(handle)
+
+
+def _handle_from_here(handle: Callable[[int, FrameType | None], None]) -> None:
     for number in _ours():
         signal.signal(number, _of_this_process(handle))
+
+
+def _ignore() -> None:
+    for number in _ours():
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _raise(number: int, importing: bool) -> None:
