@@ -53,6 +53,7 @@ from dltrain.runs.load import (
 )
 from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
+from dltrain.runs.sweep import JOB
 
 REPORT = "tables/data"
 logger = logging.getLogger(__name__)
@@ -66,12 +67,14 @@ def train(
     watchers: Sequence[Callback] = (),
     created: Callable[[Path], object] = lambda path: None,
     typed: bool = True,
+    job: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
     ``created`` is told the run's folder as soon as there is one. A config that is not ``typed``,
-    but from a file, may name what a run folder may, see :func:`resume`.
+    but from a file, may name what a run folder may, see :func:`resume`. ``job`` is what its
+    ``job.json`` says: which run of which sweep it is.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
@@ -91,7 +94,7 @@ def train(
             run.begin(folder)
             if others:
                 checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
-            run.describe(overrides)
+            run.describe(overrides, job)
             folder.publish(outputs)
         with begun(folder):
             created(folder.path)
@@ -272,9 +275,11 @@ class Run:
             watchers=self._watchers,
         )
 
-    def describe(self, overrides: Sequence[str]) -> None:
+    def describe(self, overrides: Sequence[str], job: Mapping[str, Any] | None = None) -> None:
         """Write what a new run's folder has from the beginning, whatever fails after it."""
         folder, settings = self.folder, self.parts.settings
+        if job is not None:
+            folder.write_json(JOB, job)
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
         folder.write_json("environment.json", describe(settings.device, settings.precision))
         self.describe_data()
