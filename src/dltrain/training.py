@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import shlex
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
-from dltrain.engine import signals
+from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.groups import groups_of
@@ -79,7 +78,7 @@ def train(
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     packages = None if typed else allowed_packages()
     with messages.shown() as shown, Assembly(config, packages) as assembly:
         parts = assembly.read()
@@ -112,7 +111,7 @@ def resume(
     Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
     with begun(folder):
@@ -313,7 +312,7 @@ class Run:
         That the run has finished is the last that is written of it.
         """
         trainer = self.trainer
-        trainer.state.seconds["setup"] = time.perf_counter() - self._started
+        trainer.state.seconds["setup"] = clock.seconds() - self._started
         self._summarize("running")
         try:
             status = self._end(self._fit(state))
@@ -392,7 +391,7 @@ class Run:
 
     def _summarize(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
-        total = time.perf_counter() - self._started
+        total = clock.seconds() - self._started
         train_seconds = state.seconds["train"]
         summary = {
             "status": status,

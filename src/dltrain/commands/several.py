@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import shlex
@@ -21,6 +20,7 @@ from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, Interrupted, UserError, going_on
 from dltrain.mistakes import complain
+from dltrain.runs.durable import FULL
 from dltrain.runs.folder import INTERRUPTED, RunFolder, is_held
 from dltrain.runs.sweep import DIVERGED, FINISHED, Sweep, SweepJob
 
@@ -225,9 +225,14 @@ def trained(sweep: Sweep, in_this_process: bool) -> Iterator[None]:
         number = signals.number_of(error)
         raise Interrupted(sweep.path, number, signals.said(number)) from error
     except OSError as error:  # of Hydra's own file
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise UserError(f"{sweep.path}: {error.strerror}. {going_on(sweep.path)}") from error
+    except Exception as error:
+        if not asked:
+            raise
+        # A launcher does not like its processes to end.
+        raise Interrupted(sweep.path, asked[0], signals.said(asked[0])) from error
     finally:
         sweep.release()
         if sweep.path.is_dir():
