@@ -267,7 +267,7 @@ def cut(name: str, at: int, loses: str, seed: int, made: Path, place: Path, told
             if ended.code:
                 fault = _fault(ended)
                 return f"{name}: after losing {loses}, {fault}: {again}" if fault else "refused"
-        wrong = tiny_runs.told(tiny_runs.wrong(own, undisturbed(name, place)))
+        wrong = tiny_runs.told(tiny_runs.wrong(own, undisturbed(name, place), place / name))
         if wrong:
             return f"{name}: after losing {loses}, {wrong}: {again}"
         if lost:

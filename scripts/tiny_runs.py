@@ -154,13 +154,13 @@ def status(folder: Path) -> str:
         return ""
 
 
-def wrong(own: Path, expected: Mapping[str, Any]) -> list[str]:
+def wrong(own: Path, expected: Mapping[str, Any], began_in: Path | None = None) -> list[str]:
     """What differs from an undisturbed run in a finished one, whose folder lies in ``own``."""
     folder = run_folder(own / "outputs")
     if folder is None:
         return ["there is no run"]
     lines = [] if status(folder) == "finished" else [f"its status is {status(folder)!r}"]
-    lines += differences(expected, contents(folder))
+    lines += differences(expected, contents(folder, began_in))
     return lines + [f"{path.relative_to(own)} stays behind" for path in _strays(own, folder)]
 
 
@@ -180,17 +180,18 @@ def _strays(own: Path, folder: Path) -> Iterator[Path]:
 
 CLOCKS = re.compile(r"^ *checkpoint_seconds: .*\n|^trainer\.checkpoint_seconds=.*\n", re.M)
 EVENTS = re.compile(r"events\.out\.tfevents\..*")
-TIMED = {"seconds", "samples_per_second", "sha256"}
+TIMED = {"seconds", "samples_per_second", "sha256", "id"}
 OWN_KEYS = {".run"}
 """Of a checkpoint: that tell the run from all others."""
 
 
-def contents(folder: Path) -> dict[str, Any]:
+def contents(folder: Path, began_in: Path | None = None) -> dict[str, Any]:
     """All that is in a run's folder, but what the clock says and where the folder lies.
 
-    Tensors and numbers of checkpoints by their names; other files as their bytes.
+    Tensors and numbers of checkpoints by their names; other files as their bytes. ``began_in`` is
+    where the run began, if it was moved.
     """
-    home = str(folder.resolve().parents[2])
+    homes = [str(home) for home in (began_in, folder.resolve().parents[2]) if home]
     found: dict[str, Any] = {}
     events: dict[str, Any] = {}
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):
@@ -214,7 +215,9 @@ def contents(folder: Path) -> dict[str, Any]:
         elif path.suffix in (".png", ".pt", ".gif", ".npy"):
             found[name] = path.read_bytes()
         else:
-            text = path.read_bytes().decode("utf-8", "surrogateescape").replace(home, "")
+            text = path.read_bytes().decode("utf-8", "surrogateescape")
+            for home in homes:
+                text = text.replace(home, "")
             found[name] = CLOCKS.sub("", text)
     return found | {f"event {tag}": value for tag, value in events.items()}
 

@@ -143,6 +143,10 @@ def _resume(
             _begin_again(folder, config, parts, summary)
         going_on = Run(config, parts, shown, started, watchers, summary.get(PARENT))
         going_on.begin(folder)
+        # A kill after the last step may have left the list of a finished run.
+        results = [n for n in checksums.read(folder.path) if "/" in n or n.startswith(GROWING)]
+        if results:
+            folder.write_text(checksums.FILE, checksums.forget(folder.path, results))
         if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
             going_on.describe_data()
             folder.write_checksums({*checksums.read(folder.path), READER, SPEC, EXAMPLES})

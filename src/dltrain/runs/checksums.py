@@ -95,11 +95,22 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, OWN: _of_json(rest)}
 
 
-def is_sealed(content: Mapping[str, Any]) -> bool | None:
-    """Whether JSON that was read is what was written; None where it does not tell."""
+def is_whole(content: Mapping[str, Any], required: bool) -> bool:
+    """Whether JSON that was read is what was written.
+
+    Without a checksum nobody can tell: it is not where one is ``required``.
+    """
     rest = dict(content)
     own = rest.pop(OWN, None)
-    return None if own is None else own == _of_json(rest)
+    return not required if own is None else bool(own == _of_json(rest))
+
+
+def forget(folder: Path, names: Iterable[str]) -> str:
+    """The lines of a run folder's list without those of ``names``."""
+    gone = set(names)
+    return "".join(
+        f"{digest}  {name}\n" for name, digest in read(folder).items() if name not in gone
+    )
 
 
 def _of_json(content: Mapping[str, Any]) -> str:

@@ -320,9 +320,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says; raises :class:`UserError` where that is damaged."""
         content = self.read_json(SUMMARY)
-        whole = checksums.is_sealed(content)
-        listed = (self.path / checksums.FILE).exists()
-        if whole is False or (whole is None and listed):
+        if not checksums.is_whole(content, (self.path / checksums.FILE).exists()):
             raise UserError(f"{self.path / SUMMARY} is damaged: its checksum is that of another.")
         content.pop(checksums.OWN, None)
         return content

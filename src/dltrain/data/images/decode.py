@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dltrain.data.images.wide import SIXTEEN, Window, to_bytes, wide_values
+from dltrain.data.images.wide import SIXTEEN, Window, is_wide, to_bytes, wide_values
+from dltrain.files import require_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Fit = Literal["crop", "pad", "stretch"]
 
+MOST_PIXELS = 89_478_485
+"""What Pillow warns from; nobody reads the warnings of a hundred thousand images."""
 FORMATS = (
     *("JPEG", "PNG", "GIF", "BMP", "DIB", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000"),
     *("ICO", "PCX", "SGI", "DDS"),
@@ -84,7 +88,8 @@ def fitted(opened: Opened, shape: Shape) -> np.ndarray[Any, Any]:
         raise UnreadableError("has floating-point pixels, of which nobody says what is white")
     image = on_white(opened, shape.window or SIXTEEN)
     try:
-        image = image.convert("L" if shape.channels == 1 else "RGB")
+        mode = "L" if shape.channels == 1 else "RGB"
+        image = image if image.mode == mode else image.convert(mode)
     except ValueError as error:
         raise UnreadableError(f"has colors of a kind that is not read: {image.mode}") from error
     size = (shape.width, shape.height)
@@ -115,7 +120,7 @@ def on_white(opened: Opened, window: Window) -> Image:
             narrow.putalpha(image.getchannel("A"))
         image = narrow
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         page = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(page, image).convert("RGB")
     return image
@@ -128,13 +133,20 @@ def open_file(file: Path | bytes) -> Image:
     if file == b"":
         raise UnreadableError("is no image that can be read: it is empty")
     try:
-        image = Image.open(
-            io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()
-        )
+        if isinstance(file, Path):
+            require_file(file)
+        with warnings.catch_warnings():  # on its size, which is refused below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(
+                io.BytesIO(file) if isinstance(file, bytes) else file, formats=_formats()
+            )
         if isinstance(file, Path) and image.format == "TIFF" and orientation(image) >= 5:
             # Pillow maps plain TIFF files into memory by the size that they are turned to.
             return open_file(file.read_bytes())
+        _require_few_pixels(image)
         return image
+    except UnreadableError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableError(_no_image(file)) from error
     except OSError as error:
@@ -144,6 +156,19 @@ def open_file(file: Path | bytes) -> Image:
     except Exception as error:
         # Whatever is wrong with a stranger's bytes comes out of Pillow's readers as any exception.
         raise UnreadableError(f"is no image that can be read: {_first_line(error)}") from error
+
+
+def _require_few_pixels(image: Image) -> None:
+    """Raise :class:`UnreadableError` for an image that takes more memory than a photo should.
+
+    Of more than 8 bits, or transparent, it takes twice as much.
+    """
+    pixels = image.width * image.height
+    most = MOST_PIXELS // (2 if is_wide(image) or image.has_transparency_data else 1)
+    if pixels > most:
+        raise UnreadableError(
+            f"has {pixels:,} pixels, and {most:,} at most are read: scale it down"
+        )
 
 
 @cache
@@ -184,10 +209,14 @@ def upright(image: Image, again: Callable[[], Image] | None = None) -> Opened:
     try:
         values = wide_values(image, again)
         image.load()
+        _require_few_pixels(image)  # an icon says so only now
         if values is None:
-            return Opened(ImageOps.exif_transpose(image))
+            turn = orientation(image)
+            return Opened(image if turn == 1 else ImageOps.exif_transpose(image))
         turn = orientation(image)
         image = ImageOps.exif_transpose(image)
+    except UnreadableError:
+        raise
     except Exception as error:
         # As above: decoders raise what they like at damaged bytes.
         raise UnreadableError(

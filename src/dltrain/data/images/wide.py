@@ -17,6 +17,8 @@ Window = tuple[float, float]
 SIXTEEN: Window = (0, 65535)
 DEPTHS = (8, 10, 12, 14, 16)
 """Bits that cameras and scanners write, in files of 16."""
+ROWS = 64
+"""Rows of an image that are worked on at once."""
 NARROW = 8
 """Values that take up less than one part in so many of their depth are spread over all of it."""
 
@@ -60,7 +62,11 @@ def wide_values(image: Image, opened: Callable[[], Image] | None) -> np.ndarray[
         order = "L" if sys.byteorder == "little" else "B"
     _read_as(other, f"{first};16{'B' if order == 'L' else 'L'}")
     low, high = np.asarray(other), np.asarray(image)
-    return (high.astype(np.uint16) * 256 + low)[..., :3]
+    found = np.empty((*high.shape[:2], min(high.shape[2], 3)), np.uint16)
+    for top in range(0, len(high), ROWS):
+        rows = slice(top, top + ROWS)
+        found[rows] = high[rows, :, :3].astype(np.uint16) * 256 + low[rows, :, :3]
+    return found
 
 
 def _netpbm_maximum(image: Image) -> int:
@@ -76,7 +82,11 @@ def _netpbm_values(image: Image) -> np.ndarray[Any, Any]:
     file.seek(offset)
     content = file.read(6 * image.width * image.height)
     values = np.frombuffer(content, ">u2").reshape(image.height, image.width, 3)
-    return (values.astype(np.int64) * 65535 // _netpbm_maximum(image)).astype(np.uint16)
+    found = np.empty(values.shape, np.uint16)
+    for first in range(0, len(values), ROWS):
+        rows = slice(first, first + ROWS)
+        found[rows] = values[rows].astype(np.int64) * 65535 // _netpbm_maximum(image)
+    return found
 
 
 def _read_as(image: Image, mode: str) -> None:
@@ -108,6 +118,14 @@ def find_window(low: float, high: float, whole: bool) -> Window:
 
 def to_bytes(values: np.ndarray[Any, Any], window: Window) -> np.ndarray[Any, Any]:
     """Values as uint8: the window's ends are 0 and 255."""
+    found = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), ROWS):  # the numbers on the way take eight times the room
+        rows = slice(first, first + ROWS)
+        found[rows] = _to_bytes(values[rows], window)
+    return found
+
+
+def _to_bytes(values: np.ndarray[Any, Any], window: Window) -> np.ndarray[Any, Any]:
     low, high = window
     if np.issubdtype(values.dtype, np.integer) and low == int(low) and high == int(high):
         shifted = values.astype(np.int64).clip(int(low), int(high)) - int(low)

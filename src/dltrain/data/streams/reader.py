@@ -11,6 +11,7 @@ import torch
 
 from dltrain.contracts.data import Batch, Reader
 from dltrain.contracts.preprocessing import Cast, Preprocessing
+from dltrain.files import require_file
 
 
 def several(examples: Sequence[Any]) -> Sequence[Any]:
@@ -47,8 +48,7 @@ class ArrayReader(Reader):
         """A path is a .npy file, whose first axis counts examples."""
         for one in inputs:
             if isinstance(one, (str, Path)):
-                # It may be a stranger's: nothing is unpickled.
-                yield from np.load(Path(one).expanduser(), mmap_mode="r", allow_pickle=False)
+                yield from _array_of_file(Path(one).expanduser())
             else:
                 yield one
 
@@ -74,3 +74,15 @@ class ArrayReader(Reader):
         if not np.isfinite(array).all():
             raise ValueError(f"example {position} has a number that is not finite")
         return torch.from_numpy(array)
+
+
+def _array_of_file(path: Path) -> np.ndarray[Any, Any]:
+    """Those of a .npy file, which may be a stranger's: nothing is unpickled, nothing unpacked."""
+    require_file(path)
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no .npy file of numbers that is whole") from error
+    if not isinstance(found, np.ndarray) or not found.ndim:
+        raise ValueError(f"{path} is no .npy file of examples")
+    return found

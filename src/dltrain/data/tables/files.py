@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import zipfile
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 from dltrain.data.tables.csv_text import CsvText, open_csv
 from dltrain.data.tables.raw import RawTable, usable
 from dltrain.data.tables.values import CellFormat, clean
+from dltrain.files import open_file, too_much
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,6 +30,12 @@ SAMPLE = 64
 """Rows by which it is guessed which columns hold numbers."""
 ROWS = 1 << 15
 """Rows that are gathered before they become columns."""
+FEW, PART = 16, 1 << 25
+"""Rows of Parquet that are read first, and bytes at once after that."""
+DEEPEST = 500
+"""Lists and objects within each other that are never too many."""
+LONGEST = 1 << 20
+"""Rows that a sheet can have."""
 
 
 def read_table(
@@ -184,7 +193,8 @@ def _parquet(path: Path) -> RawTable:
     import pyarrow.parquet
 
     try:
-        table = pa.parquet.read_table(path)
+        with open_file(path, "rb") as file:
+            table = _within_limits(pa.parquet.ParquetFile(file), path)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except pa.ArrowException as error:
@@ -195,10 +205,60 @@ def _parquet(path: Path) -> RawTable:
     return RawTable(str(path), len(table), kept, lambda row: f"row {row + 1}", left_out)
 
 
+def batches_of(file: pa.parquet.ParquetFile, most: int = ROWS) -> Iterator[pa.RecordBatch]:
+    """A Parquet file in parts of about ``PART`` bytes and at ``most`` so many rows.
+
+    How many rows that are is told by what the rows before took.
+    """
+    few = next(file.iter_batches(FEW), ())
+    rows = _fitting(few, most)
+    for group in range(file.num_row_groups):
+        for batch in file.iter_batches(rows, [group]):
+            yield batch
+            rows = _fitting(batch, most)
+
+
+def _fitting(batch: pa.RecordBatch | tuple[()], most: int) -> int:
+    return max(1, min(most, PART * len(batch) // max(1, batch.nbytes))) if batch else most
+
+
+def _within_limits(file: pa.parquet.ParquetFile, path: Path) -> pa.Table:
+    """All of a Parquet file; in parts, for one value may stand there for a billion rows."""
+    import pyarrow as pa
+
+    size, read, batches = path.stat().st_size, 0, []
+    _require_size(path, 8 * file.metadata.num_rows * file.metadata.num_columns, size)
+    for batch in batches_of(file):
+        read += batch.nbytes
+        _require_size(path, read, size)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, file.schema_arrow).unify_dictionaries()
+
+
+def _require_size(path: Path, wanted: int, size: int) -> None:
+    problem = too_much(wanted, size)
+    if problem:
+        raise ValueError(f"{path} {problem}: write it again without compression")
+
+
+def require_shallow(path: Path) -> None:
+    """Raise ``ValueError`` naming a line of JSON nested so deep that parsers fall over."""
+    with open_file(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if len(line) > DEEPEST and line.count(b"[") + line.count(b"{") > DEEPEST:
+                try:
+                    json.loads(line)
+                except RecursionError as error:
+                    raise ValueError(f"{path}, line {number}: nested too deeply") from error
+                except ValueError:
+                    continue  # the parser has better words
+
+
 def _json_lines(path: Path) -> RawTable:
     import pyarrow as pa
     import pyarrow.json
 
+    require_shallow(path)
     try:
         table = pa.json.read_json(path, pa.json.ReadOptions(block_size=BLOCK))
     except OSError as error:
@@ -222,12 +282,17 @@ def _excel(path: Path) -> RawTable:
             f"{path}: reading Excel needs openpyxl: pip install 'dltrain[excel]'"
         ) from error
     try:
+        with open_file(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            _require_size(path, sum(e.file_size for e in archive.infolist()), path.stat().st_size)
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+    except ValueError:
+        raise
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # of a damaged file, whatever its parts' readers raise
         raise ValueError(f"{path} is no Excel file that can be read: {error}") from error
     sheet = book.worksheets[0]
+    sheet.reset_dimensions()  # else each row has as many cells as the file says, and all rows
     if len(book.worksheets) > 1:
         others = ", ".join(repr(other.title) for other in book.worksheets[1:])
         logger.warning("%s: its first sheet %r is read, not %s.", path, sheet.title, others)
@@ -238,13 +303,36 @@ def _excel(path: Path) -> RawTable:
     for position, name in enumerate(names):
         if name and name in names[:position]:
             raise ValueError(f"{path}, row 1: two columns are named {name!r}")
-    found = [(line, row) for line, row in enumerate(rows, 2) if any(c is not None for c in row)]
-    columns = [_typed(cells) for cells in zip(*(row for _, row in found), strict=True)]
+    try:
+        found, wide = _filled(rows, path, len(names))
+    except ValueError:
+        raise
+    except Exception as error:  # as above: a sheet is read as its rows are asked for
+        raise ValueError(f"{path} is no Excel file that can be read: {error}") from error
+    names += [""] * (wide - len(names))
+    whole = ((*row, *[None] * (wide - len(row))) for _, row in found)
+    columns = [_typed(cells) for cells in zip(*whole, strict=True)]
     columns = columns or [pa.chunked_array([], pa.null()) for _ in names]
     book.close()
     kept, left_out = usable(names, columns)
     lines = [line for line, _ in found]
     return RawTable(str(path), len(lines), kept, lambda row: f"row {lines[row]}", left_out)
+
+
+def _filled(
+    rows: Iterator[tuple[object, ...]], path: Path, wide: int
+) -> tuple[list[tuple[int, tuple[object, ...]]], int]:
+    """Rows that hold anything, each with its line and up to its last cell; and the widest's."""
+    found: list[tuple[int, tuple[object, ...]]] = []
+    for line, row in enumerate(rows, 2):
+        if line > LONGEST:
+            raise ValueError(f"{path} has more than {LONGEST:,} rows")
+        filled = max((n for n, cell in enumerate(row, 1) if cell is not None), default=0)
+        if filled:
+            found.append((line, row[:filled]))
+            wide = max(wide, filled)
+            _require_size(path, 8 * wide * len(found), path.stat().st_size)
+    return found, wide
 
 
 def _typed(cells: tuple[object, ...]) -> pa.ChunkedArray:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.data.tables.csv_text import open_csv
-from dltrain.data.tables.files import EXCEL, JSON_LINES, PARQUET, read_table
+from dltrain.data.tables.files import EXCEL, JSON_LINES, PARQUET, batches_of, read_table
 
 SEPARATED = (".csv", ".tsv", ".tab")
 JSON = (".json",)
@@ -84,7 +84,7 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
     try:
         with pa.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(ROWS):
+            for batch in batches_of(file, ROWS):
                 yield from batch.to_pylist()
     except pa.ArrowException as error:
         raise ValueError(f"{path} is no Parquet file that can be read: {error}") from error
@@ -100,6 +100,8 @@ def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
 def _json(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     rows = found if isinstance(found, list) else [found]
@@ -112,6 +114,8 @@ def _json(path: Path) -> Iterator[Mapping[str, Any]]:
 def _object(line: str, place: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
+    except RecursionError as error:
+        raise ValueError(f"{place}: nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
     if not isinstance(row, dict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.data.tables.cells import Cells
+from dltrain.files import open_file
 
 _GAP = re.compile(r"[\s,]*")
 
@@ -22,7 +23,8 @@ def read_json_lines(path: Path, texts: Collection[str] = ()) -> Cells:
     rows: list[dict[str, str]] = []
     lines: list[int] = []
     try:
-        content = path.read_bytes()
+        with open_file(path, "rb") as file:
+            content = file.read()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     for number, found in _objects(path, content):
@@ -58,6 +60,8 @@ def _objects(path: Path, content: bytes) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
             raise ValueError(f"{place}, is not UTF-8 text: save it as UTF-8") from error
+        except RecursionError as error:
+            raise ValueError(f"{place}: nested too deeply") from error
         except ValueError as error:
             raise ValueError(
                 f"{place}: not JSON ({error}); each line is to be one object"
@@ -71,6 +75,8 @@ def _listed(path: Path, content: bytes) -> Iterator[tuple[int, Any]]:
         json.loads(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
     decoder, place, line = json.JSONDecoder(), text.index("[") + 1, 1

@@ -1,0 +1,59 @@
+"""What a run makes on its way it also lets go; scripts/flat_memory.py looks at long runs."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from dltrain import training
+from dltrain.callbacks.drawing import rendered
+from dltrain.contracts.run import Callback
+from dltrain.reports.canvas import blank
+from tests.conftest import Compose
+
+
+class Line:
+    """Draws a figure of some parts; each is another one to whoever keeps what was drawn."""
+
+    def __call__(self) -> Figure:
+        figure = blank(6, 4)
+        for place in range(4):
+            figure.add_subplot(2, 2, place + 1).plot([1, 2])
+        return figure
+
+
+def test_a_figure_leaves_nothing_for_a_later_collection_of_garbage() -> None:
+    found = []
+    for _ in range(4):
+        assert rendered("line", Line()) is not None
+        found.append(len(gc.get_objects()))
+    assert found[3] - found[1] < 100, "a figure is thousands of objects"
+    assert gc.isenabled()
+
+
+class Counts(Callback):
+    """How many objects there are after each evaluation."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def evaluated(self, view: Any, split: str, evaluation: Any) -> None:
+        if split == "validation":
+            gc.collect()
+            self.found.append(len(gc.get_objects()))
+
+
+def test_a_longer_run_has_no_more_objects(compose: Compose, tmp_path: Path) -> None:
+    """Of texts: each batch has another length, for which something might be kept."""
+    counts = Counts()
+    config = compose(
+        *("model=gru", "model.hidden_size=4", "data=toy_reviews", "data.limit=100"),
+        *("data.test_examples=20", "data.batch_size=4", "callbacks=none", "device=cpu"),
+        *("trainer.steps=120", "trainer.evaluate_steps=20", "trainer.log_every=10"),
+    )
+    training.train(config | {"output_dir": str(tmp_path)}, (), [counts])
+    assert len(counts.found) == 6
+    assert counts.found[-1] - counts.found[1] < 20, "80 steps, four evaluations"
