@@ -11,7 +11,6 @@ import itertools
 import logging
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -26,6 +25,7 @@ from dltrain.config.build import plan
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
+from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
@@ -60,7 +60,7 @@ def prolong(
     finished, overrides that are not those of length, schedule and callbacks, a length that is no
     longer, and data that has changed, unless ``changed_data``.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     foreign = _foreign(composition.assignments(typed))
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))

@@ -42,7 +42,8 @@ NOTE = "note"
 
 def in_own_process(order: Order, monitor: Monitor) -> None:
     """What a process of ``--jobs`` runs; ends with an exit code, and when its parent has ended."""
-    os.setpgid(0, 0)  # Ctrl-C is the parent's, who asks for an orderly end
+    os.setpgid(0, 0)
+    signals.heard(but=signal.SIGINT)  # that is the parent's, who asks for an orderly end
     terminal.make_writable()
     parent = multiprocessing.parent_process()
     assert parent is not None
