@@ -182,5 +182,5 @@ def keys_of(config: DictConfig) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """What is said of an error, without what a library adds for itself."""
+    """The message of an error, without what a library adds for itself."""
     return str(error).strip().partition("\n")[0]
