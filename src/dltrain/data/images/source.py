@@ -245,8 +245,8 @@ class ImageSource(ArraySource):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if min(std) <= 0:
-            raise ValueError(f"a standard deviation is above 0, got {list(std)}")
+        if min(std, default=0) <= 0:
+            raise ValueError(f"std must be above 0 in each channel, got {list(std)}")
         self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or ImageAugment()
         if self.input_shape[0] is not None:
