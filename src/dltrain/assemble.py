@@ -213,7 +213,8 @@ class Assembly(AbstractContextManager["Assembly"]):
         for spec in stand_ins(outline):
             node = self._config["model"]
             try:
-                plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
+                with network_within(available_memory()):
+                    plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
             except ConfigError as error:
                 refusals.append(error.faults)
             else:

@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
 
 from dltrain.errors import OutOfMemory
 
-MOST_PARTS = 100_000
+MOST_PARTS = 20_000
 """Layers and tensors of one network: Python takes kilobytes for each, and a step takes minutes."""
 
 

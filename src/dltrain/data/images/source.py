@@ -265,7 +265,10 @@ class ImageSource(ArraySource):
                 f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the images "
                 f"have {channels} channels"
             )
-        self.augment.check(self.outline().fields)
+        try:
+            self.augment.check(self.outline().fields)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
 
     def outline(self) -> DataSpec:
         """Shape and classes, as far as they are known, and what undoes the normalization."""
