@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.errors import ConfigError, Fault, UserError, printable
 
 
 def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
@@ -36,7 +36,7 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     """Tell the user, on stderr, what is wrong and in which file it is defined."""
     for line in told(error, overrides):
-        print(f"dltrain: {line}", file=sys.stderr)
+        print(printable(f"dltrain: {line}"), file=sys.stderr)
 
 
 def with_the_rest(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
