@@ -7,10 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+KEPT = "\n\t"
+"""Of what is not printable, what a message may have."""
 NO_HOME = (
     "a path begins with ~, and there is no home directory. Set HOME, or give another path, "
     "such as data.root=DIR."
 )
+
+
+def printable(text: str) -> str:
+    """``text`` without what would move a terminal's cursor, or change its colors or letters' order.
+
+    Names of files, classes and columns may be a stranger's. What is no character is told as such.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in KEPT else "?" for c in text)
 
 
 def is_without_home(error: RuntimeError) -> bool:

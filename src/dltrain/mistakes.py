@@ -41,7 +41,7 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     """Tell the user, on stderr, what is wrong and in which file it is defined."""
     for line in told(error, overrides):
-        print(f"dltrain: {line}", file=sys.stderr)
+        print(printable(f"dltrain: {line}"), file=sys.stderr)
 
 
 def with_the_rest(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
