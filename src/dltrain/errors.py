@@ -15,14 +15,17 @@ NO_HOME = (
 )
 
 
-def printable(text: str) -> str:
-    """``text`` without what would move a terminal's cursor, or change its colors or letters' order.
+def printable(text: str, kept: str = KEPT) -> str:
+    """``text``, in which what would move a terminal's cursor, or hide or turn letters, is escaped.
 
-    Names of files, classes and columns may be a stranger's. What is no character is told as such.
+    Names of files, classes and columns may be a stranger's. ``kept`` stays as it is.
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in KEPT else "?" for c in text)
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape", "replace").decode()
+        for c in text
+    )
 
 
 def is_without_home(error: RuntimeError) -> bool:
@@ -34,13 +37,6 @@ MOST_SHOWN = 400
 """Letters of a value, or of a sentence with one, that a message repeats."""
 LISTED = 1600
 """Letters of a hint, which may list all that there is to choose from."""
-
-
-def printable(text: str) -> str:
-    """``text`` on one line: what moves a cursor, colors or hides letters as its escape."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text
-    )
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
@@ -147,9 +143,9 @@ class Fault:
     instead: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        key, problem = printable(self.key), printable(self.problem)
+        key, problem = printable(self.key, ""), printable(self.problem, "")
         told = f"{shortened(key, MOST_SHOWN // 2)}{self.joint}{shortened(problem)}"
-        return f"{told} {shortened(printable(self.hint), LISTED)}" if self.hint else told
+        return f"{told} {shortened(printable(self.hint, ''), LISTED)}" if self.hint else told
 
 
 class ConfigError(UserError):
