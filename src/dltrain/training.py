@@ -129,7 +129,7 @@ def _resume(
             f"{longer}"
         )
     folder.identity = summary.get(ID, "")
-    checksums.require_listed(folder.path, GROWING, missing=False)
+    checksums.require_listed(folder.path, GROWING, every=True)
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
