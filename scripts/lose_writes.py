@@ -47,7 +47,8 @@ HEAD = struct.Struct("<cqII")
 MOST_LINES = 4
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print failures and a last line; 1 where there was a failure, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20, help="cuts")
     parser.add_argument("--seed", type=int, default=0)
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--at", type=int, help="after this operation alone, told step by step")
     parser.add_argument("--loses", choices=LOSES)
     parser.add_argument("--record", action="store_true", help="write scripts/reliability.json")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     disk.with_disk()
     began = time.perf_counter()
     forks.import_everything()
@@ -72,13 +73,13 @@ def main() -> None:
     if asked.record:
         result = {"power cuts": len(outcomes), **counts, "failures": len(failures)}
         write_result("lose_writes", {**result, "seed": asked.seed, "seconds": round(seconds)})
-    sys.exit(bool(failures))
+    return int(bool(failures))
 
 
 def lose(asked: argparse.Namespace, place: Path) -> list[str]:
     with ProcessPoolExecutor(asked.jobs) as pool:
         made = place / "made"
-        pool.submit(tiny_runs.make, made).result()
+        pool.submit(tiny_runs.make, made, asked.only).result()
         draw = random.Random(asked.seed)
         lengths = {n: pool.submit(logged, n, made, place).result() for n in asked.only}
         cuts = []
@@ -320,4 +321,4 @@ def _fault(ended: forks.Ended) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
