@@ -1,7 +1,8 @@
 """Runs of a second, one or more of each kind, and what is the same of two that went the same way.
 
-What scripts/kill_runs.py and its neighbours interrupt, damage and starve. In a command, {made} is
-the folder of the files that scripts/baseline_commands.py makes, {own} one that only this run has.
+What scripts/kill_runs.py and the scripts beside it interrupt, damage and starve. In a command,
+{made} is the folder of the files that scripts/baseline_commands.py makes, {own} one that only this
+run has.
 """
 
 from __future__ import annotations

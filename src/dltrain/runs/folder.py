@@ -57,7 +57,7 @@ def latest(output_dir: Path) -> Path:
     path = _pointed_at(pointer)
     if not path.exists():
         raise UserError(
-            f"The newest run in {output_dir} is gone: there is no {_shortest(path)}. "
+            f"The newest run in {output_dir} is gone: there is no {shortest(path)}. "
             f"Give the path of another run.{listed(output_dir)}"
         )
     return path
@@ -75,7 +75,7 @@ def listed(output_dir: Path) -> str:
     )[:LISTED]
     if not newest:
         return ""
-    lines = [f"  {_shortest(folder)}  {_status(folder)}" for folder in newest]
+    lines = [f"  {shortest(folder)}  {_status(folder)}" for folder in newest]
     return "\n".join([f"\nThe newest runs in {output_dir}:", *lines])
 
 
@@ -106,7 +106,7 @@ def _by_part(part: str, output_dir: Path) -> Path | None:
     found = exact or found
     if len(found) > 1:
         newest = sorted(found, key=lambda folder: folder.name, reverse=True)
-        lines = "".join(f"\n  {_shortest(folder)}" for folder in newest[:LISTED])
+        lines = "".join(f"\n  {shortest(folder)}" for folder in newest[:LISTED])
         more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
         raise UserError(f"{part} is a part of {len(found)} runs. Which one?{lines}{more}")
     return found[0] if found else None
@@ -117,13 +117,18 @@ def is_held(path: Path) -> bool:
 
     It only looks: nothing is written, whatever ``.lock`` is, and a second look may happen at once.
     """
+    return is_locked(path / LOCK)
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds ``file`` locked; see :func:`is_held`."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system
         return True
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = os.open(path / LOCK, flags)
+        handle = os.open(file, flags)
     except FileNotFoundError:
         return False
     except OSError:
@@ -156,9 +161,8 @@ class RunFolder:
         parent = output_dir / name
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            _remove_unpublished(parent)
-            path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
-            path.mkdir()
+            remove_unpublished(parent)
+            path = unpublished(parent)
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
         except OSError as error:
@@ -182,7 +186,7 @@ class RunFolder:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         # The file system of Windows renames no folder with an open file in it.
         self._lock.release()
-        self.path = _renamed_exclusively(self.path, stamp)
+        self.path = renamed_exclusively(self.path, stamp)
         self._lock = FileLock(self.path / LOCK)
         self._lock.acquire(timeout=0)
         for made in (self.path, self.path.parent, output_dir):
@@ -217,7 +221,7 @@ class RunFolder:
                 f"{run} {what}. Give the path that the run printed, a part of it, or {LATEST!r}."
                 f"{listed(output_dir.expanduser())}"
             )
-        return cls(_shortest(path.resolve()))
+        return cls(shortest(path.resolve()))
 
     def hold(self) -> None:
         """Claim the folder for this process, until it ends in whatever way.
@@ -369,7 +373,7 @@ def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
     return value
 
 
-def _renamed_exclusively(path: Path, stamp: str) -> Path:
+def renamed_exclusively(path: Path, stamp: str) -> Path:
     """Rename a folder that is not empty to the first name of ``stamp`` that no other has."""
     for attempt in range(1, 10_000):
         named = path.with_name(stamp if attempt == 1 else f"{stamp}_{attempt}")
@@ -381,12 +385,19 @@ def _renamed_exclusively(path: Path, stamp: str) -> Path:
             if os.path.lexists(named):  # another process was quicker
                 continue
             raise
-        return _shortest(named)
+        return shortest(named)
     raise UserError(f"output_dir: {path.parent} already has ten thousand runs of {stamp}.")
 
 
-def _remove_unpublished(parent: Path) -> None:
-    """Remove the folders of runs that were killed before they had a name."""
+def unpublished(parent: Path) -> Path:
+    """A new folder in ``parent`` that nobody takes for more before it has another name."""
+    path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
+    path.mkdir()
+    return path
+
+
+def remove_unpublished(parent: Path) -> None:
+    """Remove the folders in ``parent`` whose processes were killed before they had a name."""
     for path in parent.glob(f".run-*{durable.SUFFIX}"):
         with contextlib.suppress(OSError):
             old = time.time() - path.lstat().st_mtime > UNPUBLISHED
@@ -413,7 +424,7 @@ def _pointed_at(pointer: Path) -> Path:
         raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
 
 
-def _shortest(path: Path) -> Path:
+def shortest(path: Path) -> Path:
     """``path`` as seen from here, when that is shorter to read and to type."""
     try:
         relative = Path(os.path.relpath(path))
