@@ -40,7 +40,7 @@ from typing import Any
 
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, write_result
 
 KINDS = {
     "lenet5": "digit.png",
@@ -82,8 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="damage-runs-") as folder:
         outcomes = damage(asked, Path(folder))
     failures = [outcome for outcome in outcomes if outcome.failure]
-    for outcome in failures:
-        print(outcome.failure)
     counts = Counter(outcome.how for outcome in outcomes)
     seconds = time.perf_counter() - began
     told = ", ".join(f"{number} {how}" for how, number in sorted(counts.items()))
@@ -124,7 +122,8 @@ def damage(asked: argparse.Namespace, place: Path) -> list[Outcome]:
         run_case = functools.partial(
             case, seed=asked.seed, only=asked.only, made=made, place=place, told=told
         )
-        return list(pool.map(run_case, numbers))
+        cases = [pool.submit(run_case, number) for number in numbers]
+        return gathered(cases, lambda outcome: outcome.failure)
 
 
 def make(made: Path, only: Sequence[str]) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 import disk
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, unless_a_word, write_result
 
 FILLED = {
     "lstm_adding": "outputs",
@@ -63,10 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forks.import_everything()
     with tempfile.TemporaryDirectory(prefix="fill-disk-") as folder:
         outcomes = fill(asked, Path(folder))
-    failures = [outcome for outcome in outcomes if ": " in outcome]
-    counts = Counter(outcome for outcome in outcomes if ": " not in outcome)
-    for line in failures:
-        print(line)
+    failures = [*filter(unless_a_word, outcomes)]
+    counts = Counter(outcome for outcome in outcomes if not unless_a_word(outcome))
     told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
     seconds = time.perf_counter() - began
     print(f"{len(outcomes)} full disks in {seconds:.0f} s ({told}): {len(failures)} failures")
@@ -93,7 +91,7 @@ def fill(asked: argparse.Namespace, place: Path) -> list[str]:
                 sizes = range(16, most, most // 4 if asked.count else most // 24)
                 for size in sizes:
                     waiting.append(pool.submit(small_disk, name, size, made, place))
-        return [future.result() for future in waiting]
+        return gathered(waiting, unless_a_word)
 
 
 def spread(calls: int, count: int) -> list[int]:

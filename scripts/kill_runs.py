@@ -67,8 +67,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="kill-runs-") as folder:
         totals = kill(asked, Path(folder))
-    for line in totals.failures:
-        print(line)
     seconds = time.perf_counter() - began
     print(totals.told(seconds))
     if asked.record:
@@ -147,7 +145,9 @@ def kill(asked: argparse.Namespace, place: Path) -> Found:
                 return totals
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                totals.add(future.result())
+                totals.add(found := future.result())
+                for line in found.failures:
+                    print(line, flush=True)
 
 
 def case(number: int, asked: argparse.Namespace, made: Path, place: Path) -> Found:

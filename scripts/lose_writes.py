@@ -39,7 +39,7 @@ from typing import Any
 import disk
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, unless_a_word, write_result
 
 KINDS = ("lenet5", "mlp_modified", "csv_classes", "gan")
 LOSES = ("data", "sizes", "names", "mixed")
@@ -63,10 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     forks.import_everything()
     with tempfile.TemporaryDirectory(prefix="lose-writes-") as folder:
         outcomes = lose(asked, Path(folder))
-    failures = [outcome for outcome in outcomes if ": " in outcome]
-    counts = Counter(outcome for outcome in outcomes if ": " not in outcome)
-    for line in failures:
-        print(line)
+    failures = [*filter(unless_a_word, outcomes)]
+    counts = Counter(outcome for outcome in outcomes if not unless_a_word(outcome))
     told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
     seconds = time.perf_counter() - began
     print(f"{len(outcomes)} power cuts in {seconds:.0f} s ({told}): {len(failures)} failures")
@@ -89,7 +87,7 @@ def lose(asked: argparse.Namespace, place: Path) -> list[str]:
             at = asked.at or draw.randint(1, lengths[name])
             told = asked.at is not None
             cuts.append(pool.submit(cut, name, at, loses, asked.seed, made, place, told))
-        return [future.result() for future in cuts]
+        return gathered(cuts, unless_a_word)
 
 
 @dataclass(frozen=True)
