@@ -39,7 +39,7 @@ from typing import Any
 import disk
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, unless_a_word, write_result
 
 KINDS = ("lenet5", "mlp_modified", "csv_classes", "gan")
 LOSES = ("data", "sizes", "names", "mixed")
@@ -47,7 +47,8 @@ HEAD = struct.Struct("<cqII")
 MOST_LINES = 4
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print failures and a last line; 1 where there was a failure, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20, help="cuts")
     parser.add_argument("--seed", type=int, default=0)
@@ -56,29 +57,27 @@ def main() -> None:
     parser.add_argument("--at", type=int, help="after this operation alone, told step by step")
     parser.add_argument("--loses", choices=LOSES)
     parser.add_argument("--record", action="store_true", help="write scripts/reliability.json")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     disk.with_disk()
     began = time.perf_counter()
     forks.import_everything()
     with tempfile.TemporaryDirectory(prefix="lose-writes-") as folder:
         outcomes = lose(asked, Path(folder))
-    failures = [outcome for outcome in outcomes if ": " in outcome]
-    counts = Counter(outcome for outcome in outcomes if ": " not in outcome)
-    for line in failures:
-        print(line)
+    failures = [*filter(unless_a_word, outcomes)]
+    counts = Counter(outcome for outcome in outcomes if not unless_a_word(outcome))
     told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
     seconds = time.perf_counter() - began
     print(f"{len(outcomes)} power cuts in {seconds:.0f} s ({told}): {len(failures)} failures")
     if asked.record:
         result = {"power cuts": len(outcomes), **counts, "failures": len(failures)}
         write_result("lose_writes", {**result, "seed": asked.seed, "seconds": round(seconds)})
-    sys.exit(bool(failures))
+    return int(bool(failures))
 
 
 def lose(asked: argparse.Namespace, place: Path) -> list[str]:
     with ProcessPoolExecutor(asked.jobs) as pool:
         made = place / "made"
-        pool.submit(tiny_runs.make, made).result()
+        pool.submit(tiny_runs.make, made, asked.only).result()
         draw = random.Random(asked.seed)
         lengths = {n: pool.submit(logged, n, made, place).result() for n in asked.only}
         cuts = []
@@ -88,7 +87,7 @@ def lose(asked: argparse.Namespace, place: Path) -> list[str]:
             at = asked.at or draw.randint(1, lengths[name])
             told = asked.at is not None
             cuts.append(pool.submit(cut, name, at, loses, asked.seed, made, place, told))
-        return [future.result() for future in cuts]
+        return gathered(cuts, unless_a_word)
 
 
 @dataclass(frozen=True)
@@ -320,4 +319,4 @@ def _fault(ended: forks.Ended) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

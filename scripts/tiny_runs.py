@@ -56,7 +56,8 @@ RUNS = {
     "linreg": "model=linreg data=diabetes data.limit=60 data.augment.noise=0.1 trainer.epochs=3 "
     "regularizer=elastic_net callbacks=tensorboard",
     "lstm_adding": "model=lstm model.hidden_size=4 data=adding data.length=8 data.examples=64 "
-    "data.test_examples=16 data.validation=16 trainer.epochs=2 callbacks=none",
+    "data.test_examples=16 data.validation=16 data.batch_size=8 trainer.epochs=1 "
+    "trainer.evaluate_steps=3 callbacks=none",
     # Tables of one's own: classes, numbers, several labels; learned vectors; by way of a hub.
     "csv_classes": f"model=mlp {TABLE} data.target=kind data.batch_size=16 trainer.epochs=3",
     "csv_numbers": f"model=tabular {TABLE} data.embed=[color] data.target=price "
@@ -110,8 +111,10 @@ def words(name: str, made: Path, own: Path, *more: str) -> list[str]:
     return [*shlex.split(command.replace("{own}", str(own / "cache"))), *more]
 
 
-def make(place: Path) -> None:
-    """The files that the commands read."""
+def make(place: Path, names: Sequence[str] = tuple(RUNS)) -> None:
+    """The files that the commands of these runs read."""
+    if not any("{made}" in RUNS[name] for name in names):
+        return
     make_files(place)
     with (place / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
