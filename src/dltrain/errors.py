@@ -25,7 +25,7 @@ LISTED = 1600
 
 
 def printable(text: str) -> str:
-    """``text`` on one line: what moves a cursor, colours or hides letters as its escape."""
+    """``text`` on one line: what moves a cursor, colors or hides letters as its escape."""
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text
     )
