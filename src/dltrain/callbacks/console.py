@@ -17,7 +17,7 @@ from rich.text import Text
 from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
-from dltrain.engine import terminal
+from dltrain.engine import clock, terminal
 from dltrain.files import open_within
 from dltrain.messages import Messages
 
@@ -135,7 +135,7 @@ class Console(Callback):
         self._write(line, time.time())
         if not self._unread and terminal.reader_has_left(sys.stdout):
             self._unread = True
-            self._write("note: nobody reads standard output any more; the run goes on", time.time())
+            self._write("note: nobody reads standard output any more", time.time())
 
     def _write(self, line: str, when: float) -> None:
         assert self._log_file is not None
@@ -160,15 +160,15 @@ class _Bar:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._started = time.monotonic()
+        self._started = clock.seconds()
         self._first_step: int | None = None
 
     def __rich__(self) -> RichTable:
         view, progress = self._view, self._view.progress
         if self._first_step is None:
-            self._first_step, self._started = progress.step, time.monotonic()
+            self._first_step, self._started = progress.step, clock.seconds()
         done = progress.step - self._first_step
-        elapsed = time.monotonic() - self._started
+        elapsed = clock.seconds() - self._started
         left = elapsed / done * (progress.max_steps - progress.step) if done else None
         unit, rate = [("samples", progress.samples_per_second), *view.rates.items()][-1]
         row: list[Text | ProgressBar] = [

@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dltrain.config.offered import named, offered
@@ -23,6 +24,7 @@ from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.values import expected, fits, shown, unusable, wrong_type
 from dltrain.errors import NO_HOME, ConfigError, Fault, is_out_of_memory, is_without_home
+from dltrain.files import kind_of
 
 if TYPE_CHECKING:
     from dltrain.contracts.data import DataSpec
@@ -183,8 +185,9 @@ def _plan(
         result.faults = error.faults
         return result
     parameters, hints, open_ended = _constructor(target)
+    located = dict(located_arguments(target))
     if packages is not None:
-        initial = {name for name, place in located_arguments(target) if place.initial}
+        initial = {name for name, place in located.items() if place.initial}
         config = {name: value for name, value in config.items() if name not in initial}
     names = list(parameters)
     trusted = packages is None or not _gives_parts_alone(_package(target.__module__))
@@ -222,6 +225,9 @@ def _plan(
         elif unusable(value) and _package(target.__module__) in PUBLIC:
             problem = f"must be {unusable(value)}, got {shown(value)}."
             result.faults.append(Fault(where, problem, joint=" "))
+        elif name in located and (kind_there := _endless(value)):
+            problem = f"{shown(value)} is {kind_there}; give a file or a folder."
+            result.faults.append(Fault(where, problem))
         elif not fits(value, annotation):
             result.faults.append(
                 wrong_type(where, value, annotation, _as_a_choice(key, name, value, annotation))
@@ -407,6 +413,15 @@ def _made(value: Any) -> Any:
     if isinstance(value, list):
         return [_made(item) for item in value]
     return value.make() if isinstance(value, Plan) else value
+
+
+def _endless(value: Any) -> str:
+    """What is at a path that nobody can read to its end, such as a pipe; empty of all else."""
+    try:
+        kind = kind_of(Path(value).expanduser().stat().st_mode) if isinstance(value, str) else ""
+    except (OSError, ValueError, RuntimeError):  # it is not there, or no path at all
+        return ""
+    return "" if kind == "a folder" else kind
 
 
 def _listed(names: list[str], key: str) -> str:

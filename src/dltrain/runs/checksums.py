@@ -82,7 +82,7 @@ def require_listed(folder: Path, without: tuple[str, ...], missing: bool) -> Non
 
 
 def changed(folder: Path, name: str) -> str:
-    """What is said of a file with another checksum, and how it is accepted."""
+    """The message about a file with another checksum, and how it is accepted."""
     return (
         f"{folder / name} is not what the run wrote: it was damaged, or edited. If you edited it, "
         f"delete its line in {folder / FILE}."
@@ -95,11 +95,22 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, OWN: _of_json(rest)}
 
 
-def is_sealed(content: Mapping[str, Any]) -> bool | None:
-    """Whether JSON that was read is what was written; None where it does not tell."""
+def is_whole(content: Mapping[str, Any], required: bool) -> bool:
+    """Whether JSON that was read is what was written.
+
+    Without a checksum nobody can tell: it is not where one is ``required``.
+    """
     rest = dict(content)
     own = rest.pop(OWN, None)
-    return None if own is None else own == _of_json(rest)
+    return not required if own is None else bool(own == _of_json(rest))
+
+
+def forget(folder: Path, names: Iterable[str]) -> str:
+    """The lines of a run folder's list without those of ``names``."""
+    gone = set(names)
+    return "".join(
+        f"{digest}  {name}\n" for name, digest in read(folder).items() if name not in gone
+    )
 
 
 def _of_json(content: Mapping[str, Any]) -> str:

@@ -42,7 +42,8 @@ NOTE = "note"
 
 def in_own_process(order: Order, monitor: Monitor) -> None:
     """What a process of ``--jobs`` runs; ends with an exit code, and when its parent has ended."""
-    os.setpgid(0, 0)  # Ctrl-C is the parent's, who asks for an orderly end
+    os.setpgid(0, 0)
+    signals.heard(but=signal.SIGINT)  # that is the parent's, who asks for an orderly end
     terminal.make_writable()
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -91,6 +92,7 @@ class _Trial:
 
     def __init__(self, order: Order, study: Study, monitor: Monitor, trial: Trial) -> None:
         self._order, self._study, self._monitor, self._trial = order, study, monitor, trial
+        order.require_asked(trial.params)
         self._overrides = order.overrides(trial.params)
 
     def train(self) -> int:
@@ -130,7 +132,8 @@ class _Trial:
         """Go on with its run where there is one, else train a new one; return the summary."""
         watcher = Reporting(self._trial, self._order.prune)
         before = Path(self._trial.user_attrs.get(RUN, ""))
-        if (before / CONFIG).is_file():
+        inside = before.resolve().is_relative_to(self._order.folder.resolve())
+        if inside and (before / CONFIG).is_file():
             summary = RunFolder(before).summary()
             if summary.get("status") == "finished":  # all but its last word
                 return summary
