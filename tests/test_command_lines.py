@@ -56,10 +56,9 @@ NO_FILE = "optimizer=null: there is no optimizer/null.yaml in configs. There are
             ["seed: expected an integer, got null."],
         ),
         (
-            ["data.validation=1.0", "model.dropout=1.0", "optimizer.betas=[0.9,2]"],
+            ["data.validation=1.0", "optimizer.betas=[0.9,2]"],
             [
                 "data.validation is a fraction below 1 or a whole number",
-                "model.dropout must be a fraction from 0 to below 1, got 1.0",
                 "optimizer.betas must be < 1, got 2",
             ],
         ),

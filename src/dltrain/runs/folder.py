@@ -248,7 +248,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
-        self.write(name, lambda file: file.write(text.encode()))
+        self.write(name, lambda file: file.write(text.encode(errors="backslashreplace")))
 
     def write_json(self, name: str, content: Mapping[str, Any], sealed: bool = False) -> None:
         """Write a JSON file, whole or not at all; ``sealed``, with a checksum of its own.

@@ -185,5 +185,5 @@ def keys_of(config: DictConfig) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """The message of an error, without what a library adds for itself."""
+    """An error's message without what a library adds for itself."""
     return str(error).strip().partition("\n")[0]

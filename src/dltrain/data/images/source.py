@@ -22,9 +22,6 @@ from dltrain.errors import require_at_least, require_between, require_fraction
 LUMINANCE = (0.299, 0.587, 0.114)
 """What red, green and blue give to gray (ITU-R BT.601)."""
 
-MOST_SHEAR = 89.0
-"""Degrees; at 90 an image has no width."""
-
 HASH = -7046029254386353131
 """2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
@@ -78,7 +75,8 @@ class ImageAugment(Augment):
         require_fraction(saturation=saturation)
         require_between(0, 1, flip=flip)
         require_between(0, 360, rotate=rotate)
-        require_between(0, MOST_SHEAR, shear=shear)
+        if not 0 <= shear < 90:
+            raise ValueError(f"shear must be from 0 to below 90 degrees, got {shear}")
         if flip and alternating_flip:
             raise ValueError("an image is mirrored by chance or every other epoch: flip=0")
         if elastic_sigma <= 0:

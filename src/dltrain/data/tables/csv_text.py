@@ -186,7 +186,7 @@ def read_csv(path: Path, separator: str | None = None, encoding: str | None = No
 
     Raises ``ValueError`` naming file and line if it cannot be had or is not a table.
     """
-    text = open_csv(path, separator, encoding)
+    text = open_csv(path, separator, encoding, configured=encoding is not None)
     names = text.header()
     for position, name in enumerate(names):
         if not name:
