@@ -21,7 +21,7 @@ from dltrain import messages
 from dltrain.assemble import Assembly
 from dltrain.callbacks.record import METRICS
 from dltrain.config import compose as composition
-from dltrain.config.build import build
+from dltrain.config.build import plan
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
@@ -199,7 +199,10 @@ def _schedules(before: Mapping[str, Any], run: Run, step: int) -> str:
     """What the schedule of the new length does to the learning rate, as a sentence."""
     now, each = run.schedule, run.schedule.steps_per_epoch
     length = before["trainer"]["steps"] or before["trainer"]["epochs"] * each
-    old = build(before["schedule"], Schedule, "schedule", total_steps=length, steps_per_epoch=each)
+    given = {"total_steps": length, "steps_per_epoch": each}
+    # The parent's, which nobody has typed; where another schedule was typed, it is not looked at
+    # before.
+    old = plan(before["schedule"], Schedule, "schedule", given, allowed_packages()).make()
     base = {
         name: optimizer.param_groups[0]["initial_lr"]
         for name, optimizer in run.optimize.optimizers.items()

@@ -116,6 +116,20 @@ def _environment_kept() -> Iterator[None]:
         os.environ.update(before)
 
 
+def hear_of_threads_once() -> None:
+    """Leave out the traceback of a thread whose error is raised again where it is waited for.
+
+    TensorBoard's does so, as when the run's folder is gone, or the disk full.
+    """
+    before = threading.excepthook
+
+    def told(failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            before(failure)
+
+    threading.excepthook = told
+
+
 def wait_asleep() -> None:
     """Have torch's waiting threads spin a moment, then sleep; before torch is imported.
 

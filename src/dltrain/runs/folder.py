@@ -117,13 +117,18 @@ def is_held(path: Path) -> bool:
 
     It only looks: nothing is written, whatever ``.lock`` is, and a second look may happen at once.
     """
+    return is_locked(path / LOCK)
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds ``file`` locked; see :func:`is_held`."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system
         return True
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = os.open(path / LOCK, flags)
+        handle = os.open(file, flags)
     except FileNotFoundError:
         return False
     except OSError:

@@ -92,6 +92,7 @@ class _Trial:
 
     def __init__(self, order: Order, study: Study, monitor: Monitor, trial: Trial) -> None:
         self._order, self._study, self._monitor, self._trial = order, study, monitor, trial
+        order.require_asked(trial.params)
         self._overrides = order.overrides(trial.params)
 
     def train(self) -> int:
@@ -131,7 +132,8 @@ class _Trial:
         """Go on with its run where there is one, else train a new one; return the summary."""
         watcher = Reporting(self._trial, self._order.prune)
         before = Path(self._trial.user_attrs.get(RUN, ""))
-        if (before / CONFIG).is_file():
+        inside = before.resolve().is_relative_to(self._order.folder.resolve())
+        if inside and (before / CONFIG).is_file():
             summary = RunFolder(before).summary()
             if summary.get("status") == "finished":  # all but its last word
                 return summary

@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from dltrain.data.tables.cells import Cells
+from dltrain.files import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def open_csv(path: Path, separator: str | None = None, encoding: str | None = No
     without ``encoding`` a byte order mark tells, else it is UTF-8. Raises ``ValueError``.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path, "rb") as file:
             start = file.read(4)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
