@@ -13,6 +13,7 @@ freed memory                  kept for the next step (``tune``, :mod:`dltrain.en
 torch's optimizers            without the compiler (``tune``, :mod:`dltrain.engine.torch_startup`)
 garbage collection            after what is imported at the start (command line)
 waiting threads               sleep soon (command line)
+errors of TensorBoard's       told once (command line)
 ============================  ==========================================================
 
 numpy's global generator is neither seeded nor drawn from. No torch here at the top: queries such
