@@ -178,7 +178,7 @@ def full_disk(
                 print(later.text)
             if later.code:
                 return f"{name}: with room again, exit {later.code}: {later.last_line}: {again}"
-        wrong = tiny_runs.told(tiny_runs.wrong(own, expected))
+        wrong = tiny_runs.told(tiny_runs.wrong(own, expected, new))
         if wrong:
             return f"{name}: with room again, {wrong}: {again}"
         if fault:

@@ -202,7 +202,7 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
                 return failed(f"exit {ended.code} after {dict(found.kills)}: {ended.last_line}")
             else:
                 break
-        wrong = tiny_runs.told(tiny_runs.wrong(own, expected.contents))
+        wrong = tiny_runs.told(tiny_runs.wrong(own, expected.contents, new))
         return failed(f"after {dict(found.kills)}: {wrong}") if wrong else found
     except Exception as error:
         return failed(f"after {dict(found.kills)}: {type(error).__name__}: {error}")

@@ -1,7 +1,8 @@
 """Runs of a second, one or more of each kind, and what is the same of two that went the same way.
 
-What scripts/kill_runs.py and the scripts beside it interrupt, damage and starve. In a command, {made} is
-the folder of the files that scripts/baseline_commands.py makes, {own} one that only this run has.
+What scripts/kill_runs.py and the scripts beside it interrupt, damage and starve. In a command,
+{made} is the folder of the files that scripts/baseline_commands.py makes, {own} one that only this
+run has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import forks
 from baseline_commands import make_files
 
 COMMON = (
@@ -161,14 +163,28 @@ def status(folder: Path) -> str:
         return ""
 
 
-def wrong(own: Path, expected: Mapping[str, Any], began_in: Path | None = None) -> list[str]:
-    """What differs from an undisturbed run in a finished one, whose folder lies in ``own``."""
+def wrong(
+    own: Path, expected: Mapping[str, Any], new: Sequence[str], began_in: Path | None = None
+) -> list[str]:
+    """What differs from an undisturbed run in a finished one, whose folder lies in ``own``.
+
+    What lies around it, of a command that was killed before there was a run, must be gone once
+    the command ``new`` has begun the next run, a day later.
+    """
     folder = run_folder(own / "outputs")
     if folder is None:
         return ["there is no run"]
     lines = [] if status(folder) == "finished" else [f"its status is {status(folder)!r}"]
     lines += differences(expected, contents(folder, began_in))
-    return lines + [f"{path.relative_to(own)} stays behind" for path in _strays(own, folder)]
+    if list(_strays(own, folder)):
+        a_day_later(own / "outputs")
+        ended = forks.run(new, own)
+        if ended.code:
+            return [*lines, f"the next run ends with {ended.code}: {ended.last_line}"]
+        next_one = run_folder(own / "outputs")
+        strays = [p for p in _strays(own, folder) if next_one not in (p, *p.parents)]
+        lines += [f"{path.relative_to(own)} stays behind" for path in strays]
+    return lines
 
 
 def told(lines: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CONTRACTS = {"contracts", "errors", "files", "tensor_files"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "messages": set(),
+    "messages": {"errors"},
     "files": {"errors"},
     "tensor_files": {"errors", "files"},
     "contracts": {"errors"},

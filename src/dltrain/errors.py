@@ -7,10 +7,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+KEPT = "\n\t"
+"""Of what is not printable, what a message may have."""
 NO_HOME = (
     "a path begins with ~, and there is no home directory. Set HOME, or give another path, "
     "such as data.root=DIR."
 )
+
+
+def printable(text: str, kept: str = KEPT) -> str:
+    """``text``, in which what would move a terminal's cursor, or hide or turn letters, is escaped.
+
+    Names of files, classes and columns may be a stranger's. ``kept`` stays as it is.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape", "replace").decode()
+        for c in text
+    )
 
 
 def is_without_home(error: RuntimeError) -> bool:
@@ -22,13 +37,6 @@ MOST_SHOWN = 400
 """Letters of a value, or of a sentence with one, that a message repeats."""
 LISTED = 1600
 """Letters of a hint, which may list all that there is to choose from."""
-
-
-def printable(text: str) -> str:
-    """``text`` on one line: what moves a cursor, colors or hides letters as its escape."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text
-    )
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
@@ -50,6 +58,13 @@ def require_between(low: float, high: float, **values: float) -> None:
             raise ValueError(f"{name} must be from {low} to {high}, got {value}")
 
 
+def require_units(**widths: Sequence[int]) -> None:
+    """Raise ``ValueError`` naming the first argument with a layer that has no units."""
+    for name, layers in widths.items():
+        if min(layers, default=1) < 1:
+            raise ValueError(f"{name} needs at least one unit a layer, got {list(layers)}")
+
+
 def require_fraction(**values: float) -> None:
     """Raise ``ValueError`` naming the first argument that is not from 0 to below 1."""
     for name, value in values.items():
@@ -66,7 +81,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (OutOfMemory, MemoryError)):
         return True
     told = str(error)
-    return isinstance(error, RuntimeError) and any(words in told for words in NO_MEMORY)
+    of_torch = isinstance(error, (RuntimeError, TypeError))
+    return of_torch and any(words in told for words in NO_MEMORY)
 
 
 NO_MEMORY = (
@@ -75,6 +91,7 @@ NO_MEMORY = (
     "Storage size calculation overflowed",
     "numel: integer multiplication overflow",
     "invalid buffer size",
+    "Overflow when unpacking long",
 )
 """How torch says it: a size that no integer holds is more than any memory."""
 
@@ -126,9 +143,9 @@ class Fault:
     instead: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        key, problem = printable(self.key), printable(self.problem)
+        key, problem = printable(self.key, ""), printable(self.problem, "")
         told = f"{shortened(key, MOST_SHOWN // 2)}{self.joint}{shortened(problem)}"
-        return f"{told} {shortened(printable(self.hint), LISTED)}" if self.hint else told
+        return f"{told} {shortened(printable(self.hint, ''), LISTED)}" if self.hint else told
 
 
 class ConfigError(UserError):

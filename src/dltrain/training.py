@@ -324,6 +324,10 @@ class Run:
         except BaseException as error:
             self._fail(error)
             raise
+        finally:
+            # It refers to this run, by `saved`: in a circle, weights and data would stay in memory
+            # until garbage is collected, beside those of the next run.
+            del self.trainer
         return summary | {"signal": trainer.signal, "path": self.folder.path}
 
     def _fit(self, state: Mapping[str, Any] | None) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable
 from dltrain.runs.folder import RunFolder
 
 HOST, PORT, LIMIT = "127.0.0.1", 8000, 16.0
@@ -50,7 +50,10 @@ def serve(arguments: Sequence[str]) -> int:
         shown = f"[{asked.host}]" if ":" in asked.host else asked.host
         hosts = LOOPBACK if asked.host in LOOPBACK else ("*",)
         app = application(predictor, hosts, asked.limit)
-        print(f"{predictor.path}: http://{shown}:{port}/   (Ctrl-C ends it)", flush=True)
+        print(
+            f"{printable(str(predictor.path))}: http://{shown}:{port}/   (Ctrl-C ends it)",
+            flush=True,
+        )
         config = uvicorn.Config(app, log_level="warning", server_header=False)
         uvicorn.Server(config).run(sockets=[listening])
     return 0

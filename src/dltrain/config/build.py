@@ -40,7 +40,16 @@ PUBLIC = {
 """What anybody's config may import of these packages: the rest of torch starts processes,
 unpickles and runs text as code, some of it as soon as it is imported."""
 OWN_PACKAGES = frozenset(PUBLIC)
-LIBRARIES = OWN_PACKAGES - {"dltrain"}
+TORCHS = OWN_PACKAGES - {"dltrain"}
+LIBRARIES = frozenset(
+    {
+        *("numpy", "scipy", "pandas", "pyarrow", "sklearn", "matplotlib", "PIL", "yaml", "hydra"),
+        *("omegaconf", "rich", "tensorboard", "datasets", "tokenizers", "filelock", "fsspec"),
+        *("pip", "setuptools", "pkg_resources", "joblib", "cloudpickle", "dill", "optuna", "wandb"),
+        *("mlflow", "fastapi", "uvicorn", "onnx", "onnxruntime", "openpyxl", "submitit"),
+    }
+)
+"""What lies beside dltrain and holds no part of a run: no message says how to trust one of them."""
 MAY_NAME = (
     f"It may name classes of {', '.join(home for homes in PUBLIC.values() for home in homes)}."
 )
@@ -99,7 +108,7 @@ class Plan(Generic[T]):
         if is_out_of_memory(error):
             return too_large(self.key, self.arguments, error)
         # A library refuses in its own ways; in a class of dltrain, all but a ValueError is a bug.
-        if isinstance(error, ValueError) or _package(self.target.__module__) in LIBRARIES:
+        if isinstance(error, ValueError) or _package(self.target.__module__) in TORCHS:
             return refused(self.key, self.arguments, error)
         if isinstance(error, RuntimeError) and is_without_home(error):
             return Fault(self.key, NO_HOME)
@@ -336,8 +345,8 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
         if any(f"{module}.".startswith(f"{home}.") for home in homes):
             return
         problem, hint = f"a part of {package} that this run may not import", MAY_NAME
-    elif package in PUBLIC or package in sys.stdlib_module_names:
-        # Nobody needs Python's own library in a config, save to do harm.
+    elif package in PUBLIC or package in sys.stdlib_module_names or package in LIBRARIES:
+        # Nobody needs these in a config, save to do harm.
         problem, hint = "a package this run may not import", MAY_NAME
     else:
         problem = "a package this run may not import"

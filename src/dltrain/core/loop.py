@@ -32,7 +32,7 @@ import torch
 
 from dltrain.contracts.data import Batch, Streams
 from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Schedule
+from dltrain.contracts.run import Callback, Modifier, Plan, Probe, Schedule
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.evaluate import evaluate
 from dltrain.core.settings import Settings
@@ -111,7 +111,7 @@ class Trainer:
             folder,
             task.monitor,
             examples,
-            self._tell_logged,
+            self.callbacks,
         )
         self._history = History()
         self._best: dict[str, Any] | None = None
@@ -498,11 +498,6 @@ class Trainer:
             logger.warning(warning)
         for callback in self.callbacks:
             callback.evaluated(self._view, split, evaluation)
-
-    def _tell_logged(self, logged: Logged) -> None:
-        """Hand what one callback has to show to all of them."""
-        for callback in self.callbacks:
-            callback.logged(self._view, logged)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.settings.precision != "bfloat16":

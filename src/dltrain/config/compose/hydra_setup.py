@@ -131,7 +131,10 @@ def options_of(group: str) -> list[str]:
         with set_up():
             return options_of(group)
     loader = GlobalHydra.instance().config_loader()
-    return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    try:
+        return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    except (OSError, ValueError):  # too long a name for any file
+        return []
 
 
 def group_names() -> list[str]:

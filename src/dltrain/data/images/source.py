@@ -245,8 +245,8 @@ class ImageSource(ArraySource):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if min(std) <= 0:
-            raise ValueError(f"a standard deviation is above 0, got {list(std)}")
+        if min(std, default=0) <= 0:
+            raise ValueError(f"std must be above 0 in each channel, got {list(std)}")
         self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or ImageAugment()
         if self.input_shape[0] is not None:
@@ -265,7 +265,10 @@ class ImageSource(ArraySource):
                 f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the images "
                 f"have {channels} channels"
             )
-        self.augment.check(self.outline().fields)
+        try:
+            self.augment.check(self.outline().fields)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
 
     def outline(self) -> DataSpec:
         """Shape and classes, as far as they are known, and what undoes the normalization."""
