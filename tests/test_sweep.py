@@ -280,3 +280,16 @@ def test_a_sweep_from_a_stranger_reaches_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         sweep.begin(1, ["seed=1"])
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_strangers_sweep_runs_no_code_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strangers_model.py").write_text("raise SystemExit('ran a stranger’s code')\n")
+    theirs = [*SHORT, "model._target_=strangers_model.Model"]
+    sweep = Sweep.create(Path("outputs"), arguments=[], jobs=[theirs])
+    sweep.release()
+    assert cli.dispatch(["resume", str(sweep.path)]) == 2
+    assert "DLTRAIN_PACKAGES" in capsys.readouterr().err
+    assert "strangers_model" not in sys.modules
