@@ -171,6 +171,7 @@ def full_disk(
             folder = tiny_runs.run_folder(own / "outputs")
             if folder is not None and tiny_runs.status(folder) == "finished":
                 break
+            tiny_runs.a_day_later(own / "outputs")
             later = forks.run(new if folder is None else ["resume", str(folder)], own)
             if told:
                 print(f"then {'begun again' if folder is None else 'resumed'}: exit {later.code}")

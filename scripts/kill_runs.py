@@ -177,6 +177,7 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
             if folder is not None and tiny_runs.status(folder) == "finished":
                 break
             arguments = new if folder is None else ["resume", str(folder)]
+            tiny_runs.a_day_later(own / "outputs")
             doomed = found.kills.total() < wanted
             aimed = doomed and not real and draw.random() < 0.5
             begun = folder is not None

@@ -259,6 +259,7 @@ def cut(name: str, at: int, loses: str, seed: int, made: Path, place: Path, told
             folder = tiny_runs.run_folder(own / "outputs")
             if folder is not None and tiny_runs.status(folder) == "finished":
                 break
+            tiny_runs.a_day_later(own / "outputs")
             new = tiny_runs.words(name, made, own, "trainer.checkpoint_seconds=0")
             ended = forks.run(new if folder is None else ["resume", str(folder)], own)
             if told:

@@ -1,6 +1,6 @@
 """Runs of a second, one or more of each kind, and what is the same of two that went the same way.
 
-What scripts/kill_runs.py and its neighbours interrupt, damage and starve. In a command, {made} is
+What scripts/kill_runs.py and the scripts beside it interrupt, damage and starve. In a command, {made} is
 the folder of the files that scripts/baseline_commands.py makes, {own} one that only this run has.
 """
 
@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,6 +147,12 @@ def run_folder(outputs: Path) -> Path | None:
     return found[-1].parent if found else None
 
 
+def a_day_later(outputs: Path) -> None:
+    """Have what was left over here be of yesterday: only what is that old is surely nobody's."""
+    for path in outputs.rglob(".*.tmp"):
+        os.utime(path, (0, 0))
+
+
 def status(folder: Path) -> str:
     """What the run's summary says of it; empty where it has none."""
     try:
@@ -191,7 +198,7 @@ def contents(folder: Path, began_in: Path | None = None) -> dict[str, Any]:
     Tensors and numbers of checkpoints by their names; other files as their bytes. ``began_in`` is
     where the run began, if it was moved.
     """
-    homes = [str(home) for home in (began_in, folder.resolve().parents[2]) if home]
+    homes = [str(home) for home in (folder.resolve().parents[2], began_in) if home]
     found: dict[str, Any] = {}
     events: dict[str, Any] = {}
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):

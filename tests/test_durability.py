@@ -19,7 +19,8 @@ from dltrain.runs import checkpoint, durable
 from dltrain.runs.folder import RunFolder, latest
 from dltrain.runs.load import reader_of_run
 from tests.conftest import Compose
-from tests.test_resume import assert_same_end, edit, flip, interrupt_after
+from tests.making import edit, flip
+from tests.test_resume import assert_same_end, interrupt_after
 
 DRAWN = "callbacks=[figures]"
 SETTINGS = (

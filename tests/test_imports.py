@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "profiling": CONTRACTS | {"messages", "assemble", "training"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
-    | {"messages", "config", "data", "runs", "callbacks", "assemble", "training"},
+    | {"messages", "config", "engine", "data", "runs", "callbacks", "assemble", "training"},
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.config.build import fits
+from dltrain.config.values import fits
 from dltrain.models.layers.activations import ACTIVATIONS, Activation
 from dltrain.models.layers.init import Init
 from dltrain.models.linear import LinearRegression

@@ -19,11 +19,12 @@ import yaml
 from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import UserError
-from dltrain.runs import checkpoint, checksums
+from dltrain.runs import checkpoint
 from dltrain.runs.folder import latest
 from dltrain.runs.load import load, reader_of_run
 from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
+from tests.making import edit, flip
 
 # Six batches an epoch, three epochs; everything that is random or carries state is on.
 SETTINGS = (
@@ -220,20 +221,6 @@ def test_early_stopping_survives_a_resume(
         run.train(compose(*patient, f"output_dir={tmp_path / 'cut'}"))
     assert run.resume("latest", tmp_path / "cut")["epochs"] == 3
     assert_same_end(latest(tmp_path / "whole"), latest(tmp_path / "cut"))
-
-
-def edit(folder: Path, name: str, content: str | bytes) -> None:
-    """As whoever knows of the checksums does."""
-    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    listed = (folder / checksums.FILE).read_text().splitlines(keepends=True)
-    kept = "".join(line for line in listed if not line.endswith(f"  {name}\n"))
-    (folder / checksums.FILE).write_text(kept)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def rewrite(folder: Path, **changed: Any) -> None:

@@ -14,9 +14,10 @@ import torch
 
 from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
-from dltrain.config.build import fits, plan, wrong_type
-from dltrain.config.refusals import refused
+from dltrain.config.build import plan
+from dltrain.config.refusals import refused, too_large
 from dltrain.config.stand_ins import shown, stand_ins
+from dltrain.config.values import fits, wrong_type
 from dltrain.contracts.data import DataSpec, Source
 from dltrain.contracts.run import (
     Callback,
@@ -30,7 +31,8 @@ from dltrain.core.loop import OnePhase
 from dltrain.core.settings import Settings
 from dltrain.data.kept import KeptData
 from dltrain.engine import runtime
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.engine.memory import available_memory, network_within
+from dltrain.errors import ConfigError, Fault, UserError, is_out_of_memory
 from dltrain.optim.patterns import PatternError, named_by
 from dltrain.runs.environment import choose_device
 from dltrain.runs.names import problem_of
@@ -161,6 +163,10 @@ class Assembly(AbstractContextManager["Assembly"]):
             raise
         except ValueError as error:
             raise ConfigError([refused("data", self._config["data"], error)]) from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ConfigError([too_large("data", self._config["data"], error)]) from error
         return found
 
     def _made(
@@ -185,7 +191,8 @@ class Assembly(AbstractContextManager["Assembly"]):
         found = plan(config["model"], torch.nn.Module, "model", {}, self._packages, spec)
         if self._model is None or found.takes_spec:
             runtime.seed_generators(config["seed"], self._device)
-            self._model = self._make(found)
+            with network_within(available_memory()):
+                self._model = self._make(found)
         if self._model is not None:
             self._task = self._made("task", config["task"], Task, spec, model=self._model)
         else:

@@ -11,7 +11,6 @@ import itertools
 import logging
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -26,11 +25,12 @@ from dltrain.config.build import plan
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
+from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
 from dltrain.runs.folder import CONFIG, RunFolder, known_status
-from dltrain.runs.load import ID, SPEC, allowed_packages, read_config, spec_of_run
+from dltrain.runs.load import ID, SPEC, allowed_packages, no_larger_than, read_config, spec_of_run
 from dltrain.training import Run, begun, described
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def prolong(
     finished, overrides that are not those of length, schedule and callbacks, a length that is no
     longer, and data that has changed, unless ``changed_data``.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     foreign = _foreign(composition.assignments(typed))
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))
@@ -78,7 +78,8 @@ def prolong(
     kept = KeptData(parent.path, spec_of_run(parent), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(parent.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{parent.path / CONFIG}: {error}") from error
         last = own(parent.path, checkpoint.LAST)

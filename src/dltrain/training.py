@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import shlex
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
-from dltrain.engine import signals
+from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.groups import groups_of
@@ -48,11 +47,13 @@ from dltrain.runs.load import (
     READER,
     SPEC,
     allowed_packages,
+    no_larger_than,
     read_config,
     spec_of_run,
 )
 from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
+from dltrain.runs.sweep import JOB
 
 REPORT = "tables/data"
 logger = logging.getLogger(__name__)
@@ -66,17 +67,19 @@ def train(
     watchers: Sequence[Callback] = (),
     created: Callable[[Path], object] = lambda path: None,
     typed: bool = True,
+    job: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
     ``created`` is told the run's folder as soon as there is one. A config that is not ``typed``,
-    but from a file, may name what a run folder may, see :func:`resume`.
+    but from a file, may name what a run folder may, see :func:`resume`. ``job`` is what its
+    ``job.json`` says: which run of which sweep it is.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     packages = None if typed else allowed_packages()
     with messages.shown() as shown, Assembly(config, packages) as assembly:
         parts = assembly.read()
@@ -91,7 +94,7 @@ def train(
             run.begin(folder)
             if others:
                 checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
-            run.describe(overrides)
+            run.describe(overrides, job)
             folder.publish(outputs)
         with begun(folder):
             created(folder.path)
@@ -109,7 +112,7 @@ def resume(
     Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     folder = RunFolder.find(run, output_dir)
     folder.hold()
     with begun(folder):
@@ -133,7 +136,8 @@ def _resume(
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(folder.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.resumable(folder, parts.settings.device)
@@ -276,9 +280,11 @@ class Run:
             watchers=self._watchers,
         )
 
-    def describe(self, overrides: Sequence[str]) -> None:
+    def describe(self, overrides: Sequence[str], job: Mapping[str, Any] | None = None) -> None:
         """Write what a new run's folder has from the beginning, whatever fails after it."""
         folder, settings = self.folder, self.parts.settings
+        if job is not None:
+            folder.write_json(JOB, job)
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
         folder.write_json("environment.json", describe(settings.device, settings.precision))
         self.describe_data()
@@ -312,7 +318,7 @@ class Run:
         That the run has finished is the last that is written of it.
         """
         trainer = self.trainer
-        trainer.state.seconds["setup"] = time.perf_counter() - self._started
+        trainer.state.seconds["setup"] = clock.seconds() - self._started
         self._summarize("running")
         try:
             status = self._end(self._fit(state))
@@ -391,7 +397,7 @@ class Run:
 
     def _summarize(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
-        total = time.perf_counter() - self._started
+        total = clock.seconds() - self._started
         train_seconds = state.seconds["train"]
         summary = {
             "status": status,

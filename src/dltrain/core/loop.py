@@ -23,7 +23,6 @@ import contextlib
 import itertools
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -40,7 +39,7 @@ from dltrain.core.settings import Settings
 from dltrain.core.state import Place, State
 from dltrain.core.update import Optimize
 from dltrain.core.view import RunProgress, RunView
-from dltrain.engine import generators, signals
+from dltrain.engine import clock, generators, signals
 from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
@@ -117,7 +116,7 @@ class Trainer:
         self._history = History()
         self._best: dict[str, Any] | None = None
         """What ``best.pt`` is to hold, until it does."""
-        self._last_save = time.perf_counter()
+        self._last_save = clock.seconds()
         self._validated = False
         """Whether the callbacks of this process have what the last weights say."""
         self._phase: Phase | None = None
@@ -250,11 +249,11 @@ class Trainer:
         return self.signal is not None or bool(self.state.stop_reason)
 
     def _resume_clock(self) -> None:
-        self._clock = time.perf_counter()
+        self._clock = clock.seconds()
 
     def _pause_clock(self) -> None:
         """Book the time since :meth:`_resume_clock` as training."""
-        now = time.perf_counter()
+        now = clock.seconds()
         self.state.seconds["train"] += now - self._clock
         self._clock = now
 
@@ -276,7 +275,7 @@ class Trainer:
             optimize.finish()
         if logged:
             self._log()
-        if time.perf_counter() - self._last_save >= settings.checkpoint_seconds:
+        if clock.seconds() - self._last_save >= settings.checkpoint_seconds:
             self._read()
             self._save()
 
@@ -438,7 +437,7 @@ class Trainer:
 
     def _evaluate(self, split: str, final: bool) -> Evaluation:
         """What the task's metrics say of a split, and the probes add."""
-        started = time.perf_counter()
+        started = clock.seconds()
         with self._evaluation_weights(), eval_mode(self.task):
             with torch.inference_mode(), self._autocast():
                 evaluation = evaluate(
@@ -448,7 +447,7 @@ class Trainer:
                     epoch=self.state.place("train").epoch,
                     final=final,
                 )
-            self.state.seconds["evaluate"] += time.perf_counter() - started
+            self.state.seconds["evaluate"] += clock.seconds() - started
         return evaluation | self._look(split)
 
     def _look(self, split: str) -> Evaluation:
@@ -456,11 +455,11 @@ class Trainer:
         found = Evaluation()
         if not self._probes:
             return found
-        started = time.perf_counter()
+        started = clock.seconds()
         with self._asking():
             for probe in self._probes:
                 found |= probe.look(self.task, self.streams, self._view, split)
-        self.state.seconds["evaluate"] += time.perf_counter() - started
+        self.state.seconds["evaluate"] += clock.seconds() - started
         return found
 
     @contextmanager
@@ -521,7 +520,7 @@ class Trainer:
             self._best = None
         checkpoint.save_last(self.folder, self._state())
         self._saved()
-        self._last_save = time.perf_counter()
+        self._last_save = clock.seconds()
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -82,7 +82,7 @@ def require_listed(folder: Path, without: tuple[str, ...], missing: bool) -> Non
 
 
 def changed(folder: Path, name: str) -> str:
-    """What is said of a file with another checksum, and how it is accepted."""
+    """The message about a file with another checksum, and how it is accepted."""
     return (
         f"{folder / name} is not what the run wrote: it was damaged, or edited. If you edited it, "
         f"delete its line in {folder / FILE}."

@@ -161,9 +161,8 @@ class RunFolder:
         parent = output_dir / name
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            _remove_unpublished(parent)
-            path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
-            path.mkdir()
+            remove_unpublished(parent)
+            path = unpublished(parent)
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
         except OSError as error:
@@ -187,7 +186,7 @@ class RunFolder:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         # The file system of Windows renames no folder with an open file in it.
         self._lock.release()
-        self.path = _renamed_exclusively(self.path, stamp)
+        self.path = renamed_exclusively(self.path, stamp)
         self._lock = FileLock(self.path / LOCK)
         self._lock.acquire(timeout=0)
         for made in (self.path, self.path.parent, output_dir):
@@ -374,7 +373,7 @@ def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
     return value
 
 
-def _renamed_exclusively(path: Path, stamp: str) -> Path:
+def renamed_exclusively(path: Path, stamp: str) -> Path:
     """Rename a folder that is not empty to the first name of ``stamp`` that no other has."""
     for attempt in range(1, 10_000):
         named = path.with_name(stamp if attempt == 1 else f"{stamp}_{attempt}")
@@ -390,8 +389,15 @@ def _renamed_exclusively(path: Path, stamp: str) -> Path:
     raise UserError(f"output_dir: {path.parent} already has ten thousand runs of {stamp}.")
 
 
-def _remove_unpublished(parent: Path) -> None:
-    """Remove the folders of runs that were killed before they had a name."""
+def unpublished(parent: Path) -> Path:
+    """A new folder in ``parent`` that nobody takes for more before it has another name."""
+    path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
+    path.mkdir()
+    return path
+
+
+def remove_unpublished(parent: Path) -> None:
+    """Remove the folders in ``parent`` whose processes were killed before they had a name."""
     for path in parent.glob(f".run-*{durable.SUFFIX}"):
         with contextlib.suppress(OSError):
             old = time.time() - path.lstat().st_mtime > UNPUBLISHED

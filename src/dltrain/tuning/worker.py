@@ -27,7 +27,7 @@ from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
 from dltrain.engine import signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, UserError, printable
+from dltrain.errors import Diverged, UserError, printable_lines
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
 from dltrain.tuning.alive import Holder, beating
@@ -42,7 +42,8 @@ NOTE = "note"
 
 def in_own_process(order: Order, monitor: Monitor) -> None:
     """What a process of ``--jobs`` runs; ends with an exit code, and when its parent has ended."""
-    os.setpgid(0, 0)  # Ctrl-C is the parent's, who asks for an orderly end
+    os.setpgid(0, 0)
+    signals.heard(but=signal.SIGINT)  # that is the parent's, who asks for an orderly end
     terminal.make_writable()
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -58,7 +59,7 @@ def in_own_process(order: Order, monitor: Monitor) -> None:
             study = optuna.load_study(study_name=order.name, storage=open_storage(order))
             code = work(order, study, monitor)
     except UserError as error:
-        print(printable(f"dltrain: {error}"), file=sys.stderr)
+        print(printable_lines(f"dltrain: {error}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt as error:
         code = exit_code(signals.number_of(error))
@@ -125,7 +126,9 @@ class _Trial:
         return code
 
     def _say(self, text: str) -> None:
-        print(printable(text), file=sys.stderr if self._order.json else sys.stdout, flush=True)
+        print(
+            printable_lines(text), file=sys.stderr if self._order.json else sys.stdout, flush=True
+        )
 
     def _summary(self) -> Mapping[str, Any]:
         """Go on with its run where there is one, else train a new one; return the summary."""
