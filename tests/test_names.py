@@ -10,7 +10,7 @@ import pytest
 from dltrain import messages, mistakes
 from dltrain import training as run
 from dltrain.commands.tables import plain
-from dltrain.errors import ConfigError, Fault, printable
+from dltrain.errors import ConfigError, Fault, printable_lines
 from dltrain.runs.names import problem_of
 from tests.conftest import Compose
 
@@ -76,4 +76,4 @@ def test_no_sequence_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     for text in (said.out, said.err, plain(SEQUENCE)):
         assert "name" in text
         assert all(c.isprintable() or c == "\n" for c in text)
-    assert printable("a\tb\nc é 字") == "a\tb\nc é 字"
+    assert printable_lines("a\nc é 字") == "a\nc é 字"

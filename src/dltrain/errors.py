@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-KEPT = "\n\t"
-"""Of what is not printable, what a message may have."""
 NO_HOME = (
     "a path begins with ~, and there is no home directory. Set HOME, or give another path, "
     "such as data.root=DIR."
 )
 
 
+<<<<<<< HEAD
 def printable(text: str, kept: str = KEPT) -> str:
     """``text``, in which what would move a terminal's cursor, or hide or turn letters, is escaped.
 
@@ -28,6 +27,8 @@ def printable(text: str, kept: str = KEPT) -> str:
     )
 
 
+=======
+>>>>>>> h2
 def is_without_home(error: RuntimeError) -> bool:
     """Whether ``error`` is pathlib's, of a ``~`` that stands for nothing."""
     return "home directory" in str(error)
@@ -39,6 +40,23 @@ LISTED = 1600
 """Letters of a hint, which may list all that there is to choose from."""
 
 
+<<<<<<< HEAD
+=======
+def printable(text: str) -> str:
+    """``text`` on one line: what moves a cursor, colors or hides letters as its escape."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """:func:`printable`, line by line: names of files and classes may be a stranger's."""
+    if text.isprintable():
+        return text
+    return "\n".join(map(printable, text.expandtabs(4).split("\n")))
+
+
+>>>>>>> h2
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
     """``text`` with as much of its middle left out as is beyond ``most`` letters."""
     if len(text) <= most:

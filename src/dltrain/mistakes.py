@@ -35,13 +35,14 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
                 fault = replace(fault, hint=f"See dltrain help {group}={choice}.")
         lines.append(f"{fault}" + (f" ({file})" if file else ""))
     left = len(error.faults) - most
+    lines = [printable(line) for line in lines]
     return lines + ([f"And {left} more, which are told when these are mended."] if left > 0 else [])
 
 
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     """Tell the user, on stderr, what is wrong and in which file it is defined."""
     for line in told(error, overrides):
-        print(printable(f"dltrain: {line}"), file=sys.stderr)
+        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def with_the_rest(error: ConfigError, overrides: Sequence[str]) -> ConfigError:

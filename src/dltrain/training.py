@@ -47,6 +47,7 @@ from dltrain.runs.load import (
     READER,
     SPEC,
     allowed_packages,
+    no_larger_than,
     read_config,
     spec_of_run,
 )
@@ -135,7 +136,8 @@ def _resume(
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(folder.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.resumable(folder, parts.settings.device)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError, printable
+from dltrain.errors import UserError, printable_lines
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _summary(found: Evaluated, folder: RunFolder) -> dict[str, Any]:
 
 def _print(found: Evaluated, as_csv: bool, as_json: bool, folder: RunFolder) -> None:
     for warning in found.evaluation.warnings:
-        print(printable(f"warning: {warning}"), file=sys.stderr)
+        print(printable_lines(f"warning: {warning}"), file=sys.stderr)
     scalars = found.evaluation.scalars
     if as_json:
         print(json.dumps(_finite(_summary(found, folder)), ensure_ascii=False))
@@ -132,14 +132,14 @@ def _print(found: Evaluated, as_csv: bool, as_json: bool, folder: RunFolder) -> 
         )
     else:
         print(
-            printable(
+            printable_lines(
                 f"{found.split} split of {found.data}: {found.examples:,} examples, "
                 f"{found.weights} weights"
             )
         )
         wide = max(map(len, scalars), default=0)
         for name, value in scalars.items():
-            print(printable(f"  {name:<{wide}}  {value:.6g}"))
+            print(printable_lines(f"  {name:<{wide}}  {value:.6g}"))
 
 
 def _finite(value: Any) -> Any:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError, printable
+from dltrain.errors import UserError, printable_lines
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def export(arguments: Sequence[str]) -> int:
         drawn = "drawn" in network["inputs"][0]
         what = "random inputs" if drawn else f"{about['count']} examples {split}"
         print(f"{network['file']}: differs by {network['largest_difference']:.1e} on {what}")
-    print(printable(f"{', '.join(made.files)} in {out}"))
+    print(printable_lines(f"{', '.join(made.files)} in {out}"))
     return 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dltrain.commands.arguments import Parser
 from dltrain.config.suggest import did_you_mean
 from dltrain.engine import runtime
-from dltrain.errors import UserError, printable
+from dltrain.errors import UserError, printable_lines
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def sample(arguments: Sequence[str]) -> int:
         where = _write(images, columns, out, name, asked)
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error.strerror}.") from error
-    print(printable(f"{len(images):,} {'images' if len(images) > 1 else 'image'} in {where}"))
+    print(printable_lines(f"{len(images):,} {'images' if len(images) > 1 else 'image'} in {where}"))
     return 0
 
 

@@ -16,10 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dltrain.errors import printable
-
 GAP = 2
-ONE_LINE = {ord("\n"): "?", ord("\t"): "?"}
 NARROWEST = 8
 """Letters to which a column that may fold is narrowed."""
 
@@ -80,8 +77,8 @@ def show_csv(rows: Iterable[Mapping[str, Any]], first: Sequence[str]) -> None:
 
 
 def plain(text: str) -> str:
-    """``text`` on one line, as :func:`~dltrain.errors.printable` has it."""
-    return printable(text).translate(ONE_LINE)
+    """``text`` without what would move a terminal's cursor or change its colors."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def letters(text: str) -> int:

@@ -6,7 +6,7 @@ Below the callbacks, so that one of them may use another run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
+from dltrain.engine.memory import available_memory, network_within
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import own
 from dltrain.optim.groups import groups_of
@@ -31,6 +32,9 @@ ID = "id"
 """The key of ``summary.json`` for what the run's checkpoints have, too."""
 GROWING = ("metrics.", "events.", "train.log")
 """How the names of files begin that grow with a run, and that no reader needs."""
+
+SLACK = 1 << 26
+"""Bytes of a network that are in no checkpoint, such as buffers that can be computed again."""
 
 
 class Loaded(NamedTuple):
@@ -75,10 +79,13 @@ def _load(
     folder: RunFolder, weights: str, packages: frozenset[str] | None
 ) -> tuple[Task, torch.nn.Module]:
     config, spec = read_config(folder), spec_of_run(folder)
+    path = own(folder.path, f"checkpoints/{weights}.pt")
     try:
-        model = plan(config.get("model", {}), torch.nn.Module, "model", {}, packages, spec).make()
-        given = {"model": model}
-        task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
+        with no_larger_than(path):
+            node = config.get("model", {})
+            model = plan(node, torch.nn.Module, "model", {}, packages, spec).make()
+            given = {"model": model}
+            task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
         modifiers = [
             plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
             for name, node in _modifiers(config).items()
@@ -87,7 +94,6 @@ def _load(
             modifier.attach(task)
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    path = own(folder.path, f"checkpoints/{weights}.pt")
     known = folder.summary() if (folder.path / SUMMARY).exists() else {}
     state = checkpoint.load(path, run=known.get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
@@ -105,6 +111,17 @@ def _load(
     for modifier in modifiers:
         modifier.finish(task)
     return task.eval(), model
+
+
+@contextlib.contextmanager
+def no_larger_than(path: Path) -> Iterator[None]:
+    """While inside, no network is built that is larger than the checkpoint ``path``.
+
+    A config of a few lines can ask for more than there is of memory; its weights cannot.
+    """
+    size = path.stat().st_size if path.exists() else available_memory()
+    with network_within(size + SLACK):
+        yield
 
 
 def reader_of_run(

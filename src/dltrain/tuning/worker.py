@@ -27,7 +27,7 @@ from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, UserError, printable
+from dltrain.errors import Diverged, UserError, printable_lines
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
 from dltrain.tuning.alive import Holder, beating
@@ -59,7 +59,7 @@ def in_own_process(order: Order, monitor: Monitor) -> None:
             study = optuna.load_study(study_name=order.name, storage=open_storage(order))
             code = work(order, study, monitor)
     except UserError as error:
-        print(printable(f"dltrain: {error}"), file=sys.stderr)
+        print(printable_lines(f"dltrain: {error}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt as error:
         code = exit_code(signals.number_of(error))
@@ -127,7 +127,9 @@ class _Trial:
         return code
 
     def _say(self, text: str) -> None:
-        print(printable(text), file=sys.stderr if self._order.json else sys.stdout, flush=True)
+        print(
+            printable_lines(text), file=sys.stderr if self._order.json else sys.stdout, flush=True
+        )
 
     def _summary(self) -> Mapping[str, Any]:
         """Go on with its run where there is one, else train a new one; return the summary."""
