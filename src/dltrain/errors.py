@@ -13,22 +13,6 @@ NO_HOME = (
 )
 
 
-<<<<<<< HEAD
-def printable(text: str, kept: str = KEPT) -> str:
-    """``text``, in which what would move a terminal's cursor, or hide or turn letters, is escaped.
-
-    Names of files, classes and columns may be a stranger's. ``kept`` stays as it is.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in kept else c.encode("unicode_escape", "replace").decode()
-        for c in text
-    )
-
-
-=======
->>>>>>> h2
 def is_without_home(error: RuntimeError) -> bool:
     """Whether ``error`` is pathlib's, of a ``~`` that stands for nothing."""
     return "home directory" in str(error)
@@ -40,8 +24,6 @@ LISTED = 1600
 """Letters of a hint, which may list all that there is to choose from."""
 
 
-<<<<<<< HEAD
-=======
 def printable(text: str) -> str:
     """``text`` on one line: what moves a cursor, colors or hides letters as its escape."""
     return "".join(
@@ -56,7 +38,6 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.expandtabs(4).split("\n")))
 
 
->>>>>>> h2
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
     """``text`` with as much of its middle left out as is beyond ``most`` letters."""
     if len(text) <= most:
@@ -161,9 +142,9 @@ class Fault:
     instead: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        key, problem = printable(self.key, ""), printable(self.problem, "")
+        key, problem = printable(self.key), printable(self.problem)
         told = f"{shortened(key, MOST_SHOWN // 2)}{self.joint}{shortened(problem)}"
-        return f"{told} {shortened(printable(self.hint, ''), LISTED)}" if self.hint else told
+        return f"{told} {shortened(printable(self.hint), LISTED)}" if self.hint else told
 
 
 class ConfigError(UserError):

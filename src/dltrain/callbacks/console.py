@@ -18,11 +18,7 @@ from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
 from dltrain.engine import clock, terminal
-<<<<<<< HEAD
-from dltrain.errors import printable
-=======
 from dltrain.errors import printable_lines
->>>>>>> h2
 from dltrain.files import open_within
 from dltrain.messages import Messages
 

@@ -40,12 +40,7 @@ PUBLIC = {
 """What anybody's config may import of these packages: the rest of torch starts processes,
 unpickles and runs text as code, some of it as soon as it is imported."""
 OWN_PACKAGES = frozenset(PUBLIC)
-<<<<<<< HEAD
-TORCHS = OWN_PACKAGES - {"dltrain"}
-LIBRARIES = frozenset(
-=======
 BESIDE = frozenset(
->>>>>>> h2
     {
         *("numpy", "scipy", "pandas", "pyarrow", "sklearn", "matplotlib", "PIL", "yaml", "hydra"),
         *("omegaconf", "rich", "tensorboard", "datasets", "tokenizers", "filelock", "fsspec"),
@@ -54,10 +49,7 @@ BESIDE = frozenset(
     }
 )
 """What lies beside dltrain and holds no part of a run: no message says how to trust one of them."""
-<<<<<<< HEAD
-=======
 LIBRARIES = OWN_PACKAGES - {"dltrain"}
->>>>>>> h2
 MAY_NAME = (
     f"It may name classes of {', '.join(home for homes in PUBLIC.values() for home in homes)}."
 )
@@ -116,7 +108,7 @@ class Plan(Generic[T]):
         if is_out_of_memory(error):
             return too_large(self.key, self.arguments, error)
         # A library refuses in its own ways; in a class of dltrain, all but a ValueError is a bug.
-        if isinstance(error, ValueError) or _package(self.target.__module__) in TORCHS:
+        if isinstance(error, ValueError) or _package(self.target.__module__) in LIBRARIES:
             return refused(self.key, self.arguments, error)
         if isinstance(error, RuntimeError) and is_without_home(error):
             return Fault(self.key, NO_HOME)
