@@ -22,6 +22,10 @@ class Throughput(Callback):
         self.units = list(units)
         self._totals: dict[str, float] = {}
         self._samples = 0
+        self._view: View | None = None
+
+    def start(self, view: View) -> None:
+        self._view = view
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
         speed = view.progress.samples_per_second
@@ -48,6 +52,8 @@ class Throughput(Callback):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._totals, self._samples = dict(state["totals"]), state["samples"]
+        if self._view is not None:  # figures leave rates out, also where no step is left to log
+            self._tell_whole_run(self._view)
 
     def _units(self, values: Mapping[str, float]) -> list[str]:
         return [unit for unit in self.units if unit in values]
