@@ -35,6 +35,7 @@ from dltrain.engine.memory import available_memory, network_within
 from dltrain.errors import ConfigError, Fault, UserError, is_out_of_memory
 from dltrain.optim.patterns import PatternError, named_by
 from dltrain.runs.environment import choose_device
+from dltrain.runs.names import problem_of
 
 Config = Mapping[str, Any]
 
@@ -213,7 +214,8 @@ class Assembly(AbstractContextManager["Assembly"]):
         for spec in stand_ins(outline):
             node = self._config["model"]
             try:
-                plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
+                with network_within(available_memory()):
+                    plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
             except ConfigError as error:
                 refusals.append(error.faults)
             else:
@@ -234,6 +236,7 @@ class Assembly(AbstractContextManager["Assembly"]):
         self._made("schedule", self._config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
         stand_in = [torch.nn.Parameter(torch.zeros(1))]
         rates = optimizer_settings(self._config)
+        self._faults += _decay_faults(rates.common)
         if self._made("optimizer", rates.common, torch.optim.Optimizer, params=stand_in) is None:
             return
         for name, settings in rates.own.items():
@@ -303,6 +306,9 @@ ROOT_TYPES: dict[str, Any] = {
 }
 GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer")
 
+DECAYS = ("momentum", "alpha")
+"""Of torch's optimizers: fractions that are kept of what was, whatever their size to torch."""
+
 PATTERNS = "groups"
 """The key in optimizer of what is named by patterns, and by no group of the task's."""
 
@@ -316,6 +322,9 @@ def _root_faults(config: Config) -> list[Fault]:
     ]
     if not faults and not 0 <= config["seed"] < 2**63:
         faults.append(Fault("seed", f"must be from 0 to 2**63 - 1, got {config['seed']}."))
+    problem = problem_of(config["name"]) if not faults else ""
+    if problem:
+        faults.append(Fault("name", f"{problem}.", joint=" "))
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))
@@ -360,6 +369,15 @@ def optimizer_settings(config: Config) -> Rates:
         if isinstance(settings, Mapping)
     }
     return Rates(common, own, patterns)
+
+
+def _decay_faults(settings: Mapping[str, Any]) -> list[Fault]:
+    """What torch takes, though it grows without end: it refuses only what is below 0."""
+    return [
+        Fault(f"optimizer.{name}", f"must be from 0 to below 1, got {settings[name]}.", joint=" ")
+        for name in DECAYS
+        if fits(settings.get(name), float) and settings[name] >= 1
+    ]
 
 
 def _rate_faults(rates: Rates, task: Task) -> list[Fault]:

@@ -18,7 +18,7 @@ MOST_LINES = 10
 def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
     """The lines of ``error``; of a fault in ``overrides`` with the file that defines its key."""
     if not isinstance(error, ConfigError):
-        return [shortened(printable(line), LISTED) for line in str(error).splitlines()]
+        return ["\n".join(shortened(printable(x), LISTED) for x in str(error).splitlines())]
     lines = []
     most = MOST_LINES if len(error.faults) <= MOST_LINES else MOST_LINES - 1
     for fault in error.faults[:most]:
@@ -35,6 +35,7 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
                 fault = replace(fault, hint=f"See dltrain help {group}={choice}.")
         lines.append(f"{fault}" + (f" ({file})" if file else ""))
     left = len(error.faults) - most
+    lines = [printable(line) for line in lines]
     return lines + ([f"And {left} more, which are told when these are mended."] if left > 0 else [])
 
 

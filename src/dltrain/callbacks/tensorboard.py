@@ -167,7 +167,6 @@ class TensorBoard(Probe):
 
     def state_dict(self) -> dict[str, Any]:
         """How long each event file was, and the last steps that are in one."""
-        self._events.flush()
         for path in _event_files(self._folder):
             if path not in self._earlier:
                 durable.sync_file(path)

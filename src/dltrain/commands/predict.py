@@ -26,6 +26,7 @@ from dltrain.inference.writers import (
     LineWriter,
     Writer,
 )
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def predict(arguments: Sequence[str]) -> int:
     top = _top(asked.top)
     if not asked.more:
         raise UserError("predict: give an INPUT. See dltrain predict --help.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
 
     with messages.shown():
@@ -178,7 +179,10 @@ def _is_folder(out: str | None) -> bool:
 
 
 def _name(example: Any, number: int) -> str | int:
-    return str(example) if isinstance(example, (str, Path)) else number
+    """An example's path or text, in which bytes that are no UTF-8 are told by their escapes."""
+    if not isinstance(example, (str, Path)):
+        return number
+    return str(example).encode(errors="backslashreplace").decode()
 
 
 @contextmanager

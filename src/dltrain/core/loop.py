@@ -159,17 +159,21 @@ class Trainer:
         Whatever goes wrong, each callback is ended, once; then the first failure is raised.
         """
         failure: BaseException | None = None
-        if status != "failed" and self._probes:
-            with self._asking():
-                for probe in self._probes:
-                    probe.finish(self.task, self.streams, self._view)
+        probes, self._probes = self._probes, []
+        try:
+            if status != "failed" and probes:
+                with self._asking():
+                    for probe in probes:
+                        probe.finish(self.task, self.streams, self._view)
+        except (Exception, KeyboardInterrupt) as error:
+            failure, status = error, _after(error)
         while self._not_ended:
             callback = self._not_ended.pop(0)
             try:
                 callback.end(self._view, status)
             except (Exception, KeyboardInterrupt) as error:
                 failure = failure or error
-                status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+                status = _after(failure)
         if failure is not None:
             raise failure
 
@@ -565,3 +569,8 @@ class Trainer:
             raise UserError(
                 f"{error} Remove it to go on without the best weights so far."
             ) from error
+
+
+def _after(error: BaseException) -> str:
+    """The status of a run that ``error`` has ended."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

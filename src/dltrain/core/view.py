@@ -79,7 +79,7 @@ class RunView:
 
     def write(self, name: str, content: bytes | str, sync: bool = True) -> None:
         """Write a file of the run folder, whole or not at all."""
-        data = content.encode() if isinstance(content, str) else content
+        data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
         self._folder.write(name, methodcaller("write", data), sync)
 
     def log(self, logged: Logged) -> None:

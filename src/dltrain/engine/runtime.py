@@ -13,6 +13,7 @@ freed memory                  kept for the next step (``tune``, :mod:`dltrain.en
 torch's optimizers            without the compiler (``tune``, :mod:`dltrain.engine.torch_startup`)
 garbage collection            after what is imported at the start (command line)
 waiting threads               sleep soon (command line)
+errors of TensorBoard's       told once (command line)
 ============================  ==========================================================
 
 numpy's global generator is neither seeded nor drawn from. No torch here at the top: queries such
@@ -114,6 +115,20 @@ def _environment_kept() -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
+
+
+def hear_of_threads_once() -> None:
+    """Leave out the traceback of a thread whose error is raised again where it is waited for.
+
+    TensorBoard's does so, as when the run's folder is gone, or the disk full.
+    """
+    before = threading.excepthook
+
+    def told(failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            before(failure)
+
+    threading.excepthook = told
 
 
 def wait_asleep() -> None:
