@@ -435,6 +435,11 @@ def png(wide: int, high: int) -> bytes:
     return start + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def large(path: Path) -> None:
+    """An image of 169 million pixels."""
+    path.write_bytes(png(13000, 13000))
+
+
 def parquet(path: Path) -> None:
     """One value that stands for a hundred million."""
     import pyarrow as pa
@@ -484,9 +489,8 @@ case(
     "data: images of 169 megapixels",
     data(
         FOLDER,
-        **{
-            f"images__{c}__{n}_dot_png": bytes_of(png(13000, 13000)) for c in "ab" for n in range(1)
-        },
+        images__a__1_dot_png=large,
+        images__b__2_dot_png=large,
     ),
 )
 case(
@@ -536,12 +540,9 @@ case(
 case(
     "name: a key of such a name", configured(("evaluate", "RUN"), "model", LINEAR | {"\x1b[31m": 1})
 )
+METRIC = {"status": "finished", "test": {"\x1b[31m": 1}, "monitor": "\x9b"}
 case(
     "name: a metric of such a name",
-    file_of_run(
-        "summary.json",
-        json.dumps({"status": "finished", "test": {"\x1b[31m": 1}, "monitor": "\x9b"}).encode(),
-        ("runs",),
-    ),
+    file_of_run("summary.json", json.dumps(METRIC).encode(), ("runs",)),
     codes=(0,),
 )
