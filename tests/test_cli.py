@@ -272,7 +272,7 @@ def test_what_others_call_a_command_is_told() -> None:
     ("place", "said"),
     [
         ("dltrain.assemble.Assembly.read", "Interrupted before the run began."),
-        ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
+        ("dltrain.training.Run.go", "Interrupted. Go on with: dltrain resume "),
     ],
 )
 def test_an_interruption_says_whether_the_run_had_begun(

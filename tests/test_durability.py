@@ -19,8 +19,9 @@ from dltrain.runs import checkpoint, durable
 from dltrain.runs.folder import RunFolder, latest
 from dltrain.runs.load import reader_of_run
 from tests.conftest import Compose
+from tests.interrupting import interrupt_after
 from tests.making import edit, flip
-from tests.test_resume import assert_same_end, interrupt_after
+from tests.test_resume import assert_same_end
 
 DRAWN = "callbacks=[figures]"
 SETTINGS = (

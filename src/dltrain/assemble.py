@@ -214,7 +214,8 @@ class Assembly(AbstractContextManager["Assembly"]):
         for spec in stand_ins(outline):
             node = self._config["model"]
             try:
-                plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
+                with network_within(available_memory()):
+                    plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
             except ConfigError as error:
                 refusals.append(error.faults)
             else:
@@ -235,6 +236,7 @@ class Assembly(AbstractContextManager["Assembly"]):
         self._made("schedule", self._config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
         stand_in = [torch.nn.Parameter(torch.zeros(1))]
         rates = optimizer_settings(self._config)
+        self._faults += _decay_faults(rates.common)
         if self._made("optimizer", rates.common, torch.optim.Optimizer, params=stand_in) is None:
             return
         for name, settings in rates.own.items():
@@ -304,6 +306,9 @@ ROOT_TYPES: dict[str, Any] = {
 }
 GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer")
 
+DECAYS = ("momentum", "alpha")
+"""Of torch's optimizers: fractions that are kept of what was, whatever their size to torch."""
+
 PATTERNS = "groups"
 """The key in optimizer of what is named by patterns, and by no group of the task's."""
 
@@ -364,6 +369,15 @@ def optimizer_settings(config: Config) -> Rates:
         if isinstance(settings, Mapping)
     }
     return Rates(common, own, patterns)
+
+
+def _decay_faults(settings: Mapping[str, Any]) -> list[Fault]:
+    """What torch takes, though it grows without end: it refuses only what is below 0."""
+    return [
+        Fault(f"optimizer.{name}", f"must be from 0 to below 1, got {settings[name]}.", joint=" ")
+        for name in DECAYS
+        if fits(settings.get(name), float) and settings[name] >= 1
+    ]
 
 
 def _rate_faults(rates: Rates, task: Task) -> list[Fault]:

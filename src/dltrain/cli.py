@@ -54,6 +54,7 @@ def main() -> None:
     """Run the command that was typed, and exit."""
     terminal.make_writable()
     runtime.wait_asleep()
+    runtime.hear_of_threads_once()
     with clock.running(), signals.raised():
         try:
             code = _run(sys.argv[1:])

@@ -57,6 +57,13 @@ def require_between(low: float, high: float, **values: float) -> None:
             raise ValueError(f"{name} must be from {low} to {high}, got {value}")
 
 
+def require_units(**widths: Sequence[int]) -> None:
+    """Raise ``ValueError`` naming the first argument with a layer that has no units."""
+    for name, layers in widths.items():
+        if min(layers, default=1) < 1:
+            raise ValueError(f"{name} needs at least one unit a layer, got {list(layers)}")
+
+
 def require_fraction(**values: float) -> None:
     """Raise ``ValueError`` naming the first argument that is not from 0 to below 1."""
     for name, value in values.items():
@@ -73,7 +80,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (OutOfMemory, MemoryError)):
         return True
     told = str(error)
-    return isinstance(error, RuntimeError) and any(words in told for words in NO_MEMORY)
+    of_torch = isinstance(error, (RuntimeError, TypeError))
+    return of_torch and any(words in told for words in NO_MEMORY)
 
 
 NO_MEMORY = (
@@ -82,6 +90,7 @@ NO_MEMORY = (
     "Storage size calculation overflowed",
     "numel: integer multiplication overflow",
     "invalid buffer size",
+    "Overflow when unpacking long",
 )
 """How torch says it: a size that no integer holds is more than any memory."""
 

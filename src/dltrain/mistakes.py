@@ -18,7 +18,7 @@ MOST_LINES = 10
 def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
     """The lines of ``error``; of a fault in ``overrides`` with the file that defines its key."""
     if not isinstance(error, ConfigError):
-        return [shortened(printable(line), LISTED) for line in str(error).splitlines()]
+        return ["\n".join(shortened(printable(x), LISTED) for x in str(error).splitlines())]
     lines = []
     most = MOST_LINES if len(error.faults) <= MOST_LINES else MOST_LINES - 1
     for fault in error.faults[:most]:

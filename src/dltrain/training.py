@@ -130,7 +130,7 @@ def _resume(
             f"{longer}"
         )
     folder.identity = summary.get(ID, "")
-    checksums.require_listed(folder.path, GROWING, missing=False)
+    checksums.require_listed(folder.path, GROWING, every=True)
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
@@ -326,6 +326,10 @@ class Run:
         except BaseException as error:
             self._fail(error)
             raise
+        finally:
+            # It refers to this run, by `saved`: in a circle, weights and data would stay in memory
+            # until garbage is collected, beside those of the next run.
+            del self.trainer
         return summary | {"signal": trainer.signal, "path": self.folder.path}
 
     def _fit(self, state: Mapping[str, Any] | None) -> str:

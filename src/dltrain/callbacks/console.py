@@ -131,7 +131,7 @@ class Console(Callback):
         line = printable_lines(line)
         self._last_line = time.monotonic()
         if self._live is not None:
-            self._live.console.print(line, markup=False)
+            self._live.console.print(line, markup=False, emoji=False)
         else:
             print(line, flush=True)
         self._write(line, time.time())

@@ -178,7 +178,10 @@ def _is_folder(out: str | None) -> bool:
 
 
 def _name(example: Any, number: int) -> str | int:
-    return str(example) if isinstance(example, (str, Path)) else number
+    """An example's path or text, in which bytes that are no UTF-8 are told by their escapes."""
+    if not isinstance(example, (str, Path)):
+        return number
+    return str(example).encode(errors="backslashreplace").decode()
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from torch.nn.modules.module import (
 
 from dltrain.errors import OutOfMemory
 
-MOST_LAYERS = 100_000
-"""Modules in one network: Python takes kilobytes for each, and a first step of such takes hours."""
+MOST_PARTS = 20_000
+"""Layers and tensors of one network: Python takes kilobytes for each, and a step takes minutes."""
 
 
 def available_memory() -> int:
@@ -33,13 +33,20 @@ def network_within(limit: int) -> Iterator[None]:
     """While inside, no network is built to its end whose parameters are above ``limit`` bytes.
 
     Raises :class:`OutOfMemory` as the first parameter too much is registered, which is before it
-    is given a value: what was only reserved takes nothing of a machine. So it does at the layer
-    after :data:`MOST_LAYERS`.
+    is given a value: what was only reserved takes nothing of a machine. So it does at the layer or
+    tensor after :data:`MOST_PARTS`.
     """
-    taken, layers = 0, 0
+    taken, parts = 0, 0
+
+    def count(module: nn.Module, name: str, part: object) -> None:
+        nonlocal parts
+        parts += 1
+        if parts > MOST_PARTS:
+            raise OutOfMemory(f"has more than {MOST_PARTS:,} layers and parameters")
 
     def weigh(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal taken
+        count(module, name, parameter)
         if isinstance(parameter, Tensor) and parameter.device.type != "meta":
             taken += parameter.numel() * parameter.element_size()
         if taken > limit:
@@ -47,12 +54,6 @@ def network_within(limit: int) -> Iterator[None]:
                 f"takes more than {taken / 1e9:,.1f} GB for its parameters, and there are "
                 f"{limit / 1e9:,.1f} GB"
             )
-
-    def count(module: nn.Module, name: str, child: nn.Module | None) -> None:
-        nonlocal layers
-        layers += 1
-        if layers > MOST_LAYERS:
-            raise OutOfMemory(f"has more than {MOST_LAYERS:,} layers")
 
     handles = [
         register_module_parameter_registration_hook(weigh),

@@ -215,7 +215,9 @@ class FileWriter(Writer):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 path.open("a").close()  # a file that may not be written is not replaced either
-            self._file = self._begun.open("w", encoding="utf-8", newline="")
+            self._file = self._begun.open(
+                "w", encoding="utf-8", newline="", errors="backslashreplace"
+            )
         except OSError as error:
             raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
         try:

@@ -57,7 +57,7 @@ def latest(output_dir: Path) -> Path:
     path = _pointed_at(pointer)
     if not path.exists():
         raise UserError(
-            f"The newest run in {output_dir} is gone: there is no {_shortest(path)}. "
+            f"The newest run in {output_dir} is gone: there is no {shortest(path)}. "
             f"Give the path of another run.{listed(output_dir)}"
         )
     return path
@@ -75,7 +75,7 @@ def listed(output_dir: Path) -> str:
     )[:LISTED]
     if not newest:
         return ""
-    lines = [f"  {_shortest(folder)}  {_status(folder)}" for folder in newest]
+    lines = [f"  {shortest(folder)}  {_status(folder)}" for folder in newest]
     return "\n".join([f"\nThe newest runs in {output_dir}:", *lines])
 
 
@@ -106,7 +106,7 @@ def _by_part(part: str, output_dir: Path) -> Path | None:
     found = exact or found
     if len(found) > 1:
         newest = sorted(found, key=lambda folder: folder.name, reverse=True)
-        lines = "".join(f"\n  {_shortest(folder)}" for folder in newest[:LISTED])
+        lines = "".join(f"\n  {shortest(folder)}" for folder in newest[:LISTED])
         more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
         raise UserError(f"{part} is a part of {len(found)} runs. Which one?{lines}{more}")
     return found[0] if found else None
@@ -221,7 +221,7 @@ class RunFolder:
                 f"{run} {what}. Give the path that the run printed, a part of it, or {LATEST!r}."
                 f"{listed(output_dir.expanduser())}"
             )
-        return cls(_shortest(path.resolve()))
+        return cls(shortest(path.resolve()))
 
     def hold(self) -> None:
         """Claim the folder for this process, until it ends in whatever way.
@@ -248,7 +248,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
-        self.write(name, lambda file: file.write(text.encode()))
+        self.write(name, lambda file: file.write(text.encode(errors="backslashreplace")))
 
     def write_json(self, name: str, content: Mapping[str, Any], sealed: bool = False) -> None:
         """Write a JSON file, whole or not at all; ``sealed``, with a checksum of its own.
@@ -385,7 +385,7 @@ def renamed_exclusively(path: Path, stamp: str) -> Path:
             if os.path.lexists(named):  # another process was quicker
                 continue
             raise
-        return _shortest(named)
+        return shortest(named)
     raise UserError(f"output_dir: {path.parent} already has ten thousand runs of {stamp}.")
 
 
@@ -424,7 +424,7 @@ def _pointed_at(pointer: Path) -> Path:
         raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
 
 
-def _shortest(path: Path) -> Path:
+def shortest(path: Path) -> Path:
     """``path`` as seen from here, when that is shorter to read and to type."""
     try:
         relative = Path(os.path.relpath(path))

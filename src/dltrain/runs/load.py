@@ -135,7 +135,7 @@ def reader_of_run(
     folder = RunFolder.find(str(run), Path(output_dir))
     require_current(folder)
     # What it reads by, such as a vocabulary, lies beside it.
-    checksums.require_listed(folder.path, GROWING, missing=True)
+    checksums.require_listed(folder.path, GROWING, every=False)
     node, given = folder.read_json(READER), {"folder": folder.path}
     packages = None if trusted else allowed_packages()
     if not node:

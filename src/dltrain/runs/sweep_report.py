@@ -54,7 +54,7 @@ def report(sweep: Sweep) -> None:
         means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
         # What was typed is text, also where it looks like rich's markup: regularizer=[l2].
         table.add_row(Text(printable(setting)), shown, *means)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     over = " and ".join(name for key, name in REPEATED.items() if key in repeated) or "seeds"
     console.print(f"\n{split.capitalize()} split, mean ± standard deviation over {over}:")
     console.print(table)

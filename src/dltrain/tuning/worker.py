@@ -25,7 +25,7 @@ from dltrain import training
 from dltrain.config import compose as composition
 from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
-from dltrain.engine import signals, terminal
+from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, UserError, printable_lines
 from dltrain.runs.folder import CONFIG, RunFolder
@@ -97,6 +97,7 @@ class _Trial:
 
     def train(self) -> int:
         """Train it to its end and say so; return an exit code, 0 whatever came of it."""
+        runtime.collect_again()
         started = time.perf_counter()
         error, code = "", 0
         summary: Mapping[str, Any] = {}

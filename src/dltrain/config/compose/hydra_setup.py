@@ -131,7 +131,10 @@ def options_of(group: str) -> list[str]:
         with set_up():
             return options_of(group)
     loader = GlobalHydra.instance().config_loader()
-    return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    try:
+        return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    except (OSError, ValueError):  # too long a name for any file
+        return []
 
 
 def group_names() -> list[str]:
@@ -182,5 +185,5 @@ def keys_of(config: DictConfig) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """The message of an error, without what a library adds for itself."""
+    """An error's message without what a library adds for itself."""
     return str(error).strip().partition("\n")[0]

@@ -22,9 +22,6 @@ from dltrain.errors import require_at_least, require_between, require_fraction
 LUMINANCE = (0.299, 0.587, 0.114)
 """What red, green and blue give to gray (ITU-R BT.601)."""
 
-MOST_SHEAR = 89.0
-"""Degrees; at 90 an image has no width."""
-
 HASH = -7046029254386353131
 """2^64 over the golden ratio, as int64 has it: its multiples' middle bits look drawn by lot."""
 
@@ -78,7 +75,8 @@ class ImageAugment(Augment):
         require_fraction(saturation=saturation)
         require_between(0, 1, flip=flip)
         require_between(0, 360, rotate=rotate)
-        require_between(0, MOST_SHEAR, shear=shear)
+        if not 0 <= shear < 90:
+            raise ValueError(f"shear must be from 0 to below 90 degrees, got {shear}")
         if flip and alternating_flip:
             raise ValueError("an image is mirrored by chance or every other epoch: flip=0")
         if elastic_sigma <= 0:
@@ -245,8 +243,8 @@ class ImageSource(ArraySource):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if min(std) <= 0:
-            raise ValueError(f"a standard deviation is above 0, got {list(std)}")
+        if min(std, default=0) <= 0:
+            raise ValueError(f"std must be above 0 in each channel, got {list(std)}")
         self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or ImageAugment()
         if self.input_shape[0] is not None:
@@ -265,7 +263,10 @@ class ImageSource(ArraySource):
                 f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the images "
                 f"have {channels} channels"
             )
-        self.augment.check(self.outline().fields)
+        try:
+            self.augment.check(self.outline().fields)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
 
     def outline(self) -> DataSpec:
         """Shape and classes, as far as they are known, and what undoes the normalization."""
