@@ -55,21 +55,25 @@ def main() -> int:
     asked = parser.parse_args()
     chosen = [case for case in CASES if asked.only in case.name]
     base = Path(tempfile.mkdtemp(prefix="hostile-"))
+    results: dict[str, Result] = {}
     try:
         run = trained(base)
-        results = {case.name: tried(case, base / str(n), run) for n, case in enumerate(chosen)}
+        for number, case in enumerate(chosen):
+            found = results[case.name] = tried(case, base / str(number), run)
+            if not asked.keep:
+                shutil.rmtree(base / str(number), ignore_errors=True)
+            if found.faults:
+                again = f"python scripts/hostile.py --keep --only {shlex.quote(case.name)}"
+                print(f"{case.name}: {'; '.join(found.faults)}   {again}", flush=True)
     finally:
         if asked.keep:
             print(f"The files are in {base}")
         else:
             shutil.rmtree(base, ignore_errors=True)
-    bad = {name: result for name, result in results.items() if result.faults}
-    for name, result in bad.items():
-        again = f"python scripts/hostile.py --keep --only {shlex.quote(name)}"
-        print(f"{name}: {'; '.join(result.faults)}   {again}", flush=True)
+    bad = [result for result in results.values() if result.faults]
     largest = max(results, key=lambda name: results[name].megabytes)
     most, slowest = results[largest].megabytes, max(r.seconds for r in results.values())
-    said = "".join(fault for result in bad.values() for fault in result.faults)
+    said = "".join(fault for result in bad for fault in result.faults)
     print(
         f"{len(results)} cases: {len(bad)} failures, {said.count('executed')} executions, "
         f"{said.count('wrote')} writes outside; at most {most} MB ({largest}) and {slowest:.1f} s"
@@ -147,7 +151,6 @@ def tried(case: Case, folder: Path, run: Path) -> Result:
         faults.append(f"took {seconds:.1f} s")
     if time.monotonic() - started > HANGS:
         faults.append("hangs")
-    shutil.rmtree(folder, ignore_errors=True)
     return Result(faults, memory >> 10, seconds)
 
 
