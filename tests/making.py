@@ -17,7 +17,8 @@ from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.core.evaluate import evaluate
 from dltrain.data.images.digits import Digits
 from dltrain.runs import checksums
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 
 PACKAGE = "tests"
 

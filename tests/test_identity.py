@@ -33,7 +33,8 @@ from dltrain.data.tables.points import Moons
 from dltrain.data.text.text_csv import TextCsv
 from dltrain.errors import UserError
 from dltrain.inference.evaluate import evaluate_run
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 from tests.conftest import REPOSITORY, Compose
 from tests.interrupting import interrupt_after
 from tests.making import edit

@@ -105,6 +105,7 @@ LIGHT = (
     "commands/serve",
     "engine/runtime",
     "engine/terminal",
+    "runs/finding",
     "runs/folder",
     "runs/folding",
     "runs/listing",

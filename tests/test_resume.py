@@ -20,7 +20,7 @@ from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import UserError
 from dltrain.runs import checkpoint
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load, reader_of_run
 from tests.conftest import Compose
 from tests.interrupting import interrupt_after

@@ -32,7 +32,8 @@ from dltrain.runs.evaluation_classifier import (
     frechet_distance,
     normalized_entropy,
 )
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 from dltrain.runs.load import load, spec_of_run
 from tests.conftest import Train
 from tests.interrupting import interrupted

@@ -19,7 +19,7 @@ from hydra.core.plugins import Plugins
 from dltrain import cli
 from dltrain.config.compose import BASIC_SWEEPER
 from dltrain.errors import Diverged, UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.monitor import monitored
 from dltrain.runs.sweep import JOBS, RESULTS, Sweep
 from dltrain.runs.sweep_report import report

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dltrain import training as run
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Compose
 from tests.making import tell_otherwise
 

@@ -29,6 +29,7 @@ from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder, known_status
 from dltrain.runs.load import ID, SPEC, allowed_packages, no_larger_than, read_config, spec_of_run
 from dltrain.training import Run, begun, described
@@ -64,7 +65,7 @@ def prolong(
     foreign = _foreign(composition.assignments(typed))
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))
-    parent = RunFolder.find(run, output_dir)
+    parent = find_run(run, output_dir)
     summary = parent.summary()
     status = known_status(parent.path, summary.get("status"))
     if status != "finished":

@@ -38,6 +38,7 @@ from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
 from dltrain.runs.environment import describe
 from dltrain.runs.examples import EXAMPLES, keep_examples
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder, room_for
 from dltrain.runs.forward_failure import explain
 from dltrain.runs.init_from import init_from
@@ -113,7 +114,7 @@ def resume(
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
     started = clock.seconds()
-    folder = RunFolder.find(run, output_dir)
+    folder = find_run(run, output_dir)
     folder.hold()
     with begun(folder):
         return _resume(folder, started, changed_data, watchers)

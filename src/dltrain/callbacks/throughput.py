@@ -51,8 +51,9 @@ class Throughput(Callback):
         return {"totals": dict(self._totals), "samples": self._samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Other callbacks hear of the rates, though the run may have nothing left to train."""
         self._totals, self._samples = dict(state["totals"]), state["samples"]
-        if self._view is not None:  # figures leave rates out, also where no step is left to log
+        if self._view is not None:
             self._tell_whole_run(self._view)
 
     def _units(self, values: Mapping[str, float]) -> list[str]:

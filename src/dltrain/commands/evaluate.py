@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     overrides = parser.overrides(asked)
     if asked.csv and asked.json:
         raise UserError("evaluate: --csv or --json, not both.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
     from dltrain.engine import runtime
     from dltrain.inference.evaluate import data_of, evaluate_run

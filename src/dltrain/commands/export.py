@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError, printable_lines
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.finding import find_run
 
 if TYPE_CHECKING:
     from dltrain.inference.predictor import Predictor
@@ -32,7 +32,7 @@ def export(arguments: Sequence[str]) -> int:
     Raises :class:`UserError` for what cannot be exported, or differs from the run.
     """
     asked = _parser().parse(arguments)
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     out = Path(asked.out).expanduser() if asked.out else folder.place("export") / asked.format
     if out.exists() and not out.is_dir():
         raise UserError(f"export: --out: {out} is a file; give a folder.")

@@ -14,6 +14,7 @@ from dltrain.commands.arguments import Parser
 from dltrain.config.suggest import did_you_mean
 from dltrain.engine import runtime
 from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def sample(arguments: Sequence[str]) -> int:
     """
     asked = _parser().parse(arguments)
     _check(asked)
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     with runtime.generators_kept():
         images, columns, name = _images(folder, asked)
     out = Path(asked.out).expanduser() if asked.out else folder.place("samples")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError, printable
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.finding import find_run
 
 HOST, PORT, LIMIT = "127.0.0.1", 8000, 16.0
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -23,7 +23,7 @@ def serve(arguments: Sequence[str]) -> int:
         raise UserError(f"serve: --limit is above 0 MB, got {asked.limit:g}.")
     if not 0 <= asked.port < 2**16:
         raise UserError(f"serve: --port is from 0 to 65535, got {asked.port}.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     try:
         import uvicorn
 

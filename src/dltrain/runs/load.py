@@ -24,6 +24,7 @@ from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import own
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint, checksums
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder
 from dltrain.runs.listing import LARGEST, Unreadable, require_few
 
@@ -50,7 +51,7 @@ def load(
     run: str | Path = "latest", weights: str | None = None, output_dir: str | Path = "outputs"
 ) -> Task:
     """The trained task of a run; see :func:`load_run`."""
-    return load_run(RunFolder.find(str(run), Path(output_dir)), weights).task
+    return load_run(find_run(str(run), Path(output_dir)), weights).task
 
 
 def load_run(folder: RunFolder, weights: str | None = None, trusted: bool = False) -> Loaded:
@@ -132,7 +133,7 @@ def reader_of_run(
     ``trusted`` as of :func:`load_run`.
     Raises :class:`UserError` where there is no such run, or its data has no examples to read.
     """
-    folder = RunFolder.find(str(run), Path(output_dir))
+    folder = find_run(str(run), Path(output_dir))
     require_current(folder)
     # What it reads by, such as a vocabulary, lies beside it.
     checksums.require_listed(folder.path, GROWING, every=False)

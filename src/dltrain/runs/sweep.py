@@ -24,9 +24,9 @@ from typing import Any
 from filelock import FileLock
 
 from dltrain.errors import UserError, going_on
+from dltrain.runs.finding import LISTED
 from dltrain.runs.folder import (
     CONFIG,
-    LISTED,
     RUNNING,
     RunFolder,
     is_held,
