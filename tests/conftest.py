@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dltrain.config import compose as composition
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 
 if TYPE_CHECKING:
     import torch

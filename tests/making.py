@@ -17,7 +17,8 @@ from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.core.evaluate import evaluate
 from dltrain.data.images.digits import Digits
 from dltrain.runs import checksums
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 
 PACKAGE = "tests"
 
@@ -174,6 +175,12 @@ def edit(folder: Path, name: str, content: str | bytes) -> None:
     listed = (folder / checksums.FILE).read_text().splitlines(keepends=True)
     kept = "".join(line for line in listed if not line.endswith(f"  {name}\n"))
     (folder / checksums.FILE).write_text(kept)
+
+
+def tell_otherwise(folder: Path, **changed: Any) -> None:
+    """Have ``summary.json`` say something else, as the run itself would."""
+    run_folder = RunFolder(folder)
+    run_folder.write_json("summary.json", {**run_folder.summary(), **changed}, sealed=True)
 
 
 def flip(path: Path) -> None:

@@ -15,7 +15,7 @@ import yaml
 from dltrain import training as run
 from dltrain.core.update import Optimize
 from dltrain.errors import ConfigError, UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load
 from dltrain.tasks.gan import AdversarialGame
 from tests.asking import assembled

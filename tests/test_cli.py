@@ -23,7 +23,7 @@ from dltrain.commands.help import GROUPS
 from dltrain.commands.table import COMMANDS, MEANT, MOST_LETTERS
 from dltrain.config.compose import choices
 from dltrain.errors import UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Cli
 
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "rich"}
@@ -272,7 +272,7 @@ def test_what_others_call_a_command_is_told() -> None:
     ("place", "said"),
     [
         ("dltrain.assemble.Assembly.read", "Interrupted before the run began."),
-        ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
+        ("dltrain.training.Run.go", "Interrupted. Go on with: dltrain resume "),
     ],
 )
 def test_an_interruption_says_whether_the_run_had_begun(
@@ -306,7 +306,7 @@ def test_an_interruption_of_another_command_claims_nothing(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dltrain.commands.sample.RunFolder.find", interrupted)
+    monkeypatch.setattr("dltrain.commands.sample.find_run", interrupted)
     monkeypatch.setattr(sys, "argv", ["dltrain", "sample", "latest"])
     with pytest.raises(SystemExit) as end:
         main()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dltrain import cli
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.tasks.classification import Classification
 
 

@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CONTRACTS = {"contracts", "errors", "files", "tensor_files"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "messages": set(),
+    "messages": {"errors"},
     "files": {"errors"},
     "tensor_files": {"errors", "files"},
     "contracts": {"errors"},
@@ -105,6 +105,7 @@ LIGHT = (
     "commands/serve",
     "engine/runtime",
     "engine/terminal",
+    "runs/finding",
     "runs/folder",
     "runs/folding",
     "runs/listing",

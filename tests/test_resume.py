@@ -20,10 +20,10 @@ from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import UserError
 from dltrain.runs import checkpoint
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load, reader_of_run
-from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
+from tests.interrupting import interrupt_after
 from tests.making import edit, flip
 
 # Six batches an epoch, three epochs; everything that is random or carries state is on.
@@ -73,21 +73,6 @@ def uninterrupted(compose: Compose, tmp_path: Path) -> Path:
 def trained(compose: Compose, output_dir: Path) -> Path:
     run.train(compose(*SETTINGS, f"output_dir={output_dir}"))
     return latest(output_dir)
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
-    """Send this process a signal in the middle of training step ``step``."""
-    whole_step = Classification.train_step
-    done = 0
-
-    def train_step(self: Classification, *arguments: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == step:
-            os.kill(os.getpid(), number)
-        return whole_step(self, *arguments)
-
-    monkeypatch.setattr(Classification, "train_step", train_step)
 
 
 def assert_same_end(one: Path, other: Path) -> None:

@@ -58,15 +58,17 @@ def test_what_is_ignored_or_awaited_by_others_is_left_to_them() -> None:
 
 
 def test_elsewhere_a_signal_is_an_exception_once() -> None:
-    with signals.raised(), pytest.raises(signals.Ended) as ended:
+    def twice(number: int) -> None:
         try:
-            send(signal.SIGHUP)
+            send(number)
         finally:
-            send(signal.SIGHUP)  # while things are put in order
+            send(number)  # while things are put in order
+
+    with signals.raised(), pytest.raises(signals.Ended) as ended:
+        twice(signal.SIGHUP)
     assert (str(ended.value), ended.value.number) == ("Interrupted by SIGHUP.", signal.SIGHUP)
-    with pytest.raises(KeyboardInterrupt), signals.raised(), signals.asking(lambda number: None):
-        send(signal.SIGINT)
-        send(signal.SIGINT)
+    with signals.raised(), signals.asking(lambda number: None), pytest.raises(KeyboardInterrupt):
+        twice(signal.SIGINT)
 
 
 @pytest.fixture

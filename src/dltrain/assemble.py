@@ -35,6 +35,7 @@ from dltrain.engine.memory import available_memory, network_within
 from dltrain.errors import ConfigError, Fault, UserError, is_out_of_memory
 from dltrain.optim.patterns import PatternError, named_by
 from dltrain.runs.environment import choose_device
+from dltrain.runs.names import problem_of
 
 Config = Mapping[str, Any]
 
@@ -321,6 +322,9 @@ def _root_faults(config: Config) -> list[Fault]:
     ]
     if not faults and not 0 <= config["seed"] < 2**63:
         faults.append(Fault("seed", f"must be from 0 to 2**63 - 1, got {config['seed']}."))
+    problem = problem_of(config["name"]) if not faults else ""
+    if problem:
+        faults.append(Fault("name", f"{problem}.", joint=" "))
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))

@@ -31,6 +31,13 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """:func:`printable`, line by line: names of files and classes may be a stranger's."""
+    if text.isprintable():
+        return text
+    return "\n".join(map(printable, text.expandtabs(4).split("\n")))
+
+
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
     """``text`` with as much of its middle left out as is beyond ``most`` letters."""
     if len(text) <= most:

@@ -29,8 +29,9 @@ from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder, known_status
-from dltrain.runs.load import ID, SPEC, allowed_packages, read_config, spec_of_run
+from dltrain.runs.load import ID, SPEC, allowed_packages, no_larger_than, read_config, spec_of_run
 from dltrain.training import Run, begun, described
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def prolong(
     foreign = _foreign(composition.assignments(typed))
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))
-    parent = RunFolder.find(run, output_dir)
+    parent = find_run(run, output_dir)
     summary = parent.summary()
     status = known_status(parent.path, summary.get("status"))
     if status != "finished":
@@ -78,7 +79,8 @@ def prolong(
     kept = KeptData(parent.path, spec_of_run(parent), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(parent.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{parent.path / CONFIG}: {error}") from error
         last = own(parent.path, checkpoint.LAST)

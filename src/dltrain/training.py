@@ -38,6 +38,7 @@ from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
 from dltrain.runs.environment import describe
 from dltrain.runs.examples import EXAMPLES, keep_examples
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder, room_for
 from dltrain.runs.forward_failure import explain
 from dltrain.runs.init_from import init_from
@@ -47,6 +48,7 @@ from dltrain.runs.load import (
     READER,
     SPEC,
     allowed_packages,
+    no_larger_than,
     read_config,
     spec_of_run,
 )
@@ -112,7 +114,7 @@ def resume(
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
     started = clock.seconds()
-    folder = RunFolder.find(run, output_dir)
+    folder = find_run(run, output_dir)
     folder.hold()
     with begun(folder):
         return _resume(folder, started, changed_data, watchers)
@@ -129,13 +131,14 @@ def _resume(
             f"{longer}"
         )
     folder.identity = summary.get(ID, "")
-    checksums.require_listed(folder.path, GROWING, missing=False)
+    checksums.require_listed(folder.path, GROWING, every=True)
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(folder.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.resumable(folder, parts.settings.device)
@@ -324,6 +327,10 @@ class Run:
         except BaseException as error:
             self._fail(error)
             raise
+        finally:
+            # It refers to this run, by `saved`: in a circle, weights and data would stay in memory
+            # until garbage is collected, beside those of the next run.
+            del self.trainer
         return summary | {"signal": trainer.signal, "path": self.folder.path}
 
     def _fit(self, state: Mapping[str, Any] | None) -> str:

@@ -18,6 +18,7 @@ from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
 from dltrain.engine import clock, terminal
+from dltrain.errors import printable_lines
 from dltrain.files import open_within
 from dltrain.messages import Messages
 
@@ -127,9 +128,10 @@ class Console(Callback):
 
     def _say(self, line: str) -> None:
         """A line, here and in the log."""
+        line = printable_lines(line)
         self._last_line = time.monotonic()
         if self._live is not None:
-            self._live.console.print(line, markup=False)
+            self._live.console.print(line, markup=False, emoji=False)
         else:
             print(line, flush=True)
         self._write(line, time.time())
@@ -138,6 +140,7 @@ class Console(Callback):
             self._write("note: nobody reads standard output any more", time.time())
 
     def _write(self, line: str, when: float) -> None:
+        line = printable_lines(line)
         assert self._log_file is not None
         self._log_file.write(f"{time.strftime('%H:%M:%S', time.localtime(when))} {line}\n")
         self._log_file.flush()
@@ -146,9 +149,9 @@ class Console(Callback):
         rich = RichTable(box=None, header_style="bold", pad_edge=False)
         for number, column in enumerate(table.columns):
             justify: Literal["left", "right"] = "left" if number == 0 else "right"
-            rich.add_column(Text(column), justify=justify, no_wrap=True)
+            rich.add_column(Text(printable_lines(column)), justify=justify, no_wrap=True)
         for row in table.rows:
-            rich.add_row(*(Text(_cell(value)) for value in row))
+            rich.add_row(*(Text(printable_lines(_cell(value))) for value in row))
         self._rich.print(rich)
         RichConsole(
             file=self._log_file, width=100, force_jupyter=False, force_terminal=False

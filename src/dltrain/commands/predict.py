@@ -26,6 +26,7 @@ from dltrain.inference.writers import (
     LineWriter,
     Writer,
 )
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def predict(arguments: Sequence[str]) -> int:
     top = _top(asked.top)
     if not asked.more:
         raise UserError("predict: give an INPUT. See dltrain predict --help.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
 
     with messages.shown():

@@ -18,7 +18,7 @@ from dltrain.config.quoting import in_grammar
 from dltrain.config.working_folder import importable
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, Interrupted, UserError, going_on
+from dltrain.errors import Diverged, Interrupted, UserError, going_on, printable_lines
 from dltrain.mistakes import complain
 from dltrain.runs.durable import FULL
 from dltrain.runs.folder import INTERRUPTED, RunFolder, is_held
@@ -268,7 +268,7 @@ def one_of_several(
         return Done(0)
     sweep.begin(number, overrides)
     runtime.collect_again()
-    print(f"\n[{number}] {shlex.join(overrides)}", flush=True)
+    print(printable_lines(f"\n[{number}] {shlex.join(overrides)}"), flush=True)
     done = _done(lambda: train(lambda path: sweep.made(number, path)), overrides)
     sweep.end(number, done.summary, done.code, done.failure)
     if done.code > 128 and os.getpid() == process:

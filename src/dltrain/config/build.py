@@ -40,6 +40,15 @@ PUBLIC = {
 """What anybody's config may import of these packages: the rest of torch starts processes,
 unpickles and runs text as code, some of it as soon as it is imported."""
 OWN_PACKAGES = frozenset(PUBLIC)
+BESIDE = frozenset(
+    {
+        *("numpy", "scipy", "pandas", "pyarrow", "sklearn", "matplotlib", "PIL", "yaml", "hydra"),
+        *("omegaconf", "rich", "tensorboard", "datasets", "tokenizers", "filelock", "fsspec"),
+        *("pip", "setuptools", "pkg_resources", "joblib", "cloudpickle", "dill", "optuna", "wandb"),
+        *("mlflow", "fastapi", "uvicorn", "onnx", "onnxruntime", "openpyxl", "submitit"),
+    }
+)
+"""What lies beside dltrain and holds no part of a run: no message says how to trust one of them."""
 LIBRARIES = OWN_PACKAGES - {"dltrain"}
 MAY_NAME = (
     f"It may name classes of {', '.join(home for homes in PUBLIC.values() for home in homes)}."
@@ -336,8 +345,8 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
         if any(f"{module}.".startswith(f"{home}.") for home in homes):
             return
         problem, hint = f"a part of {package} that this run may not import", MAY_NAME
-    elif package in PUBLIC or package in sys.stdlib_module_names:
-        # Nobody needs Python's own library in a config, save to do harm.
+    elif package in PUBLIC or package in sys.stdlib_module_names or package in BESIDE:
+        # Nobody needs these in a config, save to do harm.
         problem, hint = "a package this run may not import", MAY_NAME
     else:
         problem = "a package this run may not import"

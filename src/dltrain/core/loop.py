@@ -32,7 +32,7 @@ import torch
 
 from dltrain.contracts.data import Batch, Streams
 from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Schedule
+from dltrain.contracts.run import Callback, Modifier, Plan, Probe, Schedule
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.evaluate import evaluate
 from dltrain.core.settings import Settings
@@ -111,7 +111,7 @@ class Trainer:
             folder,
             task.monitor,
             examples,
-            self._tell_logged,
+            self.callbacks,
         )
         self._history = History()
         self._best: dict[str, Any] | None = None
@@ -159,17 +159,21 @@ class Trainer:
         Whatever goes wrong, each callback is ended, once; then the first failure is raised.
         """
         failure: BaseException | None = None
-        if status != "failed" and self._probes:
-            with self._asking():
-                for probe in self._probes:
-                    probe.finish(self.task, self.streams, self._view)
+        probes, self._probes = self._probes, []
+        try:
+            if status != "failed" and probes:
+                with self._asking():
+                    for probe in probes:
+                        probe.finish(self.task, self.streams, self._view)
+        except (Exception, KeyboardInterrupt) as error:
+            failure, status = error, _after(error)
         while self._not_ended:
             callback = self._not_ended.pop(0)
             try:
                 callback.end(self._view, status)
             except (Exception, KeyboardInterrupt) as error:
                 failure = failure or error
-                status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+                status = _after(failure)
         if failure is not None:
             raise failure
 
@@ -495,11 +499,6 @@ class Trainer:
         for callback in self.callbacks:
             callback.evaluated(self._view, split, evaluation)
 
-    def _tell_logged(self, logged: Logged) -> None:
-        """Hand what one callback has to show to all of them."""
-        for callback in self.callbacks:
-            callback.logged(self._view, logged)
-
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.settings.precision != "bfloat16":
             return contextlib.nullcontext()
@@ -570,3 +569,8 @@ class Trainer:
             raise UserError(
                 f"{error} Remove it to go on without the best weights so far."
             ) from error
+
+
+def _after(error: BaseException) -> str:
+    """The status of a run that ``error`` has ended."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable
 
 WIDTH = 80
 LEAST = 12
@@ -278,7 +278,7 @@ def _joined(names: Sequence[Any], numbers: Sequence[Any]) -> list[str]:
 def _shown(cell: Any) -> str:
     text = f"{cell:.4g}" if isinstance(cell, float) and abs(cell) <= 1 else cell
     text = f"{text:.7g}" if isinstance(text, float) else str(text)
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _fitted(text: str, wide: int) -> str:

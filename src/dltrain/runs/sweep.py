@@ -24,14 +24,15 @@ from typing import Any
 from filelock import FileLock
 
 from dltrain.errors import UserError, going_on
+from dltrain.runs.finding import LISTED
 from dltrain.runs.folder import (
     CONFIG,
-    LISTED,
     RUNNING,
     RunFolder,
     is_held,
     remove_unpublished,
     renamed_exclusively,
+    shortest,
     unpublished,
 )
 from dltrain.runs.listing import Unreadable, read_text
@@ -235,12 +236,12 @@ class Sweep:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Alone among all processes. What the disk refuses is a :class:`UserError`."""
+        if not self.path.is_dir():  # the lock would make the folder anew
+            raise UserError(f"{self.path} is gone: somebody removed or moved it.")
         try:
             with FileLock(self.path / WRITING):
                 yield
         except OSError as error:
-            if not self.path.is_dir():
-                raise UserError(f"{self.path} is gone: somebody removed or moved it.") from error
             raise UserError(
                 f"{self.path} cannot be written to: {error.strerror}. {going_on(self.path)}"
             ) from error
@@ -348,7 +349,7 @@ def with_run(run: Path) -> tuple[Sweep, int] | None:
     """The sweep that a run belongs to, and its number there; None where it belongs to none."""
     output_dir = run.resolve().parent.parent
     name = run.resolve().relative_to(output_dir).as_posix()
-    for sweep in sweeps_below(output_dir):
+    for sweep in sweeps_below(shortest(output_dir)):
         try:
             jobs = sweep.jobs()
         except UserError:

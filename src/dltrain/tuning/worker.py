@@ -25,9 +25,10 @@ from dltrain import training
 from dltrain.config import compose as composition
 from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
-from dltrain.engine import signals, terminal
+from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, UserError
+from dltrain.errors import Diverged, UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
 from dltrain.tuning.alive import Holder, beating
@@ -59,7 +60,7 @@ def in_own_process(order: Order, monitor: Monitor) -> None:
             study = optuna.load_study(study_name=order.name, storage=open_storage(order))
             code = work(order, study, monitor)
     except UserError as error:
-        print(f"dltrain: {error}", file=sys.stderr)
+        print(printable_lines(f"dltrain: {error}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt as error:
         code = exit_code(signals.number_of(error))
@@ -97,6 +98,7 @@ class _Trial:
 
     def train(self) -> int:
         """Train it to its end and say so; return an exit code, 0 whatever came of it."""
+        runtime.collect_again()
         started = time.perf_counter()
         error, code = "", 0
         summary: Mapping[str, Any] = {}
@@ -126,7 +128,9 @@ class _Trial:
         return code
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr if self._order.json else sys.stdout, flush=True)
+        print(
+            printable_lines(text), file=sys.stderr if self._order.json else sys.stdout, flush=True
+        )
 
     def _summary(self) -> Mapping[str, Any]:
         """Go on with its run where there is one, else train a new one; return the summary."""
@@ -145,7 +149,7 @@ class _Trial:
                 self._trial.set_user_attr(NOTE, f"trained anew, for it could not go on: {error}")
         config = composition.compose(self._overrides)
         if config["init_from"] is not None and not Path(config["init_from"]).expanduser().is_file():
-            known = RunFolder.find(config["init_from"], self._order.output_dir)
+            known = find_run(config["init_from"], self._order.output_dir)
             config["init_from"] = str(known.path.resolve())
         config["output_dir"] = str(self._order.folder)
         return training.train(config, self._overrides, [watcher])
