@@ -144,16 +144,17 @@ def _resume(
         state = checkpoint.resumable(folder, parts.settings.device)
         if state is None:
             _begin_again(folder, config, parts, summary)
-        going_on = Run(config, parts, shown, started, watchers, summary.get(PARENT))
-        going_on.begin(folder)
+        continued = Run(config, parts, shown, started, watchers, summary.get(PARENT))
+        continued.begin(folder)
         # A kill after the last step may have left the list of a finished run.
-        results = [n for n in checksums.read(folder.path) if "/" in n or n.startswith(GROWING)]
+        listed = checksums.read(folder.path)
+        results = {n for n in listed if "/" in n or n.startswith(GROWING)} - {f"{REPORT}.csv"}
         if results:
             folder.write_text(checksums.FILE, checksums.forget(folder.path, results))
         if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
-            going_on.describe_data()
+            continued.describe_data()
             folder.write_checksums({*checksums.read(folder.path), READER, SPEC, EXAMPLES})
-        return going_on.go(state)
+        return continued.go(state)
 
 
 def _begin_again(
