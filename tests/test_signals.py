@@ -150,11 +150,12 @@ def _hears_sigterm(status: str) -> bool:
 
 
 def test_the_clock_rests_while_ctrl_z_has_suspended_the_process() -> None:
-    """In a fork, which can stand still: a process group that no shell looks after cannot."""
+    """In a group of its own: one that no process of its session looks after cannot stand still."""
     program = (
         "import os, signal, subprocess, sys, time\n"
         "from dltrain.engine import clock\n"
         "wake = f'sleep 0.4; kill -CONT {os.getpid()}'\n"
+        "os.setpgid(0, 0)\n"
         "with clock.running():\n"
         "    began, by_wall = clock.seconds(), time.perf_counter()\n"
         "    subprocess.Popen(['sh', '-c', wake])\n"

@@ -159,7 +159,7 @@ def test_a_trial_of_a_dead_process_goes_on_and_counts_once(
         (["trainer.monitor=loss,accuracy"], "makes no run better"),
         (["optimizer.eps=uniform(-1,1)"], "must be >= 0, got -1.0"),
         (["--trials", "0"], "--trials must be at least 1"),
-        (["--study", "a/b"], "is the name of a folder"),
+        (["--study", "a/b"], "must be the name of a folder"),
         (["--storage", "nonsense"], "the database cannot be opened"),
     ],
 )
