@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,10 @@ import pytest
 
 from dltrain.config import compose as composition
 from dltrain.runs.finding import latest
+
+if hasattr(signal, "SIGHUP"):
+    # Under nohup it is ignored, by all that is started here too, and tests send it.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if TYPE_CHECKING:
     import torch

@@ -54,7 +54,7 @@ def test_an_old_run_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load(tmp_path)
     where, _, told = str(caught.value).partition(": ")
-    assert where == str(tmp_path / "config.yaml")
+    assert Path(where).resolve() == (tmp_path / "config.yaml").resolve()
     assert told == "model.kinds: it is called model.clusters now."
 
 
