@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 
 from dltrain.contracts.data import Batch, DataSpec, Placement
+from dltrain.contracts.tiles import spans
 from dltrain.data.images.source import ImageAugment
 from dltrain.data.masks.classes import read_classes
 from dltrain.data.masks.pairs import natural
 from dltrain.data.masks.source import ImageMasks
-from dltrain.data.masks.tiles import spans
 from dltrain.data.masks.touching import touching_weights
 from dltrain.errors import UserError
 from tests.streams import CPU

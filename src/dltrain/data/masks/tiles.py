@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dltrain.contracts.tiles import spans
+
 
 class Tile(NamedTuple):
     """A box of an image, and the box within it whose pixels are its own; ends excluded."""
@@ -29,17 +31,3 @@ def tiles_of(height: int, width: int, side: int | None, overlap: int) -> list[Ti
         for top, bottom, own_top, own_bottom in rows
         for left, right, own_left, own_right in columns
     ]
-
-
-def spans(length: int, side: int | None, overlap: int) -> list[tuple[int, int, int, int]]:
-    """Where each span begins and ends, and from where to where it is the only owner."""
-    if side is None or length <= side:
-        return [(0, length, 0, length)]
-    count = -(-(length - overlap) // (side - overlap))
-    starts = [round(place * (length - side) / (count - 1)) for place in range(count)]
-    found = []
-    for place, start in enumerate(starts):
-        first = 0 if place == 0 else (start + starts[place - 1] + side) // 2
-        last = length if place == count - 1 else (starts[place + 1] + start + side) // 2
-        found.append((start, start + side, first, last))
-    return found
