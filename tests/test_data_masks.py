@@ -134,14 +134,16 @@ def test_colors_palettes_and_gray_values_are_classes(tmp_path: Path) -> None:
         save(tmp_path / "d/masks" / f"{number}.png", colors[classes])
     told = refused(tmp_path / "d")
     assert "1.png has the color [0, 0, 0] (row 1, column 1; 24 pixels), and 2 other unknown" in told
-    assert "data.classes=FILE" in told
+    assert "data.classes_file=FILE" in told
     (tmp_path / "list.txt").write_text("name,r,g,b\nsky,0,0,0\nred thing,200,0,9\nblue,9,9,250\n")
-    spec, batches = read(tmp_path / "d", classes=str(tmp_path / "list.txt"))
+    spec, batches = read(tmp_path / "d", classes_file=str(tmp_path / "list.txt"))
     assert spec.target.names == ("sky", "red thing", "blue")
     assert spec.target.colors[1] == (200, 0, 9)
     assert torch.equal(batches["test"]["target"][0], torch.from_numpy(classes))
     (tmp_path / "two.txt").write_text("sky 0 0 0\nred 200 0 9\n")
-    assert "has the color [9, 9, 250]" in refused(tmp_path / "d", classes=str(tmp_path / "two.txt"))
+    assert "has the color [9, 9, 250]" in refused(
+        tmp_path / "d", classes_file=str(tmp_path / "two.txt")
+    )
     palette = Image.fromarray(classes.astype(np.uint8))
     palette.putpalette(colors.tobytes())
     for number in range(4):
@@ -166,14 +168,14 @@ def test_a_file_of_classes_is_refused_by_its_line(tmp_path: Path, text: str, sai
     path = tmp_path / ("c.json" if text[0] == "{" else "c.txt")
     path.write_text(text)
     with pytest.raises(ValueError, match=r"classes|c\.txt|c\.json") as caught:
-        read_classes(str(path))
+        read_classes(None, str(path))
     assert said in str(caught.value)
 
 
 def test_a_file_of_classes_may_be_of_any_usual_form(tmp_path: Path) -> None:
     for text in ("# all\n128 64 0\tcar\n0 0 0 the rest\n", "car:128,64,0::\nthe rest:0,0,0::\n"):
         (tmp_path / "c.txt").write_text(text)
-        found = read_classes(str(tmp_path / "c.txt"))
+        found = read_classes(None, str(tmp_path / "c.txt"))
         assert found.names == ("car", "the rest")
         assert found.colors == ((128, 64, 0), (0, 0, 0))
 

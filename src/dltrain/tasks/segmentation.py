@@ -203,7 +203,9 @@ class Segmentation(Task):
     def _mask_field(self) -> Field:
         names = tuple(self.class_names)
         colors = tuple(self.colors)
-        return Field((None, None), "mask", size=len(names), names=names, colors=colors)
+        return Field(
+            (None, None), "mask", size=len(names), names=names, fill=self.ignored, colors=colors
+        )
 
 
 class Probabilities(nn.Module):

@@ -37,18 +37,20 @@ class Classes:
     colors: tuple[Color, ...] = ()
 
 
-def read_classes(given: str | Sequence[str] | Mapping[str, Sequence[int]] | None) -> Classes:
-    """The classes that a user names: names, colors by name, or a file of either.
+def read_classes(
+    given: Sequence[str] | Mapping[str, Sequence[int]] | None, file: str | None
+) -> Classes:
+    """The classes that a user names: names, or colors by name; or a ``file`` of either.
 
     A file has a class a line: a name, or a name and three numbers, the numbers first or last,
     between commas or blanks; or it is JSON, a list of names or an object of colors by name. Raises
     ValueError, naming file and line, for anything else, and for a name or color that comes twice.
     """
-    if given is None:
-        return Classes()
-    if isinstance(given, str):
-        return _of_file(Path(given).expanduser())
-    return _of_value(given, "classes")
+    if given is not None and file is not None:
+        raise ValueError("classes are given, or in classes_file: not both")
+    if file is not None:
+        return _of_file(Path(file).expanduser())
+    return Classes() if given is None else _of_value(given, "classes")
 
 
 def _of_value(value: Any, where: str) -> Classes:
@@ -64,14 +66,14 @@ def _of_file(path: Path) -> Classes:
     try:
         text = read_text(path, LARGEST, "utf-8-sig")
     except OSError as error:
-        raise ValueError(f"classes: {path} cannot be read: {error.strerror}") from error
+        raise ValueError(f"classes_file: {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ValueError(f"classes: {path} is no UTF-8 text") from error
+        raise ValueError(f"classes_file: {path} is no UTF-8 text") from error
     if path.suffix.lower() == ".json":
         try:
             return _of_value(json.loads(text), str(path))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"classes: {path} is no JSON: {error}") from error
+            raise ValueError(f"classes_file: {path} is no JSON: {error}") from error
     found: list[tuple[str, str, Color | None]] = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line or line.startswith("#") or (not found and HEADER.fullmatch(line)):
@@ -230,6 +232,6 @@ def _values(classes: Classes, found: Sequence[int]) -> tuple[list[int], str]:
         raise ValueError(
             f"the masks have {len(found):,} values, up to {largest:,}: which are classes? "
             f"data.values=[{shown}] names them, data.ignore={largest} leaves one out, and "
-            "data.classes=FILE gives colors of classes"
+            "data.classes_file=FILE gives colors of classes"
         )
     return list(range(largest + 1)), ""

@@ -45,7 +45,8 @@ class ImageMasks(ArraySource):
     """Columns ``input`` (n, c, h, w) uint8 and ``target`` (n, h, w) of classes, from ``path``.
 
     ``images`` and ``masks`` say where they are below it (:func:`.pairs.find_pairs`). ``classes``
-    are their names, colors by name, or a file of them (:func:`.classes.read_classes`); ``values``
+    are their names, or colors by name, or ``classes_file`` has them
+    (:func:`.classes.read_classes`); ``values``
     the pixel values of the classes in order, ``ignore`` values or names that count for nothing
     (:func:`.classes.find_meaning`).
 
@@ -70,7 +71,8 @@ class ImageMasks(ArraySource):
         root: FilePath,
         images: str | None = None,
         masks: str | None = None,
-        classes: FilePath | Sequence[str] | Mapping[str, Sequence[int]] | None = None,
+        classes: Sequence[str] | Mapping[str, Sequence[int]] | None = None,
+        classes_file: FilePath | None = None,
         values: Sequence[int] | None = None,
         ignore: int | str | Sequence[int | str] | None = None,
         test: float | FilePath = 0.2,
@@ -116,8 +118,9 @@ class ImageMasks(ArraySource):
         if min(std) <= 0:
             raise ValueError(f"a standard deviation is above 0, got {list(std)}")
         self.path, self.images, self.masks = Path(path).expanduser(), images, masks
-        self.classes, self.values, self.ignore = read_classes(classes), values, ignore
-        self._lists = [Path(classes).expanduser()] if isinstance(classes, str) else []
+        self.classes = read_classes(classes, classes_file)
+        self.values, self.ignore = values, ignore
+        self._lists = [] if classes_file is None else [Path(classes_file).expanduser()]
         self.crop_size = (sides[0], sides[1]) if sides else None
         touching = None
         if touching_weight:

@@ -277,11 +277,11 @@ def _require_known(
     there = f"There are {len(names)} classes: {', '.join(names[:12])}{', …' if names[12:] else ''}."
     if colored and not meaning.classes.colors:
         hint = (
-            "Masks of colors need to be told which class each is: data.classes=FILE, with a line "
-            "name,red,green,blue for each."
+            "Masks of colors need to be told which class each is: data.classes_file=FILE, with a "
+            "line name,red,green,blue for each."
         )
     elif colored:
-        hint = f"{there} Add the color to data.classes; a lossy format such as JPEG makes others."
+        hint = f"{there} Name the color, too; a lossy format such as JPEG makes others."
     else:
         hint = (
             f"{there} data.ignore=VALUE leaves its pixels out of everything; data.values=[…] says "
