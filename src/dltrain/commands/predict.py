@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError
+from dltrain.inference.painted import PAINTED, PaintedWriter
 from dltrain.inference.writers import (
     ENDINGS,
     IMAGES,
-    PAINTED,
     CsvWriter,
     FileWriter,
     FolderWriter,
     JsonWriter,
     LineWriter,
-    PaintedWriter,
     Writer,
 )
 from dltrain.runs.folder import RunFolder
