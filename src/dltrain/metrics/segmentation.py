@@ -169,7 +169,7 @@ class BoundaryF1(AccumulatorMetric):
         """The mean over the classes, and a table of them."""
         sums = self._sums.value.cpu()
         f1 = sums[:, 0] / sums[:, 1]
-        rows = [
+        rows: list[list[str | int | float]] = [
             [name, int(images), float(value)]
             for name, images, value in zip(self._class_names, sums[:, 1], f1, strict=True)
         ]
@@ -232,7 +232,7 @@ class SegmentedImages(AccumulatorMetric):
 
     def compute(self) -> Evaluation:
         """A figure of each."""
-        figures = {}
+        figures: dict[str, Callable[[], Figure]] = {}
         for name, kept in (("predictions", self._some), ("worst_images", self._worst)):
             inputs, predicted, targets, right = kept.found()
             if len(inputs):

@@ -58,7 +58,7 @@ def draw_masks(
     axes.set_xlim(0, across)
     axes.set_ylim(down + legend, 0)
     patches = [
-        Patch(color=[part / 255 for part in color], label=in_legend(shortened(name)))
+        Patch(color="#" + bytes(color).hex(), label=in_legend(shortened(name)))
         for name, color in zip(class_names[:named], colors, strict=False)
     ]
     figure.legend(
