@@ -33,6 +33,9 @@ OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
+    # tests/test_segmentation.py builds these.
+    *("data/image_masks", "model/unet", "model/segnet", "model/fcn_resnet", "model/deeplab"),
+    *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),
     "task/multilabel",
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }

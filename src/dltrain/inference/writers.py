@@ -63,7 +63,7 @@ class JsonWriter(Writer):
 
     def write(self, columns: Columns) -> None:
         for row in zip(*columns.values(), strict=True):
-            cells = map(_json_cell, row)
+            cells = map(json_cell, row)
             text = json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
             if self._lines:
                 self._file.write(f"{text}\n")
@@ -133,7 +133,7 @@ class ExcelWriter(Writer):
         from openpyxl.cell import WriteOnlyCell
         from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-        value = _json_cell(value)
+        value = json_cell(value)
         if not isinstance(value, str):
             return value
         cell = WriteOnlyCell(
@@ -251,7 +251,8 @@ ENDINGS: Mapping[str, Callable[[TextIO, Path], Writer]] = {
 }
 
 
-def _json_cell(cell: Any) -> Any:
+def json_cell(cell: Any) -> Any:
+    """A cell as JSON has it: a number that is none is null."""
     if isinstance(cell, float) and not math.isfinite(cell):
         return None
     return cell if isinstance(cell, (str, int, float, bool, type(None))) else str(cell)
