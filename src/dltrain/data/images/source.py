@@ -122,7 +122,8 @@ class ImageAugment(Augment):
         images = {name: batch[name].float() for name in _of_kind(fields, "image")}
         masks = {name: batch[name] for name in _of_kind(fields, "mask")}
         if self._warps:
-            grid = self._places(next(iter(images.values())), draw)
+            first = next(iter(images.values()))
+            grid = places(_size(first), *self.moves(first, draw))
             images = {name: sample(image, grid) for name, image in images.items()}
             masks = {n: sample_mask(m, grid, fields[n].fill or 0) for n, m in masks.items()}
         if self._colors:
@@ -133,19 +134,23 @@ class ImageAugment(Augment):
         """Cut out of, and mix, a batch of normalized images, in which 0 is the mean."""
         names = _of_kind(fields, "image")
         if self.cutout:
-            first = batch[names[0]]
-            x, y = _uniform(2, first, draw.generator)
-            side = torch.full_like(x, self.cutout)
-            kept = 1 - boxes(x, y, side, side, _size(first))
-            batch = batch | {name: batch[name] * kept for name in names}
+            batch = self.cut_out(batch, draw, names)
         if self._mixup or self._cutmix:
             weights = self._own_fractions(batch[names[0]], draw.generator)
             (target,) = _of_kind(fields, "class")
             batch = mix(batch, weights, names, target, fields[target].size or 0)
         return batch
 
-    def _places(self, images: Tensor, draw: Draw) -> Tensor:
-        """Where each pixel comes from."""
+    def cut_out(self, batch: Batch, draw: Draw, names: Sequence[str]) -> Batch:
+        """The normalized images called ``names``, the same square of each example set to 0."""
+        first = batch[names[0]]
+        x, y = _uniform(2, first, draw.generator)
+        side = torch.full_like(x, self.cutout)
+        kept = 1 - boxes(x, y, side, side, _size(first))
+        return batch | {name: batch[name] * kept for name in names}
+
+    def moves(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor | None]:
+        """Where each pixel comes from, as :func:`~dltrain.data.images.warp.places` takes it."""
         generator = draw.generator
         draws = _uniform(8, images, generator, low=-1)
         angle, zoom, x, y, mirror, shear, left, up = draws
@@ -159,10 +164,10 @@ class ImageAugment(Augment):
             y=y * self.shift + _step(up, whole),
         )
         if not self.elastic_alpha:
-            return places(_size(images), matrix)
+            return matrix, None
         noise = torch.empty(len(images), 2, *_size(images), device=images.device)
         noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
-        return places(_size(images), matrix, smooth(noise, self.elastic_sigma))
+        return matrix, smooth(noise, self.elastic_sigma)
 
     def _mirrored(self, chance: Tensor, draw: Draw) -> Tensor:
         """Whether each image is, given numbers (batch,) in 0..1."""
