@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from dltrain.errors import UserError
 from dltrain.inference.writers import (
     ENDINGS,
     IMAGES,
+    PAINTED,
     CsvWriter,
     FileWriter,
     FolderWriter,
     JsonWriter,
     LineWriter,
+    PaintedWriter,
     Writer,
 )
 from dltrain.runs.folder import RunFolder
@@ -33,6 +36,7 @@ STDIN = "-"
 FIGURE = 64
 """Examples of a figure."""
 ALL = "all"
+PNG = ".png"
 
 
 def predict(arguments: Sequence[str]) -> int:
@@ -61,7 +65,9 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     for option, out in (("--out", asked.out), ("--figure", asked.figure)):
         _refuse_input(option, out, typed)
     figure = _Figure(predictor, asked.figure) if asked.figure else None
-    with _writer(asked) as writer:
+    if Path(asked.out or "").suffix.lower() == PNG and not predictor.paints:
+        raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
+    with _writer(asked, predictor.paints) as writer:
         count = 0
         try:
             for part in predictor.predict_in_parts(typed, top, asked.skip_unreadable):
@@ -95,7 +101,11 @@ def _parser() -> Parser:
         more="INPUT …",
     )
     add = parser.add_argument
-    add("--out", metavar="FILE", help=f"a file ({', '.join(ENDINGS)}); a folder for images")
+    add(
+        "--out",
+        metavar="FILE",
+        help=f"a file ({', '.join(ENDINGS)}); a folder, or .png, for images",
+    )
     add("--csv", action="store_true", help="print csv")
     add("--json", action="store_true", help="print an object a line")
     add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")
@@ -151,10 +161,16 @@ def _columns(
         if not _is_folder(asked.out):
             raise UserError("predict: this run's answers are images: give --out FOLDER.")
         answers = {IMAGES: list(part.answers.tensors["image"].numpy())}
+    elif _paints(asked.out, predictor.paints):
+        answers[PAINTED] = predictor.paint(part)
     elif _is_folder(asked.out):
         raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
     head = predictor.reader.example
     return {head if head not in (*kept, *answers) else f"{head} number": names, **kept, **answers}
+
+
+def _paints(out: str | None, possible: bool) -> bool:
+    return possible and (_is_folder(out) or Path(out or "").suffix.lower() == PNG)
 
 
 def _is_folder(out: str | None) -> bool:
@@ -162,13 +178,18 @@ def _is_folder(out: str | None) -> bool:
 
 
 def _name(example: Any, number: int) -> str | int:
-    return str(example) if isinstance(example, (str, Path)) else number
+    return str(example) if isinstance(example, (str, PathLike)) else number
 
 
 @contextmanager
-def _writer(asked: argparse.Namespace) -> Iterator[Writer]:
+def _writer(asked: argparse.Namespace, paints: bool) -> Iterator[Writer]:
     if asked.csv and asked.json:
         raise UserError("predict: --csv or --json, not both.")
+    if _paints(asked.out, paints):
+        painted = PaintedWriter(Path(asked.out).expanduser())
+        yield painted
+        painted.close()
+        return
     if _is_folder(asked.out):
         yield FolderWriter(Path(asked.out).expanduser())
         return

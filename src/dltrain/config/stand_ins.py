@@ -51,7 +51,7 @@ def _possible(field: Field) -> Iterator[Field]:
         size = field.size or WORDS
         names = field.names or tuple(map(str, range(size)))
         yield replace(field, size=size, names=names, counts=field.counts or (1,) * size)
-    elif field.kind == "class" and field.size is None:
+    elif field.kind in ("class", "mask") and field.size is None:
         for size in CLASSES:
             yield replace(field, size=size, names=tuple(map(str, range(size))), counts=(1,) * size)
     elif field.role == "target":

@@ -37,11 +37,14 @@ class Field:
     known yet. ``size`` counts the classes or the vocabulary, ``names`` names classes, tokens or
     features, ``counts`` is how often the training split has each of them. ``fill`` pads a ragged
     field. A field of kind ``labels`` has one number for each of ``names``: 1 where the example has
-    that label, else 0. ``mean`` and ``std`` (one number for all, or one a channel or feature) are
-    those of the training split. An input comes normalized by them; a target comes in its own unit,
-    and a task that learns it at mean 0 and std 1 brings its predictions back. ``transform`` is what
-    it learns in the place of the target: its logarithm (``log1p``: of 1 and it); mean and std are
-    then of that.
+    that label, else 0. A field of kind ``mask`` has a number a pixel of the images it belongs to:
+    as a target, a class, whose ``counts`` are of pixels; ``fill`` is what pixels of no class have,
+    which count for nothing, and those beyond the border. ``colors`` are the classes' red, green and
+    blue, 0..255, where the data has some. ``mean`` and ``std`` (one number for all, or one a
+    channel or feature) are those of the training split. An input comes normalized by them; a target
+    comes in its own unit, and a task that learns it at mean 0 and std 1 brings its predictions
+    back. ``transform`` is what it learns in the place of the target: its logarithm (``log1p``: of 1
+    and it); mean and std are then of that.
     """
 
     shape: tuple[int | None, ...]
@@ -54,11 +57,13 @@ class Field:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     transform: Literal["log", "log1p"] | None = None
+    colors: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
         for name in ("shape", "names", "counts", "mean", "std"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "colors", tuple(map(tuple, self.colors)))
         assert self.kind in get_args(Kind), self.kind
         assert self.role in get_args(Role), self.role
         sides = [side for side in (*self.shape, self.size) if side is not None]
@@ -263,6 +268,8 @@ class Reader(ABC):
     """What one example is called, in the head of a column: ``image``, ``text``, ``row``."""
     columns: Sequence[str] = ()
     """The columns that it reads, of an example that is a row of a table."""
+    at_once: int | None = None
+    """How many examples :meth:`read` takes at most, such as images of different sizes: one."""
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """Examples one by one, of ``inputs`` as a person has them.

@@ -135,6 +135,28 @@ class Predicts(Protocol):
         """Classes and probabilities, numbers in the target's unit; in eval mode."""
 
 
+class Painted(NamedTuple):
+    """An image that shows an answer: ``pixels`` uint8 (height, width, 3).
+
+    Or (height, width): numbers of classes, whose red, green and blue ``colors`` are.
+    """
+
+    pixels: Tensor
+    colors: Sequence[Sequence[int]] = ()
+
+
+@runtime_checkable
+class Paints(Protocol):
+    """A task whose answers can be seen in the images that it was asked about."""
+
+    def paint(self, batch: Batch, predictions: Mapping[str, Tensor]) -> list[dict[str, Painted]]:
+        """For each example what to write: under ``""`` the painted image, others by a suffix.
+
+        ``predictions`` are columns as :meth:`Predicts.predict` returned them for ``batch``, both on
+        the CPU.
+        """
+
+
 class Predicting(nn.Module):
     """The predictions of ``task`` as a network of their own: columns called ``names`` to them."""
 

@@ -27,8 +27,10 @@ class Answers(Sequence[Mapping[str, Any]]):
     ``answers[0]`` is the first row, ``answers["class"]`` a column, ``len(answers)`` the number of
     examples. Of classes with a number each, such as probabilities, the row has that of its own
     class and, as ``class_2``, ``probability_2`` and so on, those of the next ``top - 1``; ``top``
-    None: every class's, as ``probability[NAME]``. Images are in ``tensors`` alone, where all
-    columns are as the task predicted them, (examples, …), described by ``fields``.
+    None: every class's, as ``probability[NAME]``. Images and masks are in ``tensors`` alone,
+    where all columns are as the task predicted them, (examples, …), described by ``fields``; of
+    masks the row has ``height`` and ``width``, and those of several sizes are padded on the right
+    and below, with their field's ``fill``.
     """
 
     def __init__(self, predictions: Predictions, top: int | None = 3) -> None:
@@ -44,8 +46,16 @@ class Answers(Sequence[Mapping[str, Any]]):
         """The rows of all ``parts``, of one run and one ``top``, which are one or more."""
         first = parts[0]
         names = first.tensors
-        columns = {name: torch.cat([part.tensors[name] for part in parts]) for name in names}
-        return cls(Predictions(columns, first.fields), first.top)
+        columns = {
+            name: _stacked([part.tensors[name] for part in parts], first.fields[name].fill)
+            for name in names
+        }
+        found = cls(Predictions(columns, first.fields), first.top)
+        # Each part knows the sizes of its own images.
+        found._columns = {
+            name: [cell for part in parts for cell in part.column(name)] for name in first.columns
+        }
+        return found
 
     @property
     def columns(self) -> list[str]:
@@ -112,6 +122,9 @@ def columns(
                 SEPARATOR.join(field.names[place] for place in np.flatnonzero(row))
                 for row in values
             ]
+        elif field.kind == "mask":
+            height, width = values.shape[1:]
+            found |= {"height": [height] * len(values), "width": [width] * len(values)}
         elif field.kind == "number" and values.ndim == 1:
             found[name] = values.tolist()
         elif field.kind == "number" and values.ndim == 2:
@@ -120,6 +133,19 @@ def columns(
             else:
                 found |= _each(name, field.names, values)
     return found | {name: column for name, column in ranked.items() if name not in found}
+
+
+def _stacked(parts: Sequence[Tensor], fill: float | None) -> Tensor:
+    """The parts (n, …) one below the other, padded at their ends to the largest."""
+    sizes = [max(sides) for sides in zip(*(part.shape[1:] for part in parts), strict=True)]
+    if all(list(part.shape[1:]) == sizes for part in parts):
+        return torch.cat(list(parts))
+    padded = []
+    for part in parts:
+        whole = part.new_full((len(part), *sizes), fill or 0)
+        whole[(slice(None), *map(slice, part.shape[1:]))] = part
+        padded.append(whole)
+    return torch.cat(padded)
 
 
 def _named(numbers: np.ndarray[Any, Any], names: Sequence[str]) -> list[Any]:

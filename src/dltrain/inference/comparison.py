@@ -51,11 +51,13 @@ def _apart(expected: Predictions, name: str, got: Tensor) -> float:
     if not other.any():
         return 0.0
     for scores, about in expected.fields.items():
-        if field.kind == "class" and about.kind == "number" and about.names == field.names:
-            values = expected.columns[scores].double()[other]
-            if ((got < 0) | (got >= values.shape[1])).any():
+        of_classes = field.kind in ("class", "mask") and about.names == field.names
+        if of_classes and about.kind == "number":
+            # Classes are the second axis; of masks, pixels follow.
+            values = expected.columns[scores].double()
+            if values.ndim != column.ndim + 1 or ((got < 0) | (got >= values.shape[1])).any():
                 return 1.0
-            both = values.gather(1, torch.stack([column[other], got[other]], 1))
+            both = values.gather(1, torch.stack([column, got], 1))
             return float((both[:, 0] - both[:, 1]).max())
     return 1.0
 

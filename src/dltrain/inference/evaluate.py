@@ -196,6 +196,8 @@ class Targets:
             return target, kept
         if self._here.kind == "labels":
             return self._labels(target), kept
+        if self._here.kind == "mask":
+            return self._masks(target), kept
         mapped = self._places[target]
         kept = mapped >= 0
         if not bool(kept.all()):
@@ -215,6 +217,21 @@ class Targets:
             self._refuse(unknown[0])
         found = torch.zeros(len(target), len(self._here.names), dtype=target.dtype)
         found[:, self._places] = target
+        return found
+
+    def _masks(self, target: Tensor) -> Tensor:
+        """Masks in the run's classes; pixels of a class that it lacks count for nothing."""
+        assert self._places is not None
+        nothing = self._here.fill or 0
+        found = torch.full_like(target, nothing)
+        for place, name in enumerate(self._there.names):
+            own, pixels = int(self._places[place]), target == place
+            if own >= 0:
+                found[pixels] = own
+            elif count := int(pixels.sum()):
+                if not self._skip:
+                    self._refuse(name)
+                self._skipped[name] = self._skipped.get(name, 0) + count
         return found
 
     def _leave_out(self, targets: Tensor) -> None:
@@ -334,5 +351,5 @@ def _named(data: Mapping[str, Any]) -> str:
 
 
 def _what(field: Field) -> str:
-    names = {"class": "a class", "number": "a number", "labels": "labels"}
+    names = {"class": "a class", "number": "a number", "labels": "labels", "mask": "masks"}
     return names.get(field.kind, field.kind)

@@ -25,7 +25,8 @@ def draw(predictor: Predictor, parts: Sequence[Part], most: int) -> Figure:
     columns = parts[0].answers.tensors
     scores = next((name for name in ("probability", "score") if name in columns), None)
     if scores is None or "class" not in columns:
-        raise UserError(f"--figure: {predictor.path} predicts no classes.")
+        hint = " --out FOLDER paints its answers into the images." if predictor.paints else ""
+        raise UserError(f"--figure: {predictor.path} predicts no classes.{hint}")
     values = torch.cat([part.answers.tensors[scores] for part in parts])[:most]
     if scores == "score":
         values = values.softmax(1)

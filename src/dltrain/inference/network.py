@@ -170,6 +170,7 @@ def described(network: Network, shortest: int) -> dict[str, Any]:
                 "shape": ["batch", *column.shape[1:]],
                 "kind": network.fields[name].kind,
                 "names": list(network.fields[name].names),
+                **({"colors": colors} if (colors := network.fields[name].colors) else {}),
             }
             for name, column in zip(network.fields, outputs, strict=True)
         ],

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dltrain.contracts.data import Batch, DataSpec, Reader
-from dltrain.contracts.task import Predictions, Predicts, Task
+from dltrain.contracts.task import Painted, Paints, Predictions, Predicts, Task
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
@@ -113,13 +113,25 @@ class Predictor:
         """
         self.require_predicts()
         found = self.reader.expand(examples if _several(examples) else [examples])
-        before, count = 0, FIRST_BATCH
+        most = self.reader.at_once or MOST
+        before, count = 0, min(FIRST_BATCH, most)
         while chunk := list(islice(found, count)):
             for part, batch in self._read(chunk, before, skip_unreadable):
                 yield Part(part, batch, Answers(self._ask(batch), top))
                 numbers = sum(column.numel() for column in batch.values()) / len(part)
-                count = int(max(FEWEST, min(MOST, NUMBERS / max(1, numbers))))
+                count = min(most, int(max(FEWEST, min(MOST, NUMBERS / max(1, numbers)))))
             before += len(chunk)
+
+    @property
+    def paints(self) -> bool:
+        """Whether answers can be seen in the images that were asked about."""
+        return isinstance(self.task, Paints)
+
+    def paint(self, part: Part) -> list[dict[str, Painted]]:
+        """The images of a part with the answers in them. Raises :class:`UserError` for others."""
+        if not isinstance(self.task, Paints):
+            raise UserError(f"{self.path}: its answers cannot be painted into images.")
+        return self.task.paint(part.batch, part.answers.tensors)
 
     def evaluate(self, split: str | None = None, data: str = "") -> Evaluated:
         """The run's metrics, tables and figures, as ``dltrain evaluate`` has them.

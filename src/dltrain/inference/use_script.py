@@ -33,7 +33,7 @@ for name in names:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("L" if steps["channels"] == 1 else "RGB")
-    size = steps["width"], steps["height"]
+    size = {size}
     if image.size != size:
         image = {fit}
     pixels = np.asarray(image, np.uint8)
@@ -103,6 +103,15 @@ for number, image in enumerate(columns[0], 1):
 """
 
 
+PAINTED = """\
+for name, mask in zip(names, columns[0]):
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette([part for color in network["outputs"][0]["colors"] for part in color])
+    image.save(f"{Path(name).stem}_mask.png")
+    print(f"{Path(name).stem}_mask.png")
+"""
+
+
 def script(about: Mapping[str, Any], format: str) -> str:
     """The script's text for the chief network of ``export.json``."""
     name, network = next(iter(about["networks"].items()))
@@ -111,6 +120,8 @@ def script(about: Mapping[str, Any], format: str) -> str:
     end = ROWS.format(named=_named(network["outputs"]))
     if [one["kind"] for one in network["outputs"]] == ["image"]:
         end, needed = WRITTEN, {"PIL": ("Image",), **needed}
+    if network["outputs"][0]["kind"] == "mask":
+        end = PAINTED
     optional = arguments.startswith("[")
     head = HEAD.format(
         summary="New images" if optional else "Answers to new examples",
@@ -130,7 +141,10 @@ def _reading(
         return "[COUNT [SEED]]", NOISE + LABELS * (len(network["inputs"]) > 1), {}
     kind = steps["kind"] if steps is not None else "array"
     if steps is not None and kind == "image":
-        read = IMAGES.format(fit=FITS[steps["fit"]])
+        # A network that reads images as they are was traced with one size.
+        own = 'tuple(network["inputs"][0]["shape"][:1:-1])'
+        size = own if steps["width"] is None else 'steps["width"], steps["height"]'
+        read = IMAGES.format(fit=FITS[steps["fit"]], size=size)
         return "IMAGE …", read, {"PIL": ("Image", "ImageOps")}
     if kind == "text":
         return "TEXT …", TEXTS, {"tokenizers": ("Tokenizer",)}

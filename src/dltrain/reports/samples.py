@@ -46,6 +46,15 @@ def single(image: Bytes) -> bytes:
     return _png(image if image.shape[2] == 3 else image.mean(2).astype(np.uint8))
 
 
+def indexed(numbers: NDArray[np.uint8], colors: Sequence[Sequence[int]]) -> bytes:
+    """The bytes of a PNG file whose pixels are ``numbers`` (height, width), shown in colors."""
+    image = Image.fromarray(numbers)
+    image.putpalette([part for color in colors for part in color])
+    file = io.BytesIO()
+    image.save(file, "png")
+    return file.getvalue()
+
+
 def animate_samples(
     frames: Sequence[Bytes], lines: Sequence[str], columns: int | None = None
 ) -> bytes:

@@ -16,6 +16,8 @@ from dltrain.tensor_files import read_tensors, reason
 EXAMPLES = "examples.pt"
 FORMAT = 1
 COUNT = 8
+NUMBERS = 1 << 23
+"""That all examples have at most, where one has not more by itself."""
 SPLITS = ("test", "validation", "train")
 """Where they are from: the first of these that there is."""
 
@@ -29,14 +31,16 @@ class Examples:
 
 
 def keep_examples(folder: RunFolder, streams: Streams) -> None:
-    """Write ``examples.pt``: ``COUNT`` examples, spread over the first batch of a split.
+    """Write ``examples.pt``: at most ``COUNT`` examples, spread over the first batch of a split.
 
     Plain tensors: ``torch.load(path, weights_only=True)`` reads it.
     """
     split = next((name for name in SPLITS if name in streams), next(iter(streams)))
     batch = next(iter(streams[split].plain()))
     size = len(next(iter(batch.values())))
-    rows = torch.linspace(0, size - 1, min(COUNT, size)).round().long()
+    numbers = sum(column[0].numel() for column in batch.values())
+    count = min(COUNT, size, max(1, NUMBERS // max(1, numbers)))
+    rows = torch.linspace(0, size - 1, count).round().long()
     columns = {
         name: column[rows.to(column.device)].cpu()
         for name, column in batch.items()

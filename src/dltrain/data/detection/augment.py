@@ -70,7 +70,7 @@ class BoxAugment(ImageAugment):
         keep = real(batch[f"{BOXES}_length"], boxes.shape[1])
         beside = {name: batch[name] for name in BESIDE}
         # Without shift, rotation and the like a mosaic alone is sampled where it stands.
-        matrix, displacement = self.moves(images, draw)
+        matrix, displacement = self.matrix(images, draw), self.displacement(images, draw, size)
         grid = places(size, matrix, displacement)
         if self.mosaic:
             mosaic = self._mosaic(images, draw)

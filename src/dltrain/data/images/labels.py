@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from dltrain.config.suggest import did_you_mean
@@ -62,6 +62,29 @@ def read_labels(
     return found, cells
 
 
+def read_cells(
+    path: Path, place: Path, images: Iterable[Path], column: str
+) -> dict[Path, tuple[int, str]]:
+    """Line and cell of each image in a ``column`` of a table that needs no labels.
+
+    Files are told as in :func:`read_labels`. Raises ValueError, naming file and line, for an image
+    that is in no row or in two, and for what is no such table.
+    """
+    images = list(images)
+    find = Finder(place, images)
+    found: dict[Path, tuple[int, str]] = {}
+    for line, name, _, cell in _rows(path, column, (FILES,)):
+        image = find(name)
+        if image in found:
+            raise ValueError(f"{path}, line {line}: {name} is in line {found[image][0]} too")
+        if image is not None:
+            found[image] = line, cell
+    missing = [image for image in images if image not in found]
+    if missing:
+        raise ValueError(f"{path} has no row of {missing[0]}, and {len(missing) - 1:,} others")
+    return found
+
+
 def is_multilabel(labels: Labels) -> bool:
     """Whether any image has several labels."""
     return any(len(own) > 1 for own in labels.values())
@@ -86,18 +109,25 @@ def by_split(files: Iterable[Path], place: Path) -> dict[str, list[Path]]:
     return found if found["train"] and "" not in found else {"train": files}
 
 
-def _rows(path: Path, other: str | None) -> Iterator[tuple[int, str, str, str]]:
-    """Line, file, label, and the cell of another column of each row."""
+def _rows(
+    path: Path, other: str | None, wanted: Sequence[Sequence[str]] = (FILES, LABELS)
+) -> Iterator[tuple[int, str, str, str]]:
+    """Line, file, label, and the cell of another column of each row.
+
+    ``wanted`` are the names of the columns of files and, where these are needed, of labels.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
             separator = max(SEPARATORS, key=head.count)
             names = next(csv.reader([head], delimiter=separator), [])
             columns = [name.strip().lower() for name in names]
-            chosen = [next((n for n in known if n in columns), None) for known in (FILES, LABELS)]
+            chosen = [next((n for n in known if n in columns), None) for known in wanted]
             if None in chosen:
+                needed = " and ".join(f"{known[0]}" for known in wanted)
                 raise ValueError(
-                    f"{path} needs the columns file and label; it has {', '.join(columns)}"
+                    f"{path} needs the column{'s' * (len(wanted) > 1)} {needed}; it has "
+                    f"{', '.join(columns)}"
                 )
             named = [name.strip() for name in names]
             if other is not None and other not in named:
@@ -118,8 +148,9 @@ def _rows(path: Path, other: str | None) -> Iterator[tuple[int, str, str, str]]:
                         f"{len(columns)} columns"
                     )
                 if row:
-                    file_name, label, *cell = (row[place].strip() for place in places)
-                    yield line, file_name, label, "".join(cell)
+                    file_name, *others = (row[place].strip() for place in places)
+                    label = others.pop(0) if len(wanted) > 1 else ""
+                    yield line, file_name, label, "".join(others)
     except OSError as error:
         raise ValueError(f"labels: {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatch
 from glob import has_magic
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -138,11 +139,15 @@ class ImageReader(Reader):
         }
         return Preprocessing("image", Normalized(self.mean, self.std), outside)
 
+    def shape_of(self, image: Opened) -> Shape:
+        """What an image is made into."""
+        return self.shape
+
     def _decoded(self, position: int, example: Any) -> tuple[np.ndarray[Any, Any], Opened]:
-        name = f", {example}," if isinstance(example, (str, Path)) else ""
+        name = f", {example}," if isinstance(example, (str, PathLike)) else ""
         try:
             image = opened(example)
-            pixels = fitted(image, self.shape)
+            pixels = fitted(image, self.shape_of(image))
             if self.shape.window is None and image.values is not None:
                 most = image.values.max()
                 if find_window(0, most, whole=True) != SIXTEEN:

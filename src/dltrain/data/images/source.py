@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dltrain.contracts.data import Augment, Batch, DataSpec, Draw, Field, Reader
 from dltrain.data.images.decode import Fit
 from dltrain.data.images.mixing import Beta, boxes, mix
 from dltrain.data.images.normalize import Normalize
 from dltrain.data.images.reader import ImageReader
-from dltrain.data.images.warp import affine, places, sample, sample_mask, smooth
+from dltrain.data.images.warp import affine, cropped, places, sample, sample_mask, smooth
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.source import ArraySource
 
@@ -30,9 +31,10 @@ class ImageAugment(Augment):
 
     Of place, all in one sampling: ``shift`` in pixels each way; ``crop`` in whole pixels each way
     (a crop of the image after padding it by so many); ``rotate`` and ``shear`` in degrees each
-    way; ``scale`` a fraction (0.1 is 90 to 110 %); ``flip`` the probability of a left-right mirror
-    image; with ``alternating_flip`` each image is mirrored every other epoch instead, half of
-    them in the first (Jordan 2024, section 3.6); elastic deformation (Simard et al. 2003): each
+    way; with ``quarter_turns``, by 0, 90, 180 or 270 degrees besides, which is for square images or
+    crops; ``scale`` a fraction (0.1 is 90 to 110 %); ``flip`` the probability of a left-right
+    mirror image; with ``alternating_flip`` each image is mirrored every other epoch instead, half
+    of them in the first (Jordan 2024, section 3.6); elastic deformation (Simard et al. 2003): each
     pixel displaced at random by the numbers -1 to 1, smoothed by a Gaussian of ``elastic_sigma``
     pixels and multiplied by ``elastic_alpha``. What comes in from beyond the border is the
     background, pixel value 0.
@@ -67,6 +69,7 @@ class ImageAugment(Augment):
         cutout: int = 0,
         mixup: float = 0.0,
         cutmix: float = 0.0,
+        quarter_turns: bool = False,
     ) -> None:
         amounts = (shift, rotate, scale, flip, crop, shear, elastic_alpha, cutout)
         if min(*amounts, brightness, contrast, saturation, mixup, cutmix) < 0:
@@ -80,15 +83,16 @@ class ImageAugment(Augment):
         if elastic_sigma <= 0:
             raise ValueError(f"elastic_sigma is above 0 pixels, got {elastic_sigma}")
         self.shift, self.rotate, self.scale, self.flip = shift, rotate, scale, flip
-        self.alternating_flip = alternating_flip
+        self.alternating_flip, self.quarter_turns = alternating_flip, quarter_turns
         self.crop, self.shear = crop, shear
         self.elastic_alpha, self.elastic_sigma = elastic_alpha, elastic_sigma
         self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
         self.cutout, self.mixup, self.cutmix = cutout, mixup, cutmix
         self._mixup = Beta(mixup) if mixup else None
         self._cutmix = Beta(cutmix) if cutmix else None
-        moving = ("shift", "rotate", "scale", "flip", "alternating_flip", "crop", "shear")
-        self._moving = [n for n in (*moving, "elastic_alpha") if getattr(self, n)]
+        moving = ["shift", "rotate", "scale", "flip", "alternating_flip", "crop", "shear"]
+        moving += ["quarter_turns", "elastic_alpha"]
+        self._moving = [name for name in moving if getattr(self, name)]
         self._warps = bool(self._moving)
         self._colors = any((brightness, contrast, saturation))
 
@@ -114,16 +118,27 @@ class ImageAugment(Augment):
         if (self.mixup or self.cutmix) and [field.kind for field in targets] != ["class"]:
             raise ValueError("mixup and cutmix mix classes: they need one target, a class")
 
-    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+    def __call__(
+        self,
+        batch: Batch,
+        draw: Draw,
+        fields: Mapping[str, Field],
+        size: tuple[int, int] | None = None,
+        corner: Tensor | None = None,
+    ) -> Batch:
         """Change place and color of images (batch, c, h, w) with values 0..255, made float.
 
-        Masks (batch, h, w) change place with them.
+        Masks (batch, h, w) change place with them. ``size`` (h, w) takes a box out of each on the
+        way, whose top and left, in whole pixels, are ``corner`` (batch, 2).
         """
-        images = {name: batch[name].float() for name in _of_kind(fields, "image")}
+        images = {name: batch[name] for name in _of_kind(fields, "image")}
         masks = {name: batch[name] for name in _of_kind(fields, "mask")}
+        if size is not None and corner is not None and not self._warps:
+            images = {n: cropped(image, corner, size) for n, image in images.items()}
+            masks = {n: cropped(mask, corner, size) for n, mask in masks.items()}
+        images = {name: image.float() for name, image in images.items()}
         if self._warps:
-            first = next(iter(images.values()))
-            grid = places(_size(first), *self.moves(first, draw))
+            grid = self.places(next(iter(images.values())), draw, size, corner)
             images = {name: sample(image, grid) for name, image in images.items()}
             masks = {n: sample_mask(m, grid, fields[n].fill or 0) for n, m in masks.items()}
         if self._colors:
@@ -149,25 +164,49 @@ class ImageAugment(Augment):
         kept = 1 - boxes(x, y, side, side, _size(first))
         return batch | {name: batch[name] * kept for name in names}
 
-    def moves(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor | None]:
-        """Where each pixel comes from, as :func:`~dltrain.data.images.warp.places` takes it."""
-        generator = draw.generator
-        draws = _uniform(8, images, generator, low=-1)
+    def places(
+        self,
+        images: Tensor,
+        draw: Draw,
+        size: tuple[int, int] | None = None,
+        corner: Tensor | None = None,
+    ) -> Tensor:
+        """Where each pixel comes from: a grid of ``size``, whose box begins at ``corner``."""
+        whole = _size(images)
+        matrix = self.matrix(images, draw)
+        if size is not None and corner is not None:  # from the image's center to the box's
+            y = corner[:, 0] + (size[0] - whole[0]) / 2
+            x = corner[:, 1] + (size[1] - whole[1]) / 2
+            apart = functional.pad(torch.stack([x, y], 1)[:, :, None], (2, 0))
+            matrix = matrix + apart
+        size = size or whole
+        return places(size, matrix, self.displacement(images, draw, size), whole)
+
+    def displacement(self, images: Tensor, draw: Draw, size: tuple[int, int]) -> Tensor | None:
+        """By how much elastic deformation moves each pixel (batch, 2, h, w); None: not at all."""
+        if not self.elastic_alpha:
+            return None
+        noise = torch.empty(len(images), 2, *size, device=images.device)
+        noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=draw.generator)
+        return smooth(noise, self.elastic_sigma)
+
+    def matrix(self, images: Tensor, draw: Draw) -> Tensor:
+        """Matrices (batch, 2, 3) as :func:`~dltrain.data.images.warp.places` takes them."""
+        draws = _uniform(8, images, draw.generator, low=-1)
         angle, zoom, x, y, mirror, shear, left, up = draws
+        angle = angle * math.radians(self.rotate)
+        if self.quarter_turns:
+            (turn,) = _uniform(1, images, draw.generator)
+            angle = angle + (turn * 4).floor().clamp(max=3) * (math.pi / 2)
         whole = 2 * self.crop + 1
-        matrix = affine(
-            angle=angle * math.radians(self.rotate),
+        return affine(
+            angle=angle,
             zoom=1 / (1 + zoom * self.scale),
             shear=(shear * math.radians(self.shear)).tan(),
             mirror=1 - 2 * self._mirrored((mirror + 1) / 2, draw).to(images.dtype),
             x=x * self.shift + _step(left, whole),
             y=y * self.shift + _step(up, whole),
         )
-        if not self.elastic_alpha:
-            return matrix, None
-        noise = torch.empty(len(images), 2, *_size(images), device=images.device)
-        noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
-        return matrix, smooth(noise, self.elastic_sigma)
 
     def _mirrored(self, chance: Tensor, draw: Draw) -> Tensor:
         """Whether each image is, given numbers (batch,) in 0..1."""

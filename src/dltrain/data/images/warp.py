@@ -7,12 +7,18 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def places(size: tuple[int, int], matrix: Tensor, displacement: Tensor | None = None) -> Tensor:
+def places(
+    size: tuple[int, int],
+    matrix: Tensor,
+    displacement: Tensor | None = None,
+    within: tuple[int, int] | None = None,
+) -> Tensor:
     """Where each pixel of images of ``size`` (h, w) is fetched from, (batch, h, w, 2).
 
     ``matrix`` (batch, 2, 3) maps a pixel of the result, (x, y, 1) counted from the center, to a
     place in the original; ``displacement`` (batch, 2, h, w) is added to that. Both are in pixels;
-    what is returned counts each side from -1 to 1.
+    what is returned counts each side of the original from -1 to 1. ``within`` is the original's
+    size, where that is another.
     """
     count, (height, width) = len(matrix), size
     device = matrix.device
@@ -23,6 +29,7 @@ def places(size: tuple[int, int], matrix: Tensor, displacement: Tensor | None = 
     if displacement is not None:
         grid = grid + displacement
     # grid_sample's coordinates run from -1 to 1 over each side.
+    height, width = within or size
     grid[:, 0] *= 2 / width
     grid[:, 1] *= 2 / height
     # x and y stay planes: grid_sample reads such a view as fast as pairs, matmul writes it faster.
@@ -45,6 +52,21 @@ def sample_mask(masks: Tensor, grid: Tensor, fill: float) -> Tensor:
     shifted = masks.float()[:, None] - fill
     found = functional.grid_sample(shifted, grid, mode="nearest", align_corners=False)
     return (found[:, 0] + fill).to(masks.dtype)
+
+
+def cropped(images: Tensor, corner: Tensor, size: tuple[int, int]) -> Tensor:
+    """Boxes of ``size`` (h, w) of images or masks (batch, …, h, w), which lie within them.
+
+    ``corner`` (batch, 2) are top and left of each.
+    """
+    top, left = corner[:, 0], corner[:, 1]
+    height, width = size
+    device = images.device
+    rows = (top[:, None] + torch.arange(height, device=device))[:, :, None]
+    columns = (left[:, None] + torch.arange(width, device=device))[:, None, :]
+    each = torch.arange(len(images), device=device)[:, None, None]
+    found = images.movedim((-2, -1), (1, 2))[each, rows, columns]
+    return found.movedim((1, 2), (-2, -1))
 
 
 def affine(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from dltrain.contracts.data import DataSpec
+
 SMALLEST = {"alexnet_small": 15, "cnn": 4, "lenet5": 1}
 """Networks for small images, as their files have them, and how many pixels a side they need."""
 
@@ -21,6 +23,21 @@ def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
         )
     channels, *sides = input_shape
     return channels, sides
+
+
+def segmented(name: str, spec: DataSpec) -> tuple[int, int]:
+    """Channels of the images, and classes of their pixels.
+
+    Raises ValueError, in the name of the network ``name``, for data without masks.
+    """
+    images, targets = spec.of("input"), spec.of("target")
+    kinds = [field.kind for field in (*images, *targets)]
+    if kinds != ["image", "mask"] or images[0].shape[0] is None or targets[0].size is None:
+        raise ValueError(
+            f"{name} says of each pixel of an image what class it is of; this data is of "
+            f"{' and '.join(kinds)}, not of image and mask"
+        )
+    return images[0].shape[0], targets[0].size
 
 
 def swept(sides: Sequence[int], kernel: int, stride: int = 1, padding: int = 0) -> list[int]:

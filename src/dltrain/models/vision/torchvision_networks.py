@@ -106,7 +106,7 @@ class TorchvisionClassifier(Freezable):
         builder = models.get_model_builder(name)
         settings = {"num_classes": outputs, **_adaptations(builder, sides, bool(pretrained))}
         try:
-            self.network = _with_channels(builder(**settings), channels)
+            self.network = with_channels(builder(**settings), channels)
             _try(self.network, input_shape)
         except (AssertionError, RuntimeError, ValueError) as error:
             size = "x".join(map(str, input_shape))
@@ -157,7 +157,7 @@ def _adaptations(
     return {name: value for name, value in wanted.items() if name in taken}
 
 
-def _with_channels(network: nn.Module, channels: int) -> nn.Module:
+def with_channels(network: nn.Module, channels: int) -> nn.Module:
     """Let the first convolution of ``network`` read ``channels`` planes instead of three."""
     path, stem = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if stem.in_channels != channels:

@@ -1,0 +1,1 @@
+"""Images with masks, which say of each pixel what it is."""
