@@ -33,7 +33,10 @@ OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
-    "task/multilabel",
+    "experiment/detect_cells",
+    *("data/voc", "data/coco", "data/yolo_txt", "data/augment/boxes"),
+    *("model/yolo", "model/ssdlite", "model/fasterrcnn", "model/retinanet", "model/fcos"),
+    *("task/multilabel", "task/detection", "task/torchvision_detection"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.
