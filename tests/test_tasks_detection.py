@@ -134,7 +134,7 @@ def test_cells_are_assigned_as_the_paper_has_it() -> None:
         assert torch.equal(found.boxes[b, c], true[b, owners[b, c]])
         assert found.labels[b, c] == truth.labels[b, owners[b, c]]
     assert not found.scores[2].any()
-    assert found.judged.all()
+    assert found.counted.all()
 
 
 def test_every_object_has_a_cell_and_crowds_are_not_judged() -> None:
@@ -149,7 +149,7 @@ def test_every_object_has_a_cell_and_crowds_are_not_judged() -> None:
     found = assign(torch.full((1, 4, 2), 0.01), said, centers, strides, truth)
 
     assert (found.scores[0] > 0).tolist() == [False, True, False, False]
-    assert found.judged[0].tolist() == [True, True, False, False]
+    assert found.counted[0].tolist() == [True, True, False, False]
 
 
 def test_varifocal_weighs_objects_by_their_score_and_the_rest_by_what_is_thought_of_it() -> None:

@@ -118,7 +118,7 @@ def columns(
     found: dict[str, list[Any]] = {}
     ranked: dict[str, list[Any]] = {}
     classes = {field.names: name for name, field in fields.items() if field.kind == "class"}
-    boxes = [name for name, field in fields.items() if field.kind == "boxes"]
+    boxes = [n for n, field in fields.items() if field.kind == "boxes" and field.shape[0] is None]
     if boxes:
         return {OBJECTS: objects(tensors, fields, tensors[f"{boxes[0]}_length"])}
     for name, field in fields.items():

@@ -175,7 +175,7 @@ class Detection(Finds):
         )
         # A batch without an object is learned from as one with a single one.
         total = goal.scores.sum().clamp(min=1.0)
-        class_loss = (varifocal(logits, targets) * goal.judged[..., None]).sum() / total
+        class_loss = (varifocal(logits, targets) * goal.counted[..., None]).sum() / total
         box_loss = (_giou_loss(cells.boxes, goal.boxes) * goal.scores).sum() / total
         loss = class_loss + self.box_weight * box_loss
         optimize(loss, weight=total)

@@ -68,6 +68,8 @@ class TorchvisionDetection(Finds):
         """What the network chooses."""
         said = self.model(images)
         assert isinstance(said, list), "the network is in eval mode"
+        # Some of these networks have a logit for the background, which no object is of.
+        said = [{n: column[one["labels"] > 0] for n, column in one.items()} for one in said]
         lengths = torch.tensor([len(one["scores"]) for one in said], device=images.device)
         boxes, labels, scores = (
             torch.stack([self._filled(one[name]) for one in said])

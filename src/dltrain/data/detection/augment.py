@@ -69,17 +69,16 @@ class BoxAugment(ImageAugment):
         size = (images.shape[2], images.shape[3])
         keep = real(batch[f"{BOXES}_length"], boxes.shape[1])
         beside = {name: batch[name] for name in BESIDE}
-        # Without shift, rotation and the like a mosaic alone is sampled where it stands.
-        matrix, displacement = self.matrix(images, draw), self.displacement(images, draw, size)
-        grid = places(size, matrix, displacement)
-        if self.mosaic:
-            mosaic = self._mosaic(images, draw)
-            images = sample(mosaic.atlas(images), mosaic.places(grid, size))
-            boxes, keep = mosaic.boxes(boxes, size), mosaic.kept(keep)
-            beside = {name: gathered(column) for name, column in beside.items()}
-        elif self._warps:
-            images = sample(images, grid)
         if self.mosaic or self._warps:
+            matrix, displacement = self.matrix(images, draw), self.displacement(images, draw, size)
+            grid = places(size, matrix, displacement)
+            if self.mosaic:
+                mosaic = self._mosaic(images, draw)
+                images = sample(mosaic.atlas(images), mosaic.places(grid, size))
+                boxes, keep = mosaic.boxes(boxes, size), mosaic.kept(keep)
+                beside = {name: gathered(column) for name, column in beside.items()}
+            else:
+                images = sample(images, grid)
             boxes = moved(boxes, size, matrix, displacement)
         if self._colors:
             images = self._recolor(images, draw.generator)

@@ -27,7 +27,7 @@ class Truth(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """Of each cell (batch, cells): its object's place, its target score, whether it is judged.
+    """Of each cell (batch, cells): its object's place, its target score, whether it is counted.
 
     A score above 0 says that it has an object. ``boxes`` (batch, cells, 4) and ``labels`` are that
     object's.
@@ -36,7 +36,7 @@ class Assignment(NamedTuple):
     boxes: Tensor
     labels: Tensor
     scores: Tensor
-    judged: Tensor
+    counted: Tensor
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def assign(
         boxes=truth.boxes.take_along_dim(owner[..., None], 1),
         labels=truth.labels.gather(1, owner),
         scores=torch.where(found, scores.clamp(min=SMALL), 0.0),
-        judged=found | ~crowd.any(1),
+        counted=found | ~crowd.any(1),
     )
 
 
