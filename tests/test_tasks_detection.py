@@ -209,7 +209,7 @@ def test_cells_lie_where_their_pixels_are_whatever_the_size() -> None:
 
 def test_squares_are_learned_and_predicted_in_the_files_pixels() -> None:
     torch.manual_seed(0)
-    task = Detection(Yolo(spec(), width=8), spec(), nms=0.5)
+    task = Detection(Yolo(spec(), width=8), spec(), nms=0.5, threshold=0.7)
     batch = squares(6)
 
     losses = trained(task.train(), batch, 60)
