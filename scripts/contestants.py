@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "yolo")
+WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "unet", "yolo")
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
 """Of linreg's line."""
@@ -38,6 +38,9 @@ NOISE = 10_000
 """Images of alexnet's noise."""
 CELLS = (240, 320)
 """Height and width of yolo's images."""
+SLICES, SIDE = 40, 128
+"""Images of unet's noise, and their side."""
+UNET = {"width": 16, "depth": 4, "padding": "same", "batch_norm": True, "dropout": 0.0}
 LEVELS = (0.97, 0.98, 0.99)
 """Test accuracies whose times are taken."""
 
@@ -303,10 +306,35 @@ def boxes_by_hand(batch: int, watch: Watch) -> None:
                 return
 
 
+def segmentation_by_hand(batch: int, watch: Watch) -> None:
+    """Images of noise and their masks, in memory."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from dltrain.contracts.data import DataSpec, Field
+    from dltrain.models.vision.unet import UNet
+
+    inputs = torch.randn(SLICES, 1, SIDE, SIDE)
+    targets = torch.randint(2, (SLICES, SIDE, SIDE))
+    image = Field((1, None, None), "image", "input")
+    mask = Field((None, None), "mask", "target", size=2)
+    model = UNet(DataSpec({"input": image, "target": mask}), **UNET)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(inputs)).split(batch):
+            optimizer.zero_grad()
+            cross_entropy(model(inputs[chosen]), targets[chosen]).backward()
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
 OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "dcgan": adversaries_by_hand,
     "lstm": reviews_by_hand,
     "yolo": boxes_by_hand,
+    "unet": segmentation_by_hand,
 }
 """What has a loop of its own."""
 
@@ -333,6 +361,24 @@ def cells(folder: Path) -> list[str]:
         *("data=voc", f"data.path={os.environ['DLTRAIN_DATA']}/bccd"),
         *(f"data.size={list(CELLS)}".replace(" ", ""), "data.splits={train:trainval,test:test}"),
     ]
+
+
+def noise_with_masks(folder: Path) -> list[str]:
+    """What has the command read images of noise with masks; an epoch of it is by hand's."""
+    import numpy as np
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for split, count in (("train", SLICES), ("test", 4)):
+        for number in range(count):
+            for place, most in (("images", 256), ("masks", 2)):
+                path = folder / "noise" / split / place / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = generator.integers(0, most, (SIDE, SIDE), np.uint8)
+                Image.fromarray(pixels).save(path)
+    settings = [f"model.{name}={str(value).lower()}" for name, value in UNET.items()]
+    place = [f"data.path={folder / 'noise'}", f"data.root={folder}"]
+    return ["data=image_masks", *place, *settings]
 
 
 def data_loader(workload: str, batch: int, train: bool = True) -> Any:
@@ -426,15 +472,19 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
 def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
-    from dltrain.runs.folder import latest
+    from dltrain.runs.finding import latest
 
     steps = watch.left
     with tempfile.TemporaryDirectory() as folder:
         if workload == "linreg":
             data = ["data=line", f"trainer.epochs={steps}", f"trainer.evaluate_every={steps}"]
         else:
-            own = {"alexnet": noise_as_cifar, "lstm": lambda _: ["data=imdb"], "yolo": cells}
-            named = own.get(workload, lambda _: ["data=mnist"])
+            named = {
+                "alexnet": noise_as_cifar,
+                "lstm": lambda _: ["data=imdb"],
+                "unet": noise_with_masks,
+                "yolo": cells,
+            }.get(workload, lambda _: ["data=mnist"])
             data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
         model = {"alexnet": "alexnet_small"}.get(workload, workload)
         sys.argv = [

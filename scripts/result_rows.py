@@ -128,6 +128,65 @@ class Row:
     """How many seeds, where it is not the default."""
 
 
+def of_pixels(name: str) -> Callable[[Path], float]:
+    """A figure of the test split in per cent, such as miou."""
+
+    def measure(folder: Path) -> float:
+        return 100 * json.loads((folder / "summary.json").read_text())["test"][name]
+
+    return measure
+
+
+def dice_of(name: str) -> Callable[[Path], float]:
+    """The Dice coefficient of a class's pixels in the test split, in per cent."""
+
+    def measure(folder: Path) -> float:
+        with (folder / "tables" / "test_pixels.csv").open(newline="") as file:
+            (value,) = [float(r["dice"]) for r in csv.DictReader(file) if r["class"] == name]
+        return 100 * value
+
+    return measure
+
+
+def by_threshold(name: str) -> Callable[[Path], float]:
+    """What one threshold of gray reaches, chosen on the training split for the Dice of class 0.
+
+    ``name`` is dice, or pixel_accuracy, for which it is chosen for that.
+    """
+
+    def measure(folder: Path) -> float:
+        import numpy as np
+        import torch
+        import yaml
+
+        from dltrain.config.build import build
+        from dltrain.contracts.data import Placement, Source
+
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        source = build(config["data"], Source, "data")
+        spec = source.read(config["seed"])
+        streams = source.open(Placement(torch.device("cpu"), config["seed"]))
+        levels = np.zeros((2, 2, 256), np.int64)
+        for place, split in enumerate(("train", "test")):
+            for batch in streams[split].plain():
+                image = batch["input"] * spec.input.std[0] + spec.input.mean[0]
+                gray = (image[:, 0] * 255).round().long().clamp(0, 255)
+                for one in range(2):
+                    own = gray[batch["target"] == one]
+                    levels[place, one] += np.bincount(own.numpy(), minlength=256)
+        # Class 0 is what is darker: how many of each class are at most so light.
+        below = levels.cumsum(2)
+        hits, others = below[:, 0], below[:, 1]
+        total = levels.sum(2)
+        figures = {
+            "dice": 2 * hits / np.maximum(1, hits + others + total[:, :1]),
+            "pixel_accuracy": (hits + total[:, 1:] - others) / total.sum(1)[:, None],
+        }[name]
+        return float(100 * figures[1, figures[0].argmax()])
+
+    return measure
+
+
 def accurate(bound: float | None) -> Figure:
     """Per cent of the test split."""
     return Figure("% accuracy", accuracy, bound)
@@ -216,6 +275,23 @@ ROWS = {
             Figure("% mAP@[.5:.95]", average_precision("map"), None),
         ),
         seeds=1,
+    ),
+    "unet_cells": Row(
+        "experiment=unet_cells data.path=$DLTRAIN_DATA/isbi2012-em",
+        (
+            Figure("% pixel accuracy", of_pixels("pixel_accuracy"), 92.5),
+            Figure("% membrane Dice", dice_of("membrane"), 81.0),
+            Figure("% accuracy by a threshold", by_threshold("pixel_accuracy"), None),
+            Figure("% membrane Dice by a threshold", by_threshold("dice"), None),
+        ),
+        "97 on its own training slices in the usual notebook",
+        seconds=1200,
+    ),
+    "unet_camvid": Row(
+        "experiment=unet_camvid data.path=$DLTRAIN_DATA/camvid-half",
+        (Figure("% mean IoU", of_pixels("miou"), 50.0),),
+        "46 to 60 SegNet, at full size",
+        seconds=2700,
     ),
     "toy_bag": Row(
         "model=ngrams model.length=1 data=toy_reviews",

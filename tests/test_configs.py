@@ -36,7 +36,11 @@ OWN_FILES = {
     "experiment/detect_cells",
     *("data/voc", "data/coco", "data/yolo_txt", "data/augment/boxes"),
     *("model/yolo", "model/ssdlite", "model/fasterrcnn", "model/retinanet", "model/fcos"),
-    *("task/multilabel", "task/detection", "task/torchvision_detection"),
+    *("task/detection", "task/torchvision_detection"),
+    # tests/test_segmentation.py builds these.
+    *("data/image_masks", "model/unet", "model/segnet", "model/fcn_resnet", "model/deeplab"),
+    *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),
+    "task/multilabel",
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

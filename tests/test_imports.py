@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CONTRACTS = {"contracts", "errors", "files", "tensor_files"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "messages": set(),
+    "messages": {"errors"},
     "files": {"errors"},
     "tensor_files": {"errors", "files"},
     "contracts": {"errors"},
@@ -42,7 +42,7 @@ ROOMS: dict[str, set[str]] = {
     "profiling": CONTRACTS | {"messages", "assemble", "training"},
     "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
-    | {"messages", "config", "data", "runs", "callbacks", "assemble", "training"},
+    | {"messages", "config", "engine", "data", "runs", "callbacks", "assemble", "training"},
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
@@ -105,6 +105,7 @@ LIGHT = (
     "commands/serve",
     "engine/runtime",
     "engine/terminal",
+    "runs/finding",
     "runs/folder",
     "runs/folding",
     "runs/listing",

@@ -20,7 +20,7 @@ from dltrain import training as run
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, View
 from dltrain.optim.schedules import Cosine
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.boxes import Boxes, write_yolo
 from tests.conftest import Compose
 
@@ -88,6 +88,12 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("data=yolo_txt", "data.path=boxes", "data.root=kept", "data.augment.mosaic=0.5"),
         *("data.augment.rotate=10", "data.augment.mixup=8", "model=yolo", "model.width=2"),
     ),
+    "segmentation": (
+        *("data=image_masks", "data.path=masked", "data.root=kept", "data.crop_size=4"),
+        *("data.augment.flip=0.5", "data.augment.elastic_alpha=2", "data.touching_weight=2"),
+        *("model=unet", "model.width=2", "model.depth=1", "model.padding=same"),
+        *("model.batch_norm=true", "task.dice=0.5"),
+    ),
 }
 
 
@@ -124,6 +130,12 @@ def draw_images(folder: Path) -> None:
             for number in range(count):
                 pixels = generator.integers(0, 256, (4, 4), dtype=np.uint8)
                 Image.fromarray(pixels // (1 + (name == "dark"))).save(place / f"{number}.png")
+    for place in ("images", "masks"):
+        (folder.parent / "masked" / place).mkdir(parents=True)
+    for number in range(72):
+        pixels = generator.integers(0, 256, (6, 6), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder.parent / "masked/images" / f"{number}.png")
+        Image.fromarray(pixels // 128).save(folder.parent / "masked/masks" / f"{number}.png")
 
 
 def draw_boxes(folder: Path) -> None:

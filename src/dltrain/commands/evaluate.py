@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     overrides = parser.overrides(asked)
     if asked.csv and asked.json:
         raise UserError("evaluate: --csv or --json, not both.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
     from dltrain.engine import runtime
     from dltrain.inference.evaluate import data_of, evaluate_run
@@ -121,7 +122,7 @@ def _summary(found: Evaluated, folder: RunFolder) -> dict[str, Any]:
 
 def _print(found: Evaluated, as_csv: bool, as_json: bool, folder: RunFolder) -> None:
     for warning in found.evaluation.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(printable_lines(f"warning: {warning}"), file=sys.stderr)
     scalars = found.evaluation.scalars
     if as_json:
         print(json.dumps(_finite(_summary(found, folder)), ensure_ascii=False))
@@ -132,12 +133,14 @@ def _print(found: Evaluated, as_csv: bool, as_json: bool, folder: RunFolder) -> 
         )
     else:
         print(
-            f"{found.split} split of {found.data}: {found.examples:,} examples, {found.weights} "
-            "weights"
+            printable_lines(
+                f"{found.split} split of {found.data}: {found.examples:,} examples, "
+                f"{found.weights} weights"
+            )
         )
         wide = max(map(len, scalars), default=0)
         for name, value in scalars.items():
-            print(f"  {name:<{wide}}  {value:.6g}")
+            print(printable_lines(f"  {name:<{wide}}  {value:.6g}"))
 
 
 def _finite(value: Any) -> Any:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError
-from dltrain.runs.folder import RunFolder
+from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 
 if TYPE_CHECKING:
     from dltrain.inference.predictor import Predictor
@@ -32,7 +32,7 @@ def export(arguments: Sequence[str]) -> int:
     Raises :class:`UserError` for what cannot be exported, or differs from the run.
     """
     asked = _parser().parse(arguments)
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     out = Path(asked.out).expanduser() if asked.out else folder.place("export") / asked.format
     if out.exists() and not out.is_dir():
         raise UserError(f"export: --out: {out} is a file; give a folder.")
@@ -58,7 +58,7 @@ def export(arguments: Sequence[str]) -> int:
         drawn = "drawn" in network["inputs"][0]
         what = "random inputs" if drawn else f"{about['count']} examples {split}"
         print(f"{network['file']}: differs by {network['largest_difference']:.1e} on {what}")
-    print(f"{', '.join(made.files)} in {out}")
+    print(printable_lines(f"{', '.join(made.files)} in {out}"))
     return 0
 
 

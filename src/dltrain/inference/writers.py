@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable
 
 WIDTH = 80
 LEAST = 12
@@ -21,8 +21,6 @@ LEAST = 12
 
 IMAGES = "answer"
 """The column of answers that are images."""
-PAINTED = "painted"
-"""The column of images that answers are painted into."""
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -65,7 +63,7 @@ class JsonWriter(Writer):
 
     def write(self, columns: Columns) -> None:
         for row in zip(*columns.values(), strict=True):
-            cells = map(_json_cell, row)
+            cells = map(json_cell, row)
             text = json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
             if self._lines:
                 self._file.write(f"{text}\n")
@@ -135,7 +133,7 @@ class ExcelWriter(Writer):
         from openpyxl.cell import WriteOnlyCell
         from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE
 
-        value = _json_cell(value)
+        value = json_cell(value)
         if not isinstance(value, str):
             return value
         cell = WriteOnlyCell(
@@ -165,69 +163,6 @@ class FolderWriter(Writer):
                 self._count += 1
                 path = self._folder / f"{self._count:05}_{Path(str(name)).stem[:80]}.png"
                 path.write_bytes(single(to_bytes(image[None])[0]))
-        except OSError as error:
-            raise UserError(f"--out: {self._folder}: {error.strerror}.") from error
-
-
-class PaintedWriter(Writer):
-    """Painted images as .png files, and a .json file of the other columns.
-
-    ``out`` is a folder, in which they are called after their examples and the JSON is
-    ``answers.json``; or the one image, beside which the JSON has its name. What else an answer has
-    is called ``NAME_<suffix>.png``. No input is written over.
-    """
-
-    def __init__(self, out: Path) -> None:
-        self._single = out if out.suffix else None
-        self._folder = out.parent if out.suffix else out
-        self._taken = {"answers"}
-        self._rows: list[dict[str, Any]] = []
-
-    def write(self, columns: Columns) -> None:
-        """Write the column ``PAINTED``, mappings of :class:`~dltrain.contracts.task.Painted`."""
-        from dltrain.reports.samples import indexed, single
-
-        names = next(iter(columns.values()))
-        others = {name: cells for name, cells in columns.items() if name != PAINTED}
-        rows = zip(names, columns[PAINTED], *others.values(), strict=True)
-        for name, images, *cells in rows:
-            stem = self._stem(str(name), images)
-            row = dict(zip(others, map(_json_cell, cells), strict=True))
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                for suffix, image in images.items():
-                    path = self._folder / f"{stem}{f'_{suffix}' if suffix else ''}.png"
-                    pixels = image.pixels.numpy()
-                    content = indexed(pixels, image.colors) if image.colors else single(pixels)
-                    path.write_bytes(content)
-                    row[suffix or "painted"] = path.name
-            except OSError as error:
-                raise UserError(f"--out: {self._folder}: {error.strerror}.") from error
-            self._rows.append(row)
-
-    def _stem(self, name: str, images: Mapping[str, Any]) -> str:
-        if self._single is not None:
-            if self._rows:
-                raise UserError(f"--out: {self._single} is one image: give a folder for several.")
-            return self._single.stem
-        if Path(name).is_file() and Path(name).parent.resolve() == self._folder.resolve():
-            raise UserError(f"--out: {self._folder} has the images that are read: give another.")
-        first = stem = Path(name).stem[:80] or "image"
-        number = 1
-        while self._taken & {f"{stem}_{s}" if s else stem for s in images}:
-            number += 1
-            stem = f"{first}_{number}"
-        self._taken |= {f"{stem}_{s}" if s else stem for s in images}
-        return stem
-
-    def close(self) -> None:
-        """Write the JSON file, if there is any row."""
-        if not self._rows:
-            return
-        path = self._folder / "answers.json" if self._single is None else self._single
-        text = ",\n".join(json.dumps(row, ensure_ascii=False) for row in self._rows)
-        try:
-            path.with_suffix(".json").write_text(f"[\n{text}\n]\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"--out: {self._folder}: {error.strerror}.") from error
 
@@ -280,7 +215,9 @@ class FileWriter(Writer):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 path.open("a").close()  # a file that may not be written is not replaced either
-            self._file = self._begun.open("w", encoding="utf-8", newline="")
+            self._file = self._begun.open(
+                "w", encoding="utf-8", newline="", errors="backslashreplace"
+            )
         except OSError as error:
             raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
         try:
@@ -322,7 +259,8 @@ def _flat(columns: Columns) -> dict[str, Sequence[Any]]:
     }
 
 
-def _json_cell(cell: Any) -> Any:
+def json_cell(cell: Any) -> Any:
+    """A cell as JSON has it: a number that is none is null."""
     if isinstance(cell, list):
         return cell
     if isinstance(cell, float) and not math.isfinite(cell):
@@ -351,7 +289,7 @@ def _joined(names: Sequence[Any], numbers: Sequence[Any]) -> list[str]:
 def _shown(cell: Any) -> str:
     text = f"{cell:.4g}" if isinstance(cell, float) and abs(cell) <= 1 else cell
     text = f"{text:.7g}" if isinstance(text, float) else str(text)
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _fitted(text: str, wide: int) -> str:

@@ -36,6 +36,8 @@ from dltrain.models.layers.tiling import in_tiles
 from dltrain.tasks.losses.classification import ClassWeights, weights_of
 from dltrain.tasks.losses.segmentation import PixelLoss
 
+IGNORED = 255
+"""What pixels of no class have, where the data does not say it."""
 WEIGHT = "weight"
 """The column of a map of weights, where the data has one."""
 
@@ -65,7 +67,6 @@ class Segmentation(Task):
     """
 
     monitor = Monitor("miou", "max")
-    replayable = True
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class Segmentation(Task):
         target = spec.target
         self.class_names = list(target.names or map(str, range(target.size or 0)))
         self.colors = colors_of(target)
-        self.ignored = int(target.fill or 0)
+        self.ignored = IGNORED if target.fill is None else int(target.fill)
         weights = None if class_weights is None else weights_of(target, class_weights)
         self.loss = PixelLoss(self.ignored, cross_entropy, dice, weights, focal_gamma)
         self.auxiliary, self.mirrored = auxiliary, mirrored

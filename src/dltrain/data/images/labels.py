@@ -10,6 +10,7 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.data.images.layout import SPLITS
 from dltrain.data.images.listing import Unused
 from dltrain.data.images.lists import Finder
+from dltrain.files import open_file
 
 FILES = ("file", "filename", "file_name", "image", "path", "id")
 LABELS = ("label", "labels", "class", "target", "category", "tags")
@@ -117,7 +118,7 @@ def _rows(
     ``wanted`` are the names of the columns of files and, where these are needed, of labels.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_file(path, "r", "utf-8-sig", "") as file:
             head = file.readline()
             separator = max(SEPARATORS, key=head.count)
             names = next(csv.reader([head], delimiter=separator), [])

@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from dltrain.data.cache import made_once, progress
-from dltrain.data.images.decode import UnreadableError
-from dltrain.data.images.survey import Header, window_of
+from dltrain.data.images.survey import window_of
 from dltrain.data.images.wide import Window
-from dltrain.data.masks.classes import IGNORED, Classes, Coding, Meaning, unpacked
+from dltrain.data.masks.classes import IGNORED, Coding, Meaning
 from dltrain.data.masks.decode import (
-    MaskHeader,
     decode_mask,
-    first_of,
     modes_of,
     read_image,
-    read_image_header,
-    read_mask_header,
 )
 from dltrain.data.masks.pairs import Pair
+from dltrain.data.masks.scan import NOTHING, SHOWN, Scan, each, refuse, require_known, scanned
 from dltrain.data.masks.tiles import Tile, tiles_of
 from dltrain.data.masks.touching import touching_weights
-from dltrain.errors import UserError
-
-T = TypeVar("T")
 
 FORMAT = 1
 """Of the cache; another number makes every cache anew."""
-SHOWN = 5
-NOTHING = Meaning(Classes(), Coding((), ()), Coding((), ()))
 
 
 @dataclass(frozen=True)
@@ -133,21 +122,6 @@ def stored(
     return found, parts
 
 
-@dataclass
-class _Scan:
-    """What the headers of a split say, by the pairs' places; what is wrong with the others."""
-
-    images: dict[int, Header]
-    masks: dict[int, MaskHeader]
-    faults: dict[int, str]
-    paged: int = 0
-
-    def colored(self) -> _Scan:
-        """That of masks of colors alone."""
-        masks = {row: mask for row, mask in self.masks.items() if mask.colored}
-        return replace(self, masks=masks)
-
-
 def _read_all(
     place: Path,
     asked: Asked,
@@ -159,20 +133,20 @@ def _read_all(
     with progress("Reading masks", transient=True) as bars:
         bar = bars.add_task("", total=total)
         scans = {
-            n: _scanned(pairs, known, partial(bars.advance, bar)) for n, pairs in splits.items()
+            n: scanned(pairs, known, partial(bars.advance, bar)) for n, pairs in splits.items()
         }
     faults = [one for scan in scans.values() for _, one in sorted(scan.faults.items())]
     if faults and not asked.skip_unreadable:
-        _refuse(faults, "Mend or remove them, or set data.skip_unreadable=true.")
+        refuse(faults, "Mend or remove them, or set data.skip_unreadable=true.")
     for name, scan in scans.items():
         if not scan.masks:
-            _refuse(faults, f"No image is left for the split {name!r}.")
+            refuse(faults, f"No image is left for the split {name!r}.")
     values = {value for m in scans["train"].masks.values() if not m.colored for value in m.values}
     if not known.codes:
-        _require_known(splits, {name: scan.colored() for name, scan in scans.items()}, NOTHING)
+        require_known(splits, {name: scan.colored() for name, scan in scans.items()}, NOTHING)
     meaning, told = meaning_of(values)
     asked = replace(asked, touching=with_name(asked.touching, meaning))
-    _require_known(splits, scans, meaning)
+    require_known(splits, scans, meaning)
     headers = [header for scan in scans.values() for header in scan.images.values()]
     window = asked.window
     for scan in scans.values():
@@ -213,94 +187,11 @@ def _read_all(
     (place / "found.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 
-def _scanned(pairs: Sequence[Pair], known: Coding, done: Callable[[], None]) -> _Scan:
-    scan = _Scan({}, {}, {})
-
-    def look(row: int) -> tuple[int, Header | None, MaskHeader | None, bool, str]:
-        pair = pairs[row]
-        image, mask, page = None, None, pair.image
-        more = False
-        try:
-            image, more = read_image_header(page)
-            page = pair.mask
-            mask = read_mask_header(page, known)
-        except UnreadableError as error:
-            return row, image, None, False, f"{page} {error}"
-        if (image.width, image.height) != (mask.width, mask.height):
-            return (
-                row,
-                None,
-                None,
-                False,
-                (
-                    f"{pair.mask} is {mask.width}x{mask.height}, and its image {pair.image} "
-                    f"{image.width}x{image.height}"
-                ),
-            )
-        return row, image, mask, more, ""
-
-    for row, image, mask, more, fault in _each(look, len(pairs)):
-        done()
-        if image is None or mask is None:
-            scan.faults[row] = fault
-        else:
-            scan.images[row], scan.masks[row] = image, mask
-            scan.paged += more
-    return scan
-
-
-def _require_known(
-    splits: Mapping[str, Sequence[Pair]], scans: Mapping[str, _Scan], meaning: Meaning
-) -> None:
-    """Raise :class:`UserError` naming masks that have values of no class, and where."""
-    faults = []
-    colored = False
-    for name, scan in scans.items():
-        for row, mask in sorted(scan.masks.items()):
-            coding = meaning.colored if mask.colored else meaning.gray
-            unknown = coding.unknown(mask.values)
-            if not unknown:
-                continue
-            colored |= mask.colored
-            page = splits[name][row].mask
-            value = unknown[0]
-            y, x = first_of(page, value, meaning.colored)
-            what = f"the color {unpacked(value)}" if mask.colored else f"the value {value}"
-            more = f", and {len(unknown) - 1:,} other unknown ones" if len(unknown) > 1 else ""
-            faults.append(
-                f"{page} has {what} (row {y + 1}, column {x + 1}; "
-                f"{mask.values[value]:,} pixels){more}"
-            )
-    if not faults:
-        return
-    names = meaning.classes.names
-    there = f"There are {len(names)} classes: {', '.join(names[:12])}{', …' if names[12:] else ''}."
-    if colored and not meaning.classes.colors:
-        hint = (
-            "Masks of colors need to be told which class each is: data.classes_file=FILE, with a "
-            "line name,red,green,blue for each."
-        )
-    elif colored:
-        hint = f"{there} Name the color, too; a lossy format such as JPEG makes others."
-    else:
-        hint = (
-            f"{there} data.ignore=VALUE leaves its pixels out of everything; data.values=[…] says "
-            "which value each class has."
-        )
-    _refuse(faults, hint)
-
-
-def _refuse(faults: Sequence[str], hint: str) -> None:
-    rest = len(faults) - SHOWN
-    more = [f"and {rest} more"] if rest > 0 else []
-    raise UserError("\n".join([*faults[:SHOWN], *more, hint]))
-
-
 def _store(
     place: Path,
     name: str,
     pairs: Sequence[Pair],
-    scan: _Scan,
+    scan: Scan,
     asked: Asked,
     meaning: Meaning,
     form: tuple[int, Window | None],
@@ -348,7 +239,7 @@ def _store(
             counts = np.bincount(targets[number].ravel(), minlength=IGNORED + 1)
             pixels[number] = counts[:classes]
 
-    for _ in _each(decode, len(rows)):
+    for _ in each(decode, len(rows)):
         done()
     for written in (images, targets, extents, weights):
         if written is not None:
@@ -382,12 +273,6 @@ def _weights(
     assert touching.name is not None
     number = meaning.classes.names.index(touching.name)
     return touching_weights(mask == number, touching.weight, touching.sigma)
-
-
-def _each(work: Callable[[int], T], count: int) -> Iterator[T]:
-    """``work`` on each place, in threads: the decoders let go of Python's lock."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(work, range(count))
 
 
 def with_name(touching: Touching | None, meaning: Meaning) -> Touching | None:

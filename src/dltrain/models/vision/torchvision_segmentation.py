@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.data import DataSpec
@@ -41,7 +45,7 @@ class TorchvisionSegmenter(Freezable):
         spec: DataSpec,
         auxiliary: bool = True,
         backbone: bool | InitialWeights | None = None,
-        freeze: tuple[str, ...] | list[str] = (),
+        freeze: Sequence[str] = (),
     ) -> None:
         with torch.device("cpu"):  # as of torchvision's classifiers
             from torchvision import models
@@ -76,7 +80,8 @@ class TorchvisionSegmenter(Freezable):
 
         That one is asked in training alone.
         """
-        network, size = self.network, images.shape[-2:]
+        network: Any = self.network  # torch's types know of no such parts
+        size = images.shape[-2:]
         if not hasattr(network, "aux_classifier"):  # LR-ASPP
             return [network(images)["out"]]
         features = network.backbone(images)
@@ -84,7 +89,7 @@ class TorchvisionSegmenter(Freezable):
         if self.auxiliary and self.training:
             heads.append((network.aux_classifier, "aux"))
         return [
-            torch.nn.functional.interpolate(
+            functional.interpolate(
                 head(features[name]), size=size, mode="bilinear", align_corners=False
             )
             for head, name in heads
