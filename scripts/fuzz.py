@@ -198,15 +198,16 @@ def _batch(
         def type_it(line: Line) -> None:
             nonlocal typed_lines
             typed_lines += 1
+            if typed_lines % 50 == 0:
+                print(f"# {typed_lines} of batch {number}", file=sys.stderr, flush=True)
             outcome = server.run(line)
             for kind in faults_of(line, outcome):
                 known = any(failure.kind == kind for failure in found)
                 shortest = line if known else _shrunk(line, kind, server)
                 found.append(Failure(kind, tuple(shortest), outcome.err[-1500:]))
+                print(f"failed: {kind}: {typed(shortest)}", flush=True)
 
         type_it()
-    if number % 4 == 3:
-        print(f"# {(number + 1) * BATCH} lines", file=sys.stderr, flush=True)
     return typed_lines, found
 
 

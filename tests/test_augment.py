@@ -425,7 +425,7 @@ def test_mixing_is_decided_by_place_and_learned_from(train: Train) -> None:
         ({"mixup": -1}, "mixup must be at least 0"),
         ({"cutout": -1}, "cutout must be at least 0"),
         ({"contrast": 1}, "below 1"),
-        ({"shear": 90}, "shear must be from 0 to 89"),
+        ({"shear": 90}, "shear must be from 0 to below 90"),
         ({"elastic_sigma": 0}, "elastic_sigma"),
         ({"flip": 0.5, "alternating_flip": True}, "by chance or every other epoch"),
     ],

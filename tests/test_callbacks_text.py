@@ -193,3 +193,12 @@ def test_data_without_words_are_refused_before_there_is_a_folder(
     assert not (tmp_path / "outputs").exists()
     with pytest.raises(ValueError, match="at least 1"):
         Projector(texts(["<pad>"], "ab"), most_words=0)
+
+
+def test_a_run_that_has_only_to_end_knows_its_rates(tmp_path: Path) -> None:
+    """Else its learning curves have one of tokens, which a run that nobody killed leaves out."""
+    view, throughput = FakeView(tmp_path), Throughput()
+    view.seconds["train"] = 2.0
+    throughput.start(view)
+    throughput.load_state_dict({"totals": {"tokens": 10.0}, "samples": 4})
+    assert view.rates == {"tokens": 5.0}

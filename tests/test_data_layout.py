@@ -134,6 +134,7 @@ def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixtur
     Image.new("L", (4, 4), 3).save(path / "b" / "named.dat", "png")
     Image.new("L", (4, 4), 3).save(path / "loose.png")
     (path / "b" / "round").symlink_to(path / "b")
+    (path / "a" / "up").symlink_to("..")  # in which the images of b are
     os.mkfifo(path / "b" / "pipe")
     data = source(path)
     data.read(0)
@@ -146,9 +147,23 @@ def test_every_file_is_used_or_named(tree: Tree, caplog: pytest.LogCaptureFixtur
     assert "no image 3 (a.JPG.xml, notes.txt, README)" in said
     assert "run folders 3 (run)" in said
     assert "pipes and devices 1 (pipe)" in said
-    assert "links to a folder above 1 (round)" in said
+    assert "links to a folder above 2 (up, round)" in said
     assert "folders without image 1 (docs/)" in said
     assert "outside of class folders 1 (loose.png)" in said
+
+
+def test_names_that_are_no_utf_8_and_links_that_lead_nowhere(
+    tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tree("b", os.fsdecode(b"caf\xe9"))
+    (path / "b" / "circle.png").symlink_to("circle.png")
+    (path / "b" / "dangling.png").symlink_to("nowhere.png")
+    with pytest.raises(UserError, match=r"dangling\.png is no image that can be read"):
+        source(path).read(0)
+    data = source(path, skip_unreadable=True)
+    data.read(0)
+    assert data.class_names == ("b", r"caf\udce9")
+    assert "circle.png" in caplog.text
 
 
 def test_a_name_is_the_same_in_one_code_point_or_two(tree: Tree) -> None:

@@ -176,6 +176,8 @@ def test_no_file_is_lost_to_a_mistake(
         (["images", str(bad), "--out", str(kept)], "image 1, .*b.png"),
         (["rows", str(kept), "--out", "kept.csv"], "--out kept.csv is read as an input"),
         (["images", str(good), "--figure", "a.png"], "--figure a.png is read as an input"),
+        (["images", str(tmp_path), "--figure", "a.png"], "--figure a.png is read as an input"),
+        (["images", "*.png", "--figure", "a.png"], "--figure a.png is read as an input"),
         (["images", ""], "an empty text names no image"),  # not every image of the working folder
     ):
         with pytest.raises(UserError, match=said):
@@ -199,6 +201,7 @@ def test_a_reader_that_does_not_fit_the_network_is_refused(runs: Path, tmp_path:
     node = json.loads((run / "reader.json").read_text())
     for changes, said in (
         ({"height": 9}, r"'input' is of shape \(1, 9, 8\) an example, but .* with \(1, 8, 8\)"),
+        ({"height": 10**9}, "reader.height is 1,000,000,000 and width 8: no image"),
         ({"std": [0.0]}, "reader.json: reader.std must be > 0"),
         ({"mean": [0.1, 0.2]}, "reader.json: reader.mean must be a list of 1, not of 2"),
         ({"window": [5]}, "reader.window must be two rising numbers"),

@@ -58,8 +58,11 @@ def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
     What ``work`` returns is what Hydra's sweepers and callbacks see of a run.
     """
     ours: list[Exception] = []
+    began = False
 
     def job(config: DictConfig) -> object:
+        nonlocal began
+        began = True
         own = HydraConfig.get()
         number = 0 if OmegaConf.is_missing(own.job, "num") else int(own.job.num)
         searching = own.mode == RunMode.MULTIRUN and own.sweeper.get(TARGET) != BASIC_SWEEPER
@@ -81,6 +84,9 @@ def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
         start(job)()
     except ConfigError:
         raise
+    except SystemExit as end:
+        # Hydra's 1 is of what was typed: a --package that there is not.
+        raise SystemExit(2 if end.code == 1 and not began else end.code) from end
     except Exception as error:
         if ours or not _is_hydras(error, arguments):
             raise

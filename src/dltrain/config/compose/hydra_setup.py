@@ -19,6 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from hydra.version import VersionBase, getbase
 from omegaconf import DictConfig
+from yaml import MarkedYAMLError
 
 from dltrain.config.offered import config_packages
 from dltrain.errors import UserError
@@ -119,8 +120,11 @@ def composed(lines: Sequence[str], with_hydra: bool = False) -> DictConfig:
 
 def _why(error: Exception) -> str:
     """The line that says most: Hydra's own is often about its cause."""
-    line = first_line(error.__cause__ or error)
-    return line or type(error).__name__
+    cause = error.__cause__ or error
+    if isinstance(cause, MarkedYAMLError) and cause.problem_mark is not None:
+        mark = cause.problem_mark
+        return f"{mark.name}, line {mark.line + 1}: {cause.problem}"
+    return first_line(cause) or type(error).__name__
 
 
 def options_of(group: str) -> list[str]:
@@ -171,7 +175,10 @@ def text_of(path: str) -> str:
     if source.scheme() == "structured":
         return ""
     root = files(source.path) if source.scheme() == "pkg" else Path(source.path)
-    return (root / f"{path}.yaml").read_text(encoding="utf-8")
+    try:
+        return (root / f"{path}.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"{root / path}.yaml cannot be read: {error}.") from error
 
 
 def keys_of(config: DictConfig) -> Iterator[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import hydra
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 
 from dltrain.config.compose.composing import BASIC_SWEEPER
 from dltrain.config.compose.grammar import parse, variants
-from dltrain.config.compose.hydra_setup import ROOT, TARGET, set_up
+from dltrain.config.compose.hydra_setup import TARGET, composed, first_line, set_up
+from dltrain.errors import ConfigError, Fault
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Runs them here, one after the other."""
@@ -34,10 +35,21 @@ class Plan:
 
 
 def planned(typed: Sequence[str]) -> Plan:
-    """What ``-m`` trains, and by whom, with overrides that ``check`` has found right."""
+    """What ``-m`` trains, and by whom, with overrides that ``check`` has found right.
+
+    Raises :class:`ConfigError` where Hydra's own settings are impossible.
+    """
     overrides = parse(typed)[0]
+    try:
+        return _planned(overrides, typed)
+    except Exception as error:  # of Hydra's own settings, which nobody has checked
+        told = first_line(error.__cause__ or error) or type(error).__name__
+        raise ConfigError([Fault("hydra", told)]) from error
+
+
+def _planned(overrides: list[Override], typed: Sequence[str]) -> Plan:
     with set_up():
-        config = hydra.compose(ROOT, variants(overrides)[0], return_hydra_config=True).hydra
+        config = composed(variants(overrides)[0], with_hydra=True).hydra
         sweeper, launcher = str(config.sweeper.get(TARGET)), str(config.launcher.get(TARGET))
         if sweeper != BASIC_SWEEPER:
             return Plan(sweeper, launcher, None)
