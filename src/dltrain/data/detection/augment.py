@@ -63,8 +63,16 @@ class BoxAugment(ImageAugment):
         if self.saturation and channels not in (None, 3):
             raise ValueError(f"saturation is of red, green and blue; here are {channels} channels")
 
-    def __call__(self, batch: Batch, draw: Draw, fields: Mapping[str, Field]) -> Batch:
+    def __call__(
+        self,
+        batch: Batch,
+        draw: Draw,
+        fields: Mapping[str, Field],
+        size: tuple[int, int] | None = None,
+        corner: Tensor | None = None,
+    ) -> Batch:
         """Change images (batch, c, h, w) with values 0..255, made float, and their boxes."""
+        assert size is None and corner is None, "boxes come with whole images"
         images, boxes = batch["input"].float(), batch[BOXES]
         size = (images.shape[2], images.shape[3])
         keep = real(batch[f"{BOXES}_length"], boxes.shape[1])
