@@ -222,6 +222,10 @@ def test_squares_are_learned_and_predicted_in_the_files_pixels() -> None:
         overlap, which = box_iou(truth, found["boxes"][row, :2]).max(1)
         assert overlap.min() > 0.7
         assert torch.equal(found["labels"][row][which], batch["labels"][row])
+    # What is exported has a choice to be made of it; a trace knows no number of cells.
+    every = task.exports({"input": batch["input"]})["model"].network(batch["input"])
+    assert every.columns["boxes"].shape[:2] == every.columns["score"].shape[:2]
+    assert every.fields["boxes"].shape == (None, 4)
     images = task.paint(batch, found)
     assert [one[""].pixels.shape for one in images] == [(128, 128, 3)] * 6
     assert not torch.equal(images[0][""].pixels, images[5][""].pixels)

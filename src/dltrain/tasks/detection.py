@@ -222,8 +222,8 @@ class EveryCell(nn.Module):
         """Predictions of every cell."""
         cells = self.model(images)
         fields = {
-            "boxes": Field((cells.boxes.shape[1], 4), "boxes"),
-            "score": Field((cells.boxes.shape[1], len(self.names)), "number", names=self.names),
+            "boxes": Field((None, 4), "boxes"),
+            "score": Field((None, len(self.names)), "number", names=self.names),
         }
         return Predictions({"boxes": cells.boxes, "score": cells.logits.sigmoid()}, fields)
 
