@@ -12,7 +12,7 @@ DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints
 (``pip install lightning``). All have the same network, batch, optimizer and threads. Each
 measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
 a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
-MNIST and IMDB are read from DLTRAIN_DATA, else from ../shared/data.
+MNIST, IMDB and blood cells are read from DLTRAIN_DATA, else from ../shared/data.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ WORKLOADS = {
     "alexnet": Workload("alexnet", 128, 30, OURS),
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
+    "yolo": Workload("yolo", 8, 30, OURS),
     "unet": Workload("unet", 4, 40, OURS),
 }
 

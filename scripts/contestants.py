@@ -30,12 +30,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "unet")
+WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "unet", "yolo")
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
 """Of linreg's line."""
 NOISE = 10_000
 """Images of alexnet's noise."""
+CELLS = (240, 320)
+"""Height and width of yolo's images."""
 SLICES, SIDE = 40, 128
 """Images of unet's noise, and their side."""
 UNET = {"width": 16, "depth": 4, "padding": "same", "batch_norm": True, "dropout": 0.0}
@@ -256,6 +258,54 @@ def reviews_by_hand(batch: int, watch: Watch) -> None:
                 return
 
 
+def boxes_by_hand(batch: int, watch: Watch) -> None:
+    """Blood cells that lie in memory as floats, with their boxes padded to the longest list."""
+    import torch
+    from torch.nn.functional import one_hot
+    from torchvision.ops import generalized_box_iou_loss
+
+    from dltrain.contracts.data import Placement
+    from dltrain.data.detection.voc import Voc
+    from dltrain.models.vision.yolo import Yolo
+    from dltrain.tasks.losses.detection import Truth, assign, varifocal
+
+    source = Voc(
+        f"{os.environ['DLTRAIN_DATA']}/bccd",
+        root="~/.cache/dltrain",
+        size=CELLS,
+        splits={"train": "trainval", "test": "test"},
+        validation=0,
+        evaluation_batch_size=1000,
+    )
+    spec = source.read(0)
+    stream = source.open(Placement(torch.device("cpu"), 0))["train"]
+    parts = list(stream.plain())
+    images, boxes, labels, counts = (
+        torch.cat([part[name] for part in parts])
+        for name in ("input", "boxes", "labels", "boxes_length")
+    )
+    real = torch.arange(boxes.shape[1]) < counts[:, None]
+    model = Yolo(spec).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    torch.set_flush_denormal(True)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(images)).split(batch):
+            truth = Truth(boxes[chosen], labels[chosen], real[chosen], ~real[chosen] & False)
+            cells = model(images[chosen].contiguous(memory_format=torch.channels_last))
+            chances = cells.logits.detach().sigmoid()
+            goal = assign(chances, cells.boxes.detach(), cells.centers, cells.strides, truth)
+            targets = goal.scores[..., None] * one_hot(goal.labels, chances.shape[2])
+            total = goal.scores.sum().clamp(min=1)
+            giou = generalized_box_iou_loss(cells.boxes, goal.boxes)
+            loss = (varifocal(cells.logits, targets).sum() + 2 * (giou * goal.scores).sum()) / total
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
 def segmentation_by_hand(batch: int, watch: Watch) -> None:
     """Images of noise and their masks, in memory."""
     import torch
@@ -283,6 +333,7 @@ def segmentation_by_hand(batch: int, watch: Watch) -> None:
 OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "dcgan": adversaries_by_hand,
     "lstm": reviews_by_hand,
+    "yolo": boxes_by_hand,
     "unet": segmentation_by_hand,
 }
 """What has a loop of its own."""
@@ -302,6 +353,14 @@ def noise_as_cifar(folder: Path) -> list[str]:
         rows[:, 0] %= 10
         rows.tofile(place / f"{name}.bin")
     return ["data=cifar10", f"data.root={folder}"]
+
+
+def cells(folder: Path) -> list[str]:
+    """What has the command read blood cells with their boxes."""
+    return [
+        *("data=voc", f"data.path={os.environ['DLTRAIN_DATA']}/bccd"),
+        *(f"data.size={list(CELLS)}".replace(" ", ""), "data.splits={train:trainval,test:test}"),
+    ]
 
 
 def noise_with_masks(folder: Path) -> list[str]:
@@ -424,6 +483,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
                 "alexnet": noise_as_cifar,
                 "lstm": lambda _: ["data=imdb"],
                 "unet": noise_with_masks,
+                "yolo": cells,
             }.get(workload, lambda _: ["data=mnist"])
             data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
         model = {"alexnet": "alexnet_small"}.get(workload, workload)

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def run(row: Row, seed: int, threads: int) -> tuple[list[float], float]:
 
 def command(arguments: str, seed: int, folder: str, threads: int) -> float:
     """Run it in a process of its own; return the seconds that it took."""
-    words = [*os.path.expandvars(arguments).split(), f"seed={seed}", f"output_dir={folder}"]
+    words = [*shlex.split(os.path.expandvars(arguments)), f"seed={seed}", f"output_dir={folder}"]
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "dltrain", *words],

@@ -12,6 +12,7 @@ from dltrain import training as run
 from dltrain.config.build import build
 from dltrain.contracts.data import Source
 from tests.asking import answers, assembled
+from tests.boxes import Boxes, write_coco, write_voc, write_yolo
 from tests.conftest import REPOSITORY, Compose, two_inputs
 from tests.streams import first, opened, read_what_is_not_known
 
@@ -22,7 +23,19 @@ BUNDLED = [
     *("adding", "breast_cancer", "circles", "diabetes", "digits", "gates", "iris", "line"),
     "moons",
 ]
-IMAGES = {"cifar10", "digits", "fashion_mnist", "hub", "image_folder", "image_masks", "mnist"}
+BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
+# What is no class or number an image: a network of its own reads it.
+SPATIAL = {"image_masks", *BOXES}
+IMAGES = {
+    *BOXES,
+    "cifar10",
+    "digits",
+    "fashion_mnist",
+    "hub",
+    "image_folder",
+    "image_masks",
+    "mnist",
+}
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
 KINDS = dict.fromkeys(TEXTS, "tokens") | dict.fromkeys(IMAGES, "image")
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
@@ -47,6 +60,11 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             path = tmp_path / "masked" / place / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.linear_gradient("L").resize((16, 16)).point(lambda x: x // 128).save(path)
+    if name in BOXES:
+        boxed: dict[str, Boxes] = {f"{n}": [("cat", 2, 2, 9, 9)] for n in range(4)}
+        (tmp_path / name).mkdir()
+        BOXES[name](tmp_path / name, boxed)
+        return [f"data.path={tmp_path / name}", f"data.root={tmp_path}", "data.validation=1"]
     images = [f"data.path={tmp_path / 'images'}", "data.test=0.5", f"data.root={tmp_path}"]
     given = {
         "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
@@ -70,7 +88,7 @@ def own_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hub")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "image_masks"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SPATIAL])
 def test_a_data_set_has_the_common_keys_and_makes_a_network(
     name: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

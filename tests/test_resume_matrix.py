@@ -21,6 +21,7 @@ from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, View
 from dltrain.optim.schedules import Cosine
 from dltrain.runs.finding import latest
+from tests.boxes import Boxes, write_yolo
 from tests.conftest import Compose
 
 STEPS = 12
@@ -83,6 +84,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("data=image_folder", "data.path=images", "data.root=kept", "data.memory_limit=0"),
         *("data.workers=0", "data.augment.rotate=10", "model=logreg"),
     ),
+    "detection": (
+        *("data=yolo_txt", "data.path=boxes", "data.root=kept", "data.augment.mosaic=0.5"),
+        *("data.augment.rotate=10", "data.augment.mixup=8", "model=yolo", "model.width=2"),
+    ),
     "segmentation": (
         *("data=image_masks", "data.path=masked", "data.root=kept", "data.crop_size=4"),
         *("data.augment.flip=0.5", "data.augment.elastic_alpha=2", "data.touching_weight=2"),
@@ -133,6 +138,16 @@ def draw_images(folder: Path) -> None:
         Image.fromarray(pixels // 128).save(folder.parent / "masked/masks" / f"{number}.png")
 
 
+def draw_boxes(folder: Path) -> None:
+    """Images with none, one or two boxes."""
+    for split, count in (("train", 60), ("test", 8)):
+        images: dict[str, Boxes] = {
+            f"{number:02}": [("cat", number % 9, 2, 20, 30), ("dog", 24, 3, 44, 20)][: number % 3]
+            for number in range(count)
+        }
+        write_yolo(folder, images, split)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_run_may_be_interrupted_in_every_step_and_evaluation(
@@ -141,6 +156,7 @@ def test_a_run_may_be_interrupted_in_every_step_and_evaluation(
     monkeypatch.setenv("DLTRAIN_PACKAGES", "tests")
     monkeypatch.chdir(tmp_path)
     draw_images(tmp_path / "images")
+    draw_boxes(tmp_path / "boxes")
     config = compose(*COMMON, *FAMILIES[family])
     config["callbacks"]["cutting"] = {"_target_": f"{__name__}.CuttingEvaluation"}
     assert run.train({**config, "output_dir": "whole"})["status"] == "finished"

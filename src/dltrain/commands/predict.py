@@ -63,6 +63,8 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
 
     predictor = Predictor(folder, asked.weights, asked.device)
     predictor.require_predicts()
+    if asked.threshold is not None:
+        predictor.require_score(_score(asked.threshold))
     typed = [_input(word) for word in asked.more]
     for option, out in (("--out", asked.out), ("--figure", asked.figure)):
         _refuse_input(option, out, typed)
@@ -113,6 +115,7 @@ def _parser() -> Parser:
     add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")
     add("--keep", default="", metavar="A,B", help="columns of the input to write, too")
     add("--figure", metavar="FILE", help=f"draw the first {FIGURE} images or texts as a .png")
+    add("--threshold", metavar="SCORE", help="of what is found in images: the least score, 0 to 1")
     add("--skip-unreadable", action="store_true", help="leave out and list what cannot be read")
     parser.add_weights()
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, … (default auto)")
@@ -125,6 +128,13 @@ def _top(typed: str) -> int | None:
     if not typed.isdecimal() or int(typed) < 1:
         raise UserError(f"predict: --top is a whole number from 1, or all; got {typed}.")
     return int(typed)
+
+
+def _score(typed: str) -> float:
+    try:
+        return float(typed)
+    except ValueError as error:
+        raise UserError(f"predict: --threshold is a score from 0 to 1; got {typed}.") from error
 
 
 def _refuse_input(option: str, out: str | None, inputs: Sequence[Any]) -> None:

@@ -41,6 +41,8 @@ def _absolute(config: Any, folder: Path) -> Any:
 def _settled(value: Any, place: Located, node: Mapping[str, Any], folder: Path) -> Any:
     if isinstance(value, list):
         return [_settled(item, place, node, folder) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _settled(item, place, node, folder) for key, item in value.items()}
     if not isinstance(value, str) or value.startswith("~"):
         return value
     if place.within is not None and node.get(place.within) is not None:

@@ -157,6 +157,17 @@ class Paints(Protocol):
         """
 
 
+@runtime_checkable
+class FindsByScore(Protocol):
+    """A task that predicts any number of objects of an example, those that are sure enough."""
+
+    def require_score(self, least: float) -> None:
+        """Predict what has at least this score from now on.
+
+        Raises ``ValueError`` for a score that the task does not look at.
+        """
+
+
 class Predicting(nn.Module):
     """The predictions of ``task`` as a network of their own: columns called ``names`` to them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 SEPARATOR = "|"
 """Between the labels of one example, as a table of labels has it."""
+OBJECTS = "objects"
+"""The column of what was found in an example."""
+DECIMALS = 10_000
 SHOWN = 10
 """Rows that are printed of many."""
 
@@ -27,7 +31,8 @@ class Answers(Sequence[Mapping[str, Any]]):
     ``answers[0]`` is the first row, ``answers["class"]`` a column, ``len(answers)`` the number of
     examples. Of classes with a number each, such as probabilities, the row has that of its own
     class and, as ``class_2``, ``probability_2`` and so on, those of the next ``top - 1``; ``top``
-    None: every class's, as ``probability[NAME]``. Images and masks are in ``tensors`` alone,
+    None: every class's, as ``probability[NAME]``. Where an example has any number of boxes, these
+    are its :class:`Objects`, in the column ``objects``. Images and masks are in ``tensors`` alone,
     where all columns are as the task predicted them, (examples, …), described by ``fields``; of
     masks the row has ``height`` and ``width``, and those of several sizes are padded on the right
     and below, with their field's ``fill``.
@@ -113,6 +118,9 @@ def columns(
     found: dict[str, list[Any]] = {}
     ranked: dict[str, list[Any]] = {}
     classes = {field.names: name for name, field in fields.items() if field.kind == "class"}
+    boxes = [n for n, field in fields.items() if field.kind == "boxes" and field.shape[0] is None]
+    if boxes:
+        return {OBJECTS: objects(tensors, fields, tensors[f"{boxes[0]}_length"])}
     for name, field in fields.items():
         values = tensors[name].numpy()
         if field.kind == "class":
@@ -146,6 +154,43 @@ def _stacked(parts: Sequence[Tensor], fill: float | None) -> Tensor:
         whole[(slice(None), *map(slice, part.shape[1:]))] = part
         padded.append(whole)
     return torch.cat(padded)
+
+
+class Objects(list[dict[str, Any]]):
+    """What was found in an example, the surest first: ``class``, ``score`` and ``box`` of each.
+
+    A box is left, top, right, bottom. As a text it is how many there are of each class.
+    """
+
+    def __str__(self) -> str:
+        counts = Counter(str(one["class"]) for one in self)
+        return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "nothing"
+
+
+def objects(
+    tensors: Mapping[str, Tensor], fields: Mapping[str, Field], lengths: Tensor
+) -> list[Objects]:
+    """Of each example the rows of its ragged columns, as many as ``lengths`` (examples,) says."""
+    columns: dict[str, list[Any]] = {}
+    for name, field in fields.items():
+        if field.shape[:1] != (None,):
+            continue
+        values = tensors[name]
+        if field.kind == "class":
+            columns["class"] = [_named(row, field.names) for row in values.numpy()]
+        else:
+            columns["box" if field.kind == "boxes" else name] = _rounded(values)
+    return [
+        Objects(
+            {name: column[row][place] for name, column in columns.items()} for place in range(count)
+        )
+        for row, count in enumerate(lengths.tolist())
+    ]
+
+
+def _rounded(values: Tensor) -> list[Any]:
+    """To four decimals: a hundredth of a pixel, and of a per cent."""
+    return values.double().mul(DECIMALS).round().div(DECIMALS).tolist()
 
 
 def _named(numbers: np.ndarray[Any, Any], names: Sequence[str]) -> list[Any]:

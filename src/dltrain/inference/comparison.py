@@ -22,9 +22,9 @@ def largest_difference(network: Network, program: Program) -> float:
     """Between ``program`` and the run, over all trials, columns and examples; NaN is infinite.
 
     Probabilities, pixels and codes differ by what they differ. A number in the target's unit is
-    measured in the target's std, where the data tells one; any other in the largest of its column
-    where that is above 1. Another class differs by what the run gives its own more, another label
-    by 1.
+    measured in the target's std, where the data tells one; any other, and boxes, in the largest of
+    its column where that is above 1. Another class differs by what the run gives its own more,
+    another label by 1.
     """
     found = 0.0
     for inputs, expected in network.trials():
@@ -64,7 +64,7 @@ def _apart(expected: Predictions, name: str, got: Tensor) -> float:
 
 def unit(field: Field, column: Tensor) -> Tensor:
     """What a difference of this column (rows, …), float64, is measured in."""
-    if field.kind != "number":
+    if field.kind not in ("number", "boxes"):
         return torch.ones(())
     if not field.std:
         finite = column[column.isfinite()].abs()

@@ -186,7 +186,12 @@ class Targets:
     """
 
     def __init__(self, found: DataSpec, own: DataSpec, skip_unknown: bool) -> None:
-        self._there, self._here = found.target, own.target
+        try:
+            self._there, self._here = found.target, own.target
+        except ValueError as error:
+            raise UserError(
+                f"data: {error}: such a run is evaluated on its own data alone."
+            ) from error
         if self._there.kind != self._here.kind:
             raise UserError(
                 f"data: its target is {_what(self._there)}, and this run's {_what(self._here)}."

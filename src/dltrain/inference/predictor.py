@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dltrain.contracts.data import Batch, DataSpec, Reader
-from dltrain.contracts.task import Painted, Paints, Predictions, Predicts, Task
+from dltrain.contracts.task import FindsByScore, Painted, Paints, Predictions, Predicts, Task
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
@@ -155,6 +155,18 @@ class Predictor:
             raise UserError(
                 f"{self.path} predicts nothing: its task is {type(self.task).__name__}."
             )
+
+    def require_score(self, least: float) -> None:
+        """Of what is found in examples, answer with what has at least that score.
+
+        Raises :class:`UserError` where the task finds no objects, or looks at no such score.
+        """
+        if not isinstance(self.task, FindsByScore):
+            raise UserError(f"--threshold: {self.path} finds no objects: it has no such score.")
+        try:
+            self.task.require_score(least)
+        except ValueError as error:
+            raise UserError(f"--threshold: {error}.") from error
 
     def _read(self, chunk: list[Any], before: int, skip: bool) -> Iterator[tuple[list[Any], Batch]]:
         """The examples as a batch; where some cannot be read, those before them, or the others."""

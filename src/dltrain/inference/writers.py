@@ -48,7 +48,7 @@ class CsvWriter(Writer):
         if not self._begun:
             self._writer.writerow(columns)
             self._begun = True
-        self._writer.writerows(zip(*columns.values(), strict=True))
+        self._writer.writerows(zip(*_flat(columns).values(), strict=True))
 
     def close(self) -> None:
         self._file.flush()
@@ -88,7 +88,7 @@ class ParquetWriter(Writer):
         import pyarrow as pa
         import pyarrow.parquet
 
-        table = pa.table({name: list(cells) for name, cells in columns.items()})
+        table = pa.table({name: list(cells) for name, cells in _flat(columns).items()})
         if self._writer is None:
             self._writer = pa.parquet.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table.cast(self._writer.schema))
@@ -120,7 +120,7 @@ class ExcelWriter(Writer):
     def write(self, columns: Columns) -> None:
         if not self._rows:
             self._append(columns)
-        for row in zip(*columns.values(), strict=True):
+        for row in zip(*_flat(columns).values(), strict=True):
             self._append(row)
 
     def _append(self, row: Iterable[Any]) -> None:
@@ -251,8 +251,18 @@ ENDINGS: Mapping[str, Callable[[TextIO, Path], Writer]] = {
 }
 
 
+def _flat(columns: Columns) -> dict[str, Sequence[Any]]:
+    """Cells that are lists as the JSON of these: a table has no others in its cells."""
+    return {
+        name: [json.dumps(c, ensure_ascii=False) if isinstance(c, list) else c for c in cells]
+        for name, cells in columns.items()
+    }
+
+
 def json_cell(cell: Any) -> Any:
     """A cell as JSON has it: a number that is none is null."""
+    if isinstance(cell, list):
+        return cell
     if isinstance(cell, float) and not math.isfinite(cell):
         return None
     return cell if isinstance(cell, (str, int, float, bool, type(None))) else str(cell)

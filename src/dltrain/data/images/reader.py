@@ -106,13 +106,21 @@ class ImageReader(Reader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The images, float32 (batch, channels, height, width)."""
-        pixels = [self._pixels(position, one) for position, one in enumerate(several(examples))]
+        return {"input": self.inputs([pixels for pixels, _ in self.decoded(examples)])}
+
+    def decoded(self, examples: Sequence[Any]) -> Iterator[tuple[np.ndarray[Any, Any], Opened]]:
+        """Of each example its pixels (channels, height, width), and the image as it was opened."""
+        for position, one in enumerate(several(examples)):
+            yield self._decoded(position, one)
+
+    def inputs(self, pixels: Sequence[np.ndarray[Any, Any]]) -> Tensor:
+        """What a network reads of them."""
         normalize = Normalize(self.mean, self.std, torch.device("cpu"))
-        return {"input": normalize(torch.from_numpy(np.stack(pixels)))}
+        return normalize(torch.from_numpy(np.stack(pixels)))
 
     def node(self, folder: Path) -> dict[str, Any]:
         return {
-            "_target_": f"{__name__}.ImageReader",
+            "_target_": f"{type(self).__module__}.{type(self).__name__}",
             "channels": self.shape.channels,
             "height": self.shape.height,
             "width": self.shape.width,
@@ -142,7 +150,7 @@ class ImageReader(Reader):
         """What an image is made into."""
         return self.shape
 
-    def _pixels(self, position: int, example: Any) -> np.ndarray[Any, Any]:
+    def _decoded(self, position: int, example: Any) -> tuple[np.ndarray[Any, Any], Opened]:
         name = f", {example}," if isinstance(example, (str, PathLike)) else ""
         try:
             image = opened(example)
@@ -155,7 +163,7 @@ class ImageReader(Reader):
                         "run's images had 8 bits.",
                         *(position, name, most),
                     )
-            return pixels
+            return pixels, image
         except UnreadableError as error:
             raise ValueError(f"example {position}{name} {error}") from error
 

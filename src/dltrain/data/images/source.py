@@ -158,16 +158,20 @@ class ImageAugment(Augment):
         """Cut out of, and mix, a batch of normalized images, in which 0 is the mean."""
         names = _of_kind(fields, "image")
         if self.cutout:
-            first = batch[names[0]]
-            x, y = _uniform(2, first, draw.generator)
-            side = torch.full_like(x, self.cutout)
-            kept = 1 - boxes(x, y, side, side, _size(first))
-            batch = batch | {name: batch[name] * kept for name in names}
+            batch = self.cut_out(batch, draw, names)
         if self._mixup or self._cutmix:
             weights = self._own_fractions(batch[names[0]], draw.generator)
             (target,) = _of_kind(fields, "class")
             batch = mix(batch, weights, names, target, fields[target].size or 0)
         return batch
+
+    def cut_out(self, batch: Batch, draw: Draw, names: Sequence[str]) -> Batch:
+        """The normalized images called ``names``, the same square of each example set to 0."""
+        first = batch[names[0]]
+        x, y = _uniform(2, first, draw.generator)
+        side = torch.full_like(x, self.cutout)
+        kept = 1 - boxes(x, y, side, side, _size(first))
+        return batch | {name: batch[name] * kept for name in names}
 
     def places(
         self,
@@ -177,7 +181,7 @@ class ImageAugment(Augment):
         corner: Tensor | None = None,
     ) -> Tensor:
         """Where each pixel comes from: a grid of ``size``, whose box begins at ``corner``."""
-        generator, whole = draw.generator, _size(images)
+        whole = _size(images)
         matrix = self.matrix(images, draw)
         if size is not None and corner is not None:  # from the image's center to the box's
             y = corner[:, 0] + (size[0] - whole[0]) / 2
@@ -185,11 +189,15 @@ class ImageAugment(Augment):
             apart = functional.pad(torch.stack([x, y], 1)[:, :, None], (2, 0))
             matrix = matrix + apart
         size = size or whole
+        return places(size, matrix, self.displacement(images, draw, size), whole)
+
+    def displacement(self, images: Tensor, draw: Draw, size: tuple[int, int]) -> Tensor | None:
+        """By how much elastic deformation moves each pixel (batch, 2, h, w); None: not at all."""
         if not self.elastic_alpha:
-            return places(size, matrix, within=whole)
+            return None
         noise = torch.empty(len(images), 2, *size, device=images.device)
-        noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=generator)
-        return places(size, matrix, smooth(noise, self.elastic_sigma), whole)
+        noise.uniform_(-self.elastic_alpha, self.elastic_alpha, generator=draw.generator)
+        return smooth(noise, self.elastic_sigma)
 
     def matrix(self, images: Tensor, draw: Draw) -> Tensor:
         """Matrices (batch, 2, 3) as :func:`~dltrain.data.images.warp.places` takes them."""

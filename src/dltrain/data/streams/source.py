@@ -158,8 +158,8 @@ class ArraySource(Source):
 
     def _tell_absent(self, parts: Mapping[str, Split]) -> None:
         """Log or refuse classes that are in but one of the splits that were one."""
-        target = self.outline().fields["target"]
-        if target.kind != "class":
+        target = self.outline().fields.get("target")
+        if target is None or target.kind != "class":
             return
         train, validation = (
             set(parts[name].columns["target"].unique().tolist()) for name in ("train", "validation")

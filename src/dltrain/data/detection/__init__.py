@@ -1,0 +1,1 @@
+"""Images with boxes: read from VOC, COCO and YOLO files, and moved with their pixels."""
