@@ -33,7 +33,7 @@ OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
-    "task/multilabel",
+    *("task/multilabel", "task/distillation", "experiment/lenet5_distilled"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.
