@@ -86,9 +86,7 @@ def test_features_are_matched_by_how_alike_examples_are() -> None:
     rows = [functional.normalize(one @ one.T) for one in hidden]
     hard = functional.cross_entropy(task.model(batch["input"]), batch["target"])
 
-    torch.testing.assert_close(
-        loss_of(task, batch), hard + 2 * (rows[0] - rows[1]).square().mean()
-    )
+    torch.testing.assert_close(loss_of(task, batch), hard + 2 * (rows[0] - rows[1]).square().mean())
     assert similarity_loss(hidden[0], 3 * hidden[0]).item() < 1e-12
 
 
