@@ -18,6 +18,7 @@ from dltrain.errors import UserError
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.losses.similarity import similarity_loss
+from dltrain.tasks.supervised import Supervised
 
 LISTED = 12
 """Layers that are named where one is not there."""
@@ -130,8 +131,11 @@ class Teacher(OtherRun):
         """See that it knows the same classes and reads the same inputs."""
         self._require_alike(spec)
         super().open(task, spec)
-        if not isinstance(task, Classification):
-            raise ValueError(f"it is no classifier: its task is {type(task).__name__}")
+        classifier = task.task if isinstance(task, Supervised) else task
+        if not isinstance(classifier, Classification):
+            raise ValueError(
+                f"the teacher {self.run} is no classifier: its task is {type(task).__name__}"
+            )
         device = next((p.device for p in task.parameters()), torch.device("cpu"))
         own, theirs = self._spec.target.names, spec.target.names
         if own != theirs:
@@ -141,7 +145,7 @@ class Teacher(OtherRun):
             self._pixels = Pixels(source).to(device), Pixels(other).to(device)
         for mine, its in self.layers.items():
             self._watch("student", mine, _layer(self._student[0], mine, "the network"))
-            self._watch("teacher", mine, _layer(task.model, its, "the teacher"))
+            self._watch("teacher", mine, _layer(classifier.model, its, "the teacher"))
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:
