@@ -83,12 +83,14 @@ def attack_of(overrides: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]
     others = [one for one in overrides if one not in own]
     if not own:
         return [], others, ""
-    choice, values = composition.assigned(own, GROUP)
-    if choice is None:
+    choices = [one.partition("=")[2] for one in own if one.partition("=")[0] == GROUP]
+    settings = [one for one in own if one.partition("=")[0] != GROUP]
+    _, values = composition.assigned(settings, GROUP)
+    if not choices:
         raise ConfigError([Fault(next(iter(values)), "choose an attack first: attack=pgd.")])
-    epsilons = values.pop(EPSILON, None)
+    choice, epsilons = choices[-1], values.get(EPSILON)
     several = list(epsilons) if isinstance(epsilons, list) else [epsilons]
-    typed = [one for one in own if one.partition("=")[0] not in (GROUP, EPSILON)]
+    typed = [one for one in settings if one.partition("=")[0] != EPSILON]
     composed = ["task=adversarial_training", f"task/{GROUP}={choice}"]
     try:
         node = composition.compose([*composed, *(f"task.{one}" for one in typed)])["task"][GROUP]

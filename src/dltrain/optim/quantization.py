@@ -74,7 +74,7 @@ class Quantize(Modifier):
 class Rounded(nn.Module):
     """What a layer with a ``weight`` rounds; see :class:`Quantize`."""
 
-    weight: nn.Parameter
+    weight: Tensor
     input_low: Tensor
     input_high: Tensor
     batches_seen: Tensor
