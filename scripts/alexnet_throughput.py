@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 
 CLASSES, SIDE = 1000, 224
 

@@ -30,7 +30,7 @@ from dltrain.cli import dispatch
 from dltrain.commands.table import COMMANDS as WORDS
 from dltrain.config import compose as composition
 from dltrain.errors import UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import reader_of_run, spec_of_run
 
 REFUSED, SAME = "refused", "same"

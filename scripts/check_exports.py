@@ -25,7 +25,7 @@ from dltrain.errors import UserError
 from dltrain.inference.export import FORMATS, export
 from dltrain.inference.predictor import Predictor
 from dltrain.runs.examples import examples_of_run
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.finding import find_run
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "export.md"
@@ -146,7 +146,7 @@ def tried(row: str, places: dict[str, Path], formats: list[str]) -> str:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             config = compose.compose([*QUICK, "name=run", *typed])
             training.train({**config, "output_dir": folder})
-        run = RunFolder.find("latest", Path(folder))
+        run = find_run("latest", Path(folder))
         cells = []
         for format in formats:
             began = time.perf_counter()

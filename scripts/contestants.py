@@ -367,7 +367,7 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
 def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
-    from dltrain.runs.folder import latest
+    from dltrain.runs.finding import latest
 
     steps = watch.left
     with tempfile.TemporaryDirectory() as folder:

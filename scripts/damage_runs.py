@@ -31,7 +31,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -40,7 +40,7 @@ from typing import Any
 
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, write_result
 
 KINDS = {
     "lenet5": "digit.png",
@@ -52,11 +52,13 @@ KINDS = {
     "image_folder": "images/ant",
     "vae": "",
     "gan": "",
+    "lstm_adding": "",
 }
 """What runs are damaged, and what those that predict are asked of."""
+GENERATIVE = ("vae", "gan")
 OUTPUTS = ("figures/*", "events.out.*", "train.log", "environment.json", "*.html", ".lock")
 """What only people and other programs read."""
-STOPPED_AT = {"vae": 5, "gan": 5}
+STOPPED_AT = {"vae": 5, "gan": 5, "lstm_adding": 4}
 WEIGHTS = {"checkpoints/*": 4, "*.json": 3, "*.yaml": 3, "metrics.*": 3, "tables/*": 1}
 """How often a file is chosen, against 1 for figures and 2 for the rest; the first that fits."""
 MOST_LINES = 6
@@ -64,7 +66,8 @@ NAMING_ALL = "checksums"
 """In the name of a file that stands for all others."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print failures and a last line; 1 where there was a failure, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -72,15 +75,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=list(KINDS), help="kinds of run")
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument("--record", action="store_true", help="write scripts/reliability.json")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     forks.prepare()
     began = time.perf_counter()
     forks.import_everything()
     with tempfile.TemporaryDirectory(prefix="damage-runs-") as folder:
         outcomes = damage(asked, Path(folder))
     failures = [outcome for outcome in outcomes if outcome.failure]
-    for outcome in failures:
-        print(outcome.failure)
     counts = Counter(outcome.how for outcome in outcomes)
     seconds = time.perf_counter() - began
     told = ", ".join(f"{number} {how}" for how, number in sorted(counts.items()))
@@ -88,7 +89,7 @@ def main() -> None:
     if asked.record:
         result = {"damaged files": len(outcomes), **counts, "failures": len(failures)}
         write_result("damage_runs", {**result, "seed": asked.seed, "seconds": round(seconds)})
-    sys.exit(bool(failures))
+    return int(bool(failures))
 
 
 @dataclass(frozen=True)
@@ -111,40 +112,43 @@ class Given:
 def damage(asked: argparse.Namespace, place: Path) -> list[Outcome]:
     with ProcessPoolExecutor(asked.jobs) as pool:
         made = place / "made"
-        pool.submit(make, made).result()
-        kinds = [pool.submit(make_runs, name, made, place) for name in asked.only]
-        for future in kinds:
-            future.result()
+        pool.submit(make, made, asked.only).result()
         numbers = range(asked.count) if asked.case is None else [asked.case]
+        for name, state in sorted(
+            {drawn(number, asked.seed, asked.only)[:2] for number in numbers}
+        ):
+            pool.submit(make_runs, name, state, made, place).result()
+        told = asked.case is not None
         run_case = functools.partial(
-            case, seed=asked.seed, only=asked.only, made=made, place=place, told=len(numbers) == 1
+            case, seed=asked.seed, only=asked.only, made=made, place=place, told=told
         )
-        return list(pool.map(run_case, numbers))
+        cases = [pool.submit(run_case, number) for number in numbers]
+        return gathered(cases, lambda outcome: outcome.failure)
 
 
-def make(made: Path) -> None:
+def make(made: Path, only: Sequence[str]) -> None:
     """The files that runs read, and what is predicted."""
     import numpy as np
     from PIL import Image
 
-    tiny_runs.make(made)
+    tiny_runs.make(made, only)
+    made.mkdir(exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
     Image.fromarray(pixels).save(made / "digit.png")
     (made / "texts.txt").write_text("a fine film with no hope\nslow, dull plot\nbright point\n")
 
 
-def make_runs(name: str, made: Path, place: Path) -> None:
-    """Two finished runs, that differ by seed, and two that are interrupted on the way."""
-    for state in ("finished", "interrupted"):
-        for seed in (3, 4):
-            own = place / name / state / str(seed)
-            own.mkdir(parents=True)
-            words = tiny_runs.words(name, made, own, f"seed={seed}", "trainer.checkpoint_seconds=0")
-            stop = functools.partial(stop_at, STOPPED_AT.get(name, 6))
-            ended = forks.run(words, own, stop if state == "interrupted" else lambda: None)
-            wanted = 128 + signal.SIGTERM if state == "interrupted" else 0
-            if ended.code != wanted:
-                raise RuntimeError(f"{name}, {state}: exit {ended.code}: {ended.text[-1000:]}")
+def make_runs(name: str, state: str, made: Path, place: Path) -> None:
+    """Two runs, that differ by seed: finished, or interrupted on the way."""
+    for seed in (3, 4):
+        own = place / name / state / str(seed)
+        own.mkdir(parents=True)
+        words = tiny_runs.words(name, made, own, f"seed={seed}", "trainer.checkpoint_seconds=0")
+        stop = functools.partial(stop_at, STOPPED_AT.get(name, 6))
+        ended = forks.run(words, own, stop if state == "interrupted" else lambda: None)
+        wanted = 128 + signal.SIGTERM if state == "interrupted" else 0
+        if ended.code != wanted:
+            raise RuntimeError(f"{name}, {state}: exit {ended.code}: {ended.text[-1000:]}")
 
 
 def stop_at(step: int) -> None:
@@ -171,7 +175,7 @@ def uses_of(name: str, state: str, file: str) -> list[str]:
     uses += ["compare", "evaluate", "prolong", "resume"]
     if KINDS[name]:
         uses += ["predict", "predict"]
-    else:
+    if name in GENERATIVE:
         uses += ["sample"]
     return ["export"] if file == "examples.pt" else uses
 
@@ -264,11 +268,15 @@ def copied(name: str, state: str, place: Path) -> Path:
     return own
 
 
+def drawn(number: int, seed: int, only: Sequence[str]) -> tuple[str, str, random.Random]:
+    """Which run a case damages: its kind and state; and what draws the rest."""
+    draw = random.Random(f"{seed}/{number}")
+    return only[number % len(only)], draw.choice(("finished", "interrupted")), draw
+
+
 def case(number: int, seed: int, only: list[str], made: Path, place: Path, told: bool) -> Outcome:
     """Damage a file, use its run."""
-    draw = random.Random(f"{seed}/{number}")
-    name = only[number % len(only)]
-    state = draw.choice(("finished", "interrupted"))
+    name, state, draw = drawn(number, seed, only)
     own = copied(name, state, place)
     again = f"python scripts/damage_runs.py --case {number} --seed {seed}"
     if only != list(KINDS):
@@ -418,4 +426,4 @@ WAYS: dict[str, Callable[[bytes, random.Random], tuple[bytes, str]]] = {
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

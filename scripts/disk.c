@@ -286,6 +286,26 @@ int renameat(int from, const char *old, int to, const char *new) {
     return rename_within(from, old, to, new);
 }
 
+static int link_within(int from, const char *old, int to, const char *new, int flags) {
+    char one[PATH_MAX], other[PATH_MAX];
+    if (!concerns(from, old, one) || !concerns(to, new, other))
+        return REAL(linkat)(from, old, to, new, flags);
+    if (is_full()) return refuse();
+    pthread_mutex_lock(&mutex);
+    int result = REAL(linkat)(from, old, to, new, flags);
+    if (!result) note('l', 0, one, strlen(one), other, strlen(other));
+    pthread_mutex_unlock(&mutex);
+    return result;
+}
+
+int link(const char *old, const char *new) {
+    return link_within(AT_FDCWD, old, AT_FDCWD, new, 0);
+}
+
+int linkat(int from, const char *old, int to, const char *new, int flags) {
+    return link_within(from, old, to, new, flags);
+}
+
 static int make_folder(int folder, const char *path, mode_t mode) {
     char absolute[PATH_MAX];
     if (!concerns(folder, path, absolute)) return REAL(mkdirat)(folder, path, mode);

@@ -9,7 +9,7 @@ opening for writing, write, fsync, close, rename, mkdir; scripts/disk.c counts t
 with "no space left", every other time after half of a write. The command must exit with 2 after
 one message that says so and names the place, without a traceback. With room again it is resumed, or
 begun again where there is no run yet, and must then leave what an undisturbed run does. The same
-is asked of a tmpfs that holds 4 KiB more each time, which is as full as a disk can be.
+is asked of a tmpfs of several sizes, which is as full as a disk can be.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,9 +32,10 @@ from typing import Any
 import disk
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, unless_a_word, write_result
 
 FILLED = {
+    "lstm_adding": "outputs",
     "lenet5": "outputs",
     "mlp_modified": "outputs",
     "csv_classes": "outputs",
@@ -47,37 +48,37 @@ MOST_LINES = 4
 KIB = 1024
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print failures and a last line; 1 where there was a failure, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20, help="positions of a run; 0: every one")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=list(FILLED), help="kinds of run")
+    parser.add_argument("--no-mount", action="store_true", help="no small file systems")
     parser.add_argument("--at", type=int, help="this position alone, told step by step")
     parser.add_argument("--record", action="store_true", help="write scripts/reliability.json")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     disk.with_disk(mounting=True)
     began = time.perf_counter()
     forks.import_everything()
     with tempfile.TemporaryDirectory(prefix="fill-disk-") as folder:
         outcomes = fill(asked, Path(folder))
-    failures = [outcome for outcome in outcomes if ": " in outcome]
-    counts = Counter(outcome for outcome in outcomes if ": " not in outcome)
-    for line in failures:
-        print(line)
+    failures = [*filter(unless_a_word, outcomes)]
+    counts = Counter(outcome for outcome in outcomes if not unless_a_word(outcome))
     told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
     seconds = time.perf_counter() - began
     print(f"{len(outcomes)} full disks in {seconds:.0f} s ({told}): {len(failures)} failures")
     if asked.record:
         result = {"full disks": len(outcomes), **counts, "failures": len(failures)}
         write_result("fill_disk", {**result, "seconds": round(seconds)})
-    sys.exit(bool(failures))
+    return int(bool(failures))
 
 
 def fill(asked: argparse.Namespace, place: Path) -> list[str]:
     """What came of each position: a word, or a failure with the command that shows it again."""
     with ProcessPoolExecutor(asked.jobs) as pool:
         made = place / "made"
-        pool.submit(tiny_runs.make, made).result()
+        pool.submit(tiny_runs.make, made, asked.only).result()
         waiting = []
         for name in asked.only:
             _, calls = pool.submit(undisturbed, name, made, place).result()
@@ -85,11 +86,12 @@ def fill(asked: argparse.Namespace, place: Path) -> list[str]:
             for number in chosen:
                 told = asked.at is not None
                 waiting.append(pool.submit(position, name, number, made, place, told))
-            if FILLED[name] == "outputs" and asked.at is None and can_mount(place):
-                sizes = (64, 200, 600) if asked.count else range(16, 1500, 4 * 16)
+            if asked.at is None and not asked.no_mount and can_mount(place):
+                most = 1500 if FILLED[name] == "outputs" else 80
+                sizes = range(16, most, most // 4 if asked.count else most // 24)
                 for size in sizes:
                     waiting.append(pool.submit(small_disk, name, size, made, place))
-        return [future.result() for future in waiting]
+        return gathered(waiting, unless_a_word)
 
 
 def spread(calls: int, count: int) -> list[int]:
@@ -134,18 +136,18 @@ def position(name: str, number: int, made: Path, place: Path, told: bool) -> str
 def small_disk(name: str, kib: int, made: Path, place: Path) -> str:
     """Run on a file system of that size, and again when it has grown."""
     own = new_folder(place, f"{name}-{kib}-kib")
-    outputs = own / "outputs"
-    outputs.mkdir()
-    mount("-t", "tmpfs", "-o", f"size={kib}k,mode=755", "tmpfs", outputs)
+    small = own / FILLED[name]
+    small.mkdir(exist_ok=True)
+    mount("-t", "tmpfs", "-o", f"size={kib}k,mode=755", "tmpfs", small)
 
     def make_room() -> None:
-        mount("-o", "remount,size=64m", outputs)
+        mount("-o", "remount,size=64m", small)
 
     again = f"python scripts/fill_disk.py --only {name}  (on {kib} KiB)"
     try:
         return full_disk(name, made, place, own, lambda: None, make_room, again, False)
     finally:
-        subprocess.run(["umount", "--lazy", str(outputs)], check=True)
+        subprocess.run(["umount", "--lazy", str(small)], check=True)
 
 
 def full_disk(
@@ -171,13 +173,14 @@ def full_disk(
             folder = tiny_runs.run_folder(own / "outputs")
             if folder is not None and tiny_runs.status(folder) == "finished":
                 break
+            tiny_runs.a_day_later(own / "outputs")
             later = forks.run(new if folder is None else ["resume", str(folder)], own)
             if told:
                 print(f"then {'begun again' if folder is None else 'resumed'}: exit {later.code}")
                 print(later.text)
             if later.code:
                 return f"{name}: with room again, exit {later.code}: {later.last_line}: {again}"
-        wrong = tiny_runs.told(tiny_runs.wrong(own, expected))
+        wrong = tiny_runs.told(tiny_runs.wrong(own, expected, new))
         if wrong:
             return f"{name}: with room again, {wrong}: {again}"
         if fault:
@@ -228,4 +231,4 @@ def can_mount(place: Path) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,7 @@ tiny run does. The process that forks must have started no thread: see :func:`im
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import pkgutil
@@ -76,16 +77,24 @@ def is_prepared() -> bool:
     return all(os.environ.get(name) == value for name, value in ENVIRONMENT.items())
 
 
-def import_everything() -> None:
-    """All that a run may import; raises RuntimeError where that has left a thread behind."""
+@functools.cache
+def import_everything(but_little: bool = False) -> None:
+    """All that a run may import, once; raises RuntimeError where that has left a thread behind.
+
+    ``but_little``: what every run imports, and no more.
+    """
     import dltrain
 
-    for name in LIBRARIES:
-        importlib.import_module(name)
-    for found in pkgutil.walk_packages(dltrain.__path__, "dltrain."):
-        if not found.name.endswith("__main__"):
-            with contextlib.suppress(ImportError):  # an extra that is not installed
-                importlib.import_module(found.name)
+    if but_little:
+        for name in ("dltrain.training", "dltrain.config.compose", "hydra.main"):
+            importlib.import_module(name)
+    else:
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        for found in pkgutil.walk_packages(dltrain.__path__, "dltrain."):
+            if not found.name.endswith("__main__"):
+                with contextlib.suppress(ImportError):  # an extra that is not installed
+                    importlib.import_module(found.name)
     names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
     # pyarrow's allocator has a thread of its own, and sees to forks itself.
     threads = [name for name in names if name != "jemalloc_bg_thd"]

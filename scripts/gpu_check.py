@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "vae", "dcgan")

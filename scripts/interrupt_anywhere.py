@@ -185,7 +185,7 @@ def disturbed(one: Case, base: Path, made: Sequence[str], seconds: dict[str, flo
                 out, err = process.communicate(timeout=HANGS)
             except subprocess.TimeoutExpired:
                 return ["it hangs"]
-            problems = judged(one, process.returncode, out, err)
+            problems = wrong_with(one, process.returncode, out, err)
             if alive(process.pid):
                 problems.append("a process of it is still there")
         finally:
@@ -214,7 +214,7 @@ def send(process: subprocess.Popen[str], one: Case) -> None:
             process.send_signal(one.number_of_signal)
 
 
-def judged(one: Case, code: int, out: str, err: str) -> list[str]:
+def wrong_with(one: Case, code: int, out: str, err: str) -> list[str]:
     """What is wrong with how it ended."""
     problems = [f"{bad!r} in: {err[-1500:]}" for bad in BAD if bad in out + err][:1]
     wanted = {0, 128 + one.number_of_signal}

@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,30 +50,28 @@ MOMENTS = (
 )
 CHECKPOINT_SECONDS = (0, 0.03, 0.3, 30)
 MOST_KILLS = 5
-REAL = 10
-"""One case of so many is a process of its own."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print failures and a last line; 1 where there was a failure, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=100, help="kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", nargs="+", default=list(tiny_runs.RUNS), help="kinds of run")
+    parser.add_argument("--real", type=int, default=10, help="one case of so many; 0: none")
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument("--record", action="store_true", help="write scripts/reliability.json")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     forks.prepare()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="kill-runs-") as folder:
         totals = kill(asked, Path(folder))
-    for line in totals.failures:
-        print(line)
     seconds = time.perf_counter() - began
     print(totals.told(seconds))
     if asked.record:
         write_result("kill_runs", totals.recorded(asked.seed, seconds))
-    sys.exit(bool(totals.failures))
+    return int(bool(totals.failures))
 
 
 @dataclass
@@ -134,35 +132,40 @@ def kill(asked: argparse.Namespace, place: Path) -> Found:
     forks.import_everything()
     with ProcessPoolExecutor(asked.jobs) as pool:  # forks: so all are there before any thread is
         made = place / "made"
-        pool.submit(tiny_runs.make, made).result()
+        pool.submit(tiny_runs.make, made, asked.only).result()
         todo = itertools.count() if asked.case is None else iter([asked.case])
         totals, waiting = Found(), set[Future[Found]]()
-        told = asked.case is not None
         while True:
             while len(waiting) < asked.jobs and totals.kills.total() < asked.count:
                 number = next(todo, None)
                 if number is None:
                     break
-                waiting.add(pool.submit(case, number, asked.seed, asked.only, made, place, told))
+                waiting.add(pool.submit(case, number, asked, made, place))
             if not waiting:
                 return totals
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                totals.add(future.result())
+                totals.add(found := future.result())
+                for line in found.failures:
+                    print(line, flush=True)
 
 
-def case(number: int, seed: int, only: list[str], made: Path, place: Path, told: bool) -> Found:
+def case(number: int, asked: argparse.Namespace, made: Path, place: Path) -> Found:
     """Kill one run until it is done or was killed often enough; compare what it left."""
+    seed, only, told = asked.seed, asked.only, asked.case is not None
     draw = random.Random(f"{seed}/{number}")
     name = only[number % len(only)]
     # By the number of the round, so that each kind has its turn.
-    real = number // len(only) % REAL == number % REAL and name not in tiny_runs.PHASED
+    real = bool(asked.real) and number // len(only) % asked.real == number % asked.real
+    real = real and name not in tiny_runs.PHASED
     own = place / f"{number}"
     own.mkdir()
     seconds = draw.choice(CHECKPOINT_SECONDS)
     new = tiny_runs.words(name, made, own, f"trainer.checkpoint_seconds={seconds}")
     found, wanted, groups = Found(cases=1), draw.randint(1, MOST_KILLS), []
     again = f"python scripts/kill_runs.py --case {number} --seed {seed}"
+    if asked.real != 10:
+        again += f" --real {asked.real}"
     if only != list(tiny_runs.RUNS):
         again += f" --only {' '.join(only)}"
 
@@ -177,6 +180,7 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
             if folder is not None and tiny_runs.status(folder) == "finished":
                 break
             arguments = new if folder is None else ["resume", str(folder)]
+            tiny_runs.a_day_later(own / "outputs")
             doomed = found.kills.total() < wanted
             aimed = doomed and not real and draw.random() < 0.5
             begun = folder is not None
@@ -201,7 +205,7 @@ def case(number: int, seed: int, only: list[str], made: Path, place: Path, told:
                 return failed(f"exit {ended.code} after {dict(found.kills)}: {ended.last_line}")
             else:
                 break
-        wrong = tiny_runs.told(tiny_runs.wrong(own, expected.contents))
+        wrong = tiny_runs.told(tiny_runs.wrong(own, expected.contents, new))
         return failed(f"after {dict(found.kills)}: {wrong}") if wrong else found
     except Exception as error:
         return failed(f"after {dict(found.kills)}: {type(error).__name__}: {error}")
@@ -368,4 +372,4 @@ def at_operation(own: Path, wanted: int, act: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -152,7 +152,7 @@ def killed(
             break
         if attempt > 40:
             return Found(kills, alone, [f"it does not end: {done.text[-500:]}"])
-    return Found(kills, alone, judged(own, expected))
+    return Found(kills, alone, wrong_with(own, expected))
 
 
 def _nothing() -> None:
@@ -199,17 +199,23 @@ def results(own: Path) -> str:
     return found.read_text(encoding="utf-8")
 
 
-def judged(own: Path, expected: str) -> list[str]:
+def wrong_with(own: Path, expected: str) -> list[str]:
     """What is wrong with a sweep that is done."""
     found = sorted(own.glob("outputs/sweeps/*/results.csv"))
     if len(found) != 1:
         return [f"there are {len(found)} sweeps with results"]
     text = results(own)
     problems = [] if _rows(text) == _rows(expected) else [f"other results:\n{text}"]
-    runs = sorted(path.name for path in own.glob("outputs/run/*"))
+    runs = sorted(path.name for path in own.glob("outputs/run/[!.]*"))
     problems += [] if len(runs) == RUNS else [f"{len(runs)} folders of runs, not {RUNS}"]
-    strays = (path for path in own.rglob("outputs/**/.*") if path.name not in (".lock", ".writing"))
-    return problems + [f"{path.relative_to(own)} stays behind" for path in strays]
+    # What has no name yet is removed with a later run.
+    known = re.compile(r"\.lock|\.writing|\.run-\w+\.tmp")
+    strays = [
+        str(path.relative_to(own))
+        for path in own.rglob("outputs/**/.*")
+        if not known.fullmatch(path.name) and ".run-" not in str(path)
+    ]
+    return problems + [f"{stray} stays behind" for stray in strays]
 
 
 def _rows(text: str) -> list[str]:

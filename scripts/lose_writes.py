@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import posixpath
 import random
 import shutil
 import struct
@@ -31,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +39,7 @@ from typing import Any
 import disk
 import forks
 import tiny_runs
-from reliability import write_result
+from reliability import gathered, unless_a_word, write_result
 
 KINDS = ("lenet5", "mlp_modified", "csv_classes", "gan")
 LOSES = ("data", "sizes", "names", "mixed")
@@ -48,7 +47,8 @@ HEAD = struct.Struct("<cqII")
 MOST_LINES = 4
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print failures and a last line; 1 where there was a failure, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--count", type=int, default=20, help="cuts")
     parser.add_argument("--seed", type=int, default=0)
@@ -57,29 +57,27 @@ def main() -> None:
     parser.add_argument("--at", type=int, help="after this operation alone, told step by step")
     parser.add_argument("--loses", choices=LOSES)
     parser.add_argument("--record", action="store_true", help="write scripts/reliability.json")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     disk.with_disk()
     began = time.perf_counter()
     forks.import_everything()
     with tempfile.TemporaryDirectory(prefix="lose-writes-") as folder:
         outcomes = lose(asked, Path(folder))
-    failures = [outcome for outcome in outcomes if ": " in outcome]
-    counts = Counter(outcome for outcome in outcomes if ": " not in outcome)
-    for line in failures:
-        print(line)
+    failures = [*filter(unless_a_word, outcomes)]
+    counts = Counter(outcome for outcome in outcomes if not unless_a_word(outcome))
     told = ", ".join(f"{number} {what}" for what, number in sorted(counts.items()))
     seconds = time.perf_counter() - began
     print(f"{len(outcomes)} power cuts in {seconds:.0f} s ({told}): {len(failures)} failures")
     if asked.record:
         result = {"power cuts": len(outcomes), **counts, "failures": len(failures)}
         write_result("lose_writes", {**result, "seed": asked.seed, "seconds": round(seconds)})
-    sys.exit(bool(failures))
+    return int(bool(failures))
 
 
 def lose(asked: argparse.Namespace, place: Path) -> list[str]:
     with ProcessPoolExecutor(asked.jobs) as pool:
         made = place / "made"
-        pool.submit(tiny_runs.make, made).result()
+        pool.submit(tiny_runs.make, made, asked.only).result()
         draw = random.Random(asked.seed)
         lengths = {n: pool.submit(logged, n, made, place).result() for n in asked.only}
         cuts = []
@@ -89,7 +87,7 @@ def lose(asked: argparse.Namespace, place: Path) -> list[str]:
             at = asked.at or draw.randint(1, lengths[name])
             told = asked.at is not None
             cuts.append(pool.submit(cut, name, at, loses, asked.seed, made, place, told))
-        return [future.result() for future in cuts]
+        return gathered(cuts, unless_a_word)
 
 
 @dataclass(frozen=True)
@@ -163,38 +161,62 @@ class File:
     kept: bytes = b""
 
 
+@dataclass
+class Folder:
+    """What is in a folder, and what was at its last fsync."""
+
+    names: dict[str, File | Folder] = field(default_factory=dict)
+    kept: dict[str, File | Folder] = field(default_factory=dict)
+
+
 class Disk:
-    """What names a folder has and had at its last fsync, and what the files hold."""
+    """The folder ``root`` and all below it, while a run works there."""
 
     def __init__(self, root: str) -> None:
-        self.root = root
-        self.names: dict[str, File | None] = {}
-        self.kept: dict[str, File | None] = {}
+        self.root, self.folder = root, Folder()
         self.step = -1
         """Of the last checkpoint that was complete; -1 before there was one."""
         self._files: dict[int, File] = {}
 
     def do(self, done: Operation) -> None:
         """One more operation."""
-        text = os.fsdecode(done.one)
+        path = os.fsdecode(done.one)
         if done.kind == "c":
-            self._files[done.number] = self.names[text] = File()
+            folder, name = self._place(path)
+            folder.names[name] = self._files[done.number] = File()
         elif done.kind == "d":
-            self.names[text] = None
+            folder, name = self._place(path)
+            folder.names[name] = Folder()
         elif done.kind == "u":
-            self.names.pop(text, None)
+            folder, name = self._place(path)
+            folder.names.pop(name, None)
         elif done.kind == "r":
-            new = os.fsdecode(done.other)
-            for path in [p for p in self.names if p == text or p.startswith(f"{text}/")]:
-                self.names[new + path.removeprefix(text)] = self.names.pop(path)
+            folder, name = self._place(path)
+            target, new = self._place(os.fsdecode(done.other))
+            target.names[new] = folder.names.pop(name)
+        elif done.kind == "l":
+            folder, name = self._place(path)
+            target, new = self._place(os.fsdecode(done.other))
+            target.names[new] = folder.names[name]
         elif done.kind == "m":
             self.step = done.number
-        elif done.kind == "s" and (text == self.root or self.names.get(text, self) is None):
-            kept = {p: node for p, node in self.kept.items() if posixpath.dirname(p) != text}
-            here = {p: node for p, node in self.names.items() if posixpath.dirname(p) == text}
-            self.kept = {**kept, **here}
-        elif done.number in self._files:
+        elif done.kind == "s" and done.number not in self._files:
+            found = self._folder(path)
+            found.kept = dict(found.names)
+        else:
             self._change(self._files[done.number], done)
+
+    def _folder(self, path: str) -> Folder:
+        found = self.folder
+        for part in filter(None, path.removeprefix(self.root).split("/")):
+            inner = found.names[part]
+            assert isinstance(inner, Folder), path
+            found = inner
+        return found
+
+    def _place(self, path: str) -> tuple[Folder, str]:
+        above, _, name = path.rpartition("/")
+        return self._folder(above), name
 
     def _change(self, file: File, done: Operation) -> None:
         content = file.content
@@ -209,20 +231,19 @@ class Disk:
         else:
             content[offset : offset + len(done.other)] = done.other
 
-    def left(self, loses: str, draw: random.Random) -> Iterator[tuple[str, bytes | None]]:
-        """The names after a power cut, with what is in the files; None for a folder."""
-        names = self.kept if loses == "names" else self.names
-        if loses == "mixed":
-            folders = {posixpath.dirname(p) for p in (*self.kept, *self.names)}
-            old = {folder for folder in sorted(folders) if draw.random() < 0.5}
-            names = {p: f for p, f in self.names.items() if posixpath.dirname(p) not in old}
-            names |= {p: f for p, f in self.kept.items() if posixpath.dirname(p) in old}
-        for path, file in sorted(names.items()):
-            above = path
-            while (above := posixpath.dirname(above)) != self.root and above in names:
-                pass
-            if above == self.root:
-                yield path, None if file is None else _content(file, loses, draw)
+    def write(self, place: Path, loses: str, draw: random.Random) -> None:
+        """Make the folder anew in ``place`` as a power cut leaves it."""
+        _write(self.folder, place, loses, draw)
+
+
+def _write(folder: Folder, place: Path, loses: str, draw: random.Random) -> None:
+    place.mkdir(exist_ok=True)
+    lost = loses == "names" or (loses == "mixed" and draw.random() < 0.5)
+    for name, found in sorted((folder.kept if lost else folder.names).items()):
+        if isinstance(found, Folder):
+            _write(found, place / name, loses, draw)
+        else:
+            (place / name).write_bytes(_content(found, loses, draw))
 
 
 def _content(file: File, loses: str, draw: random.Random) -> bytes:
@@ -245,21 +266,17 @@ def cut(name: str, at: int, loses: str, seed: int, made: Path, place: Path, told
         state.do(done)
     own = Path(tempfile.mkdtemp(prefix=f"{name}-{at}-", dir=place))
     try:
-        (own / "outputs").mkdir()
-        for path, content in state.left(loses, random.Random(f"{seed}/{name}/{at}")):
-            target = own / "outputs" / path.removeprefix(f"{root}/")
-            if told:
-                print(target.relative_to(own), "folder" if content is None else len(content))
-            if content is None:
-                target.mkdir()
-            else:
-                target.write_bytes(content)
+        state.write(own / "outputs", loses, random.Random(f"{seed}/{name}/{at}"))
+        if told:
+            for path in sorted((own / "outputs").rglob("*")):
+                print(path.relative_to(own), path.stat().st_size if path.is_file() else "")
+        new = tiny_runs.words(name, made, own, "trainer.checkpoint_seconds=0")
         lost = state.step > _step(own)
         for _ in range(3):
             folder = tiny_runs.run_folder(own / "outputs")
             if folder is not None and tiny_runs.status(folder) == "finished":
                 break
-            new = tiny_runs.words(name, made, own, "trainer.checkpoint_seconds=0")
+            tiny_runs.a_day_later(own / "outputs")
             ended = forks.run(new if folder is None else ["resume", str(folder)], own)
             if told:
                 print(f"{'begun again' if folder is None else 'resumed'}: exit {ended.code}")
@@ -267,7 +284,7 @@ def cut(name: str, at: int, loses: str, seed: int, made: Path, place: Path, told
             if ended.code:
                 fault = _fault(ended)
                 return f"{name}: after losing {loses}, {fault}: {again}" if fault else "refused"
-        wrong = tiny_runs.told(tiny_runs.wrong(own, undisturbed(name, place), place / name))
+        wrong = tiny_runs.told(tiny_runs.wrong(own, undisturbed(name, place), new, place / name))
         if wrong:
             return f"{name}: after losing {loses}, {wrong}: {again}"
         if lost:
@@ -302,4 +319,4 @@ def _fault(ended: forks.Ended) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 RESULTS = Path(__file__).with_name("reliability.json")
 
@@ -17,3 +20,19 @@ def write_result(name: str, result: Mapping[str, Any]) -> None:
     known[name] = {"date": datetime.date.today().isoformat(), **result}
     text = json.dumps(dict(sorted(known.items())), indent=2)
     RESULTS.write_text(f"{text}\n", encoding="utf-8")
+
+
+def gathered(futures: Sequence[Future[T]], failure: Callable[[T], str]) -> list[T]:
+    """What came of each case; a ``failure``, if it is not empty, is printed at once."""
+    found = []
+    for future in as_completed(futures):
+        found.append(future.result())
+        line = failure(found[-1])
+        if line:
+            print(line, flush=True)
+    return found
+
+
+def unless_a_word(outcome: str) -> str:
+    """Of outcomes that are a word, or a failure in full: the failure."""
+    return outcome if ": " in outcome else ""

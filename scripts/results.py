@@ -28,7 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from result_rows import ROWS, Figure, Row
 
 ROOT = Path(__file__).resolve().parents[1]

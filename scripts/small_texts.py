@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import find_run, latest
 
 Rows = list[tuple[str, str]]
 COUNT, WORDS, SENTENCES = 9613, 35, 25
@@ -160,10 +160,9 @@ def unseen(run: Path, rows: Rows) -> float:
     """Per cent of ``rows`` that a run has right."""
     import torch
 
-    from dltrain.runs.folder import RunFolder
     from dltrain.runs.load import load, reader_of_run, spec_of_run
 
-    names = spec_of_run(RunFolder.find(str(run), run.parent)).target.names
+    names = spec_of_run(find_run(str(run), run.parent)).target.names
     task, reader = load(run), reader_of_run(run)
     right = 0
     with torch.inference_mode():

@@ -46,7 +46,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 import dltrain
 from dltrain.inference.answers import Answers
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import reader_of_run
 
 BOUND = 1e-6

@@ -1,7 +1,8 @@
 """Runs of a second, one or more of each kind, and what is the same of two that went the same way.
 
-What scripts/kill_runs.py and its neighbours interrupt, damage and starve. In a command, {made} is
-the folder of the files that scripts/baseline_commands.py makes, {own} one that only this run has.
+What scripts/kill_runs.py and the scripts beside it interrupt, damage and starve. In a command,
+{made} is the folder of the files that scripts/baseline_commands.py makes, {own} one that only this
+run has.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import forks
 from baseline_commands import make_files
 
 COMMON = (
@@ -53,7 +56,8 @@ RUNS = {
     "linreg": "model=linreg data=diabetes data.limit=60 data.augment.noise=0.1 trainer.epochs=3 "
     "regularizer=elastic_net callbacks=tensorboard",
     "lstm_adding": "model=lstm model.hidden_size=4 data=adding data.length=8 data.examples=64 "
-    "data.test_examples=16 data.validation=16 trainer.epochs=2 callbacks=none",
+    "data.test_examples=16 data.validation=16 data.batch_size=8 trainer.epochs=1 "
+    "trainer.evaluate_steps=3 callbacks=none",
     # Tables of one's own: classes, numbers, several labels; learned vectors; by way of a hub.
     "csv_classes": f"model=mlp {TABLE} data.target=kind data.batch_size=16 trainer.epochs=3",
     "csv_numbers": f"model=tabular {TABLE} data.embed=[color] data.target=price "
@@ -107,8 +111,10 @@ def words(name: str, made: Path, own: Path, *more: str) -> list[str]:
     return [*shlex.split(command.replace("{own}", str(own / "cache"))), *more]
 
 
-def make(place: Path) -> None:
-    """The files that the commands read."""
+def make(place: Path, names: Sequence[str] = tuple(RUNS)) -> None:
+    """The files that the commands of these runs read."""
+    if not any("{made}" in RUNS[name] for name in names):
+        return
     make_files(place)
     with (place / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -146,6 +152,12 @@ def run_folder(outputs: Path) -> Path | None:
     return found[-1].parent if found else None
 
 
+def a_day_later(outputs: Path) -> None:
+    """Have what was left over here be of yesterday: only what is that old is surely nobody's."""
+    for path in outputs.rglob(".*.tmp"):
+        os.utime(path, (0, 0))
+
+
 def status(folder: Path) -> str:
     """What the run's summary says of it; empty where it has none."""
     try:
@@ -154,14 +166,28 @@ def status(folder: Path) -> str:
         return ""
 
 
-def wrong(own: Path, expected: Mapping[str, Any], began_in: Path | None = None) -> list[str]:
-    """What differs from an undisturbed run in a finished one, whose folder lies in ``own``."""
+def wrong(
+    own: Path, expected: Mapping[str, Any], new: Sequence[str], began_in: Path | None = None
+) -> list[str]:
+    """What differs from an undisturbed run in a finished one, whose folder lies in ``own``.
+
+    What lies around it, of a command that was killed before there was a run, must be gone once
+    the command ``new`` has begun the next run, a day later.
+    """
     folder = run_folder(own / "outputs")
     if folder is None:
         return ["there is no run"]
     lines = [] if status(folder) == "finished" else [f"its status is {status(folder)!r}"]
     lines += differences(expected, contents(folder, began_in))
-    return lines + [f"{path.relative_to(own)} stays behind" for path in _strays(own, folder)]
+    if list(_strays(own, folder)):
+        a_day_later(own / "outputs")
+        ended = forks.run(new, own)
+        if ended.code:
+            return [*lines, f"the next run ends with {ended.code}: {ended.last_line}"]
+        next_one = run_folder(own / "outputs")
+        strays = [p for p in _strays(own, folder) if next_one not in (p, *p.parents)]
+        lines += [f"{path.relative_to(own)} stays behind" for path in strays]
+    return lines
 
 
 def told(lines: Sequence[str]) -> str:
@@ -191,7 +217,7 @@ def contents(folder: Path, began_in: Path | None = None) -> dict[str, Any]:
     Tensors and numbers of checkpoints by their names; other files as their bytes. ``began_in`` is
     where the run began, if it was moved.
     """
-    homes = [str(home) for home in (began_in, folder.resolve().parents[2]) if home]
+    homes = [str(home) for home in (folder.resolve().parents[2], began_in) if home]
     found: dict[str, Any] = {}
     events: dict[str, Any] = {}
     for path in sorted(path for path in folder.rglob("*") if not path.is_dir()):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dltrain.config import compose as composition
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 
 if TYPE_CHECKING:
     import torch
@@ -147,5 +147,27 @@ def cli(tmp_path: Path) -> Cli:
             timeout=timeout,
             check=False,
         )
+
+    return called
+
+
+@pytest.fixture
+def typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Cli:
+    """As ``cli``, in this process: seconds less, where a process of its own tells nothing more."""
+
+    def called(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        from dltrain.cli import main
+
+        monkeypatch.chdir(cwd or tmp_path)
+        monkeypatch.setattr(sys, "argv", ["dltrain", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        code = end.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, said.out, said.err)
 
     return called

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, Probe, View
 from dltrain.contracts.task import Task
+from dltrain.tasks.classification import Classification
 
 
 @contextmanager
@@ -41,3 +43,18 @@ def interrupt_callback_at(step: int, kind: type[Callback], monkeypatch: pytest.M
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(kind, "evaluated", heard)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
+    """Send this process a signal in the middle of training step ``step``."""
+    whole_step = Classification.train_step
+    done = 0
+
+    def train_step(self: Classification, *arguments: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == step:
+            os.kill(os.getpid(), number)
+        return whole_step(self, *arguments)
+
+    monkeypatch.setattr(Classification, "train_step", train_step)

@@ -16,7 +16,9 @@ from dltrain.contracts.metric import Evaluation, Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Predictions, Task
 from dltrain.core.evaluate import evaluate
 from dltrain.data.images.digits import Digits
-from dltrain.runs.folder import latest
+from dltrain.runs import checksums
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 
 PACKAGE = "tests"
 
@@ -165,3 +167,23 @@ def trained(output_dir: Path, *overrides: str, **maker: Any) -> Path:
     config["task"] = {"_target_": f"{PACKAGE}.making.Maker", **maker}
     run.train({**config, "output_dir": str(output_dir)}, overrides)
     return latest(output_dir)
+
+
+def edit(folder: Path, name: str, content: str | bytes) -> None:
+    """As whoever knows of the checksums does."""
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    listed = (folder / checksums.FILE).read_text().splitlines(keepends=True)
+    kept = "".join(line for line in listed if not line.endswith(f"  {name}\n"))
+    (folder / checksums.FILE).write_text(kept)
+
+
+def tell_otherwise(folder: Path, **changed: Any) -> None:
+    """Have ``summary.json`` say something else, as the run itself would."""
+    run_folder = RunFolder(folder)
+    run_folder.write_json("summary.json", {**run_folder.summary(), **changed}, sealed=True)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)

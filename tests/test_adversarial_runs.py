@@ -15,7 +15,7 @@ import yaml
 from dltrain import training as run
 from dltrain.core.update import Optimize
 from dltrain.errors import ConfigError, UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load
 from dltrain.tasks.gan import AdversarialGame
 from tests.asking import assembled
@@ -186,13 +186,13 @@ def test_a_wrong_setting_of_one_network_is_one_fault(
     assert message in str(caught.value)
 
 
-def test_a_mistyped_setting_of_one_network_is_one_good_line(cli: Cli) -> None:
-    typed = ("optimizer.generatr.lr", "optimizer.generator.learning_rate")
+def test_a_mistyped_setting_of_one_network_is_one_good_line(typed: Cli) -> None:
+    keys = ("optimizer.generatr.lr", "optimizer.generator.learning_rate")
 
-    done = cli(*SMALL, *(f"{key}=1e-3" for key in typed))
+    done = typed(*SMALL, *(f"{key}=1e-3" for key in keys))
 
     assert done.returncode == 2
-    for key, line in zip(typed, done.stderr.splitlines(), strict=True):
+    for key, line in zip(keys, done.stderr.splitlines(), strict=True):
         assert f"{key}: there is no such key." in line
         assert "Did you mean 'optimizer.generator.lr' (model/gan.yaml)?" in line
 

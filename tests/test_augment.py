@@ -156,10 +156,17 @@ def test_every_image_of_a_batch_gets_its_own_change(settings: dict[str, float]) 
 
 
 @pytest.mark.parametrize(
-    "settings", [{"shift": -1}, {"rotate": -1}, {"scale": -0.1}, {"scale": 1}, {"flip": 1.1}]
+    ("settings", "message"),
+    [
+        ({"shift": -1}, "shift must be at least 0"),
+        ({"rotate": -1}, "rotate must be from 0 to 360"),
+        ({"scale": -0.1}, "scale must be a fraction from 0 to below 1"),
+        ({"scale": 1}, "scale must be a fraction from 0 to below 1"),
+        ({"flip": 1.1}, "flip must be from 0 to 1"),
+    ],
 )
-def test_impossible_augmentations_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="not negative"):
+def test_impossible_augmentations_are_refused(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         ImageAugment(**settings)
 
 
@@ -415,10 +422,10 @@ def test_mixing_is_decided_by_place_and_learned_from(train: Train) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mixup": -1}, "not negative"),
-        ({"cutout": -1}, "not negative"),
+        ({"mixup": -1}, "mixup must be at least 0"),
+        ({"cutout": -1}, "cutout must be at least 0"),
         ({"contrast": 1}, "below 1"),
-        ({"shear": 90}, "below 90"),
+        ({"shear": 90}, "shear must be from 0 to 89"),
         ({"elastic_sigma": 0}, "elastic_sigma"),
         ({"flip": 0.5, "alternating_flip": True}, "by chance or every other epoch"),
     ],

@@ -19,7 +19,7 @@ from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.reports.boundary import animate_decision_boundary
 from dltrain.reports.plane import Plane
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load
 from tests.conftest import Compose, Train
 from tests.interrupting import interrupted

@@ -21,7 +21,7 @@ from dltrain.contracts.data import Placement
 from dltrain.errors import UserError
 from dltrain.reports.canvas import png
 from dltrain.reports.sequences import MOST_CURVES, SMALLEST, draw_gradient_by_time
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load
 from dltrain.tasks.regression import Regression
 from tests.asking import numbers

@@ -19,7 +19,7 @@ from dltrain.callbacks.projector import Projector
 from dltrain.callbacks.throughput import Throughput
 from dltrain.errors import UserError
 from dltrain.models.sequence.recurrent import RNN
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import find_run, latest
 from dltrain.runs.load import load, spec_of_run
 from dltrain.tasks.text import TextClassification
 from tests.asking import texts
@@ -116,7 +116,7 @@ def test_the_projector_has_the_most_frequent_words_and_their_vectors(
     train: Train, tmp_path: Path
 ) -> None:
     folder = train(*REVIEWS, "callbacks=[projector]", "callbacks.projector.most_words=7").folder
-    text = spec_of_run(RunFolder.find("latest", tmp_path / "outputs")).input
+    text = spec_of_run(find_run("latest", tmp_path / "outputs")).input
     fractions = dict(zip(text.names, text.frequencies, strict=True))
     head, *lines = (folder / "projector" / "metadata.tsv").read_text().splitlines()
     labels = [line.split("\t") for line in lines]

@@ -115,7 +115,7 @@ def test_json_lines_are_cut_back_to_the_checkpoint(view: FakeView) -> None:
     saved = lines.state_dict()
     lines.evaluated(view, "validation", Evaluation({"loss": float("nan")}))
     lines.end(view, "interrupted")
-    resumed = JsonLines()
+    resumed, view.resumed = JsonLines(), True
     resumed.start(view)
     resumed.load_state_dict(saved)
     view.progress.step = 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 import warnings
 from importlib.resources import files
@@ -21,7 +23,7 @@ from dltrain.commands.help import GROUPS
 from dltrain.commands.table import COMMANDS, MEANT, MOST_LETTERS
 from dltrain.config.compose import choices
 from dltrain.errors import UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Cli
 
 HEAVY = {"torch", "torchvision", "numpy", "scipy", "sklearn", "matplotlib", "PIL", "rich"}
@@ -69,12 +71,7 @@ def test_a_terminal_gets_a_bar_and_still_the_lines(tmp_path: Path) -> None:
     assert "validation loss" in text
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
-)
-def test_an_interruption_saves_and_says_how_to_go_on(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
+def test_an_interruption_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "dltrain", "callbacks=none", "trainer.epochs=100000"],
         stdout=subprocess.PIPE,
@@ -85,13 +82,42 @@ def test_an_interruption_saves_and_says_how_to_go_on(
     for line in process.stdout:
         if line.startswith("epoch"):
             break
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=300)
-    assert process.returncode == code
+    assert process.returncode == 130
     folder = latest(tmp_path / "outputs").relative_to(tmp_path)
     assert f"Go on with: dltrain resume {folder}" in out
     assert json.loads((tmp_path / folder / "summary.json").read_text())["status"] == "interrupted"
     assert (tmp_path / folder / "checkpoints" / "last.pt").is_file()
+
+
+def test_a_terminal_that_closes_ends_a_run_in_order(tmp_path: Path) -> None:
+    """As tmux kill-pane does it: SIGHUP, and nobody to write to any more."""
+    master, slave = pty.openpty()
+
+    def own_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dltrain", "callbacks=none", "trainer.epochs=100000"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=tmp_path,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+        start_new_session=True,
+        preexec_fn=own_terminal,
+    )
+    os.close(slave)
+    shown = b""
+    while b"epoch 2" not in shown:
+        shown += os.read(master, 1 << 16)
+    os.close(master)
+    assert process.wait(timeout=300) == 128 + signal.SIGHUP
+    folder = latest(tmp_path / "outputs")
+    assert json.loads((folder / "summary.json").read_text())["status"] == "interrupted"
+    assert (folder / "checkpoints" / "last.pt").is_file()
+    assert "Go on with: dltrain resume" in (folder / "train.log").read_text()
 
 
 def test_three_runs_at_once_get_three_folders(tmp_path: Path) -> None:
@@ -246,7 +272,7 @@ def test_what_others_call_a_command_is_told() -> None:
     ("place", "said"),
     [
         ("dltrain.assemble.Assembly.read", "Interrupted before the run began."),
-        ("dltrain.callbacks.console.Console.end", "Interrupted. Go on with: dltrain resume "),
+        ("dltrain.training.Run.go", "Interrupted. Go on with: dltrain resume "),
     ],
 )
 def test_an_interruption_says_whether_the_run_had_begun(
@@ -280,7 +306,7 @@ def test_an_interruption_of_another_command_claims_nothing(
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dltrain.commands.sample.RunFolder.find", interrupted)
+    monkeypatch.setattr("dltrain.commands.sample.find_run", interrupted)
     monkeypatch.setattr(sys, "argv", ["dltrain", "sample", "latest"])
     with pytest.raises(SystemExit) as end:
         main()

@@ -91,8 +91,8 @@ def test_auto_goes_on_without_where_torch_cannot_compile() -> None:
     assert "no compiler" in why
 
 
-def test_auto_says_what_it_settles_on(cli: Cli) -> None:
-    finished = cli(*SETTINGS, "trainer.compile=auto", "trainer.steps=40")
+def test_auto_says_what_it_settles_on(typed: Cli) -> None:
+    finished = typed(*SETTINGS, "trainer.compile=auto", "trainer.steps=40")
 
     assert finished.returncode == 0, finished.stderr
     assert "trainer.compile=auto: off, compiling would not pay in the" in finished.stdout

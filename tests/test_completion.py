@@ -88,7 +88,7 @@ def test_no_traceback_lands_in_a_line(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place / "own" / "model" / "mine.yaml").write_text("a: [")
-    assert complete("--config-dir own model=mine optimizer.l", capsys) == []
+    assert complete("--config-dir own model=mine optimizer.l", capsys) == ["optimizer.lr="]
 
     def broken(line: str) -> list[str]:
         print("half a word")

@@ -34,6 +34,7 @@ OWN_FILES = {
     *("data/imdb", "data/hub_text", "data/text_csv"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
     *("task/multilabel", "task/distillation", "experiment/lenet5_distilled"),
+    *("data/style", "model/style", "task/style_transfer"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.
@@ -59,6 +60,7 @@ COMPANY = {
     "modifier/ema_generator": ["model=gan"],
     "task/adversarial": ["model=gan"],
     "task/reconstruction": ["model=autoencoder"],
+    "task/attack": ["task=adversarial_training"],
     "task/loss": ["data=diabetes", "model=mlp"],
     "task/regression": ["data=line", "model=mlp"],
     "task/text_classification": ["data=toy_reviews", "model=lstm"],

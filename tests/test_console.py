@@ -61,3 +61,13 @@ def test_a_reader_who_has_left_is_noted_in_the_log(
     log = (tmp_path / "train.log").read_text()
     assert log.count("nobody reads standard output any more") == 1
     assert log.count("a line") == 2
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = Table(("[bold]", "[/]"), [("layers.[l2]", ":cat:"), ("[/red]", 1)])
+    Console(layers, Messages()).start(FakeView(tmp_path))
+    shown = capsys.readouterr().out, (tmp_path / "train.log").read_text()
+    for text in shown:
+        assert all(name in text for name in ("[bold]", "[/]", "layers.[l2]", ":cat:", "[/red]"))

@@ -18,7 +18,7 @@ from dltrain.core.loop import Trainer
 from dltrain.core.state import Place
 from dltrain.data.streams.in_memory import Batching, Limits
 from dltrain.data.streams.on_disk import FileStream
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end

@@ -222,8 +222,8 @@ def test_the_command_line_trains_on_a_table_of_either_kind(write: Write, train: 
     assert "accuracy" in train(*options, "data.target=colour").summary["test"]
 
 
-def test_a_faulty_table_is_one_line_and_no_traceback(write: Write, cli: Cli) -> None:
-    done = cli("data=csv", "model=mlp", f"data.path={write(ROWS)}", "data.target=wieght")
+def test_a_faulty_table_is_one_line_and_no_traceback(write: Write, typed: Cli) -> None:
+    done = typed("data=csv", "model=mlp", f"data.path={write(ROWS)}", "data.target=wieght")
     assert done.returncode == 2
     assert "data: " in done.stderr and "Did you mean 'weight'?" in done.stderr
     assert "Traceback" not in done.stderr

@@ -16,10 +16,13 @@ import pytest
 from dltrain import training as run
 from dltrain.errors import Interrupted, UserError
 from dltrain.runs import checkpoint, durable
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 from dltrain.runs.load import reader_of_run
 from tests.conftest import Compose
-from tests.test_resume import assert_same_end, edit, flip, interrupt_after
+from tests.interrupting import interrupt_after
+from tests.making import edit, flip
+from tests.test_resume import assert_same_end
 
 DRAWN = "callbacks=[figures]"
 SETTINGS = (

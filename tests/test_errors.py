@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dltrain import cli
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.tasks.classification import Classification
 
 
@@ -279,6 +279,7 @@ def test_a_run_that_is_not_found_is_answered_by_the_newest_runs(
     for day in range(1, 8):
         folder = Path(f"outputs/mlp-digits/2026-01-0{day}_00-00-00")
         folder.mkdir(parents=True)
+        (folder / "config.yaml").touch()
         (folder / "summary.json").write_text('{"status": "interrupted"}' if day > 3 else "{")
     monkeypatch.setattr(sys, "argv", ["dltrain", *typed])
     with pytest.raises(SystemExit) as end:

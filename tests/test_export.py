@@ -29,6 +29,7 @@ from dltrain.inference.predictor import Predictor
 from dltrain.models.generative.gan import GAN
 from dltrain.models.sequence.ngrams import Ngrams
 from dltrain.runs.examples import EXAMPLES, examples_of_run, keep_examples
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.gan import AdversarialGame
@@ -88,7 +89,7 @@ def used(out: Path, *words: str | Path) -> list[dict[str, Any]]:
 
 
 def predicted(runs: Path, run: str, examples: Any) -> Mapping[str, Tensor]:
-    return Predictor(RunFolder.find(run, runs / "outputs")).predict(examples).tensors
+    return Predictor(find_run(run, runs / "outputs")).predict(examples).tensors
 
 
 def test_an_image_of_any_size_gets_the_runs_probabilities_without_dltrain(

@@ -16,7 +16,7 @@ from dltrain.reports.canvas import png, render
 from dltrain.reports.classes import draw_confusion_matrix, draw_predictions
 from dltrain.reports.curves import draw_learning_curves
 from dltrain.reports.numbers import MOST_POINTS, draw_predicted_against_true
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Train
 
 PNG = b"\x89PNG\r\n\x1a\n"

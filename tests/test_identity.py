@@ -33,10 +33,12 @@ from dltrain.data.tables.points import Moons
 from dltrain.data.text.text_csv import TextCsv
 from dltrain.errors import UserError
 from dltrain.inference.evaluate import evaluate_run
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 from tests.conftest import REPOSITORY, Compose
+from tests.interrupting import interrupt_after
+from tests.making import edit
 from tests.test_configs import NAMES, nodes, read
-from tests.test_resume import interrupt_after
 
 ROWS = [f"{i % 7},{i * i % 11},{'ab'[i % 2]}" for i in range(80)]
 
@@ -148,7 +150,7 @@ def test_a_run_of_before_goes_on_with_a_note(begun: Any, tmp_path: Path) -> None
     folder = begun()
     kept = json.loads((folder / "data.json").read_text())
     del kept["identity"]
-    (folder / "data.json").write_text(json.dumps(kept))
+    edit(folder, "data.json", json.dumps(kept))
     write(tmp_path / "home" / "a.csv", ROWS + ROWS[:5])
 
     assert resumed(folder)["status"] == "finished"

@@ -20,7 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 CONTRACTS = {"contracts", "errors", "files", "tensor_files"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
-    "messages": set(),
+    "messages": {"errors"},
     "files": {"errors"},
     "tensor_files": {"errors", "files"},
     "contracts": {"errors"},
@@ -43,7 +43,7 @@ ROOMS: dict[str, set[str]] = {
     "inference": CONTRACTS
     | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
-    | {"messages", "config", "data", "runs", "callbacks", "assemble", "training"},
+    | {"messages", "config", "engine", "data", "runs", "callbacks", "assemble", "training"},
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
@@ -106,6 +106,7 @@ LIGHT = (
     "commands/serve",
     "engine/runtime",
     "engine/terminal",
+    "runs/finding",
     "runs/folder",
     "runs/folding",
     "runs/listing",

@@ -26,6 +26,7 @@ from dltrain.contracts.task import Predictions
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.inference.writers import FileWriter, LineWriter
+from tests.making import edit
 
 QUICK = ("trainer.steps=2", "callbacks=none", "device=cpu")
 
@@ -202,7 +203,7 @@ def test_a_reader_that_does_not_fit_the_network_is_refused(runs: Path, tmp_path:
         ({"mean": [0.1, 0.2]}, "reader.json: reader.mean must be a list of 1, not of 2"),
         ({"window": [5]}, "reader.window must be two rising numbers"),
     ):
-        (copy / "reader.json").write_text(json.dumps({**node, **changes}))
+        edit(copy, "reader.json", json.dumps({**node, **changes}))
         with pytest.raises(UserError, match=said):
             dltrain.load(copy).predict([np.zeros((8, 8), np.uint8)])
 

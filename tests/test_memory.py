@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from dltrain import training
 from dltrain.callbacks.drawing import rendered
-from dltrain.contracts.run import Callback
+from dltrain.contracts.run import Callback, Probe
 from dltrain.reports.canvas import blank
 from tests.conftest import Compose
 
@@ -57,3 +58,27 @@ def test_a_longer_run_has_no_more_objects(compose: Compose, tmp_path: Path) -> N
     training.train(config | {"output_dir": str(tmp_path)}, (), [counts])
     assert len(counts.found) == 6
     assert counts.found[-1] - counts.found[1] < 20, "80 steps, four evaluations"
+
+
+class Sees(Probe):
+    """Knows the run's network and its training data for as long as they are there."""
+
+    def begin(self, task: Any, streams: Any, view: Any) -> None:
+        self.known = [weakref.ref(task), weakref.ref(streams["train"])]
+
+
+def test_a_run_that_has_ended_leaves_neither_network_nor_data(
+    compose: Compose, tmp_path: Path
+) -> None:
+    """Else those of several runs would lie beside each other, on the device, too."""
+    config = compose(
+        *("model=mlp", "data=moons", "trainer.steps=2", "callbacks=tensorboard", "device=cpu"),
+        *("modifier=ema", "trainer.accumulate=2", f"output_dir={tmp_path}"),
+    )
+    sees = Sees()
+    gc.disable()
+    try:
+        training.train(config, (), [sees])
+    finally:
+        gc.enable()
+    assert [there() for there in sees.known] == [None, None]

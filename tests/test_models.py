@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dltrain.config.build import fits
+from dltrain.config.values import fits
 from dltrain.models.layers.activations import ACTIVATIONS, Activation
 from dltrain.models.layers.init import Init
 from dltrain.models.linear import LinearRegression
@@ -161,7 +161,7 @@ def test_an_mlp_refuses_empty_layers(hidden: list[int]) -> None:
 @pytest.mark.parametrize("fraction", [-0.1, 1.5])
 def test_an_impossible_dropout_is_refused(fraction: float) -> None:
     for model in (MLP, LeNet5):
-        with pytest.raises(ValueError, match="probability"):
+        with pytest.raises(ValueError, match="fraction"):
             model(**MNIST, dropout=fraction)
 
 

@@ -259,7 +259,7 @@ def test_what_is_advised_for_small_images_reads_them_and_is_another(compose: Com
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"five|at least|divisible|probability|images"):
+    with pytest.raises(ValueError, match=r"five|at least|divisible|fraction|images"):
         AlexNet(**{**TINY, **settings})
 
 

@@ -95,7 +95,7 @@ def test_an_image_that_cannot_be_halved_so_often_is_refused(kind: Any) -> None:
 def test_what_is_no_image_and_layers_without_units_are_refused(kind: Any) -> None:
     with pytest.raises(ValueError, match="autoencoder reads images"):
         kind((4,))
-    with pytest.raises(ValueError, match="latent_size is at least 1"):
+    with pytest.raises(ValueError, match="latent_size must be at least 1"):
         kind(MNIST, latent_size=0)
     name = "channels" if kind in CONVOLUTIONAL else "hidden"
     with pytest.raises(ValueError, match="at least one unit"):

@@ -140,5 +140,5 @@ def test_blocks_that_leave_nothing_of_the_image_are_refused(settings: dict[str, 
     [{"channels": [8, 0]}, {"dense": [-1]}, {"kernel": 0}, {"pooling": 0}, {"dropout": 1.5}],
 )
 def test_impossible_settings_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"at least|probability"):
+    with pytest.raises(ValueError, match=r"at least|fraction"):
         CNN(**MNIST, **settings)

@@ -147,8 +147,8 @@ def test_what_torchvision_does_not_have_or_cannot_read_is_refused(
     assert told in str(raised.value)
 
 
-def test_a_mistyped_name_is_one_line_of_help(cli: Cli) -> None:
-    done = cli("model=torchvision", "model.name=resnet81")
+def test_a_mistyped_name_is_one_line_of_help(typed: Cli) -> None:
+    done = typed("model=torchvision", "model.name=resnet81")
 
     assert done.returncode == 2
     assert "model.name: torchvision has no classifier 'resnet81'. Did you mean" in done.stderr

@@ -13,7 +13,7 @@ from dltrain.cli import dispatch
 from dltrain.commands.new import GROUPS
 from dltrain.config.annotations import types_of
 from dltrain.errors import UserError
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 
 FILLED_IN = {"input_shape", "outputs", "model", "spec", "augment", "stratify", "folds", "fold"}
 """Arguments that come from the data, or from the files that a data set builds on."""

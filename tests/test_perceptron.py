@@ -218,8 +218,8 @@ def test_more_classes_have_a_score_each() -> None:
         assert model(torch.randn(2, features)).shape == (2, count)
 
 
-def test_mixed_targets_are_refused_in_one_line(cli: Cli) -> None:
-    told = cli("model=perceptron", "data=digits", "data.augment.mixup=0.5", "trainer.steps=3")
+def test_mixed_targets_are_refused_in_one_line(typed: Cli) -> None:
+    told = typed("model=perceptron", "data=digits", "data.augment.mixup=0.5", "trainer.steps=3")
     assert told.returncode == 2
     assert told.stderr.strip().splitlines()[-1] == (
         "dltrain: the perceptron rule knows one class an example: no data.augment.mixup or cutmix"

@@ -10,7 +10,7 @@ import pytest
 
 from dltrain.cli import dispatch
 from dltrain.errors import UserError
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.finding import find_run
 
 QUICK = ("model=mlp", "model.hidden=[512]", "data=digits", "device=cpu", "--steps", "3")
 
@@ -44,7 +44,7 @@ def test_it_tells_of_parts_layers_and_operations_in_80_columns(
     assert calls["_fused_adam_"] == 1
     assert "traceEvents" in json.loads((folder / "trace.json").read_text())
     with pytest.raises(UserError, match="does not exist"):
-        RunFolder.find("mlp-digits", outputs)
+        find_run("mlp-digits", outputs)
 
 
 def test_as_json(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import ConfigError, UserError
 from dltrain.prolong import changed, prolong
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 from tests.conftest import Compose
 
 SHORT = ("data=iris", "model=mlp", "callbacks=none", "device=cpu", "trainer.evaluate_every=1")

@@ -195,10 +195,10 @@ def test_what_stands_in_the_way_is_said(
     assert notes() == [note]
 
 
-def test_on_without_a_device_is_one_message_and_auto_says_why_not(cli: Cli) -> None:
+def test_on_without_a_device_is_one_message_and_auto_says_why_not(typed: Cli) -> None:
     quick = ("model=linreg", "data=line", "trainer.steps=3", "callbacks=none", "device=cpu")
 
-    refused, gone_without = (cli(*quick, f"trainer.cuda_graph={mode}") for mode in ("on", "auto"))
+    refused, gone_without = (typed(*quick, f"trainer.cuda_graph={mode}") for mode in ("on", "auto"))
 
     assert refused.returncode == 2
     assert "trainer.cuda_graph=on needs a CUDA device, and this is cpu" in refused.stderr

@@ -19,11 +19,12 @@ import yaml
 from dltrain import cli
 from dltrain import training as run
 from dltrain.errors import UserError
-from dltrain.runs import checkpoint, checksums
-from dltrain.runs.folder import latest
+from dltrain.runs import checkpoint
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load, reader_of_run
-from dltrain.tasks.classification import Classification
 from tests.conftest import Compose
+from tests.interrupting import interrupt_after
+from tests.making import edit, flip
 
 # Six batches an epoch, three epochs; everything that is random or carries state is on.
 SETTINGS = (
@@ -72,21 +73,6 @@ def uninterrupted(compose: Compose, tmp_path: Path) -> Path:
 def trained(compose: Compose, output_dir: Path) -> Path:
     run.train(compose(*SETTINGS, f"output_dir={output_dir}"))
     return latest(output_dir)
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> None:
-    """Send this process a signal in the middle of training step ``step``."""
-    whole_step = Classification.train_step
-    done = 0
-
-    def train_step(self: Classification, *arguments: Any) -> Any:
-        nonlocal done
-        done += 1
-        if done == step:
-            os.kill(os.getpid(), number)
-        return whole_step(self, *arguments)
-
-    monkeypatch.setattr(Classification, "train_step", train_step)
 
 
 def assert_same_end(one: Path, other: Path) -> None:
@@ -220,20 +206,6 @@ def test_early_stopping_survives_a_resume(
         run.train(compose(*patient, f"output_dir={tmp_path / 'cut'}"))
     assert run.resume("latest", tmp_path / "cut")["epochs"] == 3
     assert_same_end(latest(tmp_path / "whole"), latest(tmp_path / "cut"))
-
-
-def edit(folder: Path, name: str, content: str | bytes) -> None:
-    """As whoever knows of the checksums does."""
-    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    listed = (folder / checksums.FILE).read_text().splitlines(keepends=True)
-    kept = "".join(line for line in listed if not line.endswith(f"  {name}\n"))
-    (folder / checksums.FILE).write_text(kept)
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def rewrite(folder: Path, **changed: Any) -> None:

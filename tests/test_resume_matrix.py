@@ -20,7 +20,7 @@ from dltrain import training as run
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import Callback, View
 from dltrain.optim.schedules import Cosine
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Compose
 
 STEPS = 12

@@ -14,7 +14,7 @@ import yaml
 
 from dltrain import training as run
 from dltrain.errors import UserError
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import find_run, latest
 from dltrain.runs.load import load
 from tests.conftest import Compose, Train
 
@@ -263,7 +263,7 @@ def test_a_link_that_an_earlier_version_left_is_read_then_replaced(
     old = train(*QUICK, "trainer.steps=1").folder
     (outputs / "latest").unlink()
     (outputs / "latest").symlink_to(old.relative_to(outputs), target_is_directory=True)
-    assert latest(outputs) == RunFolder.find("latest", outputs).path.resolve() == old
+    assert latest(outputs) == find_run("latest", outputs).path.resolve() == old
 
     new = train(*QUICK, "trainer.steps=1").folder
 
@@ -279,7 +279,7 @@ def test_a_run_is_found_by_name_by_path_and_by_the_path_of_the_pointer(
     outputs = tmp_path / "outputs"
     folder = train(*QUICK, "trainer.steps=1").folder
     for name in ("latest", str(outputs / "latest"), str(folder)):
-        assert RunFolder.find(name, outputs).path.resolve() == folder
+        assert find_run(name, outputs).path.resolve() == folder
 
 
 def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) -> None:
@@ -288,17 +288,17 @@ def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) 
         (tmp_path / name / time).mkdir(parents=True)
         (tmp_path / name / time / "config.yaml").touch()
     found = {
-        part: RunFolder.find(part, tmp_path).path.name
+        part: find_run(part, tmp_path).path.name
         for part in ("lstm", "02-01", "00-00_2", times[0], f"lenet5-digits/{times[0]}")
     }
     assert list(found.values()) == [times[2], times[2], times[1], times[0], times[0]]
     (tmp_path / "stm-imdb" / times[2]).mkdir(parents=True)
     (tmp_path / "stm-imdb" / times[2] / "config.yaml").touch()
-    assert RunFolder.find("stm-imdb", tmp_path).path.parent.name == "stm-imdb"
+    assert find_run("stm-imdb", tmp_path).path.parent.name == "stm-imdb"
     with pytest.raises(UserError, match=r"lenet5 is a part of 2 runs. Which one\?\n.*00-00_2\n"):
-        RunFolder.find("lenet5", tmp_path)
+        find_run("lenet5", tmp_path)
     with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run prin"):
-        RunFolder.find("vgg", tmp_path)
+        find_run("vgg", tmp_path)
 
 
 @pytest.mark.parametrize("as_link", [False, True])
@@ -313,7 +313,7 @@ def test_a_newest_run_that_was_deleted_is_one_message(
     shutil.rmtree(folder)
     for name in ("latest", str(outputs / "latest")):
         with pytest.raises(UserError, match=f"is gone: there is no .*{folder.name}. Give the path"):
-            RunFolder.find(name, outputs)
+            find_run(name, outputs)
 
 
 def test_a_pointer_that_cannot_be_written_is_told_and_the_run_goes_on(

@@ -18,7 +18,7 @@ import yaml
 from dltrain.cli import dispatch
 from dltrain.config.compose import compose
 from dltrain.errors import UserError
-from dltrain.runs import folder as run_folders
+from dltrain.runs import finding
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.listing import flat_config, runs_below
 
@@ -191,7 +191,7 @@ def test_a_run_whose_process_is_gone_was_interrupted(outputs: Path) -> None:
     assert runs_below(outputs)[0].status == "running"
     folder.release()
     assert runs_below(outputs)[0].status == "interrupted"
-    assert "00-00-06  interrupted\n" in run_folders.listed(outputs)
+    assert "00-00-06  interrupted\n" in finding.listed(outputs)
     (path / "summary.json").unlink()
     assert runs_below(outputs)[0].status == "interrupted"
 

@@ -16,7 +16,7 @@ from dltrain import cli
 from dltrain.errors import UserError
 from dltrain.runs.load import load
 from tests.conftest import REPOSITORY, Cli, Train
-from tests.making import PACKAGE, Maker, trained
+from tests.making import PACKAGE, Maker, edit, trained
 
 Sample = Callable[..., Path]
 
@@ -119,13 +119,14 @@ def test_each_image_in_a_file_of_its_own_pixel_for_pixel(plain: Path, sample: Sa
 def test_a_class_by_its_name_or_its_number(
     label: str, conditional: Path, sample: Sample, tmp_path: Path
 ) -> None:
-    spec = conditional / "data.json"
-    before = spec.read_text()
-    spec.write_text(before.replace('"7"', '"seven"'))
+    spec, listed = conditional / "data.json", conditional / "checksums.sha256"
+    before = spec.read_text(), listed.read_text()
+    edit(conditional, "data.json", before[0].replace('"7"', '"seven"'))
     try:
         folder = sample(conditional, "--n", 5, "--label", label, "--each", "--out", tmp_path / "x")
     finally:
-        spec.write_text(before)
+        spec.write_text(before[0])
+        listed.write_text(before[1])
 
     found = np.stack([pixels(file) for file in sorted(folder.iterdir())])
     np.testing.assert_array_equal(found, made(conditional, 5, 0, label=7))
@@ -220,11 +221,11 @@ def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None
         assert option in page
 
 
-def test_the_command_itself(plain: Path, cli: Cli) -> None:
+def test_the_command_itself(plain: Path, typed: Cli) -> None:
     latest = plain.parents[1]
-    done = cli("sample", "latest", f"output_dir={latest}", "--n", "4", cwd=REPOSITORY)
-    same = cli("sample", "--n", "4", "--output-dir", str(latest), "latest", cwd=REPOSITORY)
-    wrong = cli("sample", str(plain), "--n", "0", cwd=REPOSITORY)
+    done = typed("sample", "latest", f"output_dir={latest}", "--n", "4", cwd=REPOSITORY)
+    same = typed("sample", "--n", "4", "--output-dir", str(latest), "latest", cwd=REPOSITORY)
+    wrong = typed("sample", str(plain), "--n", "0", cwd=REPOSITORY)
 
     assert done.returncode == 0, done.stderr
     assert "4 images in " in done.stdout

@@ -32,11 +32,12 @@ from dltrain.runs.evaluation_classifier import (
     frechet_distance,
     normalized_entropy,
 )
-from dltrain.runs.folder import RunFolder, latest
+from dltrain.runs.finding import latest
+from dltrain.runs.folder import RunFolder
 from dltrain.runs.load import load, spec_of_run
 from tests.conftest import Train
 from tests.interrupting import interrupted
-from tests.making import PACKAGE, image_spec, trained
+from tests.making import PACKAGE, edit, image_spec, trained
 
 FEW = (
     "callbacks=[sample_quality]",
@@ -304,8 +305,8 @@ def test_a_classifier_of_other_data_is_refused_before_there_is_a_folder(
     classifier: Path, train: Train, tmp_path: Path
 ) -> None:
     other = train("model=linreg", "data=line", "trainer.steps=1").folder
-    spec = classifier / "data.json"
-    before = spec.read_text()
+    spec, listed = classifier / "data.json", classifier / "checksums.sha256"
+    before, sums = spec.read_text(), listed.read_text()
 
     def refused(other: Path | str) -> str:
         with pytest.raises(ConfigError) as caught:
@@ -319,10 +320,11 @@ def test_a_classifier_of_other_data_is_refused_before_there_is_a_folder(
     assert "does not exist" in refused(tmp_path / "nowhere")
     assert "latest moves on" in refused("latest")
     try:
-        spec.write_text(before.replace('"3"', '"three"'))
+        edit(classifier, "data.json", before.replace('"3"', '"three"'))
         assert "knows the classes 0, 1, 2, …" in refused(classifier)
     finally:
         spec.write_text(before)
+        listed.write_text(sums)
 
 
 def test_impossible_settings_are_refused() -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
+import os
+import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,11 +18,12 @@ from hydra.core.plugins import Plugins
 
 from dltrain import cli
 from dltrain.config.compose import BASIC_SWEEPER
-from dltrain.errors import Diverged
-from dltrain.runs.folder import latest
+from dltrain.errors import Diverged, UserError
+from dltrain.runs.finding import latest
 from dltrain.runs.monitor import monitored
-from dltrain.runs.sweep import Sweep
+from dltrain.runs.sweep import JOBS, RESULTS, Sweep
 from dltrain.runs.sweep_report import report
+from tests.interrupting import interrupt_after
 
 
 def added(sweep: Sweep, *runs: tuple[list[str], dict[str, Any] | None, int]) -> Sweep:
@@ -153,3 +160,136 @@ def test_several_processes_write_into_one_sweep(tmp_path: Path) -> None:
     found = [line for line in lines[1:] if ",validation," in line]
     assert found == [f"seed={n},finished,validation,accuracy,0.5" for n in range(1, 41)]
     assert sorted(sweep.codes()) == [0] * 20 + [1] * 20
+
+
+SHORT = ["data=iris", "model=logreg", "callbacks=none", "device=cpu", "trainer.steps=6"]
+
+
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *typed: str) -> Sweep:
+    """The sweep of ``typed``, as the command trains it in the folder ``tmp_path``."""
+    monkeypatch.setattr(sys, "argv", ["dltrain"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdout", io.StringIO())
+    with contextlib.suppress(KeyboardInterrupt):
+        cli.dispatch(["-m", *SHORT, *typed])
+    monkeypatch.undo()
+    monkeypatch.setattr(sys, "argv", ["dltrain"])
+    monkeypatch.chdir(tmp_path)
+    return Sweep(next(Path("outputs").glob("sweeps/*")))
+
+
+def test_a_killed_sweep_goes_on_with_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One run is noted; one has only just ended; one knows its folder; one had none; one waits."""
+    sweep = swept(tmp_path, monkeypatch, "seed=1,2,3,4,5")
+    undisturbed = (sweep.path / RESULTS).read_bytes()
+    runs = [sweep.run_of(number) for number in range(1, 6)]
+    assert None not in runs
+    lines = (sweep.path / JOBS).read_text().splitlines(keepends=True)
+    assert len(lines) == 15
+    # The last line was cut, and of the others only these were written.
+    kept = [*lines[:5], lines[6], lines[7], lines[9], lines[5][:40]]
+    (sweep.path / JOBS).write_text("".join(kept))
+    (sweep.path / RESULTS).unlink()
+    for run in runs[3:]:
+        assert run is not None
+        shutil.rmtree(run)
+    (third,) = runs[2:3]
+    assert third is not None
+    summary = json.loads((third / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert "5 runs are left" not in capsys.readouterr().out
+
+    assert cli.dispatch(["runs"]) == 0
+    assert f"4 of 5 runs are left. Go on with: dltrain resume {sweep.path}" in (
+        capsys.readouterr().out
+    )
+    assert cli.dispatch(["resume", str(sweep.path)]) == 0
+
+    assert (sweep.path / RESULTS).read_bytes() == undisturbed
+    assert [sweep.run_of(n) for n in (1, 2, 3)] == runs[:3], "these were not trained again"
+    assert len(list(Path("outputs/logreg-iris").glob("[!.]*"))) == 5
+    with pytest.raises(UserError, match=r"is finished: there is nothing to resume\.$"):
+        cli.dispatch(["resume", f"sweeps/{sweep.path.name}"])
+
+
+def test_a_signal_ends_a_sweep_in_order_and_a_run_resumed_alone_joins_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_after(monkeypatch, 2, signal.SIGHUP)
+    sweep = swept(tmp_path, monkeypatch, "seed=1,2")
+    assert [job.status for job in sweep.jobs().values()] == ["interrupted", "waiting"]
+    assert sweep.codes() == [129]
+    assert not sweep.is_held
+
+    assert cli.dispatch(["resume", "latest"]) == 0
+    said = capsys.readouterr().err
+    assert f"joined {sweep.path}/results.csv. Of its sweep, 1 of 2 runs are left." in said
+    assert ",interrupted," not in (sweep.path / RESULTS).read_text()
+    sweep.hold()
+    with pytest.raises(UserError, match="is still running in another process"):
+        cli.dispatch(["resume", str(sweep.path)])
+    sweep.release()
+    with pytest.raises(UserError, match=r"a sweep keeps its own keys; only hydra/launcher"):
+        cli.dispatch(["resume", str(sweep.path), "trainer.epochs=3"])
+    assert cli.dispatch(["resume", str(sweep.path)]) == 0
+    rows = (sweep.path / RESULTS).read_text().splitlines()
+    assert sum(",validation,accuracy," in row for row in rows) == 2
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [([f"regularizer={one}"], finished(accuracy=0.5), 0) for one in ("[l2]", "[/]", "l1")]
+    report(added(Sweep.create(tmp_path, arguments=[]), *runs))
+    shown = capsys.readouterr().out
+    assert "regularizer=[l2]     1" in shown
+    assert "regularizer=[/]      1" in shown
+
+
+def test_what_the_disk_refuses_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"^output_dir: cannot create a sweep in .*: Not a dir"):
+        Sweep.create(tmp_path / "file", arguments=[])
+    sweep = Sweep.create(tmp_path, arguments=[])
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match=r"No space left on device\. Go on with: dltrain resum"):
+            sweep.begin(1, ["seed=1"])
+    shutil.rmtree(sweep.path)
+    with pytest.raises(UserError, match="is gone: somebody removed or moved it"):
+        sweep.begin(1, ["seed=1"])
+    assert not sweep.path.exists()
+
+
+def test_a_sweep_from_a_stranger_reaches_nothing_else(tmp_path: Path) -> None:
+    sweep = Sweep.create(tmp_path / "outputs", arguments=[], jobs=[["seed=1"]])
+    sweep.made(1, tmp_path / "elsewhere" / "run")
+    with pytest.raises(UserError, match="does not lie in"):
+        sweep.run_of(1)
+    (sweep.path / JOBS).unlink()
+    (tmp_path / "mine").write_text("mine")
+    (sweep.path / JOBS).symlink_to(tmp_path / "mine")
+    with pytest.raises(UserError):
+        sweep.begin(1, ["seed=1"])
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_strangers_sweep_runs_no_code_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "strangers_model.py").write_text("raise SystemExit('ran a stranger’s code')\n")
+    theirs = [*SHORT, "model._target_=strangers_model.Model"]
+    sweep = Sweep.create(Path("outputs"), arguments=[], jobs=[theirs])
+    sweep.release()
+    assert cli.dispatch(["resume", str(sweep.path)]) == 2
+    assert "DLTRAIN_PACKAGES" in capsys.readouterr().err
+    assert "strangers_model" not in sys.modules

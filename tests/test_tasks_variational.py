@@ -20,7 +20,7 @@ from dltrain.models.generative.autoencoder import Autoencoder
 from dltrain.models.generative.vae import VAE
 from dltrain.models.layers.likelihoods import Bernoulli, Gaussian
 from dltrain.reports.canvas import render
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from dltrain.runs.load import load
 from dltrain.tasks.latent import between
 from dltrain.tasks.losses.elbo import divergence, importance_weighted

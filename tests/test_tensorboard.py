@@ -30,7 +30,7 @@ from dltrain.contracts.metric import Evaluation, Scores
 from dltrain.contracts.run import View
 from dltrain.errors import UserError
 from dltrain.models.mlp import MLP
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Train
 
 # Six batches an epoch, three epochs.

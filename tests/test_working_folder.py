@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dltrain import training as run
-from dltrain.runs.folder import latest
+from dltrain.runs.finding import latest
 from tests.conftest import Compose
+from tests.making import tell_otherwise
 
 # What Python's library, torch, scipy, pandas, tensorboard, … look for, and do not need; a name of
 # Python's own that only an earlier place on the path can steal; and Hydra's plugins.
@@ -75,8 +75,7 @@ def folder(compose: Compose, tmp_path: Path) -> Path:
     output_dir = tmp_path / "outputs"
     run.train(compose("model=vae", *QUICK, f"output_dir={output_dir}"))
     folder = latest(output_dir)
-    summary = folder / "summary.json"
-    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"status": "interrupted"}))
+    tell_otherwise(folder, status="interrupted")
     poison(folder)
     return folder
 
@@ -99,8 +98,7 @@ def test_a_model_of_ones_own_and_what_it_imports_are_found(tmp_path: Path) -> No
     assert typed(tmp_path, *net, *QUICK).startswith("0 ")
 
     # Nobody has to trust a folder in order to go on with a run that lies in it …
-    summary = latest(tmp_path / "outputs") / "summary.json"
-    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"status": "interrupted"}))
+    tell_otherwise(latest(tmp_path / "outputs"), status="interrupted")
     refused = typed(tmp_path, "resume", "latest")
     assert refused.startswith("2 ")
     assert "DLTRAIN_PACKAGES=mynets" in refused

@@ -9,6 +9,9 @@ def main() -> None:
     from dltrain.engine import signals
 
     signals.leave_at_once()
+    # Processes that are started afresh (tune's, a launcher's) would have the working folder on
+    # their path, and run what is named there as a library is. Python 3.10 does not know of it.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     from dltrain import cli
 
     try:

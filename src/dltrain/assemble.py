@@ -14,9 +14,10 @@ import torch
 
 from dltrain.callbacks.record import Record
 from dltrain.config.build import Plan as Planned
-from dltrain.config.build import fits, plan, wrong_type
-from dltrain.config.refusals import refused
+from dltrain.config.build import plan
+from dltrain.config.refusals import refused, too_large
 from dltrain.config.stand_ins import shown, stand_ins
+from dltrain.config.values import fits, wrong_type
 from dltrain.contracts.data import DataSpec, Source
 from dltrain.contracts.run import (
     Callback,
@@ -30,9 +31,11 @@ from dltrain.core.loop import OnePhase
 from dltrain.core.settings import Settings
 from dltrain.data.kept import KeptData
 from dltrain.engine import runtime
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.engine.memory import available_memory, network_within
+from dltrain.errors import ConfigError, Fault, UserError, is_out_of_memory
 from dltrain.optim.patterns import PatternError, named_by
 from dltrain.runs.environment import choose_device
+from dltrain.runs.names import problem_of
 
 Config = Mapping[str, Any]
 
@@ -160,6 +163,10 @@ class Assembly(AbstractContextManager["Assembly"]):
             raise
         except ValueError as error:
             raise ConfigError([refused("data", self._config["data"], error)]) from error
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ConfigError([too_large("data", self._config["data"], error)]) from error
         return found
 
     def _made(
@@ -184,7 +191,8 @@ class Assembly(AbstractContextManager["Assembly"]):
         found = plan(config["model"], torch.nn.Module, "model", {}, self._packages, spec)
         if self._model is None or found.takes_spec:
             runtime.seed_generators(config["seed"], self._device)
-            self._model = self._make(found)
+            with network_within(available_memory()):
+                self._model = self._make(found)
         if self._model is not None:
             self._task = self._made("task", config["task"], Task, spec, model=self._model)
         else:
@@ -206,7 +214,8 @@ class Assembly(AbstractContextManager["Assembly"]):
         for spec in stand_ins(outline):
             node = self._config["model"]
             try:
-                plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
+                with network_within(available_memory()):
+                    plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
             except ConfigError as error:
                 refusals.append(error.faults)
             else:
@@ -227,6 +236,7 @@ class Assembly(AbstractContextManager["Assembly"]):
         self._made("schedule", self._config["schedule"], Schedule, total_steps=1, steps_per_epoch=1)
         stand_in = [torch.nn.Parameter(torch.zeros(1))]
         rates = optimizer_settings(self._config)
+        self._faults += _decay_faults(rates.common)
         if self._made("optimizer", rates.common, torch.optim.Optimizer, params=stand_in) is None:
             return
         for name, settings in rates.own.items():
@@ -296,6 +306,9 @@ ROOT_TYPES: dict[str, Any] = {
 }
 GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer")
 
+DECAYS = ("momentum", "alpha")
+"""Of torch's optimizers: fractions that are kept of what was, whatever their size to torch."""
+
 PATTERNS = "groups"
 """The key in optimizer of what is named by patterns, and by no group of the task's."""
 
@@ -309,6 +322,9 @@ def _root_faults(config: Config) -> list[Fault]:
     ]
     if not faults and not 0 <= config["seed"] < 2**63:
         faults.append(Fault("seed", f"must be from 0 to 2**63 - 1, got {config['seed']}."))
+    problem = problem_of(config["name"]) if not faults else ""
+    if problem:
+        faults.append(Fault("name", f"{problem}.", joint=" "))
     for group in GROUPS:
         if not isinstance(config.get(group), Mapping):
             faults.append(Fault(group, "this group is missing from the config."))
@@ -353,6 +369,15 @@ def optimizer_settings(config: Config) -> Rates:
         if isinstance(settings, Mapping)
     }
     return Rates(common, own, patterns)
+
+
+def _decay_faults(settings: Mapping[str, Any]) -> list[Fault]:
+    """What torch takes, though it grows without end: it refuses only what is below 0."""
+    return [
+        Fault(f"optimizer.{name}", f"must be from 0 to below 1, got {settings[name]}.", joint=" ")
+        for name in DECAYS
+        if fits(settings.get(name), float) and settings[name] >= 1
+    ]
 
 
 def _rate_faults(rates: Rates, task: Task) -> list[Fault]:

@@ -20,9 +20,16 @@ from dltrain.config.punctuation import with_quotes
 from dltrain.config.quoting import override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
-from dltrain.engine import runtime, signals, terminal
+from dltrain.engine import clock, runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import NO_HOME, ConfigError, Interrupted, UserError, is_without_home
+from dltrain.errors import (
+    NO_HOME,
+    ConfigError,
+    Interrupted,
+    UserError,
+    is_without_home,
+    printable_lines,
+)
 from dltrain.mistakes import complain
 
 if TYPE_CHECKING:
@@ -47,11 +54,12 @@ def main() -> None:
     """Run the command that was typed, and exit."""
     terminal.make_writable()
     runtime.wait_asleep()
-    with signals.raised():
+    runtime.hear_of_threads_once()
+    with clock.running(), signals.raised():
         try:
             code = _run(sys.argv[1:])
         except KeyboardInterrupt as error:
-            print(str(error) or signals.said(signal.SIGINT), file=sys.stderr)
+            print(printable_lines(str(error)) or signals.said(signal.SIGINT), file=sys.stderr)
             code = exit_code(signals.number_of(error))
     sys.exit(code)
 

@@ -18,8 +18,81 @@ def is_without_home(error: RuntimeError) -> bool:
     return "home directory" in str(error)
 
 
+MOST_SHOWN = 400
+"""Letters of a value, or of a sentence with one, that a message repeats."""
+LISTED = 1600
+"""Letters of a hint, which may list all that there is to choose from."""
+
+
+def printable(text: str) -> str:
+    """``text`` on one line: what moves a cursor, colors or hides letters as its escape."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """:func:`printable`, line by line: names of files and classes may be a stranger's."""
+    if text.isprintable():
+        return text
+    return "\n".join(map(printable, text.expandtabs(4).split("\n")))
+
+
+def shortened(text: str, most: int = MOST_SHOWN) -> str:
+    """``text`` with as much of its middle left out as is beyond ``most`` letters."""
+    if len(text) <= most:
+        return text
+    left_out = f" … {len(text) - most:,} letters … "
+    return f"{text[: most // 2]}{left_out}{text[len(text) - most // 2 :]}"
+
+
 class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
+
+
+def require_between(low: float, high: float, **values: float) -> None:
+    """Raise ``ValueError`` naming the first argument that is not from ``low`` to ``high``."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name} must be from {low} to {high}, got {value}")
+
+
+def require_units(**widths: Sequence[int]) -> None:
+    """Raise ``ValueError`` naming the first argument with a layer that has no units."""
+    for name, layers in widths.items():
+        if min(layers, default=1) < 1:
+            raise ValueError(f"{name} needs at least one unit a layer, got {list(layers)}")
+
+
+def require_fraction(**values: float) -> None:
+    """Raise ``ValueError`` naming the first argument that is not from 0 to below 1."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must be a fraction from 0 to below 1, got {value}")
+
+
+class OutOfMemory(UserError):
+    """What was asked for is more than the machine, or the device, has memory for."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is of memory that was not given: Python's, numpy's or torch's."""
+    if isinstance(error, (OutOfMemory, MemoryError)):
+        return True
+    told = str(error)
+    of_torch = isinstance(error, (RuntimeError, TypeError))
+    return of_torch and any(words in told for words in NO_MEMORY)
+
+
+NO_MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "numel: integer multiplication overflow",
+    "invalid buffer size",
+    "Overflow when unpacking long",
+)
+"""How torch says it: a size that no integer holds is more than any memory."""
 
 
 class Diverged(UserError):
@@ -69,7 +142,9 @@ class Fault:
     instead: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return f"{self.key}{self.joint}{self.problem}" + (f" {self.hint}" if self.hint else "")
+        key, problem = printable(self.key), printable(self.problem)
+        told = f"{shortened(key, MOST_SHOWN // 2)}{self.joint}{shortened(problem)}"
+        return f"{told} {shortened(printable(self.hint), LISTED)}" if self.hint else told
 
 
 class ConfigError(UserError):

@@ -260,4 +260,6 @@ def _as_file(handle: int, mode: str, encoding: str, newline: str | None) -> IO[A
         os.set_blocking(handle, True)
     if "b" in mode:
         return os.fdopen(handle, mode)
-    return os.fdopen(handle, mode, encoding=encoding, newline=newline)
+    # A file's name may be no UTF-8; what is written of it is its escape.
+    errors = "strict" if mode == "r" else "backslashreplace"
+    return os.fdopen(handle, mode, encoding=encoding, newline=newline, errors=errors)

@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dltrain.errors import printable_lines
+
 PREFIX = {logging.INFO: "note", logging.WARNING: "warning", logging.ERROR: "error"}
 Line = tuple[float, str]
 """When it was logged (seconds since the epoch), and what."""
@@ -43,7 +45,7 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message."""
-        line = f"{PREFIX.get(record.levelno, 'note')}: {record.getMessage()}"
+        line = printable_lines(f"{PREFIX.get(record.levelno, 'note')}: {record.getMessage()}")
         when, error = time.time(), record.exc_info and record.exc_info[1]
         details = "".join(traceback.format_exception(error)).rstrip() if error else ""
         if self._say is None:

@@ -9,15 +9,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.errors import LISTED, ConfigError, Fault, UserError, printable, shortened
+
+MOST_LINES = 10
+"""Of faults told at once."""
 
 
 def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
     """The lines of ``error``; of a fault in ``overrides`` with the file that defines its key."""
     if not isinstance(error, ConfigError):
-        return [str(error)]
+        return ["\n".join(shortened(printable(x), LISTED) for x in str(error).splitlines())]
     lines = []
-    for fault in error.faults:
+    most = MOST_LINES if len(error.faults) <= MOST_LINES else MOST_LINES - 1
+    for fault in error.faults[:most]:
         file = None
         if overrides:
             from dltrain.config import compose as composition
@@ -30,7 +34,9 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
             if fault.missing and group in composition.groups():
                 fault = replace(fault, hint=f"See dltrain help {group}={choice}.")
         lines.append(f"{fault}" + (f" ({file})" if file else ""))
-    return lines
+    left = len(error.faults) - most
+    lines = [printable(line) for line in lines]
+    return lines + ([f"And {left} more, which are told when these are mended."] if left > 0 else [])
 
 
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:

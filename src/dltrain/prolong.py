@@ -11,7 +11,6 @@ import itertools
 import logging
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -22,15 +21,17 @@ from dltrain import messages
 from dltrain.assemble import Assembly
 from dltrain.callbacks.record import METRICS
 from dltrain.config import compose as composition
-from dltrain.config.build import build
+from dltrain.config.build import plan
 from dltrain.config.suggest import did_you_mean
 from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
+from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own, read_within
 from dltrain.runs import checkpoint
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder, known_status
-from dltrain.runs.load import ID, SPEC, allowed_packages, read_config, spec_of_run
+from dltrain.runs.load import ID, SPEC, allowed_packages, no_larger_than, read_config, spec_of_run
 from dltrain.training import Run, begun, described
 
 logger = logging.getLogger(__name__)
@@ -60,11 +61,11 @@ def prolong(
     finished, overrides that are not those of length, schedule and callbacks, a length that is no
     longer, and data that has changed, unless ``changed_data``.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     foreign = _foreign(composition.assignments(typed))
     if foreign:  # whichever run it is
         raise ConfigError(list(foreign.values()))
-    parent = RunFolder.find(run, output_dir)
+    parent = find_run(run, output_dir)
     summary = parent.summary()
     status = known_status(parent.path, summary.get("status"))
     if status != "finished":
@@ -78,7 +79,8 @@ def prolong(
     kept = KeptData(parent.path, spec_of_run(parent), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(parent.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{parent.path / CONFIG}: {error}") from error
         last = own(parent.path, checkpoint.LAST)
@@ -199,7 +201,10 @@ def _schedules(before: Mapping[str, Any], run: Run, step: int) -> str:
     """What the schedule of the new length does to the learning rate, as a sentence."""
     now, each = run.schedule, run.schedule.steps_per_epoch
     length = before["trainer"]["steps"] or before["trainer"]["epochs"] * each
-    old = build(before["schedule"], Schedule, "schedule", total_steps=length, steps_per_epoch=each)
+    given = {"total_steps": length, "steps_per_epoch": each}
+    # The parent's, which nobody has typed; where another schedule was typed, it is not looked at
+    # before.
+    old = plan(before["schedule"], Schedule, "schedule", given, allowed_packages()).make()
     base = {
         name: optimizer.param_groups[0]["initial_lr"]
         for name, optimizer in run.optimize.optimizers.items()

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 import shlex
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
-from dltrain.engine import signals
+from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.groups import groups_of
@@ -39,6 +38,7 @@ from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
 from dltrain.runs.environment import describe
 from dltrain.runs.examples import EXAMPLES, keep_examples
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder, room_for
 from dltrain.runs.forward_failure import explain
 from dltrain.runs.init_from import init_from
@@ -48,12 +48,14 @@ from dltrain.runs.load import (
     READER,
     SPEC,
     allowed_packages,
+    no_larger_than,
     read_config,
     spec_of_run,
 )
 from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
 from dltrain.runs.others import open_runs
+from dltrain.runs.sweep import JOB
 
 REPORT = "tables/data"
 logger = logging.getLogger(__name__)
@@ -67,17 +69,19 @@ def train(
     watchers: Sequence[Callback] = (),
     created: Callable[[Path], object] = lambda path: None,
     typed: bool = True,
+    job: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train a new run of ``config``; return its summary, with ``signal`` and the folder's ``path``.
 
     ``watchers`` are callbacks that the config does not name, and that leave nothing in the run.
     ``created`` is told the run's folder as soon as there is one. A config that is not ``typed``,
-    but from a file, may name what a run folder may, see :func:`resume`.
+    but from a file, may name what a run folder may, see :func:`resume`. ``job`` is what its
+    ``job.json`` says: which run of which sweep it is.
 
     Raises :class:`ConfigError` with every fault of the config, before any data is loaded or
     any file written, and :class:`UserError` for what goes wrong later.
     """
-    started = time.perf_counter()
+    started = clock.seconds()
     packages = None if typed else allowed_packages()
     with messages.shown() as shown, Assembly(config, packages) as assembly:
         parts = assembly.read()
@@ -92,7 +96,7 @@ def train(
             run.begin(folder)
             if others:
                 checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
-            run.describe(overrides)
+            run.describe(overrides, job)
             folder.publish(outputs)
         with begun(folder):
             created(folder.path)
@@ -110,8 +114,8 @@ def resume(
     Its config may name only models, tasks and so on from dltrain, from what torch and torchvision
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
-    started = time.perf_counter()
-    folder = RunFolder.find(run, output_dir)
+    started = clock.seconds()
+    folder = find_run(run, output_dir)
     folder.hold()
     with begun(folder):
         return _resume(folder, started, changed_data, watchers)
@@ -128,13 +132,14 @@ def _resume(
             f"{longer}"
         )
     folder.identity = summary.get(ID, "")
-    checksums.require_listed(folder.path, GROWING, missing=False)
+    checksums.require_listed(folder.path, GROWING, every=True)
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
     with messages.shown() as shown, ExitStack() as stack:
         try:
-            parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+            with no_larger_than(folder.path / checkpoint.LAST):
+                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.resumable(folder, parts.settings.device)
@@ -142,6 +147,10 @@ def _resume(
             _begin_again(folder, config, parts, summary)
         going_on = Run(config, parts, shown, started, watchers, summary.get(PARENT))
         going_on.begin(folder)
+        # A kill after the last step may have left the list of a finished run.
+        results = [n for n in checksums.read(folder.path) if "/" in n or n.startswith(GROWING)]
+        if results:
+            folder.write_text(checksums.FILE, checksums.forget(folder.path, results))
         if identity_of(parts.source) != kept.identity:  # of the data that it goes on with
             going_on.describe_data()
             folder.write_checksums({*checksums.read(folder.path), READER, SPEC, EXAMPLES})
@@ -274,9 +283,11 @@ class Run:
             watchers=self._watchers,
         )
 
-    def describe(self, overrides: Sequence[str]) -> None:
+    def describe(self, overrides: Sequence[str], job: Mapping[str, Any] | None = None) -> None:
         """Write what a new run's folder has from the beginning, whatever fails after it."""
         folder, settings = self.folder, self.parts.settings
+        if job is not None:
+            folder.write_json(JOB, job)
         folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
         folder.write_json("environment.json", describe(settings.device, settings.precision))
         self.describe_data()
@@ -310,7 +321,7 @@ class Run:
         That the run has finished is the last that is written of it.
         """
         trainer = self.trainer
-        trainer.state.seconds["setup"] = time.perf_counter() - self._started
+        trainer.state.seconds["setup"] = clock.seconds() - self._started
         self._summarize("running")
         try:
             status = self._end(self._fit(state))
@@ -318,6 +329,10 @@ class Run:
         except BaseException as error:
             self._fail(error)
             raise
+        finally:
+            # It refers to this run, by `saved`: in a circle, weights and data would stay in memory
+            # until garbage is collected, beside those of the next run.
+            del self.trainer
         return summary | {"signal": trainer.signal, "path": self.folder.path}
 
     def _fit(self, state: Mapping[str, Any] | None) -> str:
@@ -389,7 +404,7 @@ class Run:
 
     def _summarize(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
-        total = time.perf_counter() - self._started
+        total = clock.seconds() - self._started
         train_seconds = state.seconds["train"]
         summary = {
             "status": status,

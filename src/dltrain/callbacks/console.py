@@ -17,7 +17,8 @@ from rich.text import Text
 from dltrain.callbacks.notebook import NotebookBar, in_notebook
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Callback, Progress, View
-from dltrain.engine import terminal
+from dltrain.engine import clock, terminal
+from dltrain.errors import printable_lines
 from dltrain.files import open_within
 from dltrain.messages import Messages
 
@@ -127,17 +128,19 @@ class Console(Callback):
 
     def _say(self, line: str) -> None:
         """A line, here and in the log."""
+        line = printable_lines(line)
         self._last_line = time.monotonic()
         if self._live is not None:
-            self._live.console.print(line, markup=False)
+            self._live.console.print(line, markup=False, emoji=False)
         else:
             print(line, flush=True)
         self._write(line, time.time())
         if not self._unread and terminal.reader_has_left(sys.stdout):
             self._unread = True
-            self._write("note: nobody reads standard output any more; the run goes on", time.time())
+            self._write("note: nobody reads standard output any more", time.time())
 
     def _write(self, line: str, when: float) -> None:
+        line = printable_lines(line)
         assert self._log_file is not None
         self._log_file.write(f"{time.strftime('%H:%M:%S', time.localtime(when))} {line}\n")
         self._log_file.flush()
@@ -146,9 +149,9 @@ class Console(Callback):
         rich = RichTable(box=None, header_style="bold", pad_edge=False)
         for number, column in enumerate(table.columns):
             justify: Literal["left", "right"] = "left" if number == 0 else "right"
-            rich.add_column(Text(column), justify=justify, no_wrap=True)
+            rich.add_column(Text(printable_lines(column)), justify=justify, no_wrap=True)
         for row in table.rows:
-            rich.add_row(*(Text(_cell(value)) for value in row))
+            rich.add_row(*(Text(printable_lines(_cell(value))) for value in row))
         self._rich.print(rich)
         RichConsole(
             file=self._log_file, width=100, force_jupyter=False, force_terminal=False
@@ -160,15 +163,15 @@ class _Bar:
 
     def __init__(self, view: View) -> None:
         self._view = view
-        self._started = time.monotonic()
+        self._started = clock.seconds()
         self._first_step: int | None = None
 
     def __rich__(self) -> RichTable:
         view, progress = self._view, self._view.progress
         if self._first_step is None:
-            self._first_step, self._started = progress.step, time.monotonic()
+            self._first_step, self._started = progress.step, clock.seconds()
         done = progress.step - self._first_step
-        elapsed = time.monotonic() - self._started
+        elapsed = clock.seconds() - self._started
         left = elapsed / done * (progress.max_steps - progress.step) if done else None
         unit, rate = [("samples", progress.samples_per_second), *view.rates.items()][-1]
         row: list[Text | ProgressBar] = [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
+
+from dltrain.engine.runtime import cycles_freed
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def drawn(name: str, draw: Callable[..., bytes], *arguments: Any) -> bytes | Non
     imports what it needs itself: where matplotlib cannot be imported, the run goes on.
     """
     try:
-        with _cycles_freed():
+        with cycles_freed():
             return draw(*arguments)
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
@@ -30,24 +30,6 @@ def drawn(name: str, draw: Callable[..., bytes], *arguments: Any) -> bytes | Non
             exc_info=True,
         )  # fmt: skip
         return None
-
-
-@contextmanager
-def _cycles_freed() -> Iterator[None]:
-    """What is made in here and refers to itself is freed at once.
-
-    A figure of matplotlib's is thousands of objects in cycles. Those that outlive two collections
-    while they are drawn wait for one of all objects: some tens of MB, by then. Without collections
-    meanwhile they are the youngest objects, which alone are looked at in the end.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.collect(0)
-        if enabled:
-            gc.enable()
 
 
 def rendered(name: str, draw: Callable[[], Any]) -> bytes | None:

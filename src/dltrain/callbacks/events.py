@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
+import socket
 import time
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,24 +17,39 @@ from torch import Tensor, nn
 
 from dltrain.contracts.metric import Scores
 from dltrain.contracts.task import Task
+from dltrain.files import open_within
 
-FLUSH_SECONDS = 5
-QUEUE = 1_000
+VERSION = "brain.Event:2"
+"""Of the format, which is the first event's only word."""
 BUCKETS = 50
 THRESHOLDS = 127
 BOXES = 24
 """Of a graph, at most, before one is opened."""
 MODULE = re.compile(r"\w+\[[^/]+\]")
+_NUMBERS = itertools.count()
 
 
 class EventFile:
-    """A new event file in ``folder``; a thread of its own writes it."""
+    """A new event file in ``folder``, in which each event is at once.
+
+    Not by TensorBoard's own writer: its thread would print a traceback of a disk that is full, and
+    lose what comes after it. Here that is an :class:`OSError` of the call that writes.
+    """
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        self._writer = EventFileWriter(str(folder), QUEUE, FLUSH_SECONDS)
-        self.flush, self.close = self._writer.flush, self._writer.close
+        # As TensorBoard names them: it reads in the order of the names.
+        parts = f"{time.time():010.0f}", socket.gethostname(), os.getpid(), next(_NUMBERS)
+        name = ".".join(("events.out.tfevents", *map(str, parts)))
+        self._records = RecordWriter(open_within(folder, name, "ab"))
+        self.close = self._records.close
+        self._add(Event(wall_time=time.time(), file_version=VERSION))
+
+    def _add(self, event: Any) -> None:
+        self._records.write(event.SerializeToString())
+        self._records.flush()
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """All of ``values`` at ``step``, as one event."""
@@ -156,16 +173,14 @@ class EventFile:
         for node in definition.node:
             node.name = names[node.name]
             node.input[:] = [names.get(name, name) for name in node.input]
-        self._writer.add_event(
-            Event(wall_time=time.time(), graph_def=definition.SerializeToString())
-        )
+        self._add(Event(wall_time=time.time(), graph_def=definition.SerializeToString()))
 
     def begin(self, step: int) -> None:
         """A run begins here (step 0), or again: events read before, from ``step`` on, are void."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         log = SessionLog(status=SessionLog.START)
-        self._writer.add_event(Event(wall_time=time.time(), step=step, session_log=log))
+        self._add(Event(wall_time=time.time(), step=step, session_log=log))
 
     def _session(self, tag: str, content: Any) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
@@ -179,7 +194,7 @@ class EventFile:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         summary = Summary(value=values)
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        self._add(Event(wall_time=time.time(), step=step, summary=summary))
 
 
 def _precision_recall(scores: Scores) -> Tensor:

@@ -16,6 +16,7 @@ from dltrain.contracts.data import Streams
 from dltrain.contracts.metric import Evaluation, Table
 from dltrain.contracts.run import Logged, Probe, View
 from dltrain.contracts.task import Task
+from dltrain.engine.runtime import cycles_freed
 from dltrain.files import open_within, read_within
 from dltrain.runs import durable
 
@@ -150,7 +151,8 @@ class TensorBoard(Probe):
         split = "test" if "test" in streams else "train"
         batch = {name: column[:1] for name, column in next(iter(streams[split].plain())).items()}
         try:
-            self._events.graph(task, batch)
+            with cycles_freed():
+                self._events.graph(task, batch)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             note = f"TensorBoard shows no graph: tracing the task's forward gave {reason}"
@@ -165,7 +167,6 @@ class TensorBoard(Probe):
 
     def state_dict(self) -> dict[str, Any]:
         """How long each event file was, and the last steps that are in one."""
-        self._events.flush()
         for path in _event_files(self._folder):
             if path not in self._earlier:
                 durable.sync_file(path)

@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
             else:
                 words.append(word)
         if self._run and not words:
-            from dltrain.runs.folder import listed  # a query such as --help needs no locks
+            from dltrain.runs.finding import listed  # a query such as --help needs no locks
 
             there = listed(Path(parsed.output_dir).expanduser())
             self._refuse(f"give a RUN: {RUN}", there)

@@ -96,7 +96,7 @@ def described(group: str, name: str, text: str) -> Choice:
 
 
 def _kind(annotation: Any) -> str:
-    from dltrain.config.build import UNSAID, expected
+    from dltrain.config.values import UNSAID, expected
 
     said = expected(annotation) if annotation is not None else ""
     return "" if said == UNSAID else said

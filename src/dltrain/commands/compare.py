@@ -23,7 +23,7 @@ from dltrain.commands.tables import (
     show_table,
 )
 from dltrain.errors import UserError
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.finding import find_run
 from dltrain.runs.folding import ELSEWHERE
 from dltrain.runs.listing import SPLITS, UNREADABLE, Listed, Unreadable, listed_run, mapping
 from dltrain.runs.paired import LEVEL, Bootstrap, McNemar, bootstrap, is_binary, mcnemar
@@ -113,7 +113,7 @@ def _found(words: Sequence[str], output_dir: Path) -> list[Compared]:
         raise UserError(f"compare: at most {MOST_RUNS} runs, not {len(words)}.")
     found: dict[Path, Compared] = {}
     for letter, word in zip(ascii_uppercase, words, strict=False):
-        path = RunFolder.find(word, output_dir).path
+        path = find_run(word, output_dir).path
         if path.resolve() in found:
             raise UserError(f"compare: {word} is {path}, which is given already.")
         run = listed_run(path)
@@ -218,6 +218,7 @@ def _metric_rows(compared: Sequence[Compared]) -> list[dict[str, Any]]:
 def _costs(compared: Sequence[Compared]) -> list[dict[str, Any]]:
     """A row for each kind of cost, as those of metrics are; loads the networks."""
     from dltrain.inference.cost import cost_of
+    from dltrain.runs.folder import RunFolder
 
     each = {str(one.run.path): cost_of(RunFolder(one.run.path)) for one in compared}
     names = dict.fromkeys(name for costs in each.values() for name in costs)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     overrides = parser.overrides(asked)
     if asked.csv and asked.json:
         raise UserError("evaluate: --csv or --json, not both.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
     from dltrain.engine import runtime
     from dltrain.inference.attacked import attack_of
@@ -180,7 +181,7 @@ def _print(
     found: Evaluated, as_csv: bool, as_json: bool, folder: RunFolder, under: Under | None
 ) -> None:
     for warning in found.evaluation.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(printable_lines(f"warning: {warning}"), file=sys.stderr)
     scalars = found.evaluation.scalars
     if as_json:
         print(json.dumps(_finite(_summary(found, folder, under)), ensure_ascii=False))
@@ -196,15 +197,17 @@ def _print(
         )
     else:
         print(
-            f"{found.split} split of {found.data}: {found.examples:,} examples, {found.weights} "
-            "weights"
+            printable_lines(
+                f"{found.split} split of {found.data}: {found.examples:,} examples, "
+                f"{found.weights} weights"
+            )
         )
         if under is not None:
             _print_attack(under)
             return
         wide = max(map(len, scalars), default=0)
         for name, value in scalars.items():
-            print(f"  {name:<{wide}}  {value:.6g}")
+            print(printable_lines(f"  {name:<{wide}}  {value:.6g}"))
 
 
 def _print_attack(under: Under) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError
-from dltrain.runs.folder import RunFolder
+from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 
 if TYPE_CHECKING:
     from dltrain.inference.predictor import Predictor
@@ -32,7 +32,7 @@ def export(arguments: Sequence[str]) -> int:
     Raises :class:`UserError` for what cannot be exported, or differs from the run.
     """
     asked = _parser().parse(arguments)
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     if asked.int8 and asked.format != "onnx":
         raise UserError("export: --int8 writes ONNX: leave out --format torch.")
     kind = "int8" if asked.int8 else asked.format
@@ -68,7 +68,7 @@ def export(arguments: Sequence[str]) -> int:
         print(f"{network['file']}: differs by {network['largest_difference']:.1e} on {what}")
         if asked.int8:
             _print_int8(network, made.about["measured"])
-    print(f"{', '.join(made.files)} in {out}")
+    print(printable_lines(f"{', '.join(made.files)} in {out}"))
     return 0
 
 

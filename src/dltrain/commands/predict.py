@@ -9,6 +9,8 @@ import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from dltrain.inference.writers import (
     LineWriter,
     Writer,
 )
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ def predict(arguments: Sequence[str]) -> int:
     top = _top(asked.top)
     if not asked.more:
         raise UserError("predict: give an INPUT. See dltrain predict --help.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
 
     with messages.shown():
@@ -117,9 +120,23 @@ def _top(typed: str) -> int | None:
 
 def _refuse_input(option: str, out: str | None, inputs: Sequence[Any]) -> None:
     """Refuse to write over a file that is read."""
-    there = {Path(one).resolve() for one in inputs if isinstance(one, (str, Path)) and str(one)}
-    if out and Path(out).expanduser().resolve() in there and Path(out).expanduser().is_file():
-        raise UserError(f"predict: {option} {out} is read as an input: give another file.")
+    path = Path(out).expanduser() if out else None
+    if path is None or not path.is_file():
+        return
+    written = path.resolve()
+    for one in inputs:
+        if not isinstance(one, (str, Path)) or not str(one):
+            continue
+        # A folder's files are read at any depth; a pattern's are those that it is now.
+        within = isinstance(one, Path) and one.is_dir() and one.resolve() in written.parents
+        matched = isinstance(one, str) and _matches(one, path)
+        if within or matched or Path(one).resolve() == written:
+            raise UserError(f"predict: {option} {out} is read as an input: give another file.")
+
+
+def _matches(pattern: str, path: Path) -> bool:
+    """Whether ``path``, a file, is one that the reader takes for ``pattern``."""
+    return has_magic(pattern) and fnmatch(str(path.absolute()), str(Path(pattern).absolute()))
 
 
 def _input(word: str) -> Any:
@@ -162,7 +179,10 @@ def _is_folder(out: str | None) -> bool:
 
 
 def _name(example: Any, number: int) -> str | int:
-    return str(example) if isinstance(example, (str, Path)) else number
+    """An example's path or text, in which bytes that are no UTF-8 are told by their escapes."""
+    if not isinstance(example, (str, Path)):
+        return number
+    return str(example).encode(errors="backslashreplace").decode()
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from dltrain.commands.arguments import Parser
 from dltrain.engine.signals import exit_code, number_of
 from dltrain.errors import Diverged, UserError
 from dltrain.runs import sweep
-from dltrain.runs.folder import INTERRUPTED, RunFolder
+from dltrain.runs.finding import find_run
+from dltrain.runs.folder import INTERRUPTED
 
 
 def resume(arguments: Sequence[str]) -> int:
@@ -71,7 +72,7 @@ def _resume(asked: argparse.Namespace) -> Mapping[str, Any]:
     """Go on with one run; if it is one of a sweep, its result joins the others."""
     from dltrain import training
 
-    path = RunFolder.find(asked.run, asked.output_dir).path
+    path = find_run(asked.run, asked.output_dir).path
     found = sweep.with_run(path)
     if found is None:
         return training.resume(str(path), asked.output_dir, asked.changed_data)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dltrain.commands.arguments import Parser
 from dltrain.config.suggest import did_you_mean
 from dltrain.engine import runtime
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def sample(arguments: Sequence[str]) -> int:
     """
     asked = _parser().parse(arguments)
     _check(asked)
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     with runtime.generators_kept():
         images, columns, name = _images(folder, asked)
     out = Path(asked.out).expanduser() if asked.out else folder.place("samples")
@@ -40,7 +41,7 @@ def sample(arguments: Sequence[str]) -> int:
         where = _write(images, columns, out, name, asked)
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written: {error.strerror}.") from error
-    print(f"{len(images):,} {'images' if len(images) > 1 else 'image'} in {where}")
+    print(printable_lines(f"{len(images):,} {'images' if len(images) > 1 else 'image'} in {where}"))
     return 0
 
 

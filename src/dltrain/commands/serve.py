@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 
 from dltrain.commands.arguments import Parser
-from dltrain.errors import UserError
-from dltrain.runs.folder import RunFolder
+from dltrain.errors import UserError, printable
+from dltrain.runs.finding import find_run
 
 HOST, PORT, LIMIT = "127.0.0.1", 8000, 16.0
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")
@@ -23,7 +23,7 @@ def serve(arguments: Sequence[str]) -> int:
         raise UserError(f"serve: --limit is above 0 MB, got {asked.limit:g}.")
     if not 0 <= asked.port < 2**16:
         raise UserError(f"serve: --port is from 0 to 65535, got {asked.port}.")
-    folder = RunFolder.find(asked.run, asked.output_dir)
+    folder = find_run(asked.run, asked.output_dir)
     try:
         import uvicorn
 
@@ -50,7 +50,10 @@ def serve(arguments: Sequence[str]) -> int:
         shown = f"[{asked.host}]" if ":" in asked.host else asked.host
         hosts = LOOPBACK if asked.host in LOOPBACK else ("*",)
         app = application(predictor, hosts, asked.limit)
-        print(f"{predictor.path}: http://{shown}:{port}/   (Ctrl-C ends it)", flush=True)
+        print(
+            f"{printable(str(predictor.path))}: http://{shown}:{port}/   (Ctrl-C ends it)",
+            flush=True,
+        )
         config = uvicorn.Config(app, log_level="warning", server_header=False)
         uvicorn.Server(config).run(sockets=[listening])
     return 0

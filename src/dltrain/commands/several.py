@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import shlex
@@ -19,10 +18,10 @@ from dltrain.config.quoting import in_grammar
 from dltrain.config.working_folder import importable
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, Interrupted, UserError, going_on
+from dltrain.errors import Diverged, Interrupted, UserError, going_on, printable_lines
 from dltrain.mistakes import complain
+from dltrain.runs.durable import FULL
 from dltrain.runs.folder import INTERRUPTED, RunFolder, is_held
-from dltrain.runs.listing import SUMMARY
 from dltrain.runs.sweep import DIVERGED, FINISHED, Sweep, SweepJob
 
 if TYPE_CHECKING:
@@ -69,7 +68,8 @@ def train_several(arguments: Sequence[str], overrides: Sequence[str], output_dir
         def train(created: Callable[[Path], object]) -> Mapping[str, Any]:
             from dltrain.training import train as train_run
 
-            return train_run(job.config, job.overrides, created=created)
+            place = sweep.place_of(job.number)
+            return train_run(job.config, job.overrides, created=created, job=place)
 
         with in_worker(process, sweep), importable(here), composition.folder_used(config_dir):
             done = one_of_several(sweep, job.number, job.overrides, train, process)
@@ -142,7 +142,7 @@ def _missing(sweep: Sweep) -> dict[int, SweepJob]:
     )
     if not missing:
         raise UserError(f"{sweep.path} is finished: there is nothing to resume.{drawn}")
-    runs = {number: sweep.run_of(job) for number, job in missing.items()}
+    runs = {number: sweep.run_of(number) for number in missing}
     running = [run for run in runs.values() if run is not None and is_held(run)]
     if running:
         raise UserError(f"{sweep.path}: its run {running[0]} is still running in another process.")
@@ -164,17 +164,20 @@ def _trained(
     from dltrain import training
     from dltrain.config import compose as composition
 
-    job = sweep.jobs()[number]
-    run = sweep.run_of(job)
+    run = sweep.run_of(number)
     if run is not None:
-        if (run / SUMMARY).is_file():
-            summary = RunFolder(run).summary()
-            if summary.get("status") == FINISHED:  # but for its word to the sweep
-                return summary | {"signal": None}
+        created(run)
+        folder = RunFolder(run)
+        folder.hold()  # which also removes what a kill has left half written
+        summary = folder.summary()
+        folder.release()
+        if summary.get("status") == FINISHED:  # but for its word to the sweep
+            return summary | {"signal": None}
         return training.resume(str(run), sweep.output_dir, changed_data)
-    sweep.remove_empty(job)
-    config = composition.compose(job.overrides) | {"output_dir": str(sweep.output_dir)}
-    return training.train(config, job.overrides, created=created, typed=False)
+    overrides = sweep.jobs()[number].overrides
+    config = composition.compose(overrides) | {"output_dir": str(sweep.output_dir)}
+    place = sweep.place_of(number)
+    return training.train(config, overrides, created=created, typed=False, job=place)
 
 
 def _launch(
@@ -222,9 +225,14 @@ def trained(sweep: Sweep, in_this_process: bool) -> Iterator[None]:
         number = signals.number_of(error)
         raise Interrupted(sweep.path, number, signals.said(number)) from error
     except OSError as error:  # of Hydra's own file
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
         raise UserError(f"{sweep.path}: {error.strerror}. {going_on(sweep.path)}") from error
+    except Exception as error:
+        if not asked:
+            raise
+        # A launcher does not like its processes to end.
+        raise Interrupted(sweep.path, asked[0], signals.said(asked[0])) from error
     finally:
         sweep.release()
         if sweep.path.is_dir():
@@ -260,7 +268,7 @@ def one_of_several(
         return Done(0)
     sweep.begin(number, overrides)
     runtime.collect_again()
-    print(f"\n[{number}] {shlex.join(overrides)}", flush=True)
+    print(printable_lines(f"\n[{number}] {shlex.join(overrides)}"), flush=True)
     done = _done(lambda: train(lambda path: sweep.made(number, path)), overrides)
     sweep.end(number, done.summary, done.code, done.failure)
     if done.code > 128 and os.getpid() == process:

@@ -17,6 +17,7 @@ from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.config.punctuation import with_quotes
 from dltrain.config.space import FORMS
 from dltrain.errors import UserError
+from dltrain.runs.names import problem_of
 
 if TYPE_CHECKING:
     from dltrain.tuning.study import Order
@@ -90,8 +91,8 @@ def _order(asked: argparse.Namespace, overrides: Sequence[str], config_dir: str 
         )
     first = [f"{key}={dimension.ends[0]}" for key, dimension in space.items()]
     name = asked.study or composition.compose([*fixed, *first])["name"]
-    if not name or name.startswith(".") or "/" in name:
-        raise UserError(f"tune: --study is the name of a folder, and {name!r} is none.")
+    if problem_of(name):
+        raise UserError(f"tune: --study {problem_of(name)}.")
     from dltrain.tuning.study import Order
 
     return Order(

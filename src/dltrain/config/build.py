@@ -7,31 +7,30 @@ target that is not of the kind its slot asks for.
 
 from __future__ import annotations
 
-import collections.abc
 import importlib
 import inspect
-import math
 import sys
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dltrain.config.offered import named, offered
 from dltrain.config.paths import located_arguments
-from dltrain.config.refusals import refused
+from dltrain.config.refusals import refused, too_large
 from dltrain.config.renamed import CLASSES, called_now
 from dltrain.config.suggest import did_you_mean
-from dltrain.errors import NO_HOME, ConfigError, Fault, is_without_home
+from dltrain.config.values import expected, fits, shown, unusable, wrong_type
+from dltrain.errors import NO_HOME, ConfigError, Fault, is_out_of_memory, is_without_home
+from dltrain.files import kind_of
 
 if TYPE_CHECKING:
     from dltrain.contracts.data import DataSpec
 
 T = TypeVar("T")
 TARGET = "_target_"
-UNSAID = "another kind of value"
 _NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 PUBLIC = {
     "dltrain": ("dltrain",),
@@ -41,6 +40,16 @@ PUBLIC = {
 """What anybody's config may import of these packages: the rest of torch starts processes,
 unpickles and runs text as code, some of it as soon as it is imported."""
 OWN_PACKAGES = frozenset(PUBLIC)
+BESIDE = frozenset(
+    {
+        *("numpy", "scipy", "pandas", "pyarrow", "sklearn", "matplotlib", "PIL", "yaml", "hydra"),
+        *("omegaconf", "rich", "tensorboard", "datasets", "tokenizers", "filelock", "fsspec"),
+        *("pip", "setuptools", "pkg_resources", "joblib", "cloudpickle", "dill", "optuna", "wandb"),
+        *("mlflow", "fastapi", "uvicorn", "onnx", "onnxruntime", "openpyxl", "submitit"),
+    }
+)
+"""What lies beside dltrain and holds no part of a run: no message says how to trust one of them."""
+LIBRARIES = OWN_PACKAGES - {"dltrain"}
 MAY_NAME = (
     f"It may name classes of {', '.join(home for homes in PUBLIC.values() for home in homes)}."
 )
@@ -88,12 +97,23 @@ class Plan(Generic[T]):
             return self.target(**arguments)
         except ConfigError:
             raise
-        except ValueError as error:
-            raise ConfigError([refused(self.key, self.arguments, error)]) from error
-        except RuntimeError as error:
-            if not is_without_home(error):
+        except Exception as error:
+            fault = self._fault_of(error)
+            if fault is None:
                 raise
-            raise ConfigError([Fault(self.key, NO_HOME)]) from error
+            raise ConfigError([fault]) from error
+
+    def _fault_of(self, error: Exception) -> Fault | None:
+        """What of the config the constructor cannot take; None where the bug is its own."""
+        assert self.target is not None
+        if is_out_of_memory(error):
+            return too_large(self.key, self.arguments, error)
+        # A library refuses in its own ways; in a class of dltrain, all but a ValueError is a bug.
+        if isinstance(error, ValueError) or _package(self.target.__module__) in LIBRARIES:
+            return refused(self.key, self.arguments, error)
+        if isinstance(error, RuntimeError) and is_without_home(error):
+            return Fault(self.key, NO_HOME)
+        return None
 
 
 def build(config: Mapping[str, Any], kind: type[T], key: str, **given: Any) -> T:
@@ -175,8 +195,9 @@ def _plan(
         result.faults = error.faults
         return result
     parameters, hints, open_ended = _constructor(target)
+    located = dict(located_arguments(target))
     if packages is not None:
-        initial = {name for name, place in located_arguments(target) if place.initial}
+        initial = {name for name, place in located.items() if place.initial}
         config = {name: value for name, value in config.items() if name not in initial}
     names = list(parameters)
     trusted = packages is None or not _gives_parts_alone(_package(target.__module__))
@@ -211,8 +232,12 @@ def _plan(
         elif value == "???":
             problem = f"must be given ({expected(annotation)})."
             result.faults.append(Fault(where, problem, missing=True))
-        elif _not_finite(value) and _package(target.__module__) in PUBLIC:
-            result.faults.append(Fault(where, f"must be a finite number, got {value}.", joint=" "))
+        elif unusable(value) and _package(target.__module__) in PUBLIC:
+            problem = f"must be {unusable(value)}, got {shown(value)}."
+            result.faults.append(Fault(where, problem, joint=" "))
+        elif name in located and (kind_there := _endless(value)):
+            problem = f"{shown(value)} is {kind_there}; give a file or a folder."
+            result.faults.append(Fault(where, problem))
         elif not fits(value, annotation):
             result.faults.append(
                 wrong_type(where, value, annotation, _as_a_choice(key, name, value, annotation))
@@ -321,8 +346,8 @@ def _require_allowed(module: str, path: str, where: str, packages: frozenset[str
         if any(f"{module}.".startswith(f"{home}.") for home in homes):
             return
         problem, hint = f"a part of {package} that this run may not import", MAY_NAME
-    elif package in PUBLIC or package in sys.stdlib_module_names:
-        # Nobody needs Python's own library in a config, save to do harm.
+    elif package in PUBLIC or package in sys.stdlib_module_names or package in BESIDE:
+        # Nobody needs these in a config, save to do harm.
         problem, hint = "a package this run may not import", MAY_NAME
     else:
         problem = "a package this run may not import"
@@ -400,105 +425,13 @@ def _made(value: Any) -> Any:
     return value.make() if isinstance(value, Plan) else value
 
 
-def wrong_type(key: str, value: Any, annotation: Any, hint: str = "") -> Fault:
-    """The fault of a value that is not right for ``annotation``."""
-    problem = f"expected {expected(annotation)}, got {_shown(value)}."
-    if hint:
-        return Fault(key, problem, hint)
-    if fits(_as_text(value), annotation):
-        return Fault(key, problem, "If it is text, put it in quotes.", takes_text=True)
-    return Fault(key, problem)
-
-
-def _not_finite(value: Any) -> bool:
-    """Whether a value, or one in a list, is an infinity or not a number."""
-    if isinstance(value, list):
-        return any(map(_not_finite, value))
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def _as_text(value: Any) -> Any:
-    return [_as_text(item) for item in value] if isinstance(value, list) else str(value)
-
-
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a config value (a primitive, list or mapping) is right for ``annotation``.
-
-    An annotation that no config value could satisfy is not checked here: the constructor does.
-    """
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
-    if origin is Literal:
-        return any(value == arg and type(value) is type(arg) for arg in args)
-    if annotation in (None, type(None)):
-        return value is None
-    if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation in (bool, str):
-        return isinstance(value, annotation)
-    if annotation is Path:
-        return isinstance(value, str)
-    plain = origin or annotation
-    if plain is tuple:
-        if not isinstance(value, (list, tuple)):
-            return False
-        if len(args) == 2 and args[1] is Ellipsis:
-            return all(fits(item, args[0]) for item in value)
-        return not args or (len(args) == len(value) and all(map(fits, value, args)))
-    if plain in (list, collections.abc.Sequence, collections.abc.Iterable):
-        return isinstance(value, (list, tuple)) and all(fits(v, a) for v in value for a in args)
-    if plain in (dict, collections.abc.Mapping):
-        if not isinstance(value, Mapping):
-            return False
-        plain_values = len(args) == 2 and _configurable(args[1])
-        return not plain_values or all(fits(item, args[1]) for item in value.values())
-    # A class such as Tensor: no config value is one, so in a union it must not match.
-    return plain is Any or not inspect.isclass(plain)
-
-
-def expected(annotation: Any) -> str:
-    """``annotation`` in words: ``a number``, ``one of 'a', 'b'``, ``a list of integers``."""
-    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        words = [expected(arg) for arg in args if typing.get_origin(arg) or _configurable(arg)]
-        return " or ".join(dict.fromkeys(words))
-    if origin is Literal:
-        return ("one of " if len(args) > 1 else "") + ", ".join(map(_shown, args))
-    words_of = {
-        int: "an integer",
-        float: "a number",
-        bool: "true or false",
-        str: "text",
-        Path: "a path",
-        type(None): "null",
-        None: "null",
-    }
-    if annotation in words_of:
-        return words_of[annotation]
-    if (origin or annotation) in (list, tuple, collections.abc.Sequence):
-        kinds = {arg for arg in args if arg is not Ellipsis}
-        plain = len(kinds) == 1 and not typing.get_args(next(iter(kinds)))
-        return f"a list of {expected(kinds.pop()).split(' ', 1)[-1]}s" if plain else "a list"
-    if (origin or annotation) in (dict, collections.abc.Mapping):
-        if len(args) == 2 and _configurable(args[1]):
-            return f"a mapping to {expected(args[1]).split(' ', 1)[-1]}s"
-        return "a mapping"
-    return UNSAID
-
-
-def _configurable(annotation: Any) -> bool:
-    return annotation in (int, float, bool, str, list, tuple, dict, Path, type(None), None)
-
-
-def _shown(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, list):
-        return f"[{', '.join(map(_shown, value))}]"
-    return repr(value)
+def _endless(value: Any) -> str:
+    """What is at a path that nobody can read to its end, such as a pipe; empty of all else."""
+    try:
+        kind = kind_of(Path(value).expanduser().stat().st_mode) if isinstance(value, str) else ""
+    except (OSError, ValueError, RuntimeError):  # it is not there, or no path at all
+        return ""
+    return "" if kind == "a folder" else kind
 
 
 def _listed(names: list[str], key: str) -> str:

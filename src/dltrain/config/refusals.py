@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
-from dltrain.errors import Fault
+from dltrain.errors import Fault, OutOfMemory
 
 TORCH = re.compile(
     r"Invalid (?P<name>.+?)(?: value| parameter)?(?P<at> at index \d)?: (?P<got>\S+)"
@@ -14,7 +15,7 @@ TORCH = re.compile(
 TORCH_NAMES = {"learning rate": "lr", "epsilon": "eps", "beta": "betas"}
 
 
-def refused(key: str, arguments: Collection[str], error: ValueError) -> Fault:
+def refused(key: str, arguments: Collection[str], error: Exception) -> Fault:
     """The fault of the node ``key`` whose constructor, given ``arguments``, raised ``error``.
 
     A message that begins with the name of an argument is about that key.
@@ -33,6 +34,27 @@ def refused(key: str, arguments: Collection[str], error: ValueError) -> Fault:
     rest = message[len(name) :]
     joint = re.match(r"(: | )?", rest)[0]  # type: ignore[index]
     return Fault(f"{key}.{name}", rest[len(joint) :], joint=joint)
+
+
+def too_large(key: str, arguments: Mapping[str, Any], error: BaseException) -> Fault:
+    """The fault of what takes more memory than there is: of the largest number given to it."""
+    numbers = dict(_integers(key, arguments))
+    where = max(numbers, key=numbers.__getitem__) if numbers else key
+    problem = str(error) if isinstance(error, OutOfMemory) else "asks for more memory than there is"
+    if where == key:
+        return Fault(key, f"{problem}.", joint=" ")
+    return Fault(where, f"is too large: {key} {problem}.", joint=" ")
+
+
+def _integers(key: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Each integer that a config gave, by its key; of a list the largest."""
+    for name, value in arguments.items():
+        inside = value if isinstance(value, list) else [value]
+        found = [item for item in inside if type(item) is int]
+        if found:
+            yield f"{key}.{name}", max(found)
+        if isinstance(value, Mapping):
+            yield from _integers(f"{key}.{name}", value)
 
 
 def _bound(got: str) -> str:

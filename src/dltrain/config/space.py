@@ -58,6 +58,11 @@ class Interval:
         """The two values at which all others are possible, as they are typed."""
         return repr(self.low), repr(self.high)
 
+    def has(self, value: object) -> bool:
+        """Whether ``value`` is a number between the ends."""
+        whole = not self.whole or isinstance(value, int)
+        return isinstance(value, (int, float)) and whole and self.low <= value <= self.high
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -75,6 +80,10 @@ class Choice:
     def ends(self) -> tuple[str, ...]:
         """All of them: each is another thing."""
         return self.values
+
+    def has(self, value: object) -> bool:
+        """Whether ``value`` is one of them."""
+        return value in self.values
 
 
 Dimension = Interval | Choice

@@ -23,7 +23,6 @@ import contextlib
 import itertools
 import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -35,7 +34,6 @@ from dltrain.contracts.data import Batch, Streams
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.run import (
     Callback,
-    Logged,
     Modifier,
     Plan,
     Probe,
@@ -48,7 +46,7 @@ from dltrain.core.settings import Settings
 from dltrain.core.state import Place, State
 from dltrain.core.update import Optimize
 from dltrain.core.view import RunProgress, RunView
-from dltrain.engine import generators, signals
+from dltrain.engine import clock, generators, signals
 from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
@@ -120,12 +118,12 @@ class Trainer:
             folder,
             task.monitor,
             examples,
-            self._tell_logged,
+            self.callbacks,
         )
         self._history = History()
         self._best: dict[str, Any] | None = None
         """What ``best.pt`` is to hold, until it does."""
-        self._last_save = time.perf_counter()
+        self._last_save = clock.seconds()
         self._validated = False
         """Whether the callbacks of this process have what the last weights say."""
         self._phase: Phase | None = None
@@ -168,17 +166,21 @@ class Trainer:
         Whatever goes wrong, each callback is ended, once; then the first failure is raised.
         """
         failure: BaseException | None = None
-        if status != "failed" and self._probes:
-            with self._asking():
-                for probe in self._probes:
-                    probe.finish(self.task, self.streams, self._view)
+        probes, self._probes = self._probes, []
+        try:
+            if status != "failed" and probes:
+                with self._asking():
+                    for probe in probes:
+                        probe.finish(self.task, self.streams, self._view)
+        except (Exception, KeyboardInterrupt) as error:
+            failure, status = error, _after(error)
         while self._not_ended:
             callback = self._not_ended.pop(0)
             try:
                 callback.end(self._view, status)
             except (Exception, KeyboardInterrupt) as error:
                 failure = failure or error
-                status = "interrupted" if isinstance(failure, KeyboardInterrupt) else "failed"
+                status = _after(failure)
         if failure is not None:
             raise failure
 
@@ -258,11 +260,11 @@ class Trainer:
         return self.signal is not None or bool(self.state.stop_reason)
 
     def _resume_clock(self) -> None:
-        self._clock = time.perf_counter()
+        self._clock = clock.seconds()
 
     def _pause_clock(self) -> None:
         """Book the time since :meth:`_resume_clock` as training."""
-        now = time.perf_counter()
+        now = clock.seconds()
         self.state.seconds["train"] += now - self._clock
         self._clock = now
 
@@ -284,7 +286,7 @@ class Trainer:
             optimize.finish()
         if logged:
             self._log()
-        if time.perf_counter() - self._last_save >= settings.checkpoint_seconds:
+        if clock.seconds() - self._last_save >= settings.checkpoint_seconds:
             self._read()
             self._save()
 
@@ -452,7 +454,7 @@ class Trainer:
 
     def _evaluate(self, split: str, final: bool) -> Evaluation:
         """What the task's metrics say of a split, and the probes add."""
-        started = time.perf_counter()
+        started = clock.seconds()
         with self._evaluation_weights(), eval_mode(self.task):
             with torch.inference_mode(), self._autocast():
                 evaluation = evaluate(
@@ -462,7 +464,7 @@ class Trainer:
                     epoch=self.state.place("train").epoch,
                     final=final,
                 )
-            self.state.seconds["evaluate"] += time.perf_counter() - started
+            self.state.seconds["evaluate"] += clock.seconds() - started
         return evaluation | Evaluation(self._scalars()) | self._look(split)
 
     def _look(self, split: str) -> Evaluation:
@@ -470,11 +472,11 @@ class Trainer:
         found = Evaluation()
         if not self._probes:
             return found
-        started = time.perf_counter()
+        started = clock.seconds()
         with self._asking():
             for probe in self._probes:
                 found |= probe.look(self.task, self.streams, self._view, split)
-        self.state.seconds["evaluate"] += time.perf_counter() - started
+        self.state.seconds["evaluate"] += clock.seconds() - started
         return found
 
     @contextmanager
@@ -507,11 +509,6 @@ class Trainer:
         for callback in self.callbacks:
             callback.evaluated(self._view, split, evaluation)
 
-    def _tell_logged(self, logged: Logged) -> None:
-        """Hand what one callback has to show to all of them."""
-        for callback in self.callbacks:
-            callback.logged(self._view, logged)
-
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.settings.precision != "bfloat16":
             return contextlib.nullcontext()
@@ -532,7 +529,7 @@ class Trainer:
             self._best = None
         checkpoint.save_last(self.folder, self._state())
         self._saved()
-        self._last_save = time.perf_counter()
+        self._last_save = clock.seconds()
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -582,3 +579,8 @@ class Trainer:
             raise UserError(
                 f"{error} Remove it to go on without the best weights so far."
             ) from error
+
+
+def _after(error: BaseException) -> str:
+    """The status of a run that ``error`` has ended."""
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"

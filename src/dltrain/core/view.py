@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
 from pathlib import Path
 
-from dltrain.contracts.run import Logged
+from dltrain.contracts.run import Callback, Logged
 from dltrain.contracts.task import Monitor
 from dltrain.core.settings import Settings
 from dltrain.core.state import State
@@ -48,12 +48,11 @@ class RunView:
         folder: RunFolder,
         monitor: Monitor,
         splits: Mapping[str, int | None],
-        log: Callable[[Logged], None],
+        callbacks: Sequence[Callback],
     ) -> None:
-        self._state, self._folder = state, folder
+        self._state, self._folder, self._callbacks = state, folder, callbacks
         self.progress, self.monitor, self.splits = progress, monitor, splits
         self.device, self.precision = str(settings.device), settings.precision
-        self.log = log
         self.latest: Mapping[str, float] = {}
         self.rates: dict[str, float] = {}
         self.resumed = False
@@ -80,8 +79,13 @@ class RunView:
 
     def write(self, name: str, content: bytes | str, sync: bool = True) -> None:
         """Write a file of the run folder, whole or not at all."""
-        data = content.encode() if isinstance(content, str) else content
+        data = content.encode(errors="backslashreplace") if isinstance(content, str) else content
         self._folder.write(name, methodcaller("write", data), sync)
+
+    def log(self, logged: Logged) -> None:
+        """Hand what one callback has to show to all of them."""
+        for callback in self._callbacks:
+            callback.logged(self, logged)
 
     def stop(self, reason: str) -> None:
         """Ask for an early, regular end: the test split is still evaluated."""

@@ -16,5 +16,5 @@ def lock_for(path: Path) -> FileLock:
     It lies elsewhere, so that one that fails leaves nothing beside the data.
     """
     home = os.path.expanduser("~")  # noqa: PTH111 - pathlib's raises where there is none
-    key = hashlib.sha256(f"{home}:{path.absolute()}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(f"{home}:{path.absolute()}")).hexdigest()[:16]
     return FileLock(Path(tempfile.gettempdir()) / f"dltrain-{key}.lock")

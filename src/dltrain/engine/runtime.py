@@ -13,6 +13,7 @@ freed memory                  kept for the next step (``tune``, :mod:`dltrain.en
 torch's optimizers            without the compiler (``tune``, :mod:`dltrain.engine.torch_startup`)
 garbage collection            after what is imported at the start (command line)
 waiting threads               sleep soon (command line)
+errors of TensorBoard's       told once (command line)
 ============================  ==========================================================
 
 numpy's global generator is neither seeded nor drawn from. No torch here at the top: queries such
@@ -116,6 +117,20 @@ def _environment_kept() -> Iterator[None]:
         os.environ.update(before)
 
 
+def hear_of_threads_once() -> None:
+    """Leave out the traceback of a thread whose error is raised again where it is waited for.
+
+    TensorBoard's does so, as when the run's folder is gone, or the disk full.
+    """
+    before = threading.excepthook
+
+    def told(failure: threading.ExceptHookArgs) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            before(failure)
+
+    threading.excepthook = told
+
+
 def wait_asleep() -> None:
     """Have torch's waiting threads spin a moment, then sleep; before torch is imported.
 
@@ -142,11 +157,32 @@ def no_collection() -> Iterator[None]:
 def collect_again() -> None:
     """From here on there is garbage; what has been imported is none, and is not looked at again.
 
-    Of several runs only the first does this: what another has left is garbage.
+    Of several runs only the first does this: what another has left is garbage, and goes before the
+    next one begins. It may hold a network, which no count of objects tells.
     """
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
+    if gc.isenabled():
+        gc.collect()
+        return
+    gc.freeze()
+    gc.enable()
+
+
+@contextmanager
+def cycles_freed() -> Iterator[None]:
+    """What is made in here and refers to itself is freed at the end; not for a step of training.
+
+    A figure of matplotlib's is thousands of objects in cycles, a trace of torch's holds its network
+    in one. Those that outlive two collections wait for one of all objects: some tens of MB, by
+    then. Without collections meanwhile they are the youngest, which alone are looked at.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.collect(0)
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -121,6 +121,29 @@ def unfinished(what_next: str) -> Iterator[None]:
         _unfinished.pop()
 
 
+@contextmanager
+def withheld() -> Iterator[None]:
+    """While inside, signals wait; in a process that is started here too, until :func:`heard`.
+
+    Else a Ctrl-C would find it in the middle of its first imports.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def heard(but: int) -> None:
+    """In a process that was started while signals were withheld: hear them all, ``but`` one."""
+    signal.signal(but, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
 def leave_at_once() -> None:
     """From here on, have a signal end the process then and there.
 

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -63,10 +63,18 @@ class Evaluated:
     evaluation: Evaluation
 
 
+class OtherData(NamedTuple):
+    """The config of a data set that is not the run's own."""
+
+    config: Mapping[str, Any]
+    packages: frozenset[str] | None
+    """Where its classes may come from; None: anywhere, for the user has typed what it is."""
+
+
 def evaluate_run(
     folder: RunFolder,
     split: str | None = None,
-    other: Mapping[str, Any] | None = None,
+    other: OtherData | None = None,
     weights: str | None = None,
     device: str | None = None,
     skip_unknown: bool = False,
@@ -93,14 +101,14 @@ def evaluate_run(
         return _own(folder, config, loaded, split, changed_data, attack)
     with Assembly(config, allowed_packages()) as assembly:
         settings = assembly.settings
-        source = plan(other, Source, "data").make()
+        source = plan(other.config, Source, "data", packages=other.packages).make()
         try:
             with _no_word_of_training():
                 found = source.read(config["seed"])
         except ValueError as error:
             raise error if isinstance(error, UserError) else UserError(f"data: {error}") from error
         if identity_of(source) == folder.read_json(SPEC).get(IDENTITY):
-            config["data"] = other  # the same examples, in another place or other batches
+            config["data"] = other.config  # the same examples, in another place or other batches
             return _own(folder, config, loaded, split, changed_data, attack)
         name = split or TEST
         reader = reader_of_run(folder.path)
@@ -110,7 +118,7 @@ def evaluate_run(
         asked = stream if attack is None else attacked(stream, loaded.task, spec, attack)
         result = _evaluated(loaded, asked, settings, config["seed"], _epochs(folder), final=True)
     targets.tell()
-    return Evaluated(name, _named(other), stream.count, loaded.weights, result)
+    return Evaluated(name, _named(other.config), stream.count, loaded.weights, result)
 
 
 @contextlib.contextmanager
@@ -299,7 +307,7 @@ class Chained(Stream):
         return self._rows
 
 
-def data_of(folder: RunFolder, overrides: Sequence[str]) -> dict[str, Any] | None:
+def data_of(folder: RunFolder, overrides: Sequence[str]) -> OtherData | None:
     """The config of the data that ``overrides`` name; None where there are none.
 
     ``data=…`` chooses a data set, ``data.KEY=…`` alone changes the run's own. Raises
@@ -308,19 +316,21 @@ def data_of(folder: RunFolder, overrides: Sequence[str]) -> dict[str, Any] | Non
     if not overrides:
         return None
     choice, values = composition.assigned(overrides, "data")
-    if choice is None:
-        return other_data(read_config(folder), None, values)
-    return other_data({}, composition.compose(overrides)["data"], {})
+    if choice is not None:
+        return _other_data(composition.compose(overrides)["data"], {}, None)
+    return _other_data(read_config(folder).get("data"), values, allowed_packages())
 
 
-def other_data(
-    config: Mapping[str, Any], choice: Mapping[str, Any] | None, values: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The config of another data set: ``choice``, or the run's own, with ``values`` by key.
+def _other_data(
+    found: Any, values: Mapping[str, Any], packages: frozenset[str] | None
+) -> OtherData:
+    """The config ``found`` with ``values`` by key.
 
     Raises :class:`ConfigError` for a key that is not there.
     """
-    node = copy.deepcopy(dict(choice if choice is not None else config["data"]))
+    node = copy.deepcopy(found)
+    if not isinstance(node, dict):
+        raise ConfigError([Fault("data", "this group is missing from the config.")])
     for key, value in values.items():
         *path, last = key.split(".")[1:]
         place: Any = node
@@ -330,10 +340,9 @@ def other_data(
             hint = did_you_mean(last, [k for k in (place or node) if k != "_target_"])
             raise ConfigError([Fault(key, "there is no such key.", hint)])
         place[last] = value  # type: ignore[index]
-    plan(node, Source, "data").make()  # its class is imported, which knows what paths are
-    found = absolute({"data": node, "output_dir": "."}, Path.cwd())["data"]
-    assert isinstance(found, dict)
-    return found
+    # Its class is imported, which knows what paths are.
+    plan(node, Source, "data", packages=packages).make()
+    return OtherData(absolute({"data": node, "output_dir": "."}, Path.cwd())["data"], packages)
 
 
 def _named(data: Mapping[str, Any]) -> str:

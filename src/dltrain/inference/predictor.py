@@ -19,6 +19,7 @@ from dltrain.contracts.task import Predictions, Predicts, Task
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder, known_status
 from dltrain.runs.load import load_run, reader_of_run, spec_of_run
 
@@ -203,7 +204,7 @@ def load(
 
     Raises :class:`UserError` where there is no such run, or no such weights.
     """
-    return Predictor(RunFolder.find(str(run), Path(output_dir)), weights, device)
+    return Predictor(find_run(str(run), Path(output_dir)), weights, device)
 
 
 def _several(examples: Any) -> bool:

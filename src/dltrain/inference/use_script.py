@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ HEAD = '''\
 {imports}
 {asked}here = Path(__file__).parent
 about = json.loads((here / "export.json").read_text(encoding="utf-8"))
-network, steps = about["networks"]["{network}"], about["preprocessing"]
+network, steps = about["networks"][{network}], about["preprocessing"]
 '''
 
 ASKED = """\
@@ -93,7 +94,7 @@ for place, example in enumerate(names):
 {named}    print(json.dumps(row, ensure_ascii=False))
 """
 NAMED = """\
-    row["{name}"] = network["outputs"][{place}]["names"][row["{name}"]]
+    row[{name}] = network["outputs"][{place}]["names"][row[{name}]]
 """
 WRITTEN = """\
 for number, image in enumerate(columns[0], 1):
@@ -117,7 +118,7 @@ def script(about: Mapping[str, Any], format: str) -> str:
         arguments=arguments,
         imports=_imports(imports, needed),
         asked="" if optional else ASKED,
-        network=name,
+        network=json.dumps(name),
     )
     return f"{head}\n{read}\n{RUN[format]}{end}"
 
@@ -143,7 +144,7 @@ def _reading(
 def _named(outputs: Sequence[Mapping[str, Any]]) -> str:
     """Lines that put a class's name in the place of its number."""
     return "".join(
-        NAMED.format(name=one["name"], place=place)
+        NAMED.format(name=json.dumps(one["name"]), place=place)
         for place, one in enumerate(outputs)
         if one["kind"] == "class" and one["names"]
     )

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable
 
 WIDTH = 80
 LEAST = 12
@@ -215,7 +215,9 @@ class FileWriter(Writer):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 path.open("a").close()  # a file that may not be written is not replaced either
-            self._file = self._begun.open("w", encoding="utf-8", newline="")
+            self._file = self._begun.open(
+                "w", encoding="utf-8", newline="", errors="backslashreplace"
+            )
         except OSError as error:
             raise UserError(f"--out: {path} cannot be written: {error.strerror}.") from error
         try:
@@ -276,7 +278,7 @@ def _joined(names: Sequence[Any], numbers: Sequence[Any]) -> list[str]:
 def _shown(cell: Any) -> str:
     text = f"{cell:.4g}" if isinstance(cell, float) and abs(cell) <= 1 else cell
     text = f"{text:.7g}" if isinstance(text, float) else str(text)
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))
 
 
 def _fitted(text: str, wide: int) -> str:

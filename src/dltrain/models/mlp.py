@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from dltrain.errors import require_fraction
 from dltrain.models.layers.activations import ACTIVATIONS, Activation
 from dltrain.models.layers.init import Init, initialize
 
@@ -31,6 +32,7 @@ class MLP(nn.Module):
         input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        require_fraction(dropout=dropout, input_dropout=input_dropout)
         if any(width < 1 for width in hidden):
             raise ValueError(f"hidden needs at least one unit a layer, got {list(hidden)}")
         widths = [math.prod(input_shape), *hidden]

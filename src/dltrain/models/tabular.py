@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec, Field
+from dltrain.errors import require_fraction
 from dltrain.models.layers.activations import Activation
 from dltrain.models.layers.init import Init
 from dltrain.models.mlp import MLP
@@ -43,6 +44,7 @@ class Tabular(nn.Module):
         input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        require_fraction(embedding_dropout=embedding_dropout, dropout=dropout)
         if embedding is not None and embedding < 1:
             raise ValueError(f"embedding is at least 1, got {embedding}")
         numbers, *levels = spec.of("input")

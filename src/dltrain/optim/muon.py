@@ -42,8 +42,8 @@ class Muon(torch.optim.Optimizer):
         require_at_least(0, lr=lr, eps=eps, weight_decay=weight_decay)
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum is from 0 to below 1, got {momentum}")
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas are from 0 to below 1, got {list(betas)}")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas are two numbers from 0 to below 1, got {list(betas)}")
         if iterations < 1:
             raise ValueError(f"iterations is at least 1, got {iterations}")
         defaults = {

@@ -62,6 +62,7 @@ def save_last(folder: RunFolder, state: Mapping[str, Any]) -> None:
             last.replace(previous)
         else:
             aside.replace(previous)
+            aside.unlink(missing_ok=True)  # where both are one file, renaming does nothing
     save(folder, LAST, state)
     (folder.path / INITIAL).unlink(missing_ok=True)
 

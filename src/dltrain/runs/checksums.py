@@ -43,7 +43,7 @@ def read(folder: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     found = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n") if text else (), 1):
         match = LINE.fullmatch(line)
         if match is None:
             raise UserError(
@@ -63,15 +63,15 @@ def require(folder: Path, name: str, content: bytes, listed: Mapping[str, str]) 
         raise UserError(changed(folder, name))
 
 
-def require_listed(folder: Path, without: tuple[str, ...], missing: bool) -> None:
+def require_listed(folder: Path, without: tuple[str, ...], every: bool) -> None:
     """Raise :class:`UserError` where a file that is listed is not what was written.
 
-    Only those that lie in ``folder`` itself, and whose names do not begin as ``without`` says:
-    what tells of a run, and no results. Whether one may be ``missing`` is the caller's to say.
+    Those whose names begin as ``without`` says are not looked at. ``every`` other one has to be
+    there; else only what lies in ``folder`` itself, and is there, is looked at.
     """
     for name, digest in read(folder).items():
         path = folder / name
-        if "/" in name or name.startswith(without) or (missing and not path.is_file()):
+        if name.startswith(without) or (not every and ("/" in name or not path.is_file())):
             continue
         if not path.is_file():
             raise UserError(
@@ -82,7 +82,7 @@ def require_listed(folder: Path, without: tuple[str, ...], missing: bool) -> Non
 
 
 def changed(folder: Path, name: str) -> str:
-    """What is said of a file with another checksum, and how it is accepted."""
+    """The message about a file with another checksum, and how it is accepted."""
     return (
         f"{folder / name} is not what the run wrote: it was damaged, or edited. If you edited it, "
         f"delete its line in {folder / FILE}."
@@ -95,11 +95,22 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**rest, OWN: _of_json(rest)}
 
 
-def is_sealed(content: Mapping[str, Any]) -> bool | None:
-    """Whether JSON that was read is what was written; None where it does not tell."""
+def is_whole(content: Mapping[str, Any], required: bool) -> bool:
+    """Whether JSON that was read is what was written.
+
+    Without a checksum nobody can tell: it is not where one is ``required``.
+    """
     rest = dict(content)
     own = rest.pop(OWN, None)
-    return None if own is None else own == _of_json(rest)
+    return not required if own is None else bool(own == _of_json(rest))
+
+
+def forget(folder: Path, names: Iterable[str]) -> str:
+    """The lines of a run folder's list without those of ``names``."""
+    gone = set(names)
+    return "".join(
+        f"{digest}  {name}\n" for name, digest in read(folder).items() if name not in gone
+    )
 
 
 def _of_json(content: Mapping[str, Any]) -> str:

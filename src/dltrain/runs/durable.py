@@ -60,6 +60,7 @@ def _told(handle: int) -> Iterator[BinaryIO]:
 
     class File(io.FileIO):
         def write(self, data: Any) -> int:
+            """As ever; an error of the disk is kept."""
             try:
                 return super().write(data)
             except OSError as error:

@@ -23,7 +23,8 @@ from dltrain.contracts.task import SamplesImages
 from dltrain.errors import UserError
 from dltrain.files import open_within
 from dltrain.runs.checkpoint import LAST
-from dltrain.runs.folder import LATEST, RunFolder
+from dltrain.runs.finding import find_run
+from dltrain.runs.folder import LATEST
 from dltrain.runs.load import load, spec_of_run
 
 BLOCK = 1 << 20
@@ -64,7 +65,7 @@ class EvaluationClassifier:
     def __init__(self, run: str) -> None:
         if Path(run).name == LATEST:
             raise UserError(f"run is a run's own folder: {LATEST} moves on with every run")
-        folder = RunFolder.find(run, Path())
+        folder = find_run(run, Path())
         spec = spec_of_run(folder)
         self.task = load(folder.path, "last")
         self.name = _digest(folder.path)[:8]

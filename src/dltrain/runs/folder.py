@@ -36,47 +36,8 @@ UNPUBLISHED = 60
 """Seconds after which the folder of a run that has no name yet, and that nobody holds, is left."""
 RUNNING, INTERRUPTED = "running", "interrupted"
 """The status of a run that is being trained; of one that a signal or a kill has ended."""
-LISTED = 5
-"""Runs that are named where one was not found."""
 
 _log = logging.getLogger(__name__)
-
-
-def latest(output_dir: Path) -> Path:
-    """The absolute path of the newest run in ``output_dir``.
-
-    The file ``output_dir/latest`` has it, relative to ``output_dir``, in one line. It is no link:
-    what walks through ``output_dir``, such as TensorBoard, would find the newest run twice.
-    Links that earlier versions of dltrain made are read too.
-
-    Raises :class:`UserError` where there was no run yet, or the newest one is gone.
-    """
-    pointer = output_dir / LATEST
-    if not os.path.lexists(pointer):
-        raise UserError(f"There is no run in {output_dir} yet.{listed(output_dir)}")
-    path = _pointed_at(pointer)
-    if not path.exists():
-        raise UserError(
-            f"The newest run in {output_dir} is gone: there is no {_shortest(path)}. "
-            f"Give the path of another run.{listed(output_dir)}"
-        )
-    return path
-
-
-def listed(output_dir: Path) -> str:
-    """Lines with the newest runs in ``output_dir`` and their status; empty where there are none.
-
-    They begin with a line break: they follow a message that a run was not found.
-    """
-    newest = sorted(
-        (file.parent for file in output_dir.glob(f"*/*/{CONFIG}")),
-        key=lambda folder: (folder.name, folder.stat().st_mtime),
-        reverse=True,
-    )[:LISTED]
-    if not newest:
-        return ""
-    lines = [f"  {_shortest(folder)}  {_status(folder)}" for folder in newest]
-    return "\n".join([f"\nThe newest runs in {output_dir}:", *lines])
 
 
 def known_status(folder: Path, status: object) -> str:
@@ -84,46 +45,23 @@ def known_status(folder: Path, status: object) -> str:
     return INTERRUPTED if status == RUNNING and not is_held(folder) else str(status)
 
 
-def _status(folder: Path) -> str:
-    try:
-        summary = json.loads(files.read_within(folder, SUMMARY))
-        return known_status(folder, summary["status"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return "unreadable"
-
-
-def _by_part(part: str, output_dir: Path) -> Path | None:
-    """The run in ``output_dir`` with ``part`` in its ``name/time``; None where none has it."""
-    found = [
-        file.parent
-        for file in output_dir.glob(f"*/*/{CONFIG}")
-        if part and part in file.parent.relative_to(output_dir).as_posix()
-    ]
-    # Of two runs of one second the later one's name begins with that of the first; so it is with
-    # vae and ae.
-    wholes = {f: (f.name, f.parent.name, f.relative_to(output_dir).as_posix()) for f in found}
-    exact = [folder for folder, names in wholes.items() if part in names]
-    found = exact or found
-    if len(found) > 1:
-        newest = sorted(found, key=lambda folder: folder.name, reverse=True)
-        lines = "".join(f"\n  {_shortest(folder)}" for folder in newest[:LISTED])
-        more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
-        raise UserError(f"{part} is a part of {len(found)} runs. Which one?{lines}{more}")
-    return found[0] if found else None
-
-
 def is_held(path: Path) -> bool:
     """Whether a process has claimed the run folder ``path``; where nobody can tell, yes.
 
     It only looks: nothing is written, whatever ``.lock`` is, and a second look may happen at once.
     """
+    return is_locked(path / LOCK)
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds ``file`` locked; see :func:`is_held`."""
     try:
         import fcntl
     except ImportError:  # not a POSIX system
         return True
     try:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = os.open(path / LOCK, flags)
+        handle = os.open(file, flags)
     except FileNotFoundError:
         return False
     except OSError:
@@ -156,9 +94,8 @@ class RunFolder:
         parent = output_dir / name
         try:
             parent.mkdir(parents=True, exist_ok=True)
-            _remove_unpublished(parent)
-            path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
-            path.mkdir()
+            remove_unpublished(parent)
+            path = unpublished(parent)
             (path / "checkpoints").mkdir()
             (path / "figures").mkdir()
         except OSError as error:
@@ -182,7 +119,7 @@ class RunFolder:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         # The file system of Windows renames no folder with an open file in it.
         self._lock.release()
-        self.path = _renamed_exclusively(self.path, stamp)
+        self.path = renamed_exclusively(self.path, stamp)
         self._lock = FileLock(self.path / LOCK)
         self._lock.acquire(timeout=0)
         for made in (self.path, self.path.parent, output_dir):
@@ -193,31 +130,6 @@ class RunFolder:
         """Remove a folder that has not been published."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
-
-    @classmethod
-    def find(cls, run: str, output_dir: Path) -> RunFolder:
-        """The folder of ``run``: its path, or ``latest`` for the newest in ``output_dir``.
-
-        The path of a file ``latest`` means the run that it points at. What is no path may be a part
-        of ``name/time`` that one run in ``output_dir`` has and no other. Raises :class:`UserError`
-        where there is no such run, or more than one.
-        """
-        path = Path(run).expanduser()
-        if run == LATEST:
-            path = latest(output_dir.expanduser())
-        elif path.name == LATEST and (path.is_file() or path.is_symlink()):
-            path = latest(path.parent)
-        if not (path / CONFIG).is_file() and not path.exists():
-            path = _by_part(run, output_dir.expanduser()) or path
-        if not (path / CONFIG).is_file():
-            what = (
-                "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
-            )
-            raise UserError(
-                f"{run} {what}. Give the path that the run printed, a part of it, or {LATEST!r}."
-                f"{listed(output_dir.expanduser())}"
-            )
-        return cls(_shortest(path.resolve()))
 
     def hold(self) -> None:
         """Claim the folder for this process, until it ends in whatever way.
@@ -244,7 +156,7 @@ class RunFolder:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small text file, whole or not at all."""
-        self.write(name, lambda file: file.write(text.encode()))
+        self.write(name, lambda file: file.write(text.encode(errors="backslashreplace")))
 
     def write_json(self, name: str, content: Mapping[str, Any], sealed: bool = False) -> None:
         """Write a JSON file, whole or not at all; ``sealed``, with a checksum of its own.
@@ -321,9 +233,7 @@ class RunFolder:
     def summary(self) -> dict[str, Any]:
         """What ``summary.json`` says; raises :class:`UserError` where that is damaged."""
         content = self.read_json(SUMMARY)
-        whole = checksums.is_sealed(content)
-        listed = (self.path / checksums.FILE).exists()
-        if whole is False or (whole is None and listed):
+        if not checksums.is_whole(content, (self.path / checksums.FILE).exists()):
             raise UserError(f"{self.path / SUMMARY} is damaged: its checksum is that of another.")
         content.pop(checksums.OWN, None)
         return content
@@ -371,7 +281,7 @@ def _finite(value: Any, place: str, words: dict[str, str]) -> Any:
     return value
 
 
-def _renamed_exclusively(path: Path, stamp: str) -> Path:
+def renamed_exclusively(path: Path, stamp: str) -> Path:
     """Rename a folder that is not empty to the first name of ``stamp`` that no other has."""
     for attempt in range(1, 10_000):
         named = path.with_name(stamp if attempt == 1 else f"{stamp}_{attempt}")
@@ -383,12 +293,19 @@ def _renamed_exclusively(path: Path, stamp: str) -> Path:
             if os.path.lexists(named):  # another process was quicker
                 continue
             raise
-        return _shortest(named)
+        return shortest(named)
     raise UserError(f"output_dir: {path.parent} already has ten thousand runs of {stamp}.")
 
 
-def _remove_unpublished(parent: Path) -> None:
-    """Remove the folders of runs that were killed before they had a name."""
+def unpublished(parent: Path) -> Path:
+    """A new folder in ``parent`` that nobody takes for more before it has another name."""
+    path = parent / f".run-{secrets.token_hex(8)}{durable.SUFFIX}"
+    path.mkdir()
+    return path
+
+
+def remove_unpublished(parent: Path) -> None:
+    """Remove the folders in ``parent`` whose processes were killed before they had a name."""
     for path in parent.glob(f".run-*{durable.SUFFIX}"):
         with contextlib.suppress(OSError):
             old = time.time() - path.lstat().st_mtime > UNPUBLISHED
@@ -405,17 +322,7 @@ def _point_latest_at(path: Path, pointer: Path) -> None:
         _log.warning("%s could not be pointed at the new run: %s.", pointer, error.strerror)
 
 
-def _pointed_at(pointer: Path) -> Path:
-    """The absolute path of what ``pointer``, a file or a link, points at; it may not exist."""
-    try:
-        if pointer.is_symlink():
-            return pointer.resolve()
-        return (pointer.parent / files.read_text(pointer).strip()).resolve()
-    except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a zero byte
-        raise UserError(f"{pointer} cannot be read as the path of a run: {error}.") from error
-
-
-def _shortest(path: Path) -> Path:
+def shortest(path: Path) -> Path:
     """``path`` as seen from here, when that is shorter to read and to type."""
     try:
         relative = Path(os.path.relpath(path))

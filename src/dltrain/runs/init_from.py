@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec
 from dltrain.errors import UserError
-from dltrain.runs.folder import LATEST, RunFolder
+from dltrain.runs.finding import find_run
+from dltrain.runs.folder import LATEST
 from dltrain.runs.load import load, spec_of_run
 from dltrain.tensor_files import read_tensors, reason
 
@@ -33,7 +34,7 @@ def init_from(task: nn.Module, spec: DataSpec, source: str, output_dir: Path) ->
     if path.is_file() and path.name != LATEST:
         theirs = _tensors_of_file(path)
     else:
-        folder = RunFolder.find(source, output_dir)
+        folder = find_run(source, output_dir)
         theirs = load(folder.path).state_dict()
         _warn_of_other_names(spec, spec_of_run(folder), source)
     own = task.state_dict()

@@ -19,7 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dltrain.files import read_within
+from dltrain.errors import UserError
+from dltrain.files import NotAFileError, read_within
+from dltrain.runs import checksums
 from dltrain.runs.folder import CONFIG, INTERRUPTED, RUNNING, is_held, known_status
 
 SUMMARY, OVERRIDES = "summary.json", "overrides.txt"
@@ -168,11 +170,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def listed_run(path: Path) -> Listed:
     """A run by its path; whatever is wrong with its files is told in ``problem``."""
     try:
-        config = flat_config(read_text(path, CONFIG), CONFIG)
-        overrides = (read_text(path, OVERRIDES) if (path / OVERRIDES).exists() else "").splitlines()
+        listed = _checksums(path)
+        config = flat_config(read_text(path, CONFIG, listed=listed), CONFIG)
+        has_overrides = (path / OVERRIDES).exists()
+        typed = read_text(path, OVERRIDES, listed=listed) if has_overrides else ""
+        overrides = typed.splitlines()
         if not (path / SUMMARY).exists():  # the moments before a run's first summary
             return Listed(path, known_status(path, RUNNING), config, overrides)
-        summary = _summary(read_text(path, SUMMARY))
+        summary = _summary(read_text(path, SUMMARY, listed=listed), bool(listed))
     except Unreadable as error:
         if not (path / CONFIG).exists() and is_held(path):
             return Listed(path, RUNNING)  # it has only begun
@@ -180,13 +185,22 @@ def listed_run(path: Path) -> Listed:
     return Listed(path, known_status(path, summary["status"]), config, overrides, summary)
 
 
-def read_text(run: Path, name: str, largest: int = LARGEST) -> str:
+def read_text(
+    run: Path, name: str, largest: int = LARGEST, listed: Mapping[str, str] | None = None
+) -> str:
     """A text file of a run. Whatever else has its name, such as a link or a pipe, is not opened.
 
-    Raises :class:`Unreadable` where there is none, or of more than ``largest`` bytes.
+    ``listed`` are the run's checksums, where the caller has them. Raises :class:`Unreadable` where
+    there is none, it has more than ``largest`` bytes, or another checksum.
     """
     try:
-        return read_within(run, name, largest).decode()
+        content = read_within(run, name, largest)
+        checksums.require(run, name, content, _checksums(run) if listed is None else listed)
+        return content.decode()
+    except NotAFileError as error:
+        raise Unreadable(f"{name}: {error.strerror}") from error
+    except UserError as error:
+        raise Unreadable(f"{name} is not what the run wrote: damaged, or edited") from error
     except FileNotFoundError:
         raise Unreadable(f"it has no {name}") from None
     except OSError as error:
@@ -195,13 +209,22 @@ def read_text(run: Path, name: str, largest: int = LARGEST) -> str:
         raise Unreadable(f"{name} is no text in UTF-8") from error
 
 
-def _summary(text: str) -> Mapping[str, Any]:
+def _checksums(run: Path) -> Mapping[str, str]:
+    try:
+        return checksums.read(run)
+    except UserError as error:
+        raise Unreadable(f"{checksums.FILE} is damaged") from error
+
+
+def _summary(text: str, is_listed: bool) -> Mapping[str, Any]:
     try:
         summary = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"{SUMMARY} is no JSON") from error
     if not isinstance(summary, dict) or summary.get("status") not in STATUSES:
         raise Unreadable(f"{SUMMARY} is not the summary of a run")
+    if not checksums.is_whole(summary, is_listed):
+        raise Unreadable(f"{SUMMARY} is damaged")
     return summary
 
 

@@ -5,7 +5,8 @@ Below the callbacks, so that one of them may use another run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,12 @@ from dltrain.contracts.data import DataSpec, Reader
 from dltrain.contracts.run import Modifier, evaluation_weights
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
+from dltrain.engine.memory import available_memory, network_within
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import own
 from dltrain.optim.groups import groups_of
 from dltrain.runs import checkpoint, checksums
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder
 from dltrain.runs.listing import LARGEST, Unreadable, require_few
 
@@ -30,6 +33,9 @@ ID = "id"
 """The key of ``summary.json`` for what the run's checkpoints have, too."""
 GROWING = ("metrics.", "events.", "train.log")
 """How the names of files begin that grow with a run, and that no reader needs."""
+
+SLACK = 1 << 26
+"""Bytes of a network that are in no checkpoint, such as buffers that can be computed again."""
 
 
 class Loaded(NamedTuple):
@@ -45,7 +51,7 @@ def load(
     run: str | Path = "latest", weights: str | None = None, output_dir: str | Path = "outputs"
 ) -> Task:
     """The trained task of a run; see :func:`load_run`."""
-    return load_run(RunFolder.find(str(run), Path(output_dir)), weights).task
+    return load_run(find_run(str(run), Path(output_dir)), weights).task
 
 
 def load_run(folder: RunFolder, weights: str | None = None, trusted: bool = False) -> Loaded:
@@ -74,10 +80,13 @@ def _load(
     folder: RunFolder, weights: str, packages: frozenset[str] | None
 ) -> tuple[Task, torch.nn.Module]:
     config, spec = read_config(folder), spec_of_run(folder)
+    path = own(folder.path, f"checkpoints/{weights}.pt")
     try:
-        model = plan(config.get("model", {}), torch.nn.Module, "model", {}, packages, spec).make()
-        given = {"model": model}
-        task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
+        with no_larger_than(path):
+            node = config.get("model", {})
+            model = plan(node, torch.nn.Module, "model", {}, packages, spec).make()
+            given = {"model": model}
+            task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
         modifiers = [
             plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
             for name, node in _modifiers(config).items()
@@ -86,7 +95,6 @@ def _load(
             modifier.attach(task)
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    path = own(folder.path, f"checkpoints/{weights}.pt")
     known = folder.summary() if (folder.path / SUMMARY).exists() else {}
     state = checkpoint.load(path, run=known.get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
@@ -105,6 +113,17 @@ def _load(
     return task.eval(), model
 
 
+@contextlib.contextmanager
+def no_larger_than(path: Path) -> Iterator[None]:
+    """While inside, no network is built that is larger than the checkpoint ``path``.
+
+    A config of a few lines can ask for more than there is of memory; its weights cannot.
+    """
+    size = path.stat().st_size if path.exists() else available_memory()
+    with network_within(size + SLACK):
+        yield
+
+
 def reader_of_run(
     run: str | Path = "latest", output_dir: str = "outputs", trusted: bool = False
 ) -> Reader:
@@ -113,10 +132,10 @@ def reader_of_run(
     ``trusted`` as of :func:`load_run`.
     Raises :class:`UserError` where there is no such run, or its data has no examples to read.
     """
-    folder = RunFolder.find(str(run), Path(output_dir))
+    folder = find_run(str(run), Path(output_dir))
     require_current(folder)
     # What it reads by, such as a vocabulary, lies beside it.
-    checksums.require_listed(folder.path, GROWING, missing=True)
+    checksums.require_listed(folder.path, GROWING, every=False)
     node, given = folder.read_json(READER), {"folder": folder.path}
     packages = None if trusted else allowed_packages()
     if not node:

@@ -9,7 +9,8 @@ import torch
 from dltrain.contracts.other_run import LearnsFromRuns
 from dltrain.contracts.task import Task
 from dltrain.errors import ConfigError, Fault, UserError
-from dltrain.runs.folder import LATEST, RunFolder
+from dltrain.runs.finding import find_run
+from dltrain.runs.folder import LATEST
 from dltrain.runs.load import load_run, spec_of_run
 
 
@@ -24,7 +25,7 @@ def open_runs(task: Task, output_dir: Path, device: torch.device) -> None:
     faults = []
     for name, other in task.others().items():
         try:
-            folder = RunFolder.find(other.run, output_dir)
+            folder = find_run(other.run, output_dir)
             if Path(other.run).name == LATEST:
                 raise ValueError(
                     f"{LATEST} moves on with every run, and this one could not go on with it; "

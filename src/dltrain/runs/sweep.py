@@ -24,10 +24,22 @@ from typing import Any
 from filelock import FileLock
 
 from dltrain.errors import UserError, going_on
-from dltrain.runs.folder import CONFIG, LISTED, LOCK, RUNNING, RunFolder, is_held
+from dltrain.runs.finding import LISTED
+from dltrain.runs.folder import (
+    CONFIG,
+    RUNNING,
+    RunFolder,
+    is_held,
+    remove_unpublished,
+    renamed_exclusively,
+    shortest,
+    unpublished,
+)
 from dltrain.runs.listing import Unreadable, read_text
 
 SWEEPS, SWEEP, JOBS, RESULTS = "sweeps", "sweep.json", "jobs.jsonl", "results.csv"
+JOB = "job.json"
+"""The file of a run's folder that says which run of which sweep it is."""
 WRITING, ENDING = ".writing", ".ending"
 LARGEST = 1 << 26
 """Bytes of a file of a sweep that is read; a run takes a few hundred."""
@@ -73,27 +85,19 @@ class Sweep:
         ``config_dir``, ``launcher``, ``sweeper``; ``jobs``, the overrides of each run, or None
         where they are not known before. Raises :class:`UserError` where that is impossible.
         """
-        output_dir = output_dir.expanduser()
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        parent = output_dir.expanduser() / SWEEPS
         try:
-            for attempt in range(1, 10_000):
-                path = output_dir / SWEEPS / (stamp if attempt == 1 else f"{stamp}_{attempt}")
-                try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    path.mkdir()
-                except FileExistsError:
-                    if not path.exists():  # what stands in the way is a file above it
-                        raise
-                    continue
-                break
-            found = cls(path)
-            found.hold()
-            found._folder.write_json(SWEEP, told)
+            parent.mkdir(parents=True, exist_ok=True)
+            remove_unpublished(parent)
+            path = unpublished(parent)
+            RunFolder(path).write_json(SWEEP, told)
+            sweep = cls(renamed_exclusively(path, time.strftime("%Y-%m-%d_%H-%M-%S")))
         except OSError as error:
             raise UserError(
-                f"output_dir: cannot create a sweep in {output_dir / SWEEPS}: {error.strerror}."
+                f"output_dir: cannot create a sweep in {parent}: {error.strerror}."
             ) from error
-        return found
+        sweep.hold()
+        return sweep
 
     def hold(self) -> None:
         """Claim it for this process; raises :class:`UserError` where another one trains it."""
@@ -135,13 +139,14 @@ class Sweep:
             raise UserError(f"{self.path} cannot be read as a sweep: {error}.") from error
         return dict(sorted(jobs.items()))
 
-    def run_of(self, job: SweepJob) -> Path | None:
+    def run_of(self, number: int) -> Path | None:
         """The folder of a run that has begun; None where there is none (any more).
 
         Raises :class:`UserError` for one that does not lie where the sweep's runs do.
         """
+        job = self.jobs()[number]
         if job.run is None:
-            return None
+            return None if job.status == WAITING else self._unnoted(number)
         path = self.output_dir / job.run
         if not path.resolve().is_relative_to(self.output_dir.resolve()):
             raise UserError(
@@ -149,6 +154,18 @@ class Sweep:
                 f"{going_on(Path(job.run))}, by itself."
             )
         return path if (path / CONFIG).is_file() else None
+
+    def place_of(self, number: int) -> dict[str, Any]:
+        """What a run's folder keeps of this, in its ``job.json``."""
+        return {"sweep": self.path.name, "job": number}
+
+    def _unnoted(self, number: int) -> Path | None:
+        """The newest run that says it is the one, of a process that was killed before it could."""
+        for file in sorted(self.output_dir.glob(f"*/*/{JOB}"), reverse=True):
+            with contextlib.suppress(Unreadable, ValueError, RecursionError):
+                if json.loads(read_text(file.parent, JOB)) == self.place_of(number):
+                    return file.parent
+        return None
 
     def ask_to_end(self) -> None:
         """Have no run begin any more, in whichever process."""
@@ -159,16 +176,6 @@ class Sweep:
     def is_ending(self) -> bool:
         """Whether no run is to begin any more."""
         return os.path.lexists(self.path / ENDING)
-
-    def remove_empty(self, job: SweepJob) -> None:
-        """Remove the folder of a run that was killed before anything was in it; no other one."""
-        if job.run is not None and self.run_of(job) is None:
-            path = self.output_dir / job.run
-            with contextlib.suppress(OSError):
-                for name in ("checkpoints", "figures"):
-                    (path / name).rmdir()
-                (path / LOCK).unlink(missing_ok=True)
-                path.rmdir()
 
     def begin(self, number: int, overrides: Sequence[str]) -> None:
         """Note that a run begins, which may not have been planned."""
@@ -229,12 +236,12 @@ class Sweep:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Alone among all processes. What the disk refuses is a :class:`UserError`."""
+        if not self.path.is_dir():  # the lock would make the folder anew
+            raise UserError(f"{self.path} is gone: somebody removed or moved it.")
         try:
             with FileLock(self.path / WRITING):
                 yield
         except OSError as error:
-            if not self.path.is_dir():
-                raise UserError(f"{self.path} is gone: somebody removed or moved it.") from error
             raise UserError(
                 f"{self.path} cannot be written to: {error.strerror}. {going_on(self.path)}"
             ) from error
@@ -342,7 +349,7 @@ def with_run(run: Path) -> tuple[Sweep, int] | None:
     """The sweep that a run belongs to, and its number there; None where it belongs to none."""
     output_dir = run.resolve().parent.parent
     name = run.resolve().relative_to(output_dir).as_posix()
-    for sweep in sweeps_below(output_dir):
+    for sweep in sweeps_below(shortest(output_dir)):
         try:
             jobs = sweep.jobs()
         except UserError:

@@ -6,6 +6,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from dltrain.errors import printable
 from dltrain.runs.sweep import DIVERGED, RESULTS, WAITING, Sweep
 
 METRICS_SHOWN = 2
@@ -45,19 +46,19 @@ def report(sweep: Sweep) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("setting", overflow="fold")
     for name in ("runs", *metrics[:METRICS_SHOWN]):
-        table.add_column(Text(name), justify="right", no_wrap=True)
+        table.add_column(Text(printable(name)), justify="right", no_wrap=True)
     for setting in dict.fromkeys([*scores, *unfinished]):
         by_metric = scores.get(setting, {})
         runs = max((len(values) for values in by_metric.values()), default=0)
         shown = ", ".join([f"{runs}", *(f"{n} {what}" for what, n in unfinished[setting].items())])
         means = [_mean(by_metric.get(name, [])) for name in metrics[:METRICS_SHOWN]]
         # What was typed is text, also where it looks like rich's markup: regularizer=[l2].
-        table.add_row(Text(setting), shown, *means)
-    console = Console(highlight=False, markup=False)
+        table.add_row(Text(printable(setting)), shown, *means)
+    console = Console(highlight=False, markup=False, emoji=False)
     over = " and ".join(name for key, name in REPEATED.items() if key in repeated) or "seeds"
     console.print(f"\n{split.capitalize()} split, mean ± standard deviation over {over}:")
     console.print(table)
-    console.print(f"Every value: {sweep.path / RESULTS}", soft_wrap=True)
+    console.print(printable(f"Every value: {sweep.path / RESULTS}"), soft_wrap=True)
 
 
 def _mean(values: Sequence[float]) -> str:

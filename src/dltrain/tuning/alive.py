@@ -15,10 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from optuna import Study
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial
+
+from dltrain.runs.folder import is_locked
 
 HOLDER = "holder"
 """The attribute of a trial that says which process has it."""
@@ -58,7 +60,7 @@ class Watch:
         path = Path(had.get("lock", ""))
         # Two containers are one machine, but may not see one another's files.
         if had.get("machine") == machine() and path.is_file():
-            return not _is_held(path)
+            return not is_locked(path)  # whatever it is: the study's file may be a stranger's
         beat, now = trial.user_attrs.get("beat"), time.monotonic()
         before, since = self._seen.get(trial.number, (None, now))
         if trial.number not in self._seen or before != beat:
@@ -96,13 +98,3 @@ def machine() -> str:
         return BOOT.read_text(encoding="ascii").strip()
     except OSError:
         return f"{uuid.getnode():x}"
-
-
-def _is_held(path: Path) -> bool:
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

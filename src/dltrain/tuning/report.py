@@ -15,7 +15,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from dltrain.contracts.task import Monitor
-from dltrain.errors import UserError
+from dltrain.errors import UserError, printable_lines
 from dltrain.reports.canvas import png
 from dltrain.reports.study import draw_history, draw_importance
 from dltrain.runs.folder import RunFolder
@@ -79,10 +79,10 @@ def _print(
         print(f"In {order.folder}: {', '.join(files)}")
         return
     first = next(iter(best.values()))
-    print("\n".join(table(best, order, monitor)))
-    print(f"\nBest run: {_from_here(first.user_attrs.get(RUN, ''))}")
+    print(printable_lines("\n".join(table(best, order, monitor))))
+    print(printable_lines(f"\nBest run: {_from_here(str(first.user_attrs.get(RUN, '')))}"))
     print(f"In {order.folder}: {', '.join(files)}")
-    print(f"\n{command(first, order)}")
+    print(printable_lines(f"\n{command(first, order)}"))
 
 
 def _as_json(

@@ -100,7 +100,7 @@ def _train(order: Order, study: Study, monitor: Monitor) -> int:
         for process in processes:
             process.terminate()
 
-    with _threads_each(order.jobs):
+    with _threads_each(order.jobs), signals.withheld():
         for process in processes:
             process.start()
     try:

@@ -55,6 +55,18 @@ class Order:
         """The command line of a trial: what all share, and ``values`` by key."""
         return [*self.fixed, *(f"{key}={typed(value)}" for key, value in values.items())]
 
+    def require_asked(self, values: Mapping[str, Any]) -> None:
+        """Raise :class:`UserError` unless a trial's ``values`` are of this search.
+
+        The study's file tells them, and whoever wrote it.
+        """
+        for key, value in values.items():
+            if key not in self.space or not self.space[key].has(value):
+                raise UserError(
+                    f"tune: a trial of the study {self.name} has {key}={value!r}, which is not "
+                    "what this search is over. Give --study another name."
+                )
+
 
 def typed(value: Any) -> str:
     """A trial's value as an override has it; choices are kept as they were typed."""

@@ -25,9 +25,10 @@ from dltrain import training
 from dltrain.config import compose as composition
 from dltrain.config.working_folder import importable
 from dltrain.contracts.task import Monitor
-from dltrain.engine import signals, terminal
+from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, UserError
+from dltrain.errors import Diverged, UserError, printable_lines
+from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
 from dltrain.tuning.alive import Holder, beating
@@ -42,7 +43,8 @@ NOTE = "note"
 
 def in_own_process(order: Order, monitor: Monitor) -> None:
     """What a process of ``--jobs`` runs; ends with an exit code, and when its parent has ended."""
-    os.setpgid(0, 0)  # Ctrl-C is the parent's, who asks for an orderly end
+    os.setpgid(0, 0)
+    signals.heard(but=signal.SIGINT)  # that is the parent's, who asks for an orderly end
     terminal.make_writable()
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -58,7 +60,7 @@ def in_own_process(order: Order, monitor: Monitor) -> None:
             study = optuna.load_study(study_name=order.name, storage=open_storage(order))
             code = work(order, study, monitor)
     except UserError as error:
-        print(f"dltrain: {error}", file=sys.stderr)
+        print(printable_lines(f"dltrain: {error}"), file=sys.stderr)
         code = 2
     except KeyboardInterrupt as error:
         code = exit_code(signals.number_of(error))
@@ -91,10 +93,12 @@ class _Trial:
 
     def __init__(self, order: Order, study: Study, monitor: Monitor, trial: Trial) -> None:
         self._order, self._study, self._monitor, self._trial = order, study, monitor, trial
+        order.require_asked(trial.params)
         self._overrides = order.overrides(trial.params)
 
     def train(self) -> int:
         """Train it to its end and say so; return an exit code, 0 whatever came of it."""
+        runtime.collect_again()
         started = time.perf_counter()
         error, code = "", 0
         summary: Mapping[str, Any] = {}
@@ -124,13 +128,16 @@ class _Trial:
         return code
 
     def _say(self, text: str) -> None:
-        print(text, file=sys.stderr if self._order.json else sys.stdout, flush=True)
+        print(
+            printable_lines(text), file=sys.stderr if self._order.json else sys.stdout, flush=True
+        )
 
     def _summary(self) -> Mapping[str, Any]:
         """Go on with its run where there is one, else train a new one; return the summary."""
         watcher = Reporting(self._trial, self._order.prune)
         before = Path(self._trial.user_attrs.get(RUN, ""))
-        if (before / CONFIG).is_file():
+        inside = before.resolve().is_relative_to(self._order.folder.resolve())
+        if inside and (before / CONFIG).is_file():
             summary = RunFolder(before).summary()
             if summary.get("status") == "finished":  # all but its last word
                 return summary
@@ -142,7 +149,7 @@ class _Trial:
                 self._trial.set_user_attr(NOTE, f"trained anew, for it could not go on: {error}")
         config = composition.compose(self._overrides)
         if config["init_from"] is not None and not Path(config["init_from"]).expanduser().is_file():
-            known = RunFolder.find(config["init_from"], self._order.output_dir)
+            known = find_run(config["init_from"], self._order.output_dir)
             config["init_from"] = str(known.path.resolve())
         config["output_dir"] = str(self._order.folder)
         return training.train(config, self._overrides, [watcher])

@@ -125,11 +125,16 @@ def _why(error: Exception) -> str:
 
 def options_of(group: str) -> list[str]:
     """What there is to choose from in ``group``; nothing where there is no such group."""
+    if not group.strip("/"):  # where the files that are in no group lie
+        return []
     if not GlobalHydra.instance().is_initialized():
         with set_up():
             return options_of(group)
     loader = GlobalHydra.instance().config_loader()
-    return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    try:
+        return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+    except (OSError, ValueError):  # too long a name for any file
+        return []
 
 
 def group_names() -> list[str]:
@@ -158,8 +163,13 @@ def source_of(path: str) -> Any:
 
 
 def text_of(path: str) -> str:
-    """The text of the config file that Hydra reads for ``path``, such as ``model/mlp``."""
+    """The text of the config file that Hydra reads for ``path``, such as ``model/mlp``.
+
+    Empty of what is no file: Hydra keeps some of its own in memory.
+    """
     source = source_of(path)
+    if source.scheme() == "structured":
+        return ""
     root = files(source.path) if source.scheme() == "pkg" else Path(source.path)
     return (root / f"{path}.yaml").read_text(encoding="utf-8")
 
@@ -175,5 +185,5 @@ def keys_of(config: DictConfig) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """What is said of an error, without what a library adds for itself."""
+    """An error's message without what a library adds for itself."""
     return str(error).strip().partition("\n")[0]

@@ -166,9 +166,7 @@ def _require_few_pixels(image: Image) -> None:
     pixels = image.width * image.height
     most = MOST_PIXELS // (2 if is_wide(image) or image.has_transparency_data else 1)
     if pixels > most:
-        raise UnreadableError(
-            f"has {pixels:,} pixels, and {most:,} at most are read: scale it down"
-        )
+        raise UnreadableError(f"has {pixels:,} pixels, of {most:,} at most: scale it down")
 
 
 @cache

@@ -10,6 +10,7 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.data.images.layout import SPLITS
 from dltrain.data.images.listing import Unused
 from dltrain.data.images.lists import Finder
+from dltrain.files import open_file
 
 FILES = ("file", "filename", "file_name", "image", "path", "id")
 LABELS = ("label", "labels", "class", "target", "category", "tags")
@@ -89,7 +90,7 @@ def by_split(files: Iterable[Path], place: Path) -> dict[str, list[Path]]:
 def _rows(path: Path, other: str | None) -> Iterator[tuple[int, str, str, str]]:
     """Line, file, label, and the cell of another column of each row."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_file(path, "r", "utf-8-sig", "") as file:
             head = file.readline()
             separator = max(SEPARATORS, key=head.count)
             names = next(csv.reader([head], delimiter=separator), [])

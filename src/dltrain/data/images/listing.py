@@ -69,7 +69,9 @@ def image_files(place: Path, unused: Unused, deep: bool = True) -> Iterator[Path
     Links to folders are followed, but not back to where they came from. Raises OSError for a
     folder that cannot be read.
     """
-    yield from _walk(place, unused, frozenset(), deep)
+    # A class's folder may have a link to the one above it, in which the other classes are.
+    states = [folder.stat() for folder in place.resolve().parents]
+    yield from _walk(place, unused, frozenset((s.st_dev, s.st_ino) for s in states), deep)
 
 
 def _walk(
@@ -85,21 +87,29 @@ def _walk(
     for entry in found:
         path = place / entry.name
         if left_out := _left_out(entry.name):
-            unused.add(left_out, entry.name, _count(path) if entry.is_dir() else 1)
+            unused.add(left_out, entry.name, _count(path) if _leads_to_folder(entry) else 1)
     kept = [entry for entry in found if not _left_out(entry.name)]
-    for entry in (entry for entry in kept if not entry.is_dir()):
+    for entry in (entry for entry in kept if not _leads_to_folder(entry)):
         path = place / entry.name
-        reason = _no_image(path, entry.is_file() or entry.is_symlink())
+        reason = _no_image(path, entry.is_symlink() or entry.is_file())
         if reason is None:
             yield path
         else:
             unused.add(reason, entry.name)
-    for entry in (entry for entry in kept if entry.is_dir() and deep):
+    for entry in (entry for entry in kept if deep and _leads_to_folder(entry)):
         state = entry.stat()
         if (state.st_dev, state.st_ino) in here:
             unused.add("links to a folder above", entry.name)
         else:
             yield from _walk(place / entry.name, unused, here, deep)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link that goes round in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def folders(place: Path) -> list[Path]:
@@ -108,8 +118,12 @@ def folders(place: Path) -> list[Path]:
 
 
 def name_of(folder: Path) -> str:
-    """A folder's name; the same letter is the same, whether in one code point or in two."""
-    return unicodedata.normalize("NFC", folder.name).strip()
+    """A folder's name; the same letter is the same, whether in one code point or in two.
+
+    Bytes that are no UTF-8 are told by their escapes: a class's name is written into files.
+    """
+    name = folder.name.encode(errors="backslashreplace").decode()
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def _left_out(name: str) -> str | None:

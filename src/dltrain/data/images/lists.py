@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from dltrain.files import read_text
+
 
 def read_list(key: str, path: Path, place: Path, images: Sequence[Path]) -> list[int]:
     """Which of ``images``, below ``place``, the file ``path`` lists, in the order of ``images``.
@@ -14,7 +16,7 @@ def read_list(key: str, path: Path, place: Path, images: Sequence[Path]) -> list
     Raises ValueError, with the setting ``key`` or naming file and line, for what is no such list.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ValueError(f"{key}: {path} cannot be read: {why}") from error

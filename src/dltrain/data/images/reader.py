@@ -31,6 +31,9 @@ from dltrain.data.streams.reader import require_scale, several
 
 logger = logging.getLogger(__name__)
 
+MOST_PIXELS = 2**28
+"""Of one image that a network reads: a gigabyte of float32 for each channel."""
+
 
 class ImageReader(Reader):
     """Reads images of any size into ``channels`` x ``height`` x ``width``, as the run's were.
@@ -57,6 +60,10 @@ class ImageReader(Reader):
         require_scale(mean, std, 1, channels)
         if min(height, width) < 1:
             raise ValueError(f"height and width must be > 0, got {height} and {width}")
+        if height * width > MOST_PIXELS:
+            raise ValueError(
+                f"height is {height:,} and width {width:,}: no image of a data set is so large"
+            )
         if window is not None and (len(window) != 2 or not window[0] < window[1]):
             raise ValueError(f"window must be two rising numbers, got {list(window)}")
         ends = None if window is None else (window[0], window[1])

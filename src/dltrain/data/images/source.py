@@ -17,6 +17,7 @@ from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.warp import affine, places, sample, sample_mask, smooth
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.source import ArraySource
+from dltrain.errors import require_at_least, require_between, require_fraction
 
 LUMINANCE = (0.299, 0.587, 0.114)
 """What red, green and blue give to gray (ITU-R BT.601)."""
@@ -68,13 +69,14 @@ class ImageAugment(Augment):
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> None:
-        amounts = (shift, rotate, scale, flip, crop, shear, elastic_alpha, cutout)
-        if min(*amounts, brightness, contrast, saturation, mixup, cutmix) < 0:
-            raise ValueError("what augmentation may do is given as amounts, not negative")
-        if max(scale, brightness, contrast, saturation, flip - 1e-9) >= 1 or shear >= 90:
-            raise ValueError(
-                "fractions are not negative and below 1, flip in 0..1, shear below 90 degrees"
-            )
+        require_at_least(0, shift=shift, crop=crop, elastic_alpha=elastic_alpha, cutout=cutout)
+        require_at_least(0, mixup=mixup, cutmix=cutmix)
+        require_fraction(scale=scale, brightness=brightness, contrast=contrast)
+        require_fraction(saturation=saturation)
+        require_between(0, 1, flip=flip)
+        require_between(0, 360, rotate=rotate)
+        if not 0 <= shear < 90:
+            raise ValueError(f"shear must be from 0 to below 90 degrees, got {shear}")
         if flip and alternating_flip:
             raise ValueError("an image is mirrored by chance or every other epoch: flip=0")
         if elastic_sigma <= 0:
@@ -105,7 +107,14 @@ class ImageAugment(Augment):
                 f"{', '.join(self._moving)} cannot move the boxes of {boxed[0]!r}: set to 0"
             )
         for name in _of_kind(fields, "image"):
-            channels = fields[name].shape[0]
+            channels, *sides = fields[name].shape
+            for size in ("shift", "crop", "cutout"):
+                known = [side for side in sides if side is not None]
+                if known and getattr(self, size) > max(known):
+                    raise ValueError(
+                        f"{size} must be at most {max(known)}, the images' longer side, "
+                        f"got {getattr(self, size)}"
+                    )
             if self.saturation and channels != 3:
                 raise ValueError(
                     f"saturation is of red, green and blue; here are {channels} channels"
@@ -234,8 +243,8 @@ class ImageSource(ArraySource):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        if min(std) <= 0:
-            raise ValueError(f"a standard deviation is above 0, got {list(std)}")
+        if min(std, default=0) <= 0:
+            raise ValueError(f"std must be above 0 in each channel, got {list(std)}")
         self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or ImageAugment()
         if self.input_shape[0] is not None:
@@ -254,7 +263,10 @@ class ImageSource(ArraySource):
                 f"mean and std have {len(self.mean)} and {len(self.std)} numbers; the images "
                 f"have {channels} channels"
             )
-        self.augment.check(self.outline().fields)
+        try:
+            self.augment.check(self.outline().fields)
+        except ValueError as error:
+            raise ValueError(f"augment.{error}") from error
 
     def outline(self) -> DataSpec:
         """Shape and classes, as far as they are known, and what undoes the normalization."""

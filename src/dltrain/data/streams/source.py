@@ -56,7 +56,7 @@ class ArraySource(Source):
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if validation < 0:
             raise ValueError(f"validation is not negative, got {validation}")
-        if validation > 1 and validation != int(validation):
+        if validation >= 1 and isinstance(validation, float):
             raise ValueError(
                 f"validation is a fraction below 1 or a whole number, got {validation}"
             )

@@ -16,6 +16,7 @@ from typing import IO
 import numpy as np
 
 from dltrain.data.tables.cells import Cells
+from dltrain.files import open_file
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Quotes:
 class CsvText:
     """A file of separated values whose first row names the columns; quoted cells may span lines.
 
-    ``said`` is whether its first line is Excel's ``sep=;``.
+    ``said`` is whether its first line is Excel's ``sep=;``; ``configured``, whether who is told of
+    a mistake may set ``data.encoding``.
     """
 
     path: Path
@@ -60,6 +62,7 @@ class CsvText:
     separator: str
     said: bool = False
     quotes: Quotes = Quotes()
+    configured: bool = True
 
     def header(self) -> list[str]:
         """The columns' names, stripped; empty where a column has none."""
@@ -112,27 +115,37 @@ class CsvText:
             except UnicodeError as error:
                 raise ValueError(
                     f"{self.path}, line {_undecodable(self.path, self.encoding)}, is not "
-                    f"{self.encoding.removesuffix('-sig').upper()} text: save it as UTF-8, or say "
-                    "what it is, such as data.encoding=cp1252 (Western European Windows)"
+                    f"{self.encoding.removesuffix('-sig').upper()} text: save it as UTF-8"
+                    + (ENCODED if self.configured else "")
                 ) from error
 
 
-def open_csv(path: Path, separator: str | None = None, encoding: str | None = None) -> CsvText:
+UTF_16 = "data.encoding=utf-16-le or utf-16-be"
+ENCODED = ", or say what it is, such as data.encoding=cp1252 (Western European Windows)"
+
+
+def open_csv(
+    path: Path,
+    separator: str | None = None,
+    encoding: str | None = None,
+    configured: bool = True,
+) -> CsvText:
     """Look at a file's beginning, and at where its quotes stand.
 
     Without ``separator`` it is the one that parts all of the first lines into the most columns;
-    without ``encoding`` a byte order mark tells, else it is UTF-8. Raises ``ValueError``.
+    without ``encoding`` a byte order mark tells, else it is UTF-8. ``configured`` as in
+    :class:`CsvText`. Raises ``ValueError``.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path, "rb") as file:
             start = file.read(4)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
     if encoding is None and marked is None and b"\0" in start:
         raise ValueError(
-            f"{path} begins with a zero byte: it is no text of UTF-8. Of UTF-16 without a byte "
-            "order mark, say data.encoding=utf-16-le or utf-16-be"
+            f"{path} begins with a zero byte: it is no text of UTF-8"
+            + (". Of UTF-16 without a byte order mark, say " + UTF_16 if configured else "")
         )
     found = marked or encoding or "utf-8"
     try:
@@ -154,8 +167,10 @@ def open_csv(path: Path, separator: str | None = None, encoding: str | None = No
         separator = usual if said is not None else _sniffed(lines, usual)
         if separator != usual:
             logger.info(
-                "%s: its separator is %s (data.separator sets another).",
-                *(path, {v: k for k, v in NAMED.items() if k != "\\t"}[separator]),
+                "%s: its separator is %s%s.",
+                path,
+                {v: k for k, v in NAMED.items() if k != "\\t"}[separator],
+                " (data.separator sets another)" if configured else "",
             )
     separator = NAMED.get(separator, separator)
     if len(separator) != 1 or separator in '\r\n"':
@@ -163,7 +178,7 @@ def open_csv(path: Path, separator: str | None = None, encoding: str | None = No
             f"separator is one character, or one of {', '.join(NAMED)}; got {separator!r}"
         )
     quotes = _quotes(path, found, separator)
-    return CsvText(path, found, separator, said is not None, quotes)
+    return CsvText(path, found, separator, said is not None, quotes, configured)
 
 
 def read_csv(path: Path, separator: str | None = None, encoding: str | None = None) -> Cells:
@@ -171,7 +186,7 @@ def read_csv(path: Path, separator: str | None = None, encoding: str | None = No
 
     Raises ``ValueError`` naming file and line if it cannot be had or is not a table.
     """
-    text = open_csv(path, separator, encoding)
+    text = open_csv(path, separator, encoding, configured=encoding is not None)
     names = text.header()
     for position, name in enumerate(names):
         if not name:

@@ -67,7 +67,7 @@ def _file(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _separated(path: Path) -> Iterator[Mapping[str, Any]]:
-    text = open_csv(path)
+    text = open_csv(path, configured=False)
     names = text.header()
     for _, cells in text.rows():
         yield dict(zip(names, cells, strict=True))

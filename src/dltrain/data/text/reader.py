@@ -16,6 +16,7 @@ from dltrain.contracts.preprocessing import Cast, Preprocessing
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.one_by_one import ENDINGS, is_frame, rows_of
 from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX, Vocabulary
+from dltrain.files import open_file, open_within, read_within
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class VocabularyReader(Reader):
                     )
                 yield from rows_of(one)
             elif isinstance(one, Path):
-                with one.open(encoding="utf-8-sig") as file:
+                with open_file(one, "r", "utf-8-sig") as file:
                     yield from lines_of(file, str(one))
             elif hasattr(one, "readline"):
                 yield from lines_of(one, "standard input")
@@ -75,7 +76,8 @@ class VocabularyReader(Reader):
 
     def node(self, folder: Path) -> dict[str, Any]:
         """Write the vocabulary as ``tokenizer.json``."""
-        (folder / TOKENIZER).write_text(self._tokenizer, encoding="utf-8")
+        with open_within(folder, TOKENIZER, "w") as file:
+            file.write(self._tokenizer)
         columns = {"columns": self.columns} if self.columns else {}
         return {"_target_": f"{__name__}.TextReader"} | columns
 
@@ -113,7 +115,7 @@ class TextReader(VocabularyReader):
     """Reads texts by the vocabulary that a run's ``folder`` keeps."""
 
     def __init__(self, folder: Path, columns: Sequence[str] = ()) -> None:
-        super().__init__((folder / TOKENIZER).read_text(encoding="utf-8"), columns)
+        super().__init__(read_within(folder, TOKENIZER).decode(), columns)
 
 
 def lines_of(file: Iterable[str], name: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from dltrain.errors import require_at_least, require_units
 from dltrain.models.layers.activations import ACTIVATIONS, Activation
 from dltrain.models.layers.shapes import image_shape, swept
 
@@ -31,7 +32,7 @@ def dense_halves(
     without units.
     """
     image_shape(name, input_shape)
-    _refuse_empty(latent_size, hidden)
+    _refuse_empty(latent_size, hidden=hidden)
     pixels = math.prod(input_shape)
     encoder = _dense([pixels, *hidden, numbers * latent_size], activation)
     decoder = _dense([latent_size, *reversed(hidden), pixels], activation)
@@ -58,7 +59,7 @@ def convolutional_halves(
     left.
     """
     planes, sides = image_shape(name, input_shape)
-    _refuse_empty(latent_size, [*channels, *dense])
+    _refuse_empty(latent_size, channels=channels, dense=dense)
     maps = [planes, *channels]
     sizes = [sides]
     encoder: list[nn.Module] = []
@@ -92,8 +93,6 @@ def _dense(widths: Sequence[int], activation: Activation) -> list[nn.Module]:
     return layers[:-1]
 
 
-def _refuse_empty(latent_size: int, widths: Sequence[int]) -> None:
-    if latent_size < 1:
-        raise ValueError(f"latent_size is at least 1, got {latent_size}")
-    if min(widths, default=1) < 1:
-        raise ValueError(f"layers need at least one unit each, got {list(widths)}")
+def _refuse_empty(latent_size: int, **widths: Sequence[int]) -> None:
+    require_at_least(1, latent_size=latent_size)
+    require_units(**widths)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from dltrain.contracts.data import DataSpec
+from dltrain.errors import require_fraction
 from dltrain.models.generative.base_gan import (
     NARROW,
     SLOPE,
@@ -54,6 +55,7 @@ class DCGAN(Adversaries):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__("a DCGAN", spec, noise_size, conditional, clusters)
+        require_fraction(dropout=dropout)
         if min(generator_width, discriminator_width) < 1:
             raise ValueError(
                 "generator_width and discriminator_width are at least 1, got "

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import nn
 
 from dltrain.contracts.data import DataSpec
+from dltrain.errors import require_fraction, require_units
 from dltrain.models.generative.base_gan import (
     SLOPE,
     Adversaries,
@@ -40,11 +41,8 @@ class GAN(Adversaries):
         spectral_norm: bool = False,
     ) -> None:
         super().__init__("a GAN", spec, noise_size, conditional, clusters)
-        if min((*generator_hidden, *discriminator_hidden), default=1) < 1:
-            raise ValueError(
-                f"layers need at least one unit each, got {list(generator_hidden)} and "
-                f"{list(discriminator_hidden)}"
-            )
+        require_units(generator_hidden=generator_hidden, discriminator_hidden=discriminator_hidden)
+        require_fraction(dropout=dropout)
         pixels = math.prod(self.shape)
         layers: list[nn.Module] = []
         widths = [noise_size, *generator_hidden]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
 
 SMALLEST = {"alexnet_small": 15, "cnn": 4, "lenet5": 1}
 """Networks for small images, as their files have them, and how many pixels a side they need."""
+LARGEST_SIDE = 2**16
+"""Pixels; larger images are of no data set."""
 
 
 def image_shape(name: str, input_shape: Sequence[int]) -> tuple[int, list[int]]:
@@ -28,6 +29,19 @@ def swept(sides: Sequence[int], kernel: int, stride: int = 1, padding: int = 0) 
     return [(side + 2 * padding - kernel) // stride + 1 for side in sides]
 
 
+def _needed(side: int, reads: Callable[[int], bool]) -> int:
+    """The least side above ``side`` that is read; ValueError where no image is so large."""
+    low, high = side, 2 * side
+    while not reads(high):
+        low, high = high, 2 * high
+        if low > LARGEST_SIDE:
+            raise ValueError(f"of {low:,} pixels a side nothing is left: pool less, or less often")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if reads(middle) else (middle, high)
+    return high
+
+
 def refuse_small(
     input_shape: Sequence[int],
     reads: Callable[[int], bool],
@@ -42,7 +56,7 @@ def refuse_small(
     side = min(input_shape[1:])
     if reads(side):
         return
-    needed = next(more for more in count(side + 1) if reads(more))
+    needed = _needed(side, reads)
     other = next(name for name, least in SMALLEST.items() if least <= side and name not in own)
     raise ValueError(
         f"images of {'x'.join(map(str, input_shape))} are too small: this network needs {needed} "

@@ -83,8 +83,11 @@ class Recurrent(SequenceReader):
             self._look_up_the_first_layer(layer(1, self.hidden_size))
         width = self.directions * self.hidden_size
         self.layers = nn.ModuleList(
-            nn.ModuleList(layer(before, self.hidden_size) for _ in range(self.directions))
-            for before in [self.features, *[width] * (self.depth - 1)]
+            nn.ModuleList(
+                layer(width if depth else self.features, self.hidden_size)
+                for _ in range(self.directions)
+            )
+            for depth in range(self.depth)
         )
         if self.one_hot:
             for first in cast(nn.ModuleList, self.layers[0]):

@@ -9,6 +9,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from dltrain.contracts.paths import InitialWeights
+from dltrain.errors import require_fraction
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, refuse_small, swept
 from dltrain.models.vision.transfer import Freezable, fill, read_torchvision
@@ -68,6 +69,7 @@ class AlexNet(Freezable):
         freeze: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        require_fraction(dropout=dropout)
         if (len(channels), len(kernels), len(dense)) != (5, 5, 2):
             raise ValueError("AlexNet has five channels, five kernels and two dense hidden layers")
         if min(*channels, *kernels, *dense, stride, groups) < 1 or padding < 0:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from dltrain.errors import require_at_least, require_fraction, require_units
 from dltrain.models.layers.activations import ACTIVATIONS, Activation, pooled
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape, refuse_small, swept
@@ -43,12 +44,9 @@ class CNN(nn.Module):
         conv_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if min((*channels, *dense), default=1) < 1:
-            raise ValueError(
-                f"layers need at least one unit each, got {list(channels)}, {list(dense)}"
-            )
-        if kernel < 1 or pooling < 1:
-            raise ValueError(f"kernel and pooling are at least 1, got {kernel} and {pooling}")
+        require_units(channels=channels, dense=dense)
+        require_at_least(1, kernel=kernel, pooling=pooling)
+        require_fraction(dropout=dropout, conv_dropout=conv_dropout)
         planes, sides = image_shape("a cnn", input_shape)
         border = kernel - 1 if padding == "valid" else 0
 

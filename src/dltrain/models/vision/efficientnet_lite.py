@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dltrain.contracts.data import DataSpec
 from dltrain.contracts.paths import InitialWeights
+from dltrain.errors import require_fraction
 from dltrain.models.layers.shapes import image_shape
 from dltrain.models.vision.transfer import (
     Freezable,
@@ -61,6 +62,7 @@ class EfficientNetLite0(Freezable):
         spec: DataSpec | None = None,
     ) -> None:
         super().__init__()
+        require_fraction(dropout=dropout)
         channels, _ = image_shape("EfficientNet-Lite0", input_shape)
         self.conv_stem, self.bn0 = SameConv2d(channels, STEM, 3, stride=2), _norm(STEM)
         blocks, width = [], STEM

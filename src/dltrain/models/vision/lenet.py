@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.errors import require_fraction
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape
 
@@ -38,6 +39,7 @@ class LeNet5(nn.Module):
         init: Init = "default",
     ) -> None:
         super().__init__()
+        require_fraction(dropout=dropout)
         channels, size = image_shape("LeNet-5", input_shape)
         self.enlarge = max(1, PLANE // max(size))
         self.padding = [max(0, PLANE - side * self.enlarge) for side in size]
