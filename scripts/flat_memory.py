@@ -25,6 +25,7 @@ from pathlib import Path
 
 from baseline_commands import make_files
 from reliability import write_result
+from resident import own_bytes
 
 SCRIPTS = Path(__file__).resolve().parent
 BOUND = 0.02
@@ -165,8 +166,7 @@ def predicted(rows: int, made: Path) -> list[dict[str, int]]:
     called = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     samples = []
     while called.poll() is None:
-        pages = int(Path(f"/proc/{called.pid}/statm").read_text().split()[1])
-        samples.append({"step": len(samples), "resident": pages * os.sysconf("SC_PAGE_SIZE")})
+        samples.append({"step": len(samples), "resident": own_bytes(called.pid)})
         time.sleep(0.1)
     assert called.stderr is not None
     if called.returncode:

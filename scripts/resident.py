@@ -62,15 +62,20 @@ class Resident(Callback):
                 print(found, *found.traceback.format(), sep="\n")
 
 
+def own_bytes(process: int) -> int:
+    """Resident bytes of a process, without those of files, which the kernel takes back at will."""
+    resident, shared = Path(f"/proc/{process}/statm").read_text().split()[1:3]
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
 def write(step: int) -> None:
     """Add a line to $RESIDENT; -1 stands for the end of a run."""
     library = ctypes.CDLL(None)
     library.mallinfo2.restype = Mallinfo
     heap = library.mallinfo2()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
     line = {
         "step": step,
-        "resident": pages * os.sysconf("SC_PAGE_SIZE"),
+        "resident": own_bytes(os.getpid()),
         "modules": len(sys.modules),
         "objects": len(gc.get_objects()),
         "used": heap.uordblks + heap.hblkhd,

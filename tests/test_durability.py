@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from dltrain import training as run
+from dltrain.callbacks.throughput import Throughput
+from dltrain.contracts.metric import Evaluation
 from dltrain.errors import Interrupted, UserError
 from dltrain.runs import checkpoint, durable
 from dltrain.runs.finding import latest
@@ -23,6 +25,7 @@ from tests.conftest import Compose
 from tests.interrupting import interrupt_after
 from tests.making import edit, flip
 from tests.test_resume import assert_same_end
+from tests.watching import FakeView
 
 DRAWN = "callbacks=[figures]"
 SETTINGS = (
@@ -351,3 +354,19 @@ def test_the_checksums_are_those_of_sha256sum(whole: Path) -> None:
     (whole / "summary.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"summary.json is damaged"):
         RunFolder(whole).summary()
+
+
+def test_what_is_a_rate_is_one_after_the_last_step_too(tmp_path: Path) -> None:
+    view = FakeView(tmp_path)
+    view.seconds["train"] = 2.0
+    before = Throughput()
+    before.start(view)
+    view.progress.samples = 10
+    before.evaluated(view, "train", Evaluation({"loss": 1.0, "tokens": 4.0}))
+
+    resumed = FakeView(tmp_path)
+    resumed.seconds["train"] = 2.0
+    after = Throughput()
+    after.start(resumed)
+    after.load_state_dict(before.state_dict())
+    assert resumed.rates == view.rates == {"tokens": 20.0}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import hostile_cases
 from dltrain import cli
 from dltrain.config.working_folder import importable
 from dltrain.errors import UserError
@@ -108,3 +109,11 @@ def test_a_reader_is_as_any_other_part(
     with importable(tmp_path), pytest.raises(UserError, match=r"evil\.Part"):
         cli.dispatch(["predict", str(stranger), "x.png"])
     assert "evil" not in sys.modules
+
+
+def test_the_long_proof_has_more_than_a_hundred_cases_of_every_kind() -> None:
+    names = [case.name for case in hostile_cases.CASES]
+
+    assert len(names) == len(set(names)) > 100
+    kinds = {name.partition(":")[0] for name in names}
+    assert kinds == {"config", "yaml", "json", "checkpoint", "link", "data", "name"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -308,3 +309,20 @@ def test_a_run_is_listed_once(folder: Path) -> None:
     listed = EventMultiplexer().AddRunsFromDirectory(str(outputs)).Runs()
 
     assert set(listed) == {folder.relative_to(outputs).as_posix()}
+
+
+def test_a_full_disk_is_an_error_of_the_call_that_writes(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of a process are POSIX")
+    file, threads = events.EventFile(tmp_path), threading.active_count()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+        file.scalars(1, {"loss": 0.5})
+        with pytest.raises(OSError, match="File too large"):
+            file.text("config", 1, "x" * 4_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    # Nor does a thread print a traceback of it: there is none.
+    assert threading.active_count() == threads
+    (path,) = tmp_path.iterdir()
+    assert ("loss", 1, 0.5) in list(scalars(path))

@@ -22,6 +22,10 @@ class Throughput(Callback):
         self.units = list(units)
         self._totals: dict[str, float] = {}
         self._samples = 0
+        self._view: View | None = None
+
+    def start(self, view: View) -> None:
+        self._view = view
 
     def log(self, view: View, values: Mapping[str, float]) -> None:
         speed = view.progress.samples_per_second
@@ -47,7 +51,10 @@ class Throughput(Callback):
         return {"totals": dict(self._totals), "samples": self._samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Other callbacks hear of the rates, though the run may have nothing left to train."""
         self._totals, self._samples = dict(state["totals"]), state["samples"]
+        if self._view is not None:
+            self._tell_whole_run(self._view)
 
     def _units(self, values: Mapping[str, float]) -> list[str]:
         return [unit for unit in self.units if unit in values]
