@@ -64,8 +64,9 @@ def evaluate(arguments: Sequence[str]) -> int:
     with messages.shown(), runtime.generators_kept():
         attacks, of_data, name = attack_of(overrides)
         data = data_of(folder, of_data)
-        each = {
-            node["epsilon"] if node else None: evaluate_run(
+        nodes: Sequence[Mapping[str, Any] | None] = attacks or [None]
+        each = [
+            evaluate_run(
                 folder,
                 asked.split,
                 data,
@@ -75,10 +76,13 @@ def evaluate(arguments: Sequence[str]) -> int:
                 asked.changed_data,
                 node,
             )
-            for node in attacks or [None]
-        }
-        found = list(each.values())[-1]
-        under = Under(name, attacks[-1], each) if attacks else None
+            for node in nodes
+        ]
+        found = each[-1]
+        epsilons = [node["epsilon"] for node in attacks]
+        under = None
+        if attacks:
+            under = Under(name, attacks[-1], dict(zip(epsilons, each, strict=True)))
         written = None
         if not asked.no_files:
             written = _write(folder, asked.out, found, of_data, under)

@@ -43,7 +43,7 @@ def cost_of(folder: RunFolder) -> dict[str, float]:
         "parameters": sum(p.numel() for p in parameters),
         "non-zero weights": sum(int(p.count_nonzero()) for p in parameters),
         "weights (bytes)": sum(p.numel() * p.element_size() for p in parameters),
-        "multiply-adds": summarize(task, one).rows[-1][3],
+        "multiply-adds": int(summarize(task, one).rows[-1][3]),
     }
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
