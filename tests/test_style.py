@@ -120,7 +120,7 @@ def test_an_image_takes_on_a_style(images: Path, scales: tuple[float, ...]) -> N
     assert list(optimizers) == [f"image_{round(24 * s)}x{round(20 * s)}" for s in scales]
     assert float(parts[0]["style_fraction"]) == pytest.approx(1.0, abs=1e-3)
     assert float(parts[-1]["style_fraction"]) < 0.4
-    image = task.sample(2, 0).columns["image"]
+    image = task.sample(2, 0).columns["image"].detach()
     assert image.shape == (2, 3, 20, 24)
     assert float(image.min()) >= 0
     assert float(image.max()) <= 1
@@ -148,7 +148,7 @@ def test_impossible_settings_are_refused(images: Path) -> None:
     [
         ((1, 1), "is of 1x1 pixels, which become 24x24: a side needs 16 at least"),
         ((400, 20), "is of 400x20 pixels, which become 24x1: a side needs 16 at least"),
-        ((10_000, 9_000), "has 90,000,000 pixels, and 89,478,485 at most are read"),
+        ((10_000, 9_000), "has 90,000,000 pixels"),
     ],
 )
 def test_images_that_do_not_do_are_refused(
@@ -183,6 +183,6 @@ def test_a_run_makes_an_image_and_is_used_without_what_made_it(train: Train, ima
     assert run.summary["status"] == "finished"
     assert (run.folder / "figures" / "samples.gif").is_file()
     seer.folder.rename(seer.folder.with_name("gone"))
-    image = load(run.folder).sample(1, 0).columns["image"]
+    image = load(run.folder).sample(1, 0).columns["image"].detach()
     assert image.shape == (1, 3, 20, 24)
     assert float(image.std()) > 0.01

@@ -64,7 +64,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     with messages.shown(), runtime.generators_kept():
         attacks, of_data, name = attack_of(overrides)
         data = data_of(folder, of_data)
-        nodes: Sequence[Mapping[str, Any] | None] = attacks or [None]
+        nodes: Sequence[Mapping[str, Any] | None] = [*attacks] or [None]
         each = [
             evaluate_run(
                 folder,

@@ -112,7 +112,7 @@ class StyleTransfer(Task):
         targets, parts = self._prepared, dict[str, Tensor]()
 
         def loss() -> Tensor:
-            found = self._differences(image, targets)
+            found = self._differences(image[None], targets)
             parts.update({name: value.detach() for name, value in found.items()})
             return found["loss"]
 
@@ -173,8 +173,8 @@ class StyleTransfer(Task):
             targets = _Targets(number, seen, grams, torch.ones(()))
             targets.style_loss = self._differences(content, targets)["style_loss"].clamp_min(1e-12)
             if int(self.model.begun) <= number:
-                first = torch.rand_like(image) if self.begin == "noise" else content
-                self.model.begin(number, self.model.images[number - 1] if number else first)
+                first = torch.rand_like(content) if self.begin == "noise" else content
+                self.model.begin(number, self.model.images[number - 1][None] if number else first)
         return targets
 
     def _differences(self, image: Tensor, targets: _Targets) -> dict[str, Tensor]:

@@ -32,7 +32,8 @@ class StyleImage(nn.Module):
             raise ValueError(f"scales rise to 1, from above 0; got {list(scales)}")
         channels, *sides = (side or 1 for side in spec.fields["content"].shape)
         self.images = nn.ParameterList(
-            nn.Parameter(torch.zeros(1, channels, *(max(1, round(s * side)) for side in sides)))
+            # L-BFGS cannot take the strides of channels_last, which has no tensors of 3 sides.
+            nn.Parameter(torch.zeros(channels, *(max(1, round(s * side)) for side in sides)))
             for s in scales
         )
         self.register_buffer("begun", torch.zeros((), dtype=torch.int64))
@@ -40,13 +41,13 @@ class StyleImage(nn.Module):
     def begin(self, number: int, image: Tensor) -> None:
         """Let image ``number`` be ``image`` (1, c, h, w), brought to its size."""
         with torch.no_grad():
-            self.images[number].copy_(resized(image, self.images[number]).clamp(0, 1))
+            self.images[number].copy_(resized(image, self.images[number])[0].clamp(0, 1))
             self.begun.fill_(number + 1)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """The image, in full size."""
         number = max(0, int(self.begun) - 1)
-        return resized(self.images[number], self.images[-1])
+        return resized(self.images[number][None], self.images[-1])
 
 
 def resized(image: Tensor, like: Tensor) -> Tensor:
