@@ -10,8 +10,11 @@ from statistics import median
 
 import torch
 
+from dltrain.contracts.data import Batch
 from dltrain.errors import UserError
 from dltrain.files import own
+from dltrain.inference.export import preprocessing_of
+from dltrain.inference.network import networks_of
 from dltrain.inference.predictor import Predictor
 from dltrain.runs.examples import examples_of_run, inputs_of
 from dltrain.runs.folder import RunFolder
@@ -57,12 +60,14 @@ def cost_of(folder: RunFolder) -> dict[str, float]:
         if path.is_file():
             found[f"{kind} file (bytes)"] = path.stat().st_size
             if find_spec("onnxruntime") is not None:
-                found[f"{kind} latency (ms)"] = _of_file(path, one)
+                steps = preprocessing_of(predictor)
+                (network, *_) = networks_of(task, predictor.spec, one, steps)
+                found[f"{kind} latency (ms)"] = _of_file(path, network.inputs)
     return found
 
 
-def _of_file(path: Path, one: dict[str, torch.Tensor]) -> float:
-    """The latency of an ONNX file on an example of that many numbers."""
+def _of_file(path: Path, one: Batch) -> float:
+    """The latency of an ONNX file on one example, as the file reads it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -72,9 +77,7 @@ def _of_file(path: Path, one: dict[str, torch.Tensor]) -> float:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        # Its inputs may be what comes before the reader's last steps, of the same shapes.
-        values = zip(session.get_inputs(), one.values(), strict=False)
-        given = {taken.name: value.numpy() for taken, value in values}
+        given = {taken.name: one[taken.name].numpy() for taken in session.get_inputs()}
         return _milliseconds(lambda: session.run(None, given))
     except Exception as error:  # of onnxruntime's own kinds
         said = str(error).partition("\n")[0]

@@ -68,7 +68,7 @@ def export(
     leaving nothing behind, where that cannot be done or, without integers, they differ.
     """
     module = require(format)
-    steps = _preprocessing(predictor)
+    steps = preprocessing_of(predictor)
 
     def networks_on(some: Examples) -> list[Network]:
         inputs = inputs_of(some.columns, predictor.spec)
@@ -141,7 +141,7 @@ def _write(
     return made
 
 
-def _preprocessing(predictor: Predictor) -> Preprocessing | None:
+def preprocessing_of(predictor: Predictor) -> Preprocessing | None:
     """What the run's reader does; None where it has none, or nobody can tell."""
     if not RunFolder(predictor.path).read_json(READER):
         return None
