@@ -30,6 +30,84 @@ def largest_error(folder: Path) -> float:
         return max(abs(float(r["target"]) - float(r["prediction"])) for r in csv.DictReader(file))
 
 
+def robust_accuracy(folder: Path) -> float:
+    """Per cent of the test split under PGD-40 with 9 more restarts, epsilon 0.3."""
+    from dltrain.inference.attacked import attack_of
+    from dltrain.inference.evaluate import evaluate_run
+    from dltrain.runs.folder import RunFolder
+
+    typed = ["attack=pgd", "attack.epsilon=0.3", "attack.steps=40", "attack.restarts=9"]
+    ((node,), _, _) = attack_of([*typed, "attack.step_size=0.01"])
+    found = evaluate_run(RunFolder(folder), "test", attack=node).evaluation.scalars
+    return 100 * found["accuracy"]
+
+
+def integer_accuracy(folder: Path) -> float:
+    """Per cent of the test split, by the file of 8-bit integers that this exports."""
+    inputs, targets = int8_file(folder)
+    return 100 * float((inputs == targets).mean())
+
+
+def int8_file(folder: Path) -> tuple[Any, Any]:
+    """What an exported file of 8-bit integers says of the test split, and its classes."""
+    import numpy as np
+    import onnxruntime
+
+    from dltrain.inference.export import export
+    from dltrain.inference.int8 import training_examples
+    from dltrain.inference.network import networks_of
+    from dltrain.inference.predictor import Predictor
+    from dltrain.runs.examples import examples_of_run
+    from dltrain.runs.folder import RunFolder
+
+    run = RunFolder(folder)
+    predictor, out = Predictor(run), folder / "export" / "int8"
+    export(predictor, examples_of_run(run), "onnx", out, training_examples(run))
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    said, targets = [], []
+    for batch in test_batches(folder):
+        one = {"input": batch["input"]}
+        steps = predictor.reader.preprocessing()
+        (network,) = networks_of(predictor.task, predictor.spec, one, steps)
+        given = {name: column.numpy() for name, column in network.inputs.items()}
+        said.append(session.run(["class"], given)[0])
+        targets.append(batch["target"].numpy())
+    return np.concatenate(said), np.concatenate(targets)
+
+
+def times_smaller(folder: Path) -> float:
+    """The ONNX file of floats over that of integers, as :func:`integer_accuracy` has left them."""
+    path = folder / "export" / "int8" / "export.json"
+    model = json.loads(path.read_text())["networks"]["model"]
+    return model["float_bytes"] / model["bytes"]
+
+
+def sparsity(folder: Path) -> float:
+    """Per cent of the weights that are pruned."""
+    return 100 * json.loads((folder / "summary.json").read_text())["test"]["sparsity"]
+
+
+def style_fraction(folder: Path) -> float:
+    """Per cent of the content image's style loss that is left at the end."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"] == "style_fraction"]
+    return 100 * float(rows[-1]["value"])
+
+
+def test_batches(folder: Path) -> Any:
+    """The batches of the run's test split."""
+    import torch
+    import yaml
+
+    from dltrain.config.build import build
+    from dltrain.contracts.data import Placement, Source
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    source = build(config["data"], Source, "data")
+    source.read(config["seed"])
+    return source.open(Placement(torch.device("cpu"), config["seed"]))["test"].plain()
+
+
 def splits(folder: Path) -> tuple[Any, Any, Any, Any]:
     """The run's training and test inputs and targets, as its network saw them."""
     import torch
@@ -236,6 +314,45 @@ ROWS = {
         (accurate(99.5),),
         "99.2 with distortions (LeCun et al. 1998)",
         seconds=600,
+    ),
+    "lenet5_pruned": Row(
+        "experiment=lenet5_mnist_best modifier=prune modifiers.prune.sparsity=0.9",
+        (accurate(99.4), Figure("% pruned", sparsity, 89.9)),
+        "12 times fewer weights without loss (Han et al. 2015)",
+        seconds=600,
+    ),
+    "lenet5_int8": Row(
+        "experiment=lenet5_mnist_best",
+        (
+            accurate(99.5),
+            Figure("% accuracy as int8", integer_accuracy, 99.4),
+            Figure("times smaller", times_smaller, 3.5),
+        ),
+        seconds=600,
+    ),
+    "lenet5_quantized": Row(
+        "experiment=lenet5_mnist_best modifier=quantize",
+        (accurate(99.4), Figure("% accuracy as int8", integer_accuracy, 99.4)),
+        seconds=900,
+    ),
+    "mlp_alone": Row("experiment=lenet5_distilled task=classification", (accurate(None),)),
+    "mlp_distilled": Row(
+        "experiment=lenet5_distilled task.teacher=$CLASSIFIER",
+        (accurate(None),),
+        "0.3 points above the same network alone",
+    ),
+    "mnist_robust": Row(
+        "experiment=mnist_robust",
+        (accurate(None), Figure("% accuracy under PGD-40, 10 starts", robust_accuracy, 85.0)),
+        "89 to 93 (Madry et al. 2018)",
+        seconds=1800,
+    ),
+    "style": Row(
+        "model=style data=style data.content=$DLTRAIN_DATA/style-images/tubingen.jpg "
+        "data.style=$DLTRAIN_DATA/style-images/starry_night_google.jpg "
+        "task.features=$DLTRAIN_DATA/vgg19-normalised/vgg_normalised_conv3_1.pth",
+        (Figure("% of the style loss left", style_fraction, 2.0, at_most=True),),
+        seconds=180,
     ),
     "cnn": Row("experiment=cnn_mnist", (accurate(99.2),), "99.22, Keras's example"),
     "alexnet": Row(

@@ -40,7 +40,8 @@ OWN_FILES = {
     # tests/test_segmentation.py builds these.
     *("data/image_masks", "model/unet", "model/segnet", "model/fcn_resnet", "model/deeplab"),
     *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),
-    "task/multilabel",
+    *("task/multilabel", "task/distillation", "experiment/lenet5_distilled"),
+    *("data/style", "model/style", "task/style_transfer"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.
@@ -66,6 +67,7 @@ COMPANY = {
     "modifier/ema_generator": ["model=gan"],
     "task/adversarial": ["model=gan"],
     "task/reconstruction": ["model=autoencoder"],
+    "task/attack": ["task=adversarial_training"],
     "task/loss": ["data=diabetes", "model=mlp"],
     "task/regression": ["data=line", "model=mlp"],
     "task/text_classification": ["data=toy_reviews", "model=lstm"],
@@ -322,7 +324,8 @@ def test_all_files_of_a_group_are_packaged_alike() -> None:
             first if first.startswith("# @package") else "its own"
         )
 
-    own = {".", "data/augment", "optimizer", "schedule", "task", "task/loss", "trainer"}
+    own = {".", "data/augment", "optimizer", "schedule", "trainer"}
+    own |= {"task", "task/attack", "task/loss"}
     assert styles == {
         group: {"its own" if group in own else "# @package _global_"} for group in styles
     }

@@ -25,7 +25,7 @@ BUNDLED = [
 ]
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
-SPATIAL = {"image_masks", *BOXES}
+SPATIAL = {"image_masks", "style", *BOXES}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -35,6 +35,7 @@ IMAGES = {
     "image_folder",
     "image_masks",
     "mnist",
+    "style",
 }
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
 KINDS = dict.fromkeys(TEXTS, "tokens") | dict.fromkeys(IMAGES, "image")
@@ -72,6 +73,7 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         "hub_table": [f"data.path={table.parent}", "data.target=y", "data.test=0.5"],
         "image_folder": images,
         "image_masks": [f"data.path={tmp_path / 'masked'}", f"data.root={tmp_path}"],
+        "style": [f"data.{n}={tmp_path / 'images/u/0.png'}" for n in ("content", "style")],
         "hub_text": [f"data.path={reviews}", f"data.root={tmp_path}"],
         "imdb": [f"data.path={reviews}", f"data.root={tmp_path}", "data.validation=1"],
         "text_csv": [
@@ -129,8 +131,8 @@ def test_making_a_source_and_its_outline_read_nothing(
     name: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose(f"data={name}", *overrides(name, tmp_path))
-    data = {**config["data"], "root": str(tmp_path / "nowhere")}
-    for key in ("path", "copies"):
+    data = dict(config["data"])
+    for key in ("path", "copies", "root"):
         data |= {key: str(tmp_path / "nowhere")} if key in data else {}
     monkeypatch.setattr(Path, "open", None)
     monkeypatch.setattr("datasets.load_dataset", None)

@@ -40,7 +40,8 @@ ROOMS: dict[str, set[str]] = {
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
     "profiling": CONTRACTS | {"messages", "assemble", "training"},
-    "inference": CONTRACTS | {"config", "engine", "reports", "runs", "data", "core", "assemble"},
+    "inference": CONTRACTS
+    | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
     | {"messages", "config", "engine", "data", "runs", "callbacks", "assemble", "training"},
     "tuning": CONTRACTS

@@ -51,6 +51,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("modifiers.unfreeze.steps=4", "optimizer.groups={layers.*:{lr:0.05}}"),
         *("callbacks=[early_stopping]", "callbacks.early_stopping.patience=9"),
     ),
+    "pruned": (
+        *(*IMAGES, "model=mlp", "model.hidden=[8]", "modifier=[prune,ema]"),
+        *("modifiers.prune.begin=0.3", "modifiers.prune.end=0.8", "modifiers.prune.every=2"),
+    ),
     "text": (
         *("data=toy_reviews", "data.examples=60", "data.test_examples=12"),
         *("data.augment.word_dropout=0.2", "model=lstm", "model.hidden_size=4"),

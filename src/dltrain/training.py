@@ -54,6 +54,7 @@ from dltrain.runs.load import (
 )
 from dltrain.runs.model_summary import summarize
 from dltrain.runs.monitor import chosen_monitor
+from dltrain.runs.others import open_runs
 from dltrain.runs.sweep import JOB
 
 REPORT = "tables/data"
@@ -222,6 +223,7 @@ class Run:
         self.config, self.parts, self._shown, self._started = config, parts, shown, started
         self._watchers, self._parent = watchers, parent
         settings = parts.settings
+        open_runs(parts.task, Path(config["output_dir"]).expanduser(), settings.device)
         self.streams = _open(parts, config["seed"])
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)

@@ -1,6 +1,6 @@
 """``dltrain compare RUN RUN…``: what differs between runs, and whether by more than chance.
 
-Nothing here imports torch, and only the figure matplotlib.
+Nothing here imports torch but for ``--cost``, and only the figure matplotlib.
 """
 
 from __future__ import annotations
@@ -68,12 +68,14 @@ def compare(arguments: Sequence[str]) -> int:
     names = _common(compared)
     differs = _differences(compared)
     tests, reasons = _paired(compared)
+    costs = _costs(compared) if asked.cost else []
     if asked.json:
-        show_json(_as_data(compared, differs, tests, reasons))
+        show_json(_as_data(compared, differs, tests, reasons) | ({"cost": costs} if costs else {}))
     elif asked.csv:
-        show_csv(_metric_rows(compared), ("split", "metric"))
+        show_csv([*_metric_rows(compared), *costs], ("split", "metric"))
     else:
         _show(compared, differs, tests, reasons)
+        _show_costs(compared, costs)
         _show_chart(compared, names)
     if asked.out is not None or not (asked.json or asked.csv):
         where = Path(asked.out).expanduser() if asked.out else _default_file(compared, asked)
@@ -89,10 +91,14 @@ def _parser() -> Parser:
         "What differs in the configs of two or more runs, their metrics side by side, their curves "
         "one over the other, and paired tests on the test examples: McNemar's for right or wrong, "
         "the bootstrap for any mean. All are compared with the first.",
-        ["latest 2026-01-31_12-00-00", "lenet5-mnist mlp-mnist cnn-mnist --out curves.png"],
+        ["latest 2026-01-31_12-00-00", "lenet5-mnist mlp-mnist --cost --out curves.png"],
         more="RUN …",
     )
     add = parser.add_argument
+    add(
+        "--cost", action="store_true",
+        help="also what the networks cost: weights, bytes, multiply-adds, measured latency",
+    )  # fmt: skip
     add("--out", metavar="FILE", help="the .png file of the curves (default DIR/comparisons/…)")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="all of it, for a program to read")
@@ -207,6 +213,37 @@ def _metric_rows(compared: Sequence[Compared]) -> list[dict[str, Any]]:
             if any(value is not None for value in values.values()):
                 rows.append({"split": split, "metric": name, **values})
     return rows
+
+
+def _costs(compared: Sequence[Compared]) -> list[dict[str, Any]]:
+    """A row for each kind of cost, as those of metrics are; loads the networks."""
+    from dltrain.inference.cost import cost_of
+    from dltrain.runs.folder import RunFolder
+
+    each = {str(one.run.path): cost_of(RunFolder(one.run.path)) for one in compared}
+    names = dict.fromkeys(name for costs in each.values() for name in costs)
+    return [
+        {"split": "cost", "metric": name, **{run: costs.get(name) for run, costs in each.items()}}
+        for name in names
+    ]
+
+
+def _show_costs(compared: Sequence[Compared], costs: Sequence[Mapping[str, Any]]) -> None:
+    width = screen_width()
+    per_block = max(1, SIDE_BY_SIDE * width // 80)
+    for start in range(0, len(compared) if costs else 0, per_block):
+        block = compared[start : start + per_block]
+        print()
+        rows = [[row["metric"], *(_cost(row[str(one.run.path)]) for one in block)] for row in costs]
+        show_table(
+            [Column("cost"), *(Column(one.letter, right=True) for one in block)], rows, width
+        )
+
+
+def _cost(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _show(

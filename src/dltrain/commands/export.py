@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.errors import UserError, printable_lines
@@ -33,7 +33,10 @@ def export(arguments: Sequence[str]) -> int:
     """
     asked = _parser().parse(arguments)
     folder = find_run(asked.run, asked.output_dir)
-    out = Path(asked.out).expanduser() if asked.out else folder.place("export") / asked.format
+    if asked.int8 and asked.format != "onnx":
+        raise UserError("export: --int8 writes ONNX: leave out --format torch.")
+    kind = "int8" if asked.int8 else asked.format
+    out = Path(asked.out).expanduser() if asked.out else folder.place("export") / kind
     if out.exists() and not out.is_dir():
         raise UserError(f"export: --out: {out} is a file; give a folder.")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -45,8 +48,13 @@ def export(arguments: Sequence[str]) -> int:
     require(asked.format)
     predictor = Predictor(folder, asked.weights)
     examples = _read(predictor, asked.more) if asked.more else examples_of_run(folder)
+    measured = None
+    if asked.int8:
+        from dltrain.inference.int8 import training_examples
+
+        measured = examples if asked.more else training_examples(folder)
     try:
-        made = write(predictor, examples, asked.format, out)
+        made = write(predictor, examples, asked.format, out, measured)
     except OSError as error:
         raise UserError(f"export: {out} cannot be written: {error.strerror}.") from error
     if asked.json:
@@ -58,8 +66,20 @@ def export(arguments: Sequence[str]) -> int:
         drawn = "drawn" in network["inputs"][0]
         what = "random inputs" if drawn else f"{about['count']} examples {split}"
         print(f"{network['file']}: differs by {network['largest_difference']:.1e} on {what}")
+        if asked.int8:
+            _print_int8(network, made.about["measured"])
     print(printable_lines(f"{', '.join(made.files)} in {out}"))
     return 0
+
+
+def _print_int8(network: Mapping[str, Any], measured: Mapping[str, Any]) -> None:
+    """What became of a network with 8-bit integers."""
+    before, after = network["float_bytes"], network["bytes"]
+    print(f"  {after:,} bytes, {before / after:.2f} times smaller than in float32 ({before:,})")
+    for name, others in network["other_classes"].items():
+        print(
+            f"  another {name} for {others:,} of {measured['count']:,} {measured['split']} examples"
+        )
 
 
 def _parser() -> Parser:
@@ -69,7 +89,7 @@ def _parser() -> Parser:
         "features in; probabilities, values or images out. The file is read back and compared with "
         "the run, on examples that the run keeps or on INPUT, as predict takes it. Beside it are "
         "export.json, which says all there is to know, and use.py, a short script that uses it.",
-        ["latest", "latest --format torch --out digits/"],
+        ["latest", "latest --int8", "latest --format torch --out digits/"],
         more="[INPUT …]",
     )
     add = parser.add_argument
@@ -77,7 +97,11 @@ def _parser() -> Parser:
         "--format", choices=FORMATS, default="onnx",
         help="onnx (default), or torch: a .pt2 program of torch.export",
     )  # fmt: skip
-    add("--out", metavar="DIR", help="where to (default RUN/export/FORMAT)")
+    add(
+        "--int8", action="store_true",
+        help="8-bit integers in dense layers and convolutions; ranges by training data or INPUT",
+    )  # fmt: skip
+    add("--out", metavar="DIR", help="where to (default RUN/export/FORMAT, or RUN/export/int8)")
     add("--json", action="store_true", help="print what export.json holds, on one line")
     parser.add_weights()
     return parser

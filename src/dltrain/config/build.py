@@ -59,6 +59,7 @@ CONTRACTS = frozenset(
         "torch.optim.optimizer.Optimizer",
         "dltrain.core.settings.Settings",
         "dltrain.contracts.task.Task",
+        "dltrain.contracts.attack.Attack",
         *(f"dltrain.contracts.data.{name}" for name in ("Source", "Reader", "Augment")),
         *(
             f"dltrain.contracts.run.{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -94,6 +94,9 @@ class Modifier:
     freezes: bool = False
     """Whether parameters may be without gradients at first, and have them later."""
 
+    limits: bool = False
+    """Whether :meth:`evaluation_weights` restricts whatever weights others put in their place."""
+
     def attach(self, task: Task) -> None:
         """Change the structure of ``task``, or look at it: when a run is built or loaded.
 
@@ -120,6 +123,15 @@ class Modifier:
         """While inside, the task has the weights that it is evaluated and used with."""
         yield
 
+    @property
+    def settled(self) -> bool:
+        """Whether an evaluation may be the run's best now: the weights are as they are to be."""
+        return True
+
+    def scalars(self) -> Mapping[str, float]:
+        """What every log and evaluation shows of it, by name. It may wait for the device."""
+        return {}
+
     def finish(self, task: Task) -> None:
         """A run was loaded, with its evaluation weights: leave ``task`` as it is to be used.
 
@@ -132,6 +144,18 @@ class Modifier:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
+
+
+@contextmanager
+def evaluation_weights(modifiers: Sequence[Modifier]) -> Iterator[None]:
+    """While inside, the weights are as all of ``modifiers`` have them for an evaluation.
+
+    Those that limit come after those that replace, in whatever order they were given.
+    """
+    with ExitStack() as stack:
+        for modifier in sorted(modifiers, key=lambda one: one.limits):
+            stack.enter_context(modifier.evaluation_weights())
+        yield
 
 
 class Plan(ABC):

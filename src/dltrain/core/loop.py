@@ -32,7 +32,14 @@ import torch
 
 from dltrain.contracts.data import Batch, Streams
 from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Callback, Modifier, Plan, Probe, Schedule
+from dltrain.contracts.run import (
+    Callback,
+    Modifier,
+    Plan,
+    Probe,
+    Schedule,
+    evaluation_weights,
+)
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.evaluate import evaluate
 from dltrain.core.settings import Settings
@@ -286,7 +293,7 @@ class Trainer:
     def _log(self) -> None:
         self._read()
         self._measure_throughput()
-        values = self._history.window()
+        values = self._history.window() | self._scalars()
         self._view.latest = dict(values)
         rates, norms = self.optimize.learning_rates(), self.optimize.gradient_norms
         several = len(rates) > 1
@@ -361,7 +368,7 @@ class Trainer:
         self._read()
         self._require_finite_weights()
         self._pause_clock()
-        period = Evaluation(self._history.period())
+        period = Evaluation(self._history.period() | self._scalars())
         self._history.clear()
         self.state.evaluated_at = self.state.step
         self._tell("train", period | self._look("train"))
@@ -387,11 +394,17 @@ class Trainer:
         value = results.get(self.task.monitor.name, math.nan)
         if not self.task.monitor.better(value, self.state.best_value):
             return
+        if not all(modifier.settled for modifier in self.modifiers):
+            return
         self.state.best_value, self.state.best_step = value, self.state.step
         self.state.best_results = dict(results)
         with self._evaluation_weights():
             weights = {k: v.clone() for k, v in self.task.state_dict().items()}
         self._best = {"task": weights, "step": self.state.step}
+
+    def _scalars(self) -> dict[str, float]:
+        """What modifiers have to show."""
+        return {name: value for one in self.modifiers for name, value in one.scalars().items()}
 
     def _measure_throughput(self) -> None:
         self._pause_clock()
@@ -452,7 +465,7 @@ class Trainer:
                     final=final,
                 )
             self.state.seconds["evaluate"] += clock.seconds() - started
-        return evaluation | self._look(split)
+        return evaluation | Evaluation(self._scalars()) | self._look(split)
 
     def _look(self, split: str) -> Evaluation:
         """What the probes say."""
@@ -479,11 +492,8 @@ class Trainer:
 
     def _evaluation_weights(self) -> AbstractContextManager[Any]:
         """The weights that the task is evaluated with, as the modifiers have them."""
-        stack = contextlib.ExitStack()
-        if not self.state.uses_best:
-            for modifier in self.modifiers:
-                stack.enter_context(modifier.evaluation_weights())
-        return stack
+        # The best weights were kept as they were evaluated.
+        return evaluation_weights(() if self.state.uses_best else self.modifiers)
 
     def _tell(self, split: str, evaluation: Evaluation) -> None:
         # A metric may give numbers of numpy's or 0-d tensors, which no checkpoint and no csv takes.

@@ -34,6 +34,7 @@ from dltrain.core.settings import Settings
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.errors import ConfigError, Fault, UserError
+from dltrain.inference.attacked import attacked
 from dltrain.runs.folder import SUMMARY, RunFolder
 from dltrain.runs.load import (
     SPEC,
@@ -78,6 +79,7 @@ def evaluate_run(
     device: str | None = None,
     skip_unknown: bool = False,
     changed_data: bool = False,
+    attack: Mapping[str, Any] | None = None,
 ) -> Evaluated:
     """Evaluate a run, in eval mode, with its own precision and batches.
 
@@ -85,7 +87,8 @@ def evaluate_run(
     ``other`` is the config of another data set; its examples are read as the run's own were, and
     its classes go by their names. One that the run does not know is refused or, with
     ``skip_unknown``, its examples are left out and counted. ``weights`` and ``device`` None are
-    those that the run was tested with and on; ``changed_data`` is as for :func:`resume`.
+    those that the run was tested with and on; ``changed_data`` is as for :func:`resume`. With
+    ``attack``, a config node, the inputs are changed to mislead the network.
 
     Raises :class:`UserError` where that is impossible.
     """
@@ -95,7 +98,7 @@ def evaluate_run(
     loaded = load_run(folder, weights)
     spec = spec_of_run(folder)
     if other is None:
-        return _own(folder, config, loaded, split, changed_data)
+        return _own(folder, config, loaded, split, changed_data, attack)
     with Assembly(config, allowed_packages()) as assembly:
         settings = assembly.settings
         source = plan(other.config, Source, "data", packages=other.packages).make()
@@ -106,13 +109,14 @@ def evaluate_run(
             raise error if isinstance(error, UserError) else UserError(f"data: {error}") from error
         if identity_of(source) == folder.read_json(SPEC).get(IDENTITY):
             config["data"] = other.config  # the same examples, in another place or other batches
-            return _own(folder, config, loaded, split, changed_data)
+            return _own(folder, config, loaded, split, changed_data, attack)
         name = split or TEST
         reader = reader_of_run(folder.path)
         targets = Targets(found, spec, skip_unknown)
         parts = source.labeled(None if name == ALL else name)
         stream = Read(parts, reader, targets, settings)
-        result = _evaluated(loaded, stream, settings, config["seed"], _epochs(folder), final=True)
+        asked = stream if attack is None else attacked(stream, loaded.task, spec, attack)
+        result = _evaluated(loaded, asked, settings, config["seed"], _epochs(folder), final=True)
     targets.tell()
     return Evaluated(name, _named(other.config), stream.count, loaded.weights, result)
 
@@ -132,7 +136,12 @@ def _no_word_of_training() -> Iterator[None]:
 
 
 def _own(
-    folder: RunFolder, config: Mapping[str, Any], loaded: Loaded, split: str | None, changed: bool
+    folder: RunFolder,
+    config: Mapping[str, Any],
+    loaded: Loaded,
+    split: str | None,
+    changed: bool,
+    attack: Mapping[str, Any] | None,
 ) -> Evaluated:
     identity = folder.read_json(SPEC).get(IDENTITY, {})
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed, "evaluate")
@@ -147,6 +156,8 @@ def _own(
                 has = ", ".join(streams)
                 raise UserError(f"--split: this data has no {name} split, but {has}.")
             stream = streams[names[0]] if len(names) == 1 else Chained([streams[n] for n in names])
+            if attack is not None:
+                stream = attacked(stream, loaded.task, parts.spec, attack)
             result = _evaluated(
                 loaded, stream, settings, config["seed"], _epochs(folder), final=name == TEST
             )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -15,10 +16,12 @@ from typing import Any
 from dltrain.contracts.preprocessing import Preprocessing
 from dltrain.errors import UserError
 from dltrain.inference.comparison import LIMIT, largest_difference
+from dltrain.inference.int8 import quantize, same_classes
 from dltrain.inference.network import Network, described, networks_of
 from dltrain.inference.predictor import Predictor
 from dltrain.inference.use_script import NAME as SCRIPT
 from dltrain.inference.use_script import script
+from dltrain.optim.quantization import in_floating_point
 from dltrain.runs.examples import Examples, inputs_of
 from dltrain.runs.folder import RunFolder
 from dltrain.runs.load import READER
@@ -51,21 +54,33 @@ def require(format: str) -> ModuleType:
     return module
 
 
-def export(predictor: Predictor, examples: Examples, format: str, out: Path) -> Export:
+def export(
+    predictor: Predictor,
+    examples: Examples,
+    format: str,
+    out: Path,
+    measured: Examples | None = None,
+) -> Export:
     """Write the networks of a run, ``export.json`` and ``use.py`` into ``out``.
 
-    They are written beside it first, read back, and compared on ``examples``. Raises
-    :class:`UserError`, leaving nothing behind, where that cannot be done or they differ.
+    They are written beside it first, read back, and compared on ``examples``. With ``measured``
+    they compute with 8-bit integers, whose ranges these examples give. Raises :class:`UserError`,
+    leaving nothing behind, where that cannot be done or, without integers, they differ.
     """
     module = require(format)
-    steps = _preprocessing(predictor)
-    inputs = inputs_of(examples.columns, predictor.spec)
-    networks = networks_of(predictor.task, predictor.spec, inputs, steps)
+    steps = preprocessing_of(predictor)
+
+    def networks_on(some: Examples) -> list[Network]:
+        inputs = inputs_of(some.columns, predictor.spec)
+        return networks_of(predictor.task, predictor.spec, inputs, steps)
+
+    networks = networks_on(examples)
+    to_measure = networks_on(measured) if measured is not None else []
     created = _missing_parents(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temporary:
-            made = _write(Path(temporary), networks, module)
+            made = _write(Path(temporary), networks, module, to_measure)
             used = steps if any(len(n.flat.steps) for n in networks) else None
             about = {
                 "format": FORMAT,
@@ -76,6 +91,9 @@ def export(predictor: Predictor, examples: Examples, format: str, out: Path) -> 
                 "examples": {"split": examples.split, "count": _count(networks[0])},
                 "preprocessing": dict(used.outside) if used is not None else None,
             }
+            if measured is not None:
+                count = _count(to_measure[0])
+                about["measured"] = {"split": measured.split, "count": count}
             texts = dict(used.files) if used is not None else {}
             texts[ABOUT] = json.dumps(about, indent=2, ensure_ascii=False) + "\n"
             texts[SCRIPT] = script(about, format)
@@ -91,14 +109,25 @@ def export(predictor: Predictor, examples: Examples, format: str, out: Path) -> 
     return Export(out, files, about)
 
 
-def _write(folder: Path, networks: list[Network], module: ModuleType) -> dict[str, Any]:
+def _write(
+    folder: Path, networks: list[Network], module: ModuleType, to_measure: Sequence[Network]
+) -> dict[str, Any]:
     """Write each network, and compare it; what ``export.json`` says of them."""
     made: dict[str, Any] = {}
+    measured = {network.name: network for network in to_measure}
     for network in networks:
         path = folder / f"{network.name}{module.SUFFIX}"
-        module.write(network, path)
+        about: dict[str, Any] = {}
+        with in_floating_point(network.original) if measured else contextlib.nullcontext():
+            module.write(network, path)
+        if measured:
+            about = {"float_bytes": path.stat().st_size}
+            quantize(path, measured[network.name])
+            program = module.read(path, network)
+            about |= {"bytes": path.stat().st_size}
+            about |= {"other_classes": same_classes(measured[network.name], program)}
         difference = largest_difference(network, module.read(path, network))
-        if not difference <= LIMIT:
+        if not measured and not difference <= LIMIT:
             raise UserError(
                 f"export: {network.name}{module.SUFFIX} would differ from the run by "
                 f"{difference:.2g} on its examples, more than {LIMIT:g}: nothing was written."
@@ -106,12 +135,13 @@ def _write(folder: Path, networks: list[Network], module: ModuleType) -> dict[st
         made[network.name] = {
             "file": path.name,
             "largest_difference": difference,
+            **about,
             **described(network, module.SHORTEST),
         }
     return made
 
 
-def _preprocessing(predictor: Predictor) -> Preprocessing | None:
+def preprocessing_of(predictor: Predictor) -> Preprocessing | None:
     """What the run's reader does; None where it has none, or nobody can tell."""
     if not RunFolder(predictor.path).read_json(READER):
         return None

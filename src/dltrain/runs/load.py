@@ -16,7 +16,7 @@ import yaml
 from dltrain.config.build import OWN_PACKAGES, plan
 from dltrain.config.offered import named, offered
 from dltrain.contracts.data import DataSpec, Reader
-from dltrain.contracts.run import Modifier
+from dltrain.contracts.run import Modifier, evaluation_weights
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.engine.memory import available_memory, network_within
@@ -99,13 +99,12 @@ def _load(
     state = checkpoint.load(path, run=known.get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
     # best.pt holds the weights as they were evaluated: there are no others in it.
-    with contextlib.ExitStack() as stack:
-        with checkpoint.fitting(path):
-            pairs = zip(modifiers, state["modifiers"], strict=True) if "modifiers" in state else ()
-            for modifier, modified in pairs:
-                modifier.start(groups_of(task))
-                modifier.load_state_dict(modified)
-                stack.enter_context(modifier.evaluation_weights())
+    acting = modifiers if "modifiers" in state else []
+    with checkpoint.fitting(path):
+        for modifier, modified in zip(acting, state.get("modifiers", ()), strict=True):
+            modifier.start(groups_of(task))
+            modifier.load_state_dict(modified)
+    with evaluation_weights(acting):
         evaluated = task.state_dict()
         evaluated.update({name: value.clone() for name, value in evaluated.items()})
     task.load_state_dict(evaluated)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dltrain.contracts.attack import AttackScores
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Predictions, Task
@@ -114,6 +115,11 @@ class Classification(Task):
     def example_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """What each example (batch,) adds to :meth:`evaluation_loss`."""
         return functional.cross_entropy(logits, targets, reduction="none")
+
+    def attack_scores(self, batch: Batch) -> AttackScores:
+        """The loss of each example, and whether its most probable class is another."""
+        logits, targets = self.forward(batch)["logits"].float(), batch["target"]
+        return AttackScores(self.example_losses(logits, targets), logits.argmax(1) != targets)
 
     def training_metrics(self, loss: Tensor, logits: Tensor, targets: Tensor) -> Metrics:
         """What a training step tells: its loss, and the fraction of the batch that is right."""

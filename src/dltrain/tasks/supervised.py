@@ -7,9 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from dltrain.contracts.attack import AttackScores
 from dltrain.contracts.data import Batch, DataSpec, Draw
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
+from dltrain.errors import UserError
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.losses.classification import ClassWeights
 from dltrain.tasks.losses.regression import NumberLoss
@@ -69,6 +71,12 @@ class Supervised(Task):
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Make its step."""
         return self.task.train_step(batch, optimize)
+
+    def attack_scores(self, batch: Batch) -> AttackScores:
+        """Those of a classification. Raises :class:`UserError` where it is none."""
+        if not isinstance(self.task, Classification):
+            raise UserError(f"attack: {type(self.task).__name__} has no classes to be mistaken in.")
+        return self.task.attack_scores(batch)
 
     def forward(self, batch: Batch) -> Outputs:
         """Its outputs."""

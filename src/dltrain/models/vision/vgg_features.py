@@ -1,0 +1,136 @@
+"""VGG-19 as what sees content and style in an image: its layers' outputs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dltrain.errors import UserError
+from dltrain.tensor_files import read_tensors, reason
+
+BLOCKS = (2, 2, 4, 4, 4)
+"""Convolutions between two poolings of VGG-19."""
+WIDTHS = (64, 128, 256, 512, 512)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of torchvision's weights."""
+TORCHVISION = "vgg19"
+
+
+class LayerOutputs(nn.Module):
+    """``layers`` in order, some of which have names; images (n, 3, h, w) of 0..1 go in."""
+
+    def __init__(self, layers: list[tuple[str, nn.Module]]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layer for _, layer in layers)
+        self.names = [name for name, _ in layers]
+
+    def forward(self, images: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
+        """The outputs of the layers ``wanted``, by name; what comes after them is not computed."""
+        found: dict[str, Tensor] = {}
+        values = images
+        for name, layer in zip(self.names, self.layers, strict=True):
+            if len(found) == len(wanted):
+                break
+            values = layer(values)
+            if name in wanted:
+                found[name] = values
+        return found
+
+
+def vgg19(source: str) -> LayerOutputs:
+    """VGG-19 with torchvision's weights for ImageNet (``vgg19``), or those of a file.
+
+    The file has tensors by the places of a ``Sequential``, as released with Li et al. 2017: a
+    1x1 convolution for the normalization, each other convolution behind reflection padding, as many
+    of them as there are tensors for. Layers are ``relu1_1``, ``relu1_2``, ``relu2_1`` and so on.
+    Raises :class:`UserError` where it cannot be had or is something else.
+    """
+    return _of_torchvision() if source == TORCHVISION else _of_file(Path(source).expanduser())
+
+
+def _of_torchvision() -> LayerOutputs:
+    from torchvision.models import VGG19_Weights
+    from torchvision.models import vgg19 as network
+
+    try:
+        trained = network(weights=VGG19_Weights.IMAGENET1K_V1).features
+    except OSError as error:
+        raise UserError(
+            f"features: torchvision's weights cannot be downloaded: {error}. Give a file of "
+            "VGG-19, or a run, by task.features=PATH."
+        ) from error
+    names = iter(_names())
+    layers: list[tuple[str, nn.Module]] = [("", Normalize())]
+    for layer in trained:
+        if isinstance(layer, nn.ReLU):
+            layers.append((next(names), nn.ReLU()))  # its own would overwrite what is before it
+        else:
+            layers.append(("", layer))
+    return LayerOutputs(layers)
+
+
+class Normalize(nn.Module):
+    """Images of 0..1 as torchvision's networks read them."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """To mean 0 and std 1."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
+        return (images - mean) / std
+
+
+def _of_file(path: Path) -> LayerOutputs:
+    try:
+        content: Any = read_tensors(path)
+    except (OSError, MemoryError):
+        raise UserError(f"features: {path} does not exist, or cannot be read") from None
+    except Exception as error:  # whatever a damaged file makes of it
+        raise UserError(f"features: {path} is no file of tensors: {reason(error)}") from error
+    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
+        raise UserError(f"features: {path} holds something else than tensors by name")
+    layers: list[tuple[str, nn.Module]] = [("", nn.Conv2d(3, 3, 1))]
+    places = [0]
+    names, before = iter(_names()), 3
+    for block, (count, width) in enumerate(zip(BLOCKS, WIDTHS, strict=True)):
+        if block:
+            layers.append(("", nn.MaxPool2d(2, 2, ceil_mode=True)))
+        for _ in range(count):
+            place = len(layers) + 1
+            if f"{place}.weight" not in content:
+                return _filled(layers, places, content, path)
+            convolution = nn.Conv2d(before, width, 3)
+            layers += [("", nn.ReflectionPad2d(1)), ("", convolution), (next(names), nn.ReLU())]
+            places.append(place)
+            before = width
+    return _filled(layers, places, content, path)
+
+
+def _filled(
+    layers: list[tuple[str, nn.Module]], places: list[int], content: Mapping[str, Any], path: Path
+) -> LayerOutputs:
+    """The network with the tensors of the file, all of which have a place."""
+    wanted = {f"{place}.{kind}" for place in places for kind in ("weight", "bias")}
+    own = {name: tensor for place in places for name, tensor in _parameters(place, layers)}
+    fits = wanted == set(content) and all(own[n].shape == content[n].shape for n in wanted)
+    if len(places) < 2 or not fits:
+        raise UserError(f"features: {path} is not of VGG-19 as released with Li et al. 2017")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(content[name])
+    # After the last convolution nothing is left to see.
+    return LayerOutputs(layers)
+
+
+def _parameters(place: int, layers: list[tuple[str, nn.Module]]) -> list[tuple[str, Tensor]]:
+    return [(f"{place}.{name}", tensor) for name, tensor in layers[place][1].named_parameters()]
+
+
+def _names() -> list[str]:
+    return [
+        f"relu{block}_{number}"
+        for block, count in enumerate(BLOCKS, 1)
+        for number in range(1, count + 1)
+    ]

@@ -1,0 +1,45 @@
+"""What two images differ by in content and in style (Gatys et al. 2016)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gram(features: Tensor) -> Tensor:
+    """(n, c, c): how channels (n, c, h, w) go together, a mean over all places."""
+    flat = features.flatten(2)
+    return flat @ flat.mT / flat.shape[2]
+
+
+def style_loss(features: Tensor, target: Tensor) -> Tensor:
+    """0-d: a quarter of the mean squared difference of Gram matrices from ``target`` (1, c, c)."""
+    return (gram(features) - target).square().mean() / 4
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """0-d: half the mean squared difference of features."""
+    return (features - target).square().mean() / 2
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """0-d: the mean absolute difference of neighboring pixels (n, c, h, w)."""
+    return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
+
+
+def with_colors_of(style: Tensor, content: Tensor) -> Tensor:
+    """``style`` (1, 3, h, w) with the mean and covariance of the colors of ``content``.
+
+    By the square roots of both covariances (Gatys et al. 2017, section 5), within 0..1.
+    """
+    pixels, wanted = style[0].flatten(1), content[0].flatten(1)
+    change = _root(wanted) @ torch.linalg.inv(_root(pixels))
+    moved = change @ (pixels - pixels.mean(1, keepdim=True)) + wanted.mean(1, keepdim=True)
+    return moved.view_as(style).clamp(0, 1)
+
+
+def _root(pixels: Tensor) -> Tensor:
+    """The symmetric square root of the covariance of colors (3, n), none of them alone."""
+    centered = pixels - pixels.mean(1, keepdim=True)
+    values, vectors = torch.linalg.eigh(centered @ centered.T / pixels.shape[1])
+    return (vectors * values.clamp_min(1e-6).sqrt()) @ vectors.T
