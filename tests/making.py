@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from dltrain import training as run
@@ -187,3 +189,20 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def write_style(folder: Path) -> Path:
+    """``content.png``, ``style.png`` and ``vgg.pth``: first layers of a VGG-19 of noise."""
+    generator = np.random.default_rng(0)
+    ramp = np.linspace(0, 255, 24)[None, :, None] * np.ones((20, 1, 3))
+    stripes = (np.arange(32) % 8 < 4)[:, None, None] * generator.integers(99, 255, (1, 1, 3))
+    for name, pixels in (("content", ramp), ("style", stripes * np.ones((32, 32, 3)))):
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
+    torch.manual_seed(0)
+    shapes = {0: (3, 3, 1), 2: (64, 3, 3), 5: (64, 64, 3), 9: (128, 64, 3)}
+    tensors = {}
+    for place, (out, inputs, side) in shapes.items():
+        tensors[f"{place}.weight"] = torch.randn(out, inputs, side, side) / (inputs**0.5 * side)
+        tensors[f"{place}.bias"] = torch.zeros(out)
+    torch.save(tensors, folder / "vgg.pth")
+    return folder

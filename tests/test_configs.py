@@ -41,7 +41,7 @@ OWN_FILES = {
     *("data/image_masks", "model/unet", "model/segnet", "model/fcn_resnet", "model/deeplab"),
     *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),
     *("task/multilabel", "task/distillation", "experiment/lenet5_distilled"),
-    *("data/style", "model/style", "task/style_transfer"),
+    *("data/style", "model/style", "task/style_transfer", "model/fast_style", "task/fast_style"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

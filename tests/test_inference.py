@@ -157,7 +157,7 @@ def test_what_cannot_be_read_is_named_and_what_came_before_is_kept(
         ([*words, "--keep", "id"], "--keep id: the input has no columns"),
         (["predict", "rows", str(tmp_path / "no.csv"), *words[-2:]], "no.csv does not exist"),
         (["predict", "texts", str(bad), "--out", "a.txt", *words[-2:]], "ends in none of .csv"),
-        (["predict", "reconstructions", str(good), *words[-2:]], "images: give --out FOLDER"),
+        (["predict", "reconstructions", str(good), "--csv", *words[-2:]], "give --out FOLDER"),
         (["predict", "images", str(good), "--out", "folder", *words[-2:]], "ends in none of .csv"),
     ):
         with pytest.raises(UserError, match=said):

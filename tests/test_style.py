@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,25 +19,13 @@ from dltrain.runs.load import load
 from dltrain.tasks.losses.style import gram, total_variation, with_colors_of
 from dltrain.tasks.style_transfer import StyleTransfer
 from tests.conftest import Train
+from tests.making import write_style
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A gradient to keep, stripes to take the style of, and a tiny VGG-19's first layers."""
-    folder = tmp_path_factory.mktemp("style")
-    generator = np.random.default_rng(0)
-    ramp = np.linspace(0, 255, 24)[None, :, None] * np.ones((20, 1, 3))
-    stripes = (np.arange(32) % 8 < 4)[:, None, None] * generator.integers(99, 255, (1, 1, 3))
-    for name, pixels in (("content", ramp), ("style", stripes * np.ones((32, 32, 3)))):
-        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{name}.png")
-    torch.manual_seed(0)
-    shapes = {0: (3, 3, 1), 2: (64, 3, 3), 5: (64, 64, 3), 9: (128, 64, 3)}
-    tensors = {}
-    for place, (out, inputs, side) in shapes.items():
-        tensors[f"{place}.weight"] = torch.randn(out, inputs, side, side) / (inputs**0.5 * side)
-        tensors[f"{place}.bias"] = torch.zeros(out)
-    torch.save(tensors, folder / "vgg.pth")
-    return folder
+    return write_style(tmp_path_factory.mktemp("style"))
 
 
 def source_of(folder: Path, **settings: Any) -> StyleImages:

@@ -61,6 +61,7 @@ ELSEWHERE = {
     "adversarial_training": "attacks",
     "detection": "tasks_detection",
     "distillation": "tasks_distillation",
+    "fast_style": "fast_style",
     "multilabel": "tasks_multilabel",
     "segmentation": "segmentation",
     "style_transfer": "style",

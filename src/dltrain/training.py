@@ -27,6 +27,7 @@ from dltrain.contracts.metric import Metric, Mode, Table
 from dltrain.contracts.run import Callback, Probe, Schedule, Setup
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
+from dltrain.data.images.others import open_images
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine import clock, signals
@@ -224,6 +225,7 @@ class Run:
         self._watchers, self._parent = watchers, parent
         settings = parts.settings
         open_runs(parts.task, Path(config["output_dir"]).expanduser(), settings.device)
+        open_images(parts.task, settings.device)
         self.streams = _open(parts, config["seed"])
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)

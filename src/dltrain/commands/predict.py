@@ -26,6 +26,7 @@ from dltrain.inference.writers import (
     FolderWriter,
     JsonWriter,
     LineWriter,
+    ShownWriter,
     Writer,
 )
 from dltrain.runs.finding import find_run
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from dltrain.inference.predictor import Part, Predictor
 
 STDIN = "-"
+PREDICTIONS = "predictions"
+"""Where in a run's folder answers lie that are images, where nobody says otherwise."""
 FIGURE = 64
 """Examples of a figure."""
 ALL = "all"
@@ -71,7 +74,7 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     figure = _Figure(predictor, asked.figure) if asked.figure else None
     if Path(asked.out or "").suffix.lower() == PNG and not predictor.paints:
         raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
-    with _writer(asked, predictor.paints) as writer:
+    with _writer(asked, predictor.paints, folder) as writer:
         count = 0
         try:
             for part in predictor.predict_in_parts(typed, top, asked.skip_unreadable):
@@ -88,8 +91,8 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
             raise UserError(f"predict: {_said(error)}.{done}{hint}".replace("..", ".")) from error
     if not count:
         raise UserError("predict: there was nothing to predict.")
-    if asked.out:
-        print(f"{count:,} {'predictions' if count > 1 else 'prediction'} in {asked.out}")
+    if where := asked.out or writer.place:
+        print(f"{count:,} {'predictions' if count > 1 else 'prediction'} in {where}")
     if figure is not None:
         figure.draw()
     return 0
@@ -108,7 +111,7 @@ def _parser() -> Parser:
     add(
         "--out",
         metavar="FILE",
-        help=f"a file ({', '.join(ENDINGS)}); a folder, or .png, for images",
+        help=f"a file ({', '.join(ENDINGS)}); a folder, or .png, for images (RUN/predictions)",
     )
     add("--csv", action="store_true", help="print csv")
     add("--json", action="store_true", help="print an object a line")
@@ -184,7 +187,7 @@ def _columns(
         kept[column] = [one[column] for one in part.examples]
     answers = {name: part.answers[name] for name in part.answers.columns}
     if not answers:
-        if not _is_folder(asked.out):
+        if asked.csv or asked.json or (asked.out and not _is_folder(asked.out)):
             raise UserError("predict: this run's answers are images: give --out FOLDER.")
         answers = {IMAGES: list(part.answers.tensors["image"].numpy())}
     elif _paints(asked.out, predictor.paints):
@@ -211,7 +214,7 @@ def _name(example: Any, number: int) -> str | int:
 
 
 @contextmanager
-def _writer(asked: argparse.Namespace, paints: bool) -> Iterator[Writer]:
+def _writer(asked: argparse.Namespace, paints: bool, folder: RunFolder) -> Iterator[Writer]:
     if asked.csv and asked.json:
         raise UserError("predict: --csv or --json, not both.")
     if _paints(asked.out, paints):
@@ -231,7 +234,7 @@ def _writer(asked: argparse.Namespace, paints: bool) -> Iterator[Writer]:
         finally:
             file.close()
         return
-    printed: Writer = LineWriter(sys.stdout)
+    printed: Writer = ShownWriter(LineWriter(sys.stdout), folder.place(PREDICTIONS))
     if asked.csv or asked.json:
         printed = CsvWriter(sys.stdout) if asked.csv else JsonWriter(sys.stdout, lines=True)
     yield printed

@@ -295,6 +295,13 @@ class Reader(ABC):
         Its constructor is given ``folder`` where it asks for it.
         """
 
+    def at_own_size(self) -> Reader:
+        """What reads the same examples at their own size; where they have none, this one.
+
+        For tasks that answer of any size (:attr:`~dltrain.contracts.task.Task.any_size`).
+        """
+        return self
+
     def preprocessing(self) -> Preprocessing | None:
         """What :meth:`read` does, for a network that is used without dltrain.
 

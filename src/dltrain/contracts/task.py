@@ -68,6 +68,8 @@ class Task(nn.Module, ABC):
     replayable: bool = False
     """Whether a training step is the same work on every batch of one shape: nothing in it is
     decided in Python by what was before, so that a CUDA graph may replay it."""
+    any_size: bool = False
+    """Whether it predicts of images of any size: new ones are read at their own."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each.

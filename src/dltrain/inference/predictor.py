@@ -78,7 +78,8 @@ class Predictor:
 
         Raises :class:`UserError` where the run has none.
         """
-        return reader_of_run(self.path, trusted=self._trusted)
+        found = reader_of_run(self.path, trusted=self._trusted)
+        return found.at_own_size() if self.task.any_size else found
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -202,8 +203,9 @@ class Predictor:
             if name not in batch:
                 raise UserError(f"{self.path}: the network needs {name!r}, which is not given.")
             shape = tuple(batch[name].shape[1:])
-            if len(shape) != len(field.shape) or any(
-                wanted not in (None, side) for side, wanted in zip(shape, field.shape, strict=True)
+            known = (*field.shape[:1], None, None) if self.task.any_size else field.shape
+            if len(shape) != len(known) or any(
+                wanted not in (None, side) for side, wanted in zip(shape, known, strict=True)
             ):
                 raise UserError(
                     f"{self.path}: {name!r} is of shape {shape} an example, but the network was "

@@ -28,6 +28,9 @@ Columns = Mapping[str, Sequence[Any]]
 class Writer(ABC):
     """Takes in columns of equal length, part after part, always of the same names."""
 
+    place: Path | None = None
+    """Where it writes, if it has chosen that itself."""
+
     @abstractmethod
     def write(self, columns: Columns) -> None:
         """Write a part's rows."""
@@ -165,6 +168,20 @@ class FolderWriter(Writer):
                 path.write_bytes(single(to_bytes(image[None])[0]))
         except OSError as error:
             raise UserError(f"--out: {self._folder}: {error.strerror}.") from error
+
+
+class ShownWriter(Writer):
+    """A table for people by ``lines``, or images into ``folder``, as answers turn out to be."""
+
+    def __init__(self, lines: Writer, folder: Path) -> None:
+        self._lines, self._files, self._folder = lines, FolderWriter(folder), folder
+
+    def write(self, columns: Columns) -> None:
+        if IMAGES in columns:
+            self._files.write(columns)
+            self.place = self._folder
+        else:
+            self._lines.write(columns)
 
 
 class LineWriter(Writer):

@@ -33,6 +33,7 @@ def open_runs(task: Task, output_dir: Path, device: torch.device) -> None:
                 )
             other.open(load_run(folder).task.to(device), spec_of_run(folder))
         except (UserError, ValueError) as error:
-            faults.append(Fault(f"task.{name}", str(error)))
+            # The lines after the first list runs; a fault is one line.
+            faults.append(Fault(f"task.{name}", str(error).partition("\n")[0]))
     if faults:
         raise ConfigError(faults)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -14,9 +13,8 @@ from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.other_run import OtherRun
 from dltrain.contracts.paths import PathOrName
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Predictions, Task
-from dltrain.errors import UserError
 from dltrain.models.generative.style_image import StyleImage, resized
-from dltrain.models.vision.vgg_features import TORCHVISION, LayerOutputs, vgg19
+from dltrain.models.vision.vgg_features import TORCHVISION
 from dltrain.tasks.losses.style import (
     content_loss,
     gram,
@@ -24,7 +22,7 @@ from dltrain.tasks.losses.style import (
     total_variation,
     with_colors_of,
 )
-from dltrain.tasks.run_features import RunFeatures
+from dltrain.tasks.style_features import StyleFeatures, require_weights, weighted
 
 
 class StyleTransfer(Task):
@@ -60,31 +58,22 @@ class StyleTransfer(Task):
         super().__init__()
         if not isinstance(model, StyleImage):
             raise ValueError(f"what is styled is model=style, not {type(model).__name__}")
-        weights = {
-            "content_weight": content_weight,
-            "style_weight": style_weight,
-            "total_variation": total_variation,
-        }
-        for name, weight in weights.items():
-            if weight < 0:
-                raise ValueError(f"{name} must be >= 0, got {weight}")
+        self._weights = require_weights(
+            content_weight=content_weight,
+            style_weight=style_weight,
+            total_variation=total_variation,
+        )
         self.model, self.spec = model, spec
-        self.content_layers = _weighted("content_layers", content_layers)
-        self.style_layers = _weighted("style_layers", style_layers)
-        self._weights = weights
+        self.content_layers = weighted("content_layers", content_layers)
+        self.style_layers = weighted("style_layers", style_layers)
         self.keep_color, self.begin = keep_color, begin
-        self._source = features
-        self._run: RunFeatures | None = None
-        self._network: list[LayerOutputs] = []  # in a list, for no checkpoint has its weights
+        self._seen_by = StyleFeatures(features)
         self._steps, self._total = 0, 1
         self._prepared: _Targets | None = None
 
     def others(self) -> Mapping[str, OtherRun]:
         """The run whose network sees the features, where it is one."""
-        if self._source == TORCHVISION or Path(self._source).expanduser().is_file():
-            return {}
-        self._run = RunFeatures(self._source)
-        return {"features": self._run}
+        return self._seen_by.others()
 
     def parameter_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """An image each, from coarse to fine."""
@@ -93,14 +82,7 @@ class StyleTransfer(Task):
     def enter(self, phase: Phase) -> None:
         """Have the network that sees features. Raises :class:`UserError` where there is none."""
         self._total = phase.steps
-        if self._run is None and not self._network:
-            try:
-                network = vgg19(self._source)
-            except UserError as error:
-                raise UserError(f"task.{error}") from error
-            for parameter in network.parameters():
-                parameter.requires_grad_(False)
-            self._network = [network.to(self.model.images[0].device)]
+        self._seen_by.open(self.model.images[0].device)
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """A step of the image whose turn it is: each has as many as the others."""
@@ -179,32 +161,16 @@ class StyleTransfer(Task):
 
     def _differences(self, image: Tensor, targets: _Targets) -> dict[str, Tensor]:
         seen = self._features(image)
-        content = sum(
-            (w * content_loss(seen[n], targets.content[n]) for n, w in self.content_layers.items()),
-            image.new_zeros(()),
-        )
-        style = sum(
-            (w * style_loss(seen[n], targets.grams[n]) for n, w in self.style_layers.items()),
-            image.new_zeros(()),
-        )
+        content = content_loss(seen, targets.content, self.content_layers).mean()
+        style = style_loss(seen, targets.grams, self.style_layers).mean()
         weights = self._weights
         loss = weights["content_weight"] * content + weights["style_weight"] * style
         if weights["total_variation"]:
-            loss = loss + weights["total_variation"] * total_variation(image)
+            loss = loss + weights["total_variation"] * total_variation(image).mean()
         return {"loss": loss, "content_loss": content, "style_loss": style}
 
     def _features(self, images: Tensor) -> dict[str, Tensor]:
-        wanted = {**self.content_layers, **self.style_layers}
-        if self._run is not None:
-            return self._run.outputs(images, wanted)
-        (network,) = self._network
-        missing = [name for name in wanted if name not in network.names]
-        if missing:
-            raise UserError(
-                f"task: {self._source} has no layer {missing[0]!r}; it has "
-                f"{', '.join(name for name in network.names if name)}."
-            )
-        return network(images, wanted)
+        return self._seen_by(images, {**self.content_layers, **self.style_layers})
 
 
 class _Targets:
@@ -220,12 +186,3 @@ class _Targets:
 
 def _name(image: Tensor) -> str:
     return f"image_{image.shape[-1]}x{image.shape[-2]}"
-
-
-def _weighted(name: str, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
-    if not layers:
-        raise ValueError(f"{name} are one or more")
-    found = dict(layers) if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-    if min(found.values()) < 0:
-        raise ValueError(f"{name} have weights >= 0, got {found}")
-    return found

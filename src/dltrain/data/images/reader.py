@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import singledispatch
 from glob import has_magic
 from os import PathLike
@@ -130,6 +131,9 @@ class ImageReader(Reader):
             "window": None if self.shape.window is None else list(self.shape.window),
         }
 
+    def at_own_size(self) -> OwnSizeReader:
+        return OwnSizeReader(self.shape.channels, self.mean, self.std, self.shape.window)
+
     def preprocessing(self) -> Preprocessing:
         """``image``, uint8 (batch, channels, height, width); how it becomes that is told."""
         shape = self.shape
@@ -166,6 +170,44 @@ class ImageReader(Reader):
             return pixels, image
         except UnreadableError as error:
             raise ValueError(f"example {position}{name} {error}") from error
+
+
+class OwnSizeReader(ImageReader):
+    """Reads images of any size as they are; those of one batch have one size."""
+
+    at_once = 1
+
+    def __init__(
+        self,
+        channels: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        window: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(channels, 1, 1, mean, std, window=window)
+
+    def read(self, examples: Sequence[Any]) -> Batch:
+        """The images, float32 (batch, channels, height, width)."""
+        try:
+            return super().read(examples)
+        except ValueError as error:
+            if "same shape" not in str(error):
+                raise
+            raise ValueError("images of several sizes are read one by one") from error
+
+    def shape_of(self, image: Opened) -> Shape:
+        """Its own size."""
+        own = image.image
+        return replace(self.shape, height=own.height, width=own.width, fit=None)
+
+    def node(self, folder: Path) -> dict[str, Any]:
+        known = super().node(folder)
+        return {name: known[name] for name in ("_target_", "channels", "mean", "std", "window")}
+
+    def preprocessing(self) -> Preprocessing:
+        """As of images of one size, whose height and width are any."""
+        known = super().preprocessing()
+        return replace(known, outside={**known.outside, "height": None, "width": None, "fit": None})
 
 
 class Normalized(TensorSteps):

@@ -45,7 +45,11 @@ class StyleImages(Source):
 
     def read(self, seed: int) -> DataSpec:
         """Open both files."""
-        self._images = {n: _read(n, path, self._sizes[n]) for n, path in self._paths.items()}
+        for name, path in self._paths.items():
+            try:
+                self._images[name] = read_image(path, self._sizes[name])
+            except ValueError as error:
+                raise UserError(f"data.{name}: {error}.") from error
         shapes = {name: tuple(image.shape) for name, image in self._images.items()}
         return self._spec(shapes, complete=True)
 
@@ -96,20 +100,24 @@ class Again(Stream):
         return torch.zeros(1, dtype=torch.int64)
 
 
-def _read(name: str, path: Path, size: int) -> Tensor:
-    """An image (3, height, width) of 0..1, upright, its longer side ``size`` pixels."""
+def read_image(path: str | Path, size: int) -> Tensor:
+    """An image (3, height, width) of 0..1, upright, its longer side ``size`` pixels.
+
+    Raises ValueError where it cannot be read, or is too small for a style to be seen.
+    """
     from PIL import Image
 
+    path = Path(path).expanduser()
     try:
         image = on_white(open_upright(path), SIXTEEN).convert("RGB")
     except UnreadableError as error:
-        raise UserError(f"data.{name}: {path} {error}.") from error
+        raise ValueError(f"{path} {error}") from error
     factor = size / max(image.size)
     width, height = (max(1, round(side * factor)) for side in image.size)
     if min(*image.size, width, height) < SMALLEST:
-        raise UserError(
-            f"data.{name}: {path} is of {image.width}x{image.height} pixels, which become "
-            f"{width}x{height}: a side needs {SMALLEST} at least."
+        raise ValueError(
+            f"{path} is of {image.width}x{image.height} pixels, which become "
+            f"{width}x{height}: a side needs {SMALLEST} at least"
         )
     image = image.resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()).float() / 255

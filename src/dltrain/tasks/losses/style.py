@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -12,19 +14,35 @@ def gram(features: Tensor) -> Tensor:
     return flat @ flat.mT / flat.shape[2]
 
 
-def style_loss(features: Tensor, target: Tensor) -> Tensor:
-    """0-d: a quarter of the mean squared difference of Gram matrices from ``target`` (1, c, c)."""
-    return (gram(features) - target).square().mean() / 4
+def style_loss(
+    features: Mapping[str, Tensor], grams: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> Tensor:
+    """(n,): a quarter of the mean squared difference of Gram matrices from those of a style.
+
+    ``features`` (n, c, h, w) and ``grams`` (1, c, c) by layer; ``weights`` names the layers.
+    """
+    parts = [
+        weight * (gram(features[name]) - grams[name]).square().mean((1, 2)) / 4
+        for name, weight in weights.items()
+    ]
+    return torch.stack(parts).sum(0)
 
 
-def content_loss(features: Tensor, target: Tensor) -> Tensor:
-    """0-d: half the mean squared difference of features."""
-    return (features - target).square().mean() / 2
+def content_loss(
+    features: Mapping[str, Tensor], targets: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> Tensor:
+    """(n,): half the mean squared difference of the features (n, c, h, w) of the layers."""
+    parts = [
+        weight * (features[name] - targets[name]).square().mean((1, 2, 3)) / 2
+        for name, weight in weights.items()
+    ]
+    return torch.stack(parts).sum(0)
 
 
 def total_variation(images: Tensor) -> Tensor:
-    """0-d: the mean absolute difference of neighboring pixels (n, c, h, w)."""
-    return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
+    """(n,): the mean absolute difference of neighboring pixels (n, c, h, w)."""
+    sides = (1, 2, 3)
+    return images.diff(dim=2).abs().mean(sides) + images.diff(dim=3).abs().mean(sides)
 
 
 def with_colors_of(style: Tensor, content: Tensor) -> Tensor:
