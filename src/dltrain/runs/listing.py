@@ -200,7 +200,8 @@ def read_text(
     except NotAFileError as error:
         raise Unreadable(f"{name}: {error.strerror}") from error
     except UserError as error:
-        raise Unreadable(f"{name} is not what the run wrote: damaged, or edited") from error
+        listing = checksums.FILE
+        raise Unreadable(f"{name} (or {listing}) is damaged, or was edited") from error
     except FileNotFoundError:
         raise Unreadable(f"it has no {name}") from None
     except OSError as error:
