@@ -485,7 +485,7 @@ case(
         },
     ),
 )
-FOLDER = ("model=logreg", "data=image_folder", "data.path=data/images", "data.root=data")
+FOLDER = ("model=logreg", "data=image_folder", "data.path=images", "data.root=data")
 case(
     "data: images of 169 megapixels",
     data(
@@ -499,24 +499,24 @@ case(
     data(FOLDER, images__a__1_dot_png=os.mkfifo, images__b__2_dot_png=os.mkfifo),
 )
 CSV = ("model=mlp", "data=csv", "data.target=y", "data.root=data")
-case("data: a pipe as table", data((*CSV, "data.path=data/a.csv"), a_dot_csv=os.mkfifo))
+case("data: a pipe as table", data((*CSV, "data.path=a.csv"), a_dot_csv=os.mkfifo))
 case("data: a device as table", data((*CSV, "data.path=/dev/zero")))
 case("data: standard input as table", data((*CSV, "data.path=/dev/stdin")))
 case(
     "data: Parquet of a hundred million rows",
-    data((*CSV, "data.path=data/a.parquet"), a_dot_parquet=parquet),
+    data((*CSV, "data.path=a.parquet"), a_dot_parquet=parquet),
 )
 case(
     "data: deep JSON",
-    data((*CSV, "data.path=data/a.jsonl"), a_dot_jsonl=bytes_of(b'{"y": ' + DEEP + b"}\n")),
+    data((*CSV, "data.path=a.jsonl"), a_dot_jsonl=bytes_of(b'{"y": ' + DEEP + b"}\n")),
 )
-case("data: a folder as table", data((*CSV, "data.path=data/a.csv"), a_dot_csv=Path.mkdir))
+case("data: a folder as table", data((*CSV, "data.path=a.csv"), a_dot_csv=Path.mkdir))
 TEXTS = ("model=lstm", "data=text_csv", "data.text=a", "data.label=y", "data.root=data")
 case("data: a pipe as texts", data((*TEXTS, "data.path=data/a.csv"), a_dot_csv=os.mkfifo))
 case("data: a device as texts", data((*TEXTS, "data.path=/dev/zero")))
 case(
     "data: column names that color",
-    data((*CSV, "data.path=data/a.csv"), a_dot_csv=bytes_of(b"\x1b[31mx,\x9b2J\n1,2\n")),
+    data((*CSV, "data.path=a.csv"), a_dot_csv=bytes_of(b"\x1b[31mx,\x9b2J\n1,2\n")),
 )
 
 # Names.

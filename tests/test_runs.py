@@ -235,8 +235,10 @@ def test_files_that_cannot_be_read_are_listed_as_such(
 def test_what_a_stranger_wrote_moves_no_cursor(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make(outputs, "00-00-07", config={"name": "\x1b[2Jmodel"}, overrides="\x1b[31m")
-    dispatch(["runs"])
+    metric = {"monitor": "\x1b[2J", "test": {"\x1b[2J": 1}}
+    for n in range(7, 12):  # the monitor of most runs heads a column
+        make(outputs, f"00-00-{n:02}", None, {"name": "\x1b[2Jmodel"}, "\x1b[31m", **metric)
+    dispatch(["runs", "--no-fold"])
     assert "\x1b" not in capsys.readouterr().out
 
 

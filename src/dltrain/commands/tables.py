@@ -37,17 +37,15 @@ def screen_width() -> int:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> None:
     """Print ``rows`` under the columns' names, within ``width`` letters if they can fold so far."""
-    cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [
-        max([letters(column.name), *(letters(row[n]) for row in cells)])
-        for n, column in enumerate(columns)
-    ]
+    lines = [[column.name for column in columns], *rows]
+    cells = [[plain(cell) for cell in line] for line in lines]
+    widths = [max(map(letters, column)) for column in zip(*cells, strict=True)]
     while sum(widths) + GAP * (len(widths) - 1) > width:
         wide = [n for n, c in enumerate(columns) if c.folds and widths[n] > NARROWEST]
         if not wide:
             break
         widths[max(wide, key=lambda n: widths[n])] -= 1
-    for row in ([column.name for column in columns], *cells):
+    for row in cells:
         folded = [
             _folded(cell, widths[n]) if columns[n].folds else [cell] for n, cell in enumerate(row)
         ]
