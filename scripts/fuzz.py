@@ -15,6 +15,7 @@ that shows it is printed as one types it. Nothing reaches the network; runs are 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -159,6 +160,9 @@ def _may_be(path: str, line: Sequence[str]) -> bool:
         return True
     named = [word.partition("=")[2] or word for word in line]
     named = [word.strip("'\"").rstrip("/").removeprefix("./") for word in named if word]
+    for word in [*named]:
+        with contextlib.suppress(ValueError):
+            named.append(str(float(word)))  # 1e400 is read as a number, and names the folder inf
     return any(f"{inside}/".startswith(f"{n}/") or n.startswith(f"{inside}/") for n in named if n)
 
 
