@@ -291,3 +291,23 @@ def test_a_run_that_is_not_found_is_answered_by_the_newest_runs(
         [f"outputs/mlp-digits/2026-01-0{day}_00-00-00", "interrupted" if day > 3 else "unreadable"]
         for day in (7, 6, 5, 4, 3)
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--config-dir", "x" * 300],
+        ["resume", "x" * 300],
+        ["-m", "data=image_folder", f"data.path={'x' * 300}", "seed=1,2", "callbacks=none"],
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line(
+    line: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dltrain", *line])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == line.count("-m") + 1
+    assert all(one.endswith(": File name too long.") for one in told)

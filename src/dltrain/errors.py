@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,6 +50,23 @@ def shortened(text: str, most: int = MOST_SHOWN) -> str:
 
 class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
+
+
+REFUSED = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+"""Why a system refuses a path that somebody named, whatever is done with it."""
+
+
+def as_refused(error: OSError) -> UserError | None:
+    """The mistake that ``error`` tells of, where a path is refused; else None, for it may be a bug.
+
+    Such as a name of 300 letters, or a folder of somebody else's.
+    """
+    if error.errno not in REFUSED or error.filename is None:
+        return None
+    return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}.")
 
 
 def require_between(low: float, high: float, **values: float) -> None:
