@@ -319,6 +319,17 @@ def test_a_full_disk_is_one_message_and_the_run_can_go_on(
         assert (latest(tmp_path) / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_a_disk_that_has_no_room_for_the_lock_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, timeout: float) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dltrain.runs.folder.FileLock.acquire", full)
+    with pytest.raises(UserError, match="run: No space left on device. Make room, then train"):
+        RunFolder.create(tmp_path, "run")
+
+
 def test_a_full_disk_in_the_middle_of_a_checkpoint_is_told_as_such(tmp_path: Path) -> None:
     def fill(file: Any) -> None:
         try:

@@ -57,16 +57,21 @@ REFUSED = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 }
 """Why a system refuses a path that somebody named, whatever is done with it."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""The disk, the user's part of it, or a file system that takes no such file."""
 
 
 def as_refused(error: OSError) -> UserError | None:
-    """The mistake that ``error`` tells of, where a path is refused; else None, for it may be a bug.
+    """What the system refuses: a path, or more room; None for anything else, such as a bug.
 
-    Such as a name of 300 letters, or a folder of somebody else's.
+    A path may have a name of 300 letters, or be somebody else's.
     """
-    if error.errno not in REFUSED or error.filename is None:
-        return None
-    return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}.")
+    if error.errno in FULL:
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return UserError(f"{place}{os.strerror(error.errno)}. Make room, then try again.")
+    if error.errno in REFUSED and error.filename is not None:
+        return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}.")
+    return None
 
 
 def require_between(low: float, high: float, **values: float) -> None:

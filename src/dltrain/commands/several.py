@@ -19,6 +19,7 @@ from dltrain.config.working_folder import importable
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import (
+    FULL,
     Diverged,
     Interrupted,
     UserError,
@@ -27,7 +28,6 @@ from dltrain.errors import (
     printable_lines,
 )
 from dltrain.mistakes import complain
-from dltrain.runs.durable import FULL
 from dltrain.runs.folder import INTERRUPTED, RunFolder, is_held
 from dltrain.runs.sweep import DIVERGED, FINISHED, Sweep, SweepJob
 
