@@ -326,7 +326,7 @@ def test_a_disk_that_has_no_room_for_the_lock_is_told_as_such(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("dltrain.runs.folder.FileLock.acquire", full)
-    with pytest.raises(UserError, match="run: No space left on device. Make room, then train"):
+    with pytest.raises(UserError, match=r"run: No space left on device\. Make room, then train"):
         RunFolder.create(tmp_path, "run")
 
 

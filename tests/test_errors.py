@@ -199,6 +199,26 @@ def test_every_mistake_of_a_sweep_is_told_before_it_starts(
     assert len(lines) == 3
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["-m", "seed=range(1,1000000000)"], ["seed", "999,999,999 runs", "10,000"]),
+        (["-m", "seed=range(5,1)"], ["seed", "range(5,1) has no value"]),
+        (["-m", "optimizer.lr=range(0,1,0)"], ["optimizer.lr", "step that is not 0"]),
+        (["-m", "seed=1,range(2,4)"], ["seed", "a range stands by itself"]),
+        (["hydra.mode=MULTIRUN"], ["hydra.mode", "-m"]),
+    ],
+)
+def test_a_sweep_that_cannot_be_listed_is_refused_at_once(
+    typed: list[str],
+    said: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (line,) = refused(typed, capsys, monkeypatch)
+    assert all(part in line for part in said)
+
+
 def test_a_sweep_may_add_a_key(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,10 +37,12 @@ from dltrain.config.compose.hydra_setup import (
     text_of,
     use_offered,
 )
+from dltrain.config.compose.sweeps import faults_of_number
 from dltrain.errors import ConfigError, Fault
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """Runs all combinations, whatever comes of them."""
+MODE = Fault("hydra.mode", "is said by -m: with it several runs, without it one.", joint=" ")
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,12 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
     everything that is wrong with the overrides.
     """
     overrides, faults = parse(typed)
+    faults += [MODE for override in overrides if override.key_or_group == MODE.key]
     if not multirun:
         faults += [several(override) for override in overrides if override.is_sweep_override()]
         overrides = [override for override in overrides if not override.is_sweep_override()]
+    elif number := faults_of_number(overrides):
+        raise ConfigError([*faults, *number])
     with set_up():
         configs = []
         for variant in variants(overrides):
