@@ -207,6 +207,7 @@ def test_every_mistake_of_a_sweep_is_told_before_it_starts(
         (["-m", "optimizer.lr=range(0,1,0)"], ["optimizer.lr", "step that is not 0"]),
         (["-m", "seed=1,range(2,4)"], ["seed", "a range stands by itself"]),
         (["hydra.mode=MULTIRUN"], ["hydra.mode", "-m"]),
+        (["--hydra-help", "model=-6.0"], ["hydra", "Got float"]),
     ],
 )
 def test_a_sweep_that_cannot_be_listed_is_refused_at_once(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -38,6 +39,13 @@ def printable_lines(text: str) -> str:
     if text.isprintable():
         return text
     return "\n".join(map(printable, text.expandtabs(4).split("\n")))
+
+
+def printable_json(text: str) -> str:
+    """JSON with what :func:`printable` escapes as JSON's own escapes: it means the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
 def shortened(text: str, most: int = MOST_SHOWN) -> str:

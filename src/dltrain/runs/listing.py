@@ -119,8 +119,12 @@ class Listed:
 
 def number(value: Any) -> float | None:
     """``value`` if it is a finite number."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if known and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # JSON's integers have any number of digits
+        return None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -103,7 +103,7 @@ def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
 
 def _is_hydras(error: Exception, arguments: Sequence[str]) -> bool:
     """Whether an error that was not raised in a run is of what was typed for Hydra."""
-    typed = any(argument.lstrip("+~").startswith("hydra") for argument in arguments)
+    typed = any(argument.lstrip("+~-").startswith("hydra") for argument in arguments)
     return typed or isinstance(error, (HydraException, OmegaConfBaseException, OSError))
 
 
