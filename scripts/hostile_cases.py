@@ -233,6 +233,42 @@ case(
 )
 
 
+def tokenized(**change: Any) -> Build:
+    """A text, and a run with a tokenizer some of whose steps are others."""
+
+    def build(place: Place) -> Sequence[str]:
+        from dltrain.data.text.vocabulary import Vocabulary
+
+        run = place.run()
+        content = json.loads(Vocabulary.learn(["a good film", "a bad film"], 10).text)
+        (run / "tokenizer.json").write_text(json.dumps(content | change))
+        reader = {"_target_": "dltrain.data.text.reader.TextReader"}
+        (run / "reader.json").write_text(json.dumps(reader))
+        return ["predict", str(run), "a" * 40]
+
+    return build
+
+
+DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+PADDED = {
+    "strategy": {"Fixed": 3_000_000_000}, "direction": "Right", "pad_to_multiple_of": None,
+    "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+}  # fmt: skip
+TOKENIZERS: Mapping[str, Mapping[str, Any]] = {
+    "padded to 3 billion": {"padding": PADDED},
+    "a letter doubled 34 times": {
+        "normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 34}
+    },
+    "a map that is none": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+    "pieces of no length": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+    "an expression without end": {
+        "normalizer": {"type": "Replace", "pattern": {"Regex": "(a*)*b"}, "content": ""}
+    },
+}
+for name, steps in TOKENIZERS.items():
+    case(f"tokenizer: {name}", tokenized(**steps))
+
+
 # Checkpoints.
 class Planted:
     """What leaves a mark where it is unpickled."""
@@ -366,7 +402,10 @@ for name in WRITTEN:
     case(f"link: {name}, resume", linked(name, GOES_ON, "interrupted"))
 for name in ("metrics.csv", "train.log", ".lock"):
     case(f"link: {name} has two names, resume", linked(name, GOES_ON, "interrupted", "hard link"))
-for name in ("config.yaml", "summary.json", "data.json", "reader.json", CHECKPOINT):
+for name in (
+    *("config.yaml", "summary.json", "checksums.sha256"),
+    *("data.json", "reader.json", CHECKPOINT),
+):
     case(f"link: {name}, predict", linked(name, ("predict", "RUN", "x.png"), "finished"))
     case(
         f"link: {name} is a pipe, predict",
@@ -376,7 +415,7 @@ for name in ("tables", "checkpoints", "figures"):
     case(f"link: the folder {name}, resume", linked(name, GOES_ON, "interrupted", "folder"))
 for name, words in {"evaluations": ("evaluate", "RUN"), "export": ("export", "RUN")}.items():
     case(f"link: the folder {name}", linked(name, words, "finished", "folder"))
-for name in ("config.yaml", "summary.json"):
+for name in ("config.yaml", "summary.json", "checksums.sha256"):
     for kind in ("link", "pipe"):
         case(
             f"link: {name} is a {kind}, runs", linked(name, ("runs",), "finished", kind), codes=(0,)
