@@ -9,19 +9,17 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import signal
 import socket
 import sys
-import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forks
+
 CPU_LIMIT = 60
-WAIT = 120.0
-"""Seconds of processor time, and by the clock, after which a child is ended."""
+"""Seconds of processor time after which a child is ended."""
 
 
 @dataclass
@@ -60,18 +58,17 @@ class ForkServer:
             shutil.copytree(self._template, self._place / "work", symlinks=True)
             self._at_first = _seen(self._place)
         out, err = self._room / "out", self._room / "err"
-        sys.stdout.flush()
-        child = os.fork()
-        if child == 0:
-            _be_child(list(arguments), self._place, out, err)
-        status, usage = _wait(child)
-        return Outcome(
-            os.waitstatus_to_exitcode(status),
-            usage.ru_utime + usage.ru_stime,
-            out.read_text(errors="replace"),
-            err.read_text(errors="replace"),
-            sorted(_seen(self._place).keys() - self._at_first.keys()),
-        )
+        child = forks.start(arguments, self._place / "work", out, self._set_limits, errors=err)
+        ended = forks.wait(child, out)
+        created = sorted(_seen(self._place).keys() - self._at_first.keys())
+        said = err.read_text(errors="replace")
+        return Outcome(ended.code, ended.processor, ended.text, said, created)
+
+    def _set_limits(self) -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT + 5))
+        os.environ["HOME"] = str(self._place / "home")
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115
+        _close_network()
 
 
 def _seen(place: Path) -> Seen:
@@ -83,52 +80,6 @@ def _seen(place: Path) -> Seen:
             status = os.lstat(f"{folder}/{name}")
             found[os.path.normpath(f"{base}/{name}")] = (status.st_size, status.st_mtime_ns)
     return found
-
-
-def _wait(child: int) -> tuple[int, resource.struct_rusage]:
-    until = time.monotonic() + WAIT
-    pause = 0.001
-    while True:
-        pid, status, usage = os.wait4(child, os.WNOHANG)
-        if pid:
-            return status, usage
-        if time.monotonic() > until:
-            os.kill(child, signal.SIGKILL)
-            _, status, usage = os.wait4(child, 0)
-            return status, usage
-        time.sleep(pause)
-        pause = min(0.02, pause * 1.5)
-
-
-def _be_child(arguments: list[str], place: Path, out: Path, err: Path) -> None:
-    """Never returns."""
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT + 5))
-        for number, path in ((1, out), (2, err)):
-            file = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
-            os.dup2(file, number)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.chdir(place / "work")
-        os.environ["HOME"] = str(place / "home")
-        sys.stdin = open(0, closefd=False)  # noqa: SIM115
-        sys.argv = ["dltrain", *arguments]
-        _close_network()
-        from dltrain.cli import main
-
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def _close_network() -> None:

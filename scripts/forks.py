@@ -109,6 +109,8 @@ class Ended:
     code: int
     text: str
     seconds: float
+    processor: float
+    """Seconds of processor time."""
 
     @property
     def last_line(self) -> str:
@@ -122,10 +124,12 @@ def start(
     words: Path,
     before: Callable[[], object] = lambda: None,
     after: Callable[[], object] = lambda: None,
+    errors: Path | None = None,
 ) -> int:
     """Fork ``dltrain ARGUMENTS`` in the folder ``place``, its output to ``words``; its number.
 
-    ``before`` and ``after`` are called in the fork.
+    ``before`` and ``after`` are called in the fork. What goes to stderr is written to ``errors``
+    where that is given.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -137,8 +141,9 @@ def start(
         os.setpgid(0, 0)
         os.chdir(place)
         handle = os.open(words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        other = handle if errors is None else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         silent = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((silent, 0), (handle, 1), (handle, 2)):
+        for source, target in ((silent, 0), (handle, 1), (other, 2)):
             os.dup2(source, target)
         sys.argv = ["dltrain", *arguments]
         before()
@@ -180,16 +185,17 @@ def wait(
         late = now - began > limit
         if late or (due is not None and now >= due):
             os.kill(number, signal.SIGKILL)
-            _, state = os.waitpid(number, 0)
+            _, state, used = os.wait4(number, 0)
         else:
-            done, state = os.waitpid(number, os.WNOHANG)
+            done, state, used = os.wait4(number, os.WNOHANG)
             if not done:
                 if told is None:
                     time.sleep(0.001 if due is None else min(0.001, max(due - now, 0)))
                 continue
         code = os.waitstatus_to_exitcode(state)
     text = words.read_text(encoding="utf-8", errors="replace") if words.exists() else ""
-    return Ended(124 if late else code, text, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    return Ended(124 if late else code, text, seconds, used.ru_utime + used.ru_stime)
 
 
 def run(

@@ -15,6 +15,7 @@ that shows it is printed as one types it. Nothing reaches the network; runs are 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -76,7 +77,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=room) as own:
             grammar = Grammar(_options_of_commands(ForkServer(Path(own), template)))
         batches = [min(BATCH, options.count - at) for at in range(0, options.count, BATCH)]
-        work = [(Path(room), template, grammar, options, at, n) for at, n in enumerate(batches)]
+        work = [
+            (Path(room), template, grammar, options, at, n)
+            for at, n in enumerate(batches)
+            if at >= options.first
+        ]
         if options.jobs == 1:
             results = [_batch(*one) for one in work]
         else:
@@ -100,7 +105,14 @@ def main() -> None:
     print(f"\n{lines} command lines in {minutes:.1f} min: {failed} failed, of {len(by_kind)} kinds")
     if options.record:
         _record(
-            {"lines": lines, "failed": failed, "minutes": round(minutes, 1), "seed": options.seed}
+            {
+                "lines": lines,
+                "failed": failed,
+                "kinds": sorted(by_kind),
+                "minutes": round(minutes, 1),
+                "seed": options.seed,
+                "first batch": options.first,
+            }
         )
     sys.exit(bool(by_kind))
 
@@ -109,6 +121,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="go on with this batch of 250")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", help="training, query, or a command")
     parser.add_argument("--line", help="a JSON list: what follows dltrain")
@@ -159,6 +172,9 @@ def _may_be(path: str, line: Sequence[str]) -> bool:
         return True
     named = [word.partition("=")[2] or word for word in line]
     named = [word.strip("'\"").rstrip("/").removeprefix("./") for word in named if word]
+    for word in [*named]:
+        with contextlib.suppress(ValueError):
+            named.append(str(float(word)))  # 1e400 is read as a number, and names the folder inf
     return any(f"{inside}/".startswith(f"{n}/") or n.startswith(f"{inside}/") for n in named if n)
 
 

@@ -13,6 +13,7 @@ sequence and no advice to trust the file, and does not hang. scripts/hostile_cas
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import os
 import shlex
@@ -142,6 +143,8 @@ def tried(case: Case, folder: Path, run: Path) -> Result:
         faults.append(f"exit code {code}: {output.strip().splitlines()[-1:]}")
     if "Traceback" in output:
         faults.append("a traceback")
+    if os.strerror(errno.ENOENT) in output:
+        faults.append("looks elsewhere than where the case's files lie")
     if case.quiet and any(not c.isprintable() and c not in "\n\r\t" for c in output):
         faults.append("a control character on the terminal")
     faults += [f"advises {advice}" for advice in ADVICE if advice in output]

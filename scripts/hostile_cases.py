@@ -233,6 +233,42 @@ case(
 )
 
 
+def tokenized(**change: Any) -> Build:
+    """A text, and a run with a tokenizer some of whose steps are others."""
+
+    def build(place: Place) -> Sequence[str]:
+        from dltrain.data.text.vocabulary import Vocabulary
+
+        run = place.run()
+        content = json.loads(Vocabulary.learn(["a good film", "a bad film"], 10).text)
+        (run / "tokenizer.json").write_text(json.dumps(content | change))
+        reader = {"_target_": "dltrain.data.text.reader.TextReader"}
+        (run / "reader.json").write_text(json.dumps(reader))
+        return ["predict", str(run), "a" * 40]
+
+    return build
+
+
+DOUBLED = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+PADDED = {
+    "strategy": {"Fixed": 3_000_000_000}, "direction": "Right", "pad_to_multiple_of": None,
+    "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+}  # fmt: skip
+TOKENIZERS: Mapping[str, Mapping[str, Any]] = {
+    "padded to 3 billion": {"padding": PADDED},
+    "a letter doubled 34 times": {
+        "normalizer": {"type": "Sequence", "normalizers": [DOUBLED] * 34}
+    },
+    "a map that is none": {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+    "pieces of no length": {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+    "an expression without end": {
+        "normalizer": {"type": "Replace", "pattern": {"Regex": "(a*)*b"}, "content": ""}
+    },
+}
+for name, steps in TOKENIZERS.items():
+    case(f"tokenizer: {name}", tokenized(**steps))
+
+
 # Checkpoints.
 class Planted:
     """What leaves a mark where it is unpickled."""
@@ -366,7 +402,10 @@ for name in WRITTEN:
     case(f"link: {name}, resume", linked(name, GOES_ON, "interrupted"))
 for name in ("metrics.csv", "train.log", ".lock"):
     case(f"link: {name} has two names, resume", linked(name, GOES_ON, "interrupted", "hard link"))
-for name in ("config.yaml", "summary.json", "data.json", "reader.json", CHECKPOINT):
+for name in (
+    *("config.yaml", "summary.json", "checksums.sha256"),
+    *("data.json", "reader.json", CHECKPOINT),
+):
     case(f"link: {name}, predict", linked(name, ("predict", "RUN", "x.png"), "finished"))
     case(
         f"link: {name} is a pipe, predict",
@@ -376,7 +415,7 @@ for name in ("tables", "checkpoints", "figures"):
     case(f"link: the folder {name}, resume", linked(name, GOES_ON, "interrupted", "folder"))
 for name, words in {"evaluations": ("evaluate", "RUN"), "export": ("export", "RUN")}.items():
     case(f"link: the folder {name}", linked(name, words, "finished", "folder"))
-for name in ("config.yaml", "summary.json"):
+for name in ("config.yaml", "summary.json", "checksums.sha256"):
     for kind in ("link", "pipe"):
         case(
             f"link: {name} is a {kind}, runs", linked(name, ("runs",), "finished", kind), codes=(0,)
@@ -485,7 +524,7 @@ case(
         },
     ),
 )
-FOLDER = ("model=logreg", "data=image_folder", "data.path=data/images", "data.root=data")
+FOLDER = ("model=logreg", "data=image_folder", "data.path=images", "data.root=data")
 case(
     "data: images of 169 megapixels",
     data(
@@ -499,24 +538,24 @@ case(
     data(FOLDER, images__a__1_dot_png=os.mkfifo, images__b__2_dot_png=os.mkfifo),
 )
 CSV = ("model=mlp", "data=csv", "data.target=y", "data.root=data")
-case("data: a pipe as table", data((*CSV, "data.path=data/a.csv"), a_dot_csv=os.mkfifo))
+case("data: a pipe as table", data((*CSV, "data.path=a.csv"), a_dot_csv=os.mkfifo))
 case("data: a device as table", data((*CSV, "data.path=/dev/zero")))
 case("data: standard input as table", data((*CSV, "data.path=/dev/stdin")))
 case(
     "data: Parquet of a hundred million rows",
-    data((*CSV, "data.path=data/a.parquet"), a_dot_parquet=parquet),
+    data((*CSV, "data.path=a.parquet"), a_dot_parquet=parquet),
 )
 case(
     "data: deep JSON",
-    data((*CSV, "data.path=data/a.jsonl"), a_dot_jsonl=bytes_of(b'{"y": ' + DEEP + b"}\n")),
+    data((*CSV, "data.path=a.jsonl"), a_dot_jsonl=bytes_of(b'{"y": ' + DEEP + b"}\n")),
 )
-case("data: a folder as table", data((*CSV, "data.path=data/a.csv"), a_dot_csv=Path.mkdir))
+case("data: a folder as table", data((*CSV, "data.path=a.csv"), a_dot_csv=Path.mkdir))
 TEXTS = ("model=lstm", "data=text_csv", "data.text=a", "data.label=y", "data.root=data")
 case("data: a pipe as texts", data((*TEXTS, "data.path=data/a.csv"), a_dot_csv=os.mkfifo))
 case("data: a device as texts", data((*TEXTS, "data.path=/dev/zero")))
 case(
     "data: column names that color",
-    data((*CSV, "data.path=data/a.csv"), a_dot_csv=bytes_of(b"\x1b[31mx,\x9b2J\n1,2\n")),
+    data((*CSV, "data.path=a.csv"), a_dot_csv=bytes_of(b"\x1b[31mx,\x9b2J\n1,2\n")),
 )
 
 # Names.

@@ -296,6 +296,7 @@ def test_files_of_other_kinds_that_are_none_are_refused(tmp_path: Path) -> None:
         ("t.jsonl", "is no file of JSON lines"),
         ("t.xlsx", "is no Excel file|openpyxl"),
         ("none.parquet", "cannot be read"),
+        ("none.jsonl", "cannot be read: No such file"),
     ):
         if not name.startswith("none"):
             (tmp_path / name).write_text("x,y\n1,2\n")

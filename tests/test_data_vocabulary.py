@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,28 @@ def test_its_file_is_all_that_another_text_needs(
     assert torch.equal(found.batch(["A<br />GOOD film"]), whole)
     found.cut(None)
     assert found.batch(["a good film"]).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"padding": {"strategy": {"Fixed": 3_000_000_000}, "direction": "Right"}},
+        {"normalizer": {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}},
+        {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        {"pre_tokenizer": {"type": "FixedLength", "length": 0}},
+        {"truncation": {"max_length": 1, "stride": 5, "strategy": "LongestFirst"}},
+        {"truncation": {"max_length": 1, "stride": 0, "strategy": "OnlySecond"}},
+        {"model": {"type": "Unigram", "unk_id": None, "vocab": [], "byte_fallback": False}},
+        {"model": {"type": "WordLevel", "vocab": {"<pad>": 0, "<unk>": 1}, "unk_token": "nope"}},
+        {"model": {"type": "WordLevel", "vocab": {"<unk>": 1 << 30}, "unk_token": "<unk>"}},
+        {"model": None},
+    ],
+)
+def test_steps_that_are_not_ours_are_not_given_to_the_library(change: dict[str, Any]) -> None:
+    """They end in no time, take any memory, or end the process."""
+    vocabulary = Vocabulary.learn(["a good film", "a bad film"], 10)
+    vocabulary.cut(3)
+    text = vocabulary.text
+    assert len(Vocabulary.parse(text)) == len(vocabulary)
+    with pytest.raises(ValueError, match="the tokenizer"):
+        Vocabulary.parse(json.dumps(json.loads(text) | change))

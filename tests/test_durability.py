@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 
 from dltrain import training as run
 from dltrain.errors import Interrupted, UserError
+from dltrain.prolong import prolong
 from dltrain.runs import checkpoint, durable
 from dltrain.runs.finding import latest
 from dltrain.runs.folder import RunFolder
-from dltrain.runs.load import reader_of_run
+from dltrain.runs.load import load, reader_of_run
 from tests.conftest import Compose
 from tests.interrupting import interrupt_after
 from tests.making import edit, flip
@@ -251,6 +253,23 @@ def test_what_is_damaged_is_named(
         use(folder)
 
 
+@pytest.mark.parametrize("name", ["summary.json", "overrides.txt"])
+def test_what_a_use_depends_on_is_not_taken_from_elsewhere(
+    whole: Path, tmp_path: Path, name: str
+) -> None:
+    """Which weights are the best, and what was typed: guessed, another run would be used."""
+    folder = tmp_path / "runs" / "name" / "whole"
+    shutil.copytree(whole, folder)
+    if name == "summary.json":
+        (folder / name).unlink()
+        with pytest.raises(UserError, match=name):
+            load(folder)
+    else:
+        (folder / name).write_text("seed=1\n")
+        with pytest.raises(UserError, match=f"{name} is not what the run wrote"):
+            prolong(str(folder), tmp_path, ["trainer.epochs=9"])
+
+
 def test_what_was_removed_on_purpose_is_done_without(
     cut: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,7 +293,7 @@ def test_a_checkpoint_of_another_run_is_refused(
     run.train(compose(*SETTINGS, "seed=5", f"output_dir={tmp_path / 'other'}"))
     other = latest(tmp_path / "other")
     (other / checkpoint.LAST).replace(folder / checkpoint.LAST)
-    with pytest.raises(UserError, match="is the checkpoint of another run"):
+    with pytest.raises(UserError, match=r"of another run than summary\.json beside it"):
         run.resume(str(folder), folder.parent)
 
 
@@ -298,6 +317,17 @@ def test_a_full_disk_is_one_message_and_the_run_can_go_on(
     run.resume("latest", tmp_path)
     for name in ("metrics.csv", "tables/test_per_class.csv"):
         assert (latest(tmp_path) / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_disk_that_has_no_room_for_the_lock_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: object, timeout: float) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dltrain.runs.folder.FileLock.acquire", full)
+    with pytest.raises(UserError, match=r"run: No space left on device\. Make room, then train"):
+        RunFolder.create(tmp_path, "run")
 
 
 def test_a_full_disk_in_the_middle_of_a_checkpoint_is_told_as_such(tmp_path: Path) -> None:

@@ -199,6 +199,27 @@ def test_every_mistake_of_a_sweep_is_told_before_it_starts(
     assert len(lines) == 3
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["-m", "seed=range(1,1000000000)"], ["seed", "999,999,999 runs", "10,000"]),
+        (["-m", "seed=range(5,1)"], ["seed", "range(5,1) has no value"]),
+        (["-m", "optimizer.lr=range(0,1,0)"], ["optimizer.lr", "step that is not 0"]),
+        (["-m", "seed=1,range(2,4)"], ["seed", "a range stands by itself"]),
+        (["hydra.mode=MULTIRUN"], ["hydra.mode", "-m"]),
+        (["--hydra-help", "model=-6.0"], ["hydra", "Got float"]),
+    ],
+)
+def test_a_sweep_that_cannot_be_listed_is_refused_at_once(
+    typed: list[str],
+    said: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (line,) = refused(typed, capsys, monkeypatch)
+    assert all(part in line for part in said)
+
+
 def test_a_sweep_may_add_a_key(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,3 +312,23 @@ def test_a_run_that_is_not_found_is_answered_by_the_newest_runs(
         [f"outputs/mlp-digits/2026-01-0{day}_00-00-00", "interrupted" if day > 3 else "unreadable"]
         for day in (7, 6, 5, 4, 3)
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--config-dir", "x" * 300],
+        ["resume", "x" * 300],
+        ["-m", "data=image_folder", f"data.path={'x' * 300}", "seed=1,2", "callbacks=none"],
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line(
+    line: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dltrain", *line])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == line.count("-m") + 1
+    assert all(one.endswith(": File name too long.") for one in told)

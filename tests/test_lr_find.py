@@ -100,6 +100,11 @@ def test_the_largest_batch_is_found_to_an_eighth(most_that_fits: int) -> None:
     assert largest(lambda size: False, 32, 1000) is None
 
 
+def test_batch_find_tells_what_is_missing() -> None:
+    with pytest.raises(UserError, match="device: expected text, got null"):
+        cli.dispatch(["batch-find", "~device"])
+
+
 def test_batch_find_needs_cuda() -> None:
     with pytest.raises(UserError, match="memory of a CUDA device; this is cpu"):
         cli.dispatch(["batch-find", "device=cpu"])

@@ -222,10 +222,11 @@ def test_files_that_cannot_be_read_are_listed_as_such(
     pipe = make(outputs, "02-00-01") / "config.yaml"
     pipe.unlink()
     os.mkfifo(pipe)  # whoever opens it waits for its other end
+    os.mkfifo(make(outputs, "02-00-02") / "checksums.sha256")
     rows = listed(capsys)
     unreadable = {row["when"][-8:]: row["problem"] for row in rows if row["status"] == "unreadable"}
-    assert len(unreadable) == len(files) + 1
-    assert len(rows) == len(files) + 2 + 4
+    assert len(unreadable) == len(files) + 2
+    assert len(rows) == len(files) + 3 + 4
     assert "no YAML" in unreadable["01:00:06"]
     assert not Path("hacked").exists()
     assert dispatch(["runs"]) == 0
@@ -235,9 +236,23 @@ def test_files_that_cannot_be_read_are_listed_as_such(
 def test_what_a_stranger_wrote_moves_no_cursor(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make(outputs, "00-00-07", config={"name": "\x1b[2Jmodel"}, overrides="\x1b[31m")
-    dispatch(["runs"])
-    assert "\x1b" not in capsys.readouterr().out
+    metric = {"monitor": "\x1b[2J", "test": {"\x1b[2J": 1}}
+    for n in range(7, 12):  # the monitor of most runs heads a column
+        make(outputs, f"00-00-{n:02}", None, {"name": "\x1b[2Jmodel"}, "\x1b[31m", **metric)
+    for form in ([], ["--csv"], ["--json"]):
+        dispatch(["runs", "--no-fold", *form])
+        shown = capsys.readouterr().out
+        assert all(c.isprintable() or c == "\n" for c in shown)
+    assert "\x1b[2J" in json.loads(shown)[0]["test"], "the same, in JSON's own escapes"
+
+
+def test_numbers_that_are_none_are_told_as_words(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(outputs, "00-00-07", config={"seed": float("nan")}, test={"loss": 10**400})
+    (row,) = [row for row in listed(capsys) if row["when"].endswith("07")]
+    assert "nan" in json.dumps(row)
+    assert dispatch(["runs"]) == 0
 
 
 def test_a_config_read_in_parts_is_the_config() -> None:

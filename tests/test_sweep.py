@@ -279,7 +279,20 @@ def test_a_sweep_from_a_stranger_reaches_nothing_else(tmp_path: Path) -> None:
     (sweep.path / JOBS).symlink_to(tmp_path / "mine")
     with pytest.raises(UserError):
         sweep.begin(1, ["seed=1"])
+    (sweep.path / JOBS).unlink()
+    os.link(tmp_path / "mine", sweep.path / JOBS)
+    with pytest.raises(UserError, match="hard link"):
+        sweep.begin(1, ["seed=1"])
     assert (tmp_path / "mine").read_text() == "mine"
+    for run in ("a\0b", "x" * 5000):
+        (sweep.path / JOBS).unlink()
+        (sweep.path / JOBS).write_text(json.dumps({"job": 1, "run": run, "status": "running"}))
+        with pytest.raises(UserError, match="lies in no folder"):
+            sweep.run_of(1)
+    sweep.release()
+    (sweep.path / ".ending").mkdir()
+    with pytest.raises(UserError, match="it is a folder"):
+        sweep.hold()
 
 
 def test_a_strangers_sweep_runs_no_code_of_theirs(

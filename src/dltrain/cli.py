@@ -27,6 +27,7 @@ from dltrain.errors import (
     ConfigError,
     Interrupted,
     UserError,
+    as_refused,
     is_without_home,
     printable_lines,
 )
@@ -73,6 +74,11 @@ def _run(arguments: Sequence[str]) -> int:
         return 2 if answers and not code and terminal.is_cut(sys.stdout) else code
     except UserError as error:
         complain(error)
+    except OSError as error:
+        refused = as_refused(error)
+        if refused is None:
+            raise
+        complain(refused)
     except RuntimeError as error:
         if not is_without_home(error):
             raise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,6 +41,13 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.expandtabs(4).split("\n")))
 
 
+def printable_json(text: str) -> str:
+    """JSON with what :func:`printable` escapes as JSON's own escapes: it means the same."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
 def shortened(text: str, most: int = MOST_SHOWN) -> str:
     """``text`` with as much of its middle left out as is beyond ``most`` letters."""
     if len(text) <= most:
@@ -48,6 +58,28 @@ def shortened(text: str, most: int = MOST_SHOWN) -> str:
 
 class UserError(ValueError):
     """A mistake the user can mend: shown without a traceback, exit code 2."""
+
+
+REFUSED = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+"""Why a system refuses a path that somebody named, whatever is done with it."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""The disk, the user's part of it, or a file system that takes no such file."""
+
+
+def as_refused(error: OSError) -> UserError | None:
+    """What the system refuses: a path, or more room; None for anything else, such as a bug.
+
+    A path may have a name of 300 letters, or be somebody else's.
+    """
+    if error.errno in FULL:
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return UserError(f"{place}{os.strerror(error.errno)}. Make room, then try again.")
+    if error.errno in REFUSED and error.filename is not None:
+        return UserError(f"{os.fsdecode(error.filename)}: {error.strerror}.")
+    return None
 
 
 def require_between(low: float, high: float, **values: float) -> None:

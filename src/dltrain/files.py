@@ -25,6 +25,7 @@ _FLAGS = {
     "r+": os.O_RDWR,
     "w": os.O_WRONLY | os.O_CREAT,  # cut only once it is known what it is
     "a": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+    "a+": os.O_RDWR | os.O_CREAT | os.O_APPEND,
 }
 _STEPWISE = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 _KINDS = (
@@ -108,9 +109,9 @@ def open_within(
 ) -> IO[Any]:
     """Open the file ``name``, a relative path with ``/``, of a run's ``folder``.
 
-    ``mode`` is ``r``, ``r+``, ``w`` or ``a``, with ``b`` for bytes. Nothing is opened through a
-    link, in no part of ``name``; nor is what is no plain file. One that has a second name elsewhere
-    (a hard link) is read, but not written to. Raises :class:`OSError`.
+    ``mode`` is ``r``, ``r+``, ``w``, ``a`` or ``a+``, with ``b`` for bytes. Nothing is opened
+    through a link, in no part of ``name``; nor is what is no plain file. One that has a second name
+    elsewhere (a hard link) is read, but not written to. Raises :class:`OSError`.
     """
     kind = mode.replace("b", "")
     handle = _opened(folder, _parts(name), _FLAGS[kind] | _FOLLOWS_NOT | _PLAIN)

@@ -35,7 +35,7 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
                 fault = replace(fault, hint=f"See dltrain help {group}={choice}.")
         lines.append(f"{fault}" + (f" ({file})" if file else ""))
     left = len(error.faults) - most
-    lines = [printable(line) for line in lines]
+    lines = [shortened(printable(line), LISTED) for line in lines]
     return lines + ([f"And {left} more, which are told when these are mended."] if left > 0 else [])
 
 

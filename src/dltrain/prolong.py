@@ -27,7 +27,7 @@ from dltrain.contracts.run import Schedule
 from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
-from dltrain.files import open_within, own, read_within
+from dltrain.files import open_within, own
 from dltrain.runs import checkpoint
 from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder, known_status
@@ -102,7 +102,7 @@ def prolong(
             state = _going_on(state, longer)
             # So that it can be resumed before its own first checkpoint.
             checkpoint.save(folder, checkpoint.LAST, state)
-            overrides = read_within(parent.path, "overrides.txt").decode().splitlines()
+            overrides = parent.read("overrides.txt").decode().splitlines()
             longer.describe([*overrides, *typed])
             folder.publish(outputs)
         with begun(folder):

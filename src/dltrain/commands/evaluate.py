@@ -5,8 +5,6 @@ Nothing here imports torch until the arguments are known to be right.
 
 from __future__ import annotations
 
-import csv
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
+from dltrain.commands.tables import json_text, show_csv
 from dltrain.errors import UserError, printable_lines
 from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
@@ -188,17 +187,13 @@ def _print(
         print(printable_lines(f"warning: {warning}"), file=sys.stderr)
     scalars = found.evaluation.scalars
     if as_json:
-        print(json.dumps(_finite(_summary(found, folder, under)), ensure_ascii=False))
+        print(json_text(_finite(_summary(found, folder, under))))
     elif as_csv and under is not None:
-        rows = under.rows()
-        table = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+        table = under.rows()
+        show_csv(table, list(table[0]))
     elif as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows(
-            [("split", "name", "value"), *((found.split, *one) for one in scalars.items())]
-        )
+        rows = ({"split": found.split, "name": n, "value": value} for n, value in scalars.items())
+        show_csv(rows, ("split", "name", "value"))
     else:
         print(
             printable_lines(

@@ -18,9 +18,16 @@ from dltrain.config.quoting import in_grammar
 from dltrain.config.working_folder import importable
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
-from dltrain.errors import Diverged, Interrupted, UserError, going_on, printable_lines
+from dltrain.errors import (
+    FULL,
+    Diverged,
+    Interrupted,
+    UserError,
+    as_refused,
+    going_on,
+    printable_lines,
+)
 from dltrain.mistakes import complain
-from dltrain.runs.durable import FULL
 from dltrain.runs.folder import INTERRUPTED, RunFolder, is_held
 from dltrain.runs.sweep import DIVERGED, FINISHED, Sweep, SweepJob
 
@@ -285,7 +292,11 @@ def _done(work: Work, overrides: Sequence[str]) -> Done:
         return Done(2, failure=DIVERGED if isinstance(error, Diverged) else "failed")
     except KeyboardInterrupt as error:
         return Done(exit_code(signals.number_of(error)), failure=INTERRUPTED)
-    except Exception:
+    except Exception as error:
+        refused = as_refused(error) if isinstance(error, OSError) else None
+        if refused is not None:
+            complain(refused, overrides)
+            return Done(2, failure="failed")
         # One bug does not take the other runs with it; its traceback is shown at once.
         traceback.print_exc()
         return Done(1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from dltrain.errors import printable_json, printable_lines
 
 GAP = 2
 NARROWEST = 8
@@ -37,17 +40,15 @@ def screen_width() -> int:
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int) -> None:
     """Print ``rows`` under the columns' names, within ``width`` letters if they can fold so far."""
-    cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [
-        max([letters(column.name), *(letters(row[n]) for row in cells)])
-        for n, column in enumerate(columns)
-    ]
+    lines = [[column.name for column in columns], *rows]
+    cells = [[plain(cell) for cell in line] for line in lines]
+    widths = [max(map(letters, column)) for column in zip(*cells, strict=True)]
     while sum(widths) + GAP * (len(widths) - 1) > width:
         wide = [n for n, c in enumerate(columns) if c.folds and widths[n] > NARROWEST]
         if not wide:
             break
         widths[max(wide, key=lambda n: widths[n])] -= 1
-    for row in ([column.name for column in columns], *cells):
+    for row in cells:
         folded = [
             _folded(cell, widths[n]) if columns[n].folds else [cell] for n, cell in enumerate(row)
         ]
@@ -63,17 +64,37 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: 
 
 
 def show_json(content: Any) -> None:
-    """Print ``content`` for a program to read."""
-    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+    """Print ``content`` for a program to read; see :func:`json_text`."""
+    print(json_text(content, 2))
+
+
+def json_text(content: Any, indent: int | None = None) -> str:
+    """``content`` as JSON: a number that is not finite as a word, what moves a cursor escaped."""
+    text = json.dumps(
+        _in_words(content), indent=indent, ensure_ascii=False, allow_nan=False, default=str
+    )
+    return printable_json(text)
+
+
+def _in_words(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(_in_words(key)): _in_words(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_in_words(value) for value in content]
+    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def show_csv(rows: Iterable[Mapping[str, Any]], first: Sequence[str]) -> None:
     """Print ``rows`` under all keys that any of them has, ``first`` before all others."""
     rows = list(rows)
     names = list(dict.fromkeys([*first, *(name for row in rows for name in row)]))
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(map(_as_cell, names))
+    writer.writerows([_as_cell(row.get(name, "")) for name in names] for row in rows)
+
+
+def _as_cell(value: Any) -> Any:
+    return printable_lines(value) if isinstance(value, str) else value
 
 
 def plain(text: str) -> str:

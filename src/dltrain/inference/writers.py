@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.cells import cell_len, set_cell_size
 
-from dltrain.errors import UserError, printable
+from dltrain.errors import UserError, printable, printable_json
 
 WIDTH = 80
 LEAST = 12
@@ -67,7 +67,8 @@ class JsonWriter(Writer):
     def write(self, columns: Columns) -> None:
         for row in zip(*columns.values(), strict=True):
             cells = map(json_cell, row)
-            text = json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False)
+            row_of = dict(zip(columns, cells, strict=True))
+            text = printable_json(json.dumps(row_of, ensure_ascii=False))
             if self._lines:
                 self._file.write(f"{text}\n")
             else:

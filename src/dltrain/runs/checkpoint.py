@@ -20,7 +20,7 @@ from torch import nn
 from dltrain.errors import UserError
 from dltrain.files import own
 from dltrain.runs import durable
-from dltrain.runs.folder import RunFolder
+from dltrain.runs.folder import SUMMARY, RunFolder
 from dltrain.tensor_files import read_tensors, reason
 
 logger = logging.getLogger(__name__)
@@ -135,7 +135,10 @@ def _require_its_own(state: Mapping[str, Any], path: Path, run: str) -> None:
     if file and path.name in {*names, Path(PREVIOUS).name} and file != expected:
         raise Damaged(f"{path} is no {expected}: it was saved as {file}.")
     if own and run and own != run:
-        raise Damaged(f"{path} is the checkpoint of another run.")
+        raise Damaged(
+            f"{path} is the checkpoint of another run than {SUMMARY} beside it is of: one of the "
+            "two was exchanged."
+        )
 
 
 def without_origin(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dltrain import files
 from dltrain.errors import UserError
 
 FILE = "checksums.sha256"
@@ -26,7 +27,7 @@ CHUNK = 1 << 20
 
 def of_files(folder: Path, names: Iterable[str]) -> str:
     """The lines for the files ``names`` of ``folder``, sorted."""
-    lines = (f"{_digest(folder / name)}  {name}\n" for name in sorted(names))
+    lines = (f"{_digest(folder, name)}  {name}\n" for name in sorted(names))
     return "".join(lines)
 
 
@@ -37,9 +38,11 @@ def read(folder: Path) -> dict[str, str]:
     """
     path = folder / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_within(folder, FILE).decode()
     except FileNotFoundError:
         return {}
+    except files.NotAFileError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     found = {}
@@ -70,14 +73,18 @@ def require_listed(folder: Path, without: tuple[str, ...], every: bool) -> None:
     there; else only what lies in ``folder`` itself, and is there, is looked at.
     """
     for name, digest in read(folder).items():
-        path = folder / name
-        if name.startswith(without) or (not every and ("/" in name or not path.is_file())):
+        if name.startswith(without) or (not every and "/" in name):
             continue
-        if not path.is_file():
+        try:
+            found = _digest(folder, name)
+        except FileNotFoundError:
+            if not every:
+                continue
             raise UserError(
-                f"{path} is gone: {folder / FILE} lists it. If you removed it, delete its line."
-            )
-        if _digest(path) != digest:
+                f"{folder / name} is gone: {folder / FILE} lists it. If you removed it, delete its "
+                "line."
+            ) from None
+        if found != digest:
             raise UserError(changed(folder, name))
 
 
@@ -118,9 +125,9 @@ def _of_json(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
+def _digest(folder: Path, name: str) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with files.open_within(folder, name, "rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -19,8 +19,6 @@ from typing import Any, BinaryIO
 
 SUFFIX = ".tmp"
 """What the names of temporary files end in; they begin with a dot."""
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""The disk, the user's part of it, or a file system that takes no such file."""
 ABANDONED = 3600
 """Seconds after which a temporary file that any process may have written is nobody's."""
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from dltrain import files
-from dltrain.errors import UserError
+from dltrain.errors import FULL, UserError
 from dltrain.runs import checksums, durable
 
 LATEST = "latest"
@@ -138,10 +138,11 @@ class RunFolder:
         """
         files.require_plain(self.path)
         files.own(self.path, LOCK, written=True)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"{self.path} is still running in another process.") from None
+        with room_for(self):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise UserError(f"{self.path} is still running in another process.") from None
         for place in (self.path, *(path for path in self.path.iterdir() if _is_own_folder(path))):
             durable.remove_temporaries(place)
 
@@ -257,12 +258,12 @@ def room_for(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in durable.FULL:
+        if error.errno not in FULL:
             raise
         command = shlex.join(["dltrain", "resume", str(folder.path)])
         then = f"go on with: {command}" if folder.published else "train again."
-        why = os.strerror(error.errno)
-        raise UserError(f"{folder.path}: {why}. Make room, then {then}") from error
+        place = folder.path if folder.published else folder.path.parent
+        raise UserError(f"{place}: {os.strerror(error.errno)}. Make room, then {then}") from error
 
 
 def _is_own_folder(path: Path) -> bool:

@@ -119,8 +119,12 @@ class Listed:
 
 def number(value: Any) -> float | None:
     """``value`` if it is a finite number."""
-    known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if known and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # JSON's integers have any number of digits
+        return None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -200,7 +204,8 @@ def read_text(
     except NotAFileError as error:
         raise Unreadable(f"{name}: {error.strerror}") from error
     except UserError as error:
-        raise Unreadable(f"{name} is not what the run wrote: damaged, or edited") from error
+        listing = checksums.FILE
+        raise Unreadable(f"{name} (or {listing}) is damaged, or was edited") from error
     except FileNotFoundError:
         raise Unreadable(f"it has no {name}") from None
     except OSError as error:

@@ -68,8 +68,6 @@ def load_run(folder: RunFolder, weights: str | None = None, trusted: bool = Fals
 
 def tested_weights(folder: RunFolder) -> str:
     """Which weights a run was tested with, ``last`` or ``best``; ``last`` where it was not."""
-    if not (folder.path / SUMMARY).exists():
-        return "last"
     found = folder.summary().get("weights", "last")
     if found not in ("last", "best"):
         raise UserError(f"{folder.path / SUMMARY}: weights is last or best, not {found!r}.")
@@ -95,8 +93,7 @@ def _load(
             modifier.attach(task)
     except ValueError as error:
         raise UserError(f"{folder.path / CONFIG}: {error}") from error
-    known = folder.summary() if (folder.path / SUMMARY).exists() else {}
-    state = checkpoint.load(path, run=known.get(ID, ""))
+    state = checkpoint.load(path, run=folder.summary().get(ID, ""))
     checkpoint.load_weights(task, state["task"], path)
     # best.pt holds the weights as they were evaluated: there are no others in it.
     acting = modifiers if "modifiers" in state else []

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import io
 import json
 import math
@@ -23,7 +22,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from dltrain.errors import UserError, going_on
+from dltrain.errors import UserError, going_on, printable, shortened
+from dltrain.files import open_within, own
 from dltrain.runs.finding import LISTED
 from dltrain.runs.folder import (
     CONFIG,
@@ -101,6 +101,7 @@ class Sweep:
 
     def hold(self) -> None:
         """Claim it for this process; raises :class:`UserError` where another one trains it."""
+        own(self.path, ENDING)
         self._folder.hold()
         (self.path / ENDING).unlink(missing_ok=True)
 
@@ -148,12 +149,17 @@ class Sweep:
         if job.run is None:
             return None if job.status == WAITING else self._unnoted(number)
         path = self.output_dir / job.run
-        if not path.resolve().is_relative_to(self.output_dir.resolve()):
+        try:
+            whole, is_run = path.resolve(), (path / CONFIG).is_file()
+        except (OSError, ValueError) as error:  # no system has such a path
+            problem = f"run {number} lies in no folder: {shortened(printable(str(error)))}."
+            raise UserError(f"{self.path / JOBS}: {problem}") from error
+        if not whole.is_relative_to(self.output_dir.resolve()):
             raise UserError(
                 f"{self.path}: its run {job.run} does not lie in {self.output_dir}. "
                 f"{going_on(Path(job.run))}, by itself."
             )
-        return path if (path / CONFIG).is_file() else None
+        return path if is_run else None
 
     def place_of(self, number: int) -> dict[str, Any]:
         """What a run's folder keeps of this, in its ``job.json``."""
@@ -219,17 +225,15 @@ class Sweep:
     def _note(self, event: Mapping[str, Any]) -> None:
         line = f"{json.dumps(event, allow_nan=False)}\n".encode()
         with self._writing():
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
-            handle = os.open(self.path / JOBS, flags, 0o644)
-            with os.fdopen(handle, "r+b", buffering=0) as file:
+            with open_within(self.path, JOBS, "a+b") as file:
                 size = file.seek(0, os.SEEK_END)
                 if size:
                     file.seek(size - 1)
                     if file.read(1) != b"\n":  # a kill or a full disk has cut the last line
                         line = b"\n" + line
-                if file.write(line) != len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(handle)
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
             if "code" in event:
                 self._write_results()
 

@@ -48,7 +48,8 @@ def largest(fits: Callable[[int], bool], start: int, most: int) -> int | None:
 
 def require_cuda(config: Mapping[str, Any]) -> torch.device:
     """The device of ``config``. Raises :class:`UserError` unless it is CUDA's."""
-    device = choose_device(config["device"])
+    with Assembly(config):  # whatever else is wrong with it comes first
+        device = choose_device(config["device"])
     if device.type != "cuda":
         raise UserError(f"batch-find: it measures the memory of a CUDA device; this is {device}.")
     if not isinstance(config["data"].get("batch_size"), int):

@@ -23,7 +23,7 @@ from dltrain.config.compose.hydra_setup import (
 from dltrain.config.quoting import in_grammar, override_as_text
 from dltrain.config.renamed import called_now
 from dltrain.config.suggest import nearest
-from dltrain.errors import Fault
+from dltrain.errors import Fault, shortened
 
 NOTHING = "none"
 """What a group's file is called that chooses nothing."""
@@ -135,7 +135,7 @@ def _no_such_choice(override: Override, group: str, name: str, there: Sequence[s
     if name == "null" and NOTHING in there:
         found = NOTHING
     hint = f"Did you mean {found!r}?" if found else f"There are {', '.join(there)}."
-    problem = f"there is no {group}/{name}.yaml in {BUILT_IN}."
+    problem = f"there is no {group}/{shortened(name)}.yaml in {BUILT_IN}."
     line = override.input_line or ""
     meant = line.replace(name, found, 1) if found and line.endswith(name) else ""
     return Fault(f"{group}={name}", problem, hint, instead=meant)

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import (
     ChoiceSweep,
     Override,
     QuotedString,
+    RangeSweep,
 )
 from hydra.version import VersionBase, getbase
 
@@ -85,7 +86,10 @@ def first_of(typed: Sequence[str]) -> list[str]:
 
 
 def variants(overrides: Sequence[Override]) -> list[list[str]]:
-    """The overrides with every sweep at its first value, and then each other value by itself."""
+    """The overrides with every sweep at its first value, and then each other value by itself.
+
+    Of a range its ends: what is between them is no choice of a file, and is right where they are.
+    """
     first: list[str] = []
     others: list[tuple[int, str]] = []
     for index, override in enumerate(overrides):
@@ -95,7 +99,8 @@ def variants(overrides: Sequence[Override]) -> list[list[str]]:
                 for value in override.sweep_string_iterator()
             ]
             first.append(values[0])
-            others += [(index, value) for value in values[1:]]
+            rest = values[-1:] if isinstance(override.value(), RangeSweep) else values[1:]
+            others += [(index, value) for value in rest]
         elif not override.is_sweep_override():
             first.append(override.input_line or "")
         else:

@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import (
 )
 
 from dltrain.config.compose.grammar import read, unreadable
+from dltrain.config.compose.sweeps import length_of, values_of
 from dltrain.config.space import (
     FORMS,
     FUNCTIONS,
@@ -25,6 +26,9 @@ from dltrain.config.space import (
 )
 from dltrain.config.suggest import nearest
 from dltrain.errors import ConfigError, Fault
+
+MOST_STEPS = 100_000
+"""Of a range that is no range of integers."""
 
 
 def separate(typed: Sequence[str]) -> tuple[list[str], dict[str, Dimension]]:
@@ -77,12 +81,16 @@ def _dimension(override: Override) -> Dimension | None:
     if isinstance(sweep, IntervalSweep):
         return Interval(sweep.start, sweep.end, "log" in sweep.tags)
     if isinstance(sweep, RangeSweep):
-        values = list(sweep.range())
-        if len(values) < 2:
+        if length_of(sweep) < 2:
             raise ValueError("a range has two values at least; its end is not among them")
+        whole = sweep.range()
+        if not isinstance(whole, range) and length_of(sweep) > MOST_STEPS:
+            raise ValueError(f"a range has at most {MOST_STEPS:,} steps; write uniform(a,b)")
+        values = whole if isinstance(whole, range) else list(whole)
         step = None if sweep.step == 1 and isinstance(values[0], int) else sweep.step
         return Interval(values[0], values[-1], "log" in sweep.tags, step)
     if isinstance(sweep, ChoiceSweep):
+        values_of(override)
         sweep = replace(sweep, shuffle=False)
         return Choice(tuple(replace(override, _value=sweep).sweep_string_iterator()))
     if override.is_sweep_override():

@@ -258,8 +258,8 @@ def _json_lines(path: Path) -> RawTable:
     import pyarrow as pa
     import pyarrow.json
 
-    require_shallow(path)
     try:
+        require_shallow(path)
         table = pa.json.read_json(path, pa.json.ReadOptions(block_size=BLOCK))
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,15 +15,20 @@ import torch
 from torch import Tensor
 
 from dltrain.data.text.scripts import BLANK, IGNORABLE, PATTERNS, Tokens
+from dltrain.files import read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+    from tokenizers.models import Model
 
 Texts = Iterable[str] | Iterable[Sequence[str]]
 PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_INDEX, UNKNOWN_INDEX = 0, 1
 MARKUP = r"</?[A-Za-z][^<>]*>|<!--.*?-->"
 """HTML's tags and comments: ``<br />``, but not ``a < b``."""
+INSIDE = "##"
+"""What a piece begins with that goes on with a word."""
+CUT = {"stride": 0, "strategy": "LongestFirst"}
 ALPHABET = 6000
 """Different characters that BPE begins with at most; Chinese has thousands."""
 
@@ -58,16 +65,19 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path | str) -> Vocabulary:
-        """Read what :meth:`save` wrote: a run's ``tokenizer.json``."""
-        from tokenizers import Tokenizer
-
-        return cls(Tokenizer.from_file(str(path)))
+        """Read what :meth:`save` wrote: a run's ``tokenizer.json``; see :meth:`parse`."""
+        return cls.parse(read_text(Path(path)))
 
     @classmethod
     def parse(cls, text: str) -> Vocabulary:
-        """Of what :attr:`text` was. Raises ValueError for what is no tokenizer."""
+        """Of what :attr:`text` was. Raises ValueError for what is no tokenizer, or another's.
+
+        A file of the library's format may hold steps that never end or take any memory: what
+        :meth:`learn` does not write is not given to the library.
+        """
         from tokenizers import Tokenizer
 
+        _require_ours(text)
         try:
             return cls(Tokenizer.from_str(text))
         except Exception as error:  # the library raises nothing narrower
@@ -143,6 +153,59 @@ def kept_of(text: str, kept: Sequence[bool]) -> str | None:
     return json.dumps(content, ensure_ascii=False)
 
 
+def _require_ours(text: str) -> None:
+    """Raise ValueError unless ``text`` has the steps of a tokenizer that was learned here."""
+    try:
+        content = json.loads(text)
+        model = dict(content["model"])
+        vocabulary, cut = model.pop("vocab"), content["truncation"]
+        model.pop("merges", None)
+        steps = {key: content[key] for key in content if key not in ("model", "truncation")}
+        numbered = sorted(vocabulary.values()) == list(range(len(vocabulary)))
+        length = 1 if cut is None else cut.pop("max_length")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"the tokenizer cannot be read: {type(error).__name__}: {error}"
+        ) from error
+    cuts = [None, *(CUT | {"direction": side} for side in ("Left", "Right"))]
+    known = _in_json(steps) in _known_steps() and _in_json(model) in _known_models()
+    if not (known and numbered and cut in cuts and type(length) is int and 0 < length < 2**31):
+        raise ValueError(
+            "the tokenizer is not one that this version of dltrain learns: it has other steps, or "
+            "another numbering"
+        )
+
+
+@functools.cache
+def _known_steps() -> frozenset[str]:
+    from tokenizers import Tokenizer, models
+
+    found = set()
+    for tokens, lower, clean_markup in itertools.product(PATTERNS, (True, False), (True, False)):
+        made = _Steps(lower, clean_markup, tokens).given_to(Tokenizer(models.WordLevel()))
+        content = json.loads(made.to_str())
+        del content["model"], content["truncation"]
+        found.add(_in_json(content))
+    return frozenset(found)
+
+
+@functools.cache
+def _known_models() -> frozenset[str]:
+    from tokenizers import Tokenizer
+
+    found = set()
+    for model in (_empty_words(), _empty_pieces()):
+        content = json.loads(Tokenizer(model).to_str())["model"]
+        content.pop("merges", None)
+        del content["vocab"]
+        found.add(_in_json(content))
+    return frozenset(found)
+
+
+def _in_json(content: object) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
 class _Steps:
     """What happens to a text before its words are looked up."""
 
@@ -169,9 +232,9 @@ class _Steps:
 
 
 def _words(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
-    from tokenizers import Tokenizer, models, trainers
+    from tokenizers import Tokenizer, trainers
 
-    learning = steps.given_to(Tokenizer(models.WordLevel(unk_token=UNKNOWN)))
+    learning = steps.given_to(Tokenizer(_empty_words()))
     trainer = trainers.WordLevelTrainer(
         vocab_size=size,
         min_frequency=min_frequency,
@@ -183,22 +246,32 @@ def _words(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokeni
 
 
 def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
-    from tokenizers import Tokenizer, models, trainers
+    from tokenizers import Tokenizer, trainers
 
-    inside = "##"
-    model = models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=inside)
-    learning = steps.given_to(Tokenizer(model))
+    learning = steps.given_to(Tokenizer(_empty_pieces()))
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         # Joined by what one text alone has, whole texts become tokens.
         min_frequency=max(2, min_frequency),
         special_tokens=[PAD, UNKNOWN],
         limit_alphabet=min(ALPHABET, size // 4),
-        continuing_subword_prefix=inside,
+        continuing_subword_prefix=INSIDE,
         show_progress=False,
     )
     learning.train_from_iterator(texts, trainer)
     return _blind_to_specials(learning)
+
+
+def _empty_words() -> Model:
+    from tokenizers import models
+
+    return models.WordLevel(unk_token=UNKNOWN)
+
+
+def _empty_pieces() -> Model:
+    from tokenizers import models
+
+    return models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=INSIDE)
 
 
 def _blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:

@@ -48,13 +48,13 @@ class ResNet18(Freezable):
         freeze: Sequence[str] = (),
         spec: DataSpec | None = None,
     ) -> None:
+        channels, sides = image_shape("ResNet-18", input_shape)  # before a second's import
         # A network that is only tried is made on torch's meta device. torch before 2.7 cannot be
         # imported further there, as torchvision's first import does.
         with torch.device("cpu"):
             from torchvision.models import resnet18
 
         super().__init__()
-        channels, sides = image_shape("ResNet-18", input_shape)
         self.network = resnet18(num_classes=outputs)
         if min(sides) < SMALL:
             stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
@@ -94,11 +94,11 @@ class TorchvisionClassifier(Freezable):
         freeze: Sequence[str] = (),
         spec: DataSpec | None = None,
     ) -> None:
+        channels, sides = image_shape(name, input_shape)
         with torch.device("cpu"):  # as in ResNet18
             from torchvision import models
 
         super().__init__()
-        channels, sides = image_shape(name, input_shape)
         known = models.list_models(module=models)
         if name not in known:
             hint = did_you_mean(name, known) or f"There are {', '.join(known)}."
