@@ -175,6 +175,7 @@ def _may_be(path: str, line: Sequence[str]) -> bool:
     for word in [*named]:
         with contextlib.suppress(ValueError):
             named.append(str(float(word)))  # 1e400 is read as a number, and names the folder inf
+    named.append("True")  # as does true
     return any(f"{inside}/".startswith(f"{n}/") or n.startswith(f"{inside}/") for n in named if n)
 
 

@@ -199,6 +199,21 @@ def test_every_mistake_of_a_sweep_is_told_before_it_starts(
     assert len(lines) == 3
 
 
+def test_a_broken_file_of_ones_own_is_no_model_that_fits(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own = tmp_path / "own" / "model"
+    own.mkdir(parents=True)
+    (own / "broken.yaml").write_text("# @package _global_\nmodel: [\n")
+    (own / "empty.yaml").write_text("")
+    monkeypatch.setattr(sys, "argv", ["dltrain", "--config-dir", "own", "data=moons"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    err = capsys.readouterr().err
+    assert "fits: " in err
+    assert "broken" not in err
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

@@ -116,4 +116,4 @@ def test_the_long_proof_has_more_than_a_hundred_cases_of_every_kind() -> None:
 
     assert len(names) == len(set(names)) > 100
     kinds = {name.partition(":")[0] for name in names}
-    assert kinds == {"config", "yaml", "json", "checkpoint", "link", "data", "name"}
+    assert kinds == {"config", "yaml", "json", "checkpoint", "link", "data", "name", "tokenizer"}

@@ -51,6 +51,7 @@ def test_an_old_run_folder_is_refused_in_one_line(tmp_path: Path) -> None:
     model = {"_target_": f"{GAN.__module__}.GAN", "kinds": 0}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": model, "task": {}}))
     (tmp_path / "data.json").write_text(json.dumps(images(1, 8, 8).to_json()))
+    (tmp_path / "summary.json").write_text('{"status": "finished"}')
     with pytest.raises(UserError) as caught:
         load(tmp_path)
     where, _, told = str(caught.value).partition(": ")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import (
     Override,
@@ -21,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dltrain.config.compose.explaining import explained
 from dltrain.config.compose.grammar import parse, several, variants
@@ -38,7 +38,7 @@ from dltrain.config.compose.hydra_setup import (
     use_offered,
 )
 from dltrain.config.compose.sweeps import faults_of_number
-from dltrain.errors import ConfigError, Fault
+from dltrain.errors import ConfigError, Fault, UserError
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """Runs all combinations, whatever comes of them."""
@@ -201,9 +201,14 @@ def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[s
 
 def _values_alone(group: str, name: str) -> dict[str, Any] | None:
     """What the file of a choice sets, if that is no other key and asks for no other's value."""
-    text = text_of(f"{group}/{name}")
-    content = yaml.safe_load(text)
-    if not text.startswith("# @package _global_\n") or "${" in text or list(content) != [group]:
+    try:
+        text = text_of(f"{group}/{name}")
+        if not text.startswith("# @package _global_\n") or "${" in text:
+            return None
+        content = OmegaConf.to_container(OmegaConf.create(text))  # which reads 1e-3 as a number
+    except (UserError, YAMLError, OmegaConfBaseException, ValueError):
+        return None  # to compose it tells why
+    if not isinstance(content, dict) or list(content) != [group]:
         return None
     values = content[group]
     return values if isinstance(values, dict) else None
