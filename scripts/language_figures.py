@@ -43,7 +43,8 @@ class KneserNey:
         self.totals: list[dict[tuple[int, ...], list[int]]] = []
         for counts in self.counts:
             met = Counter(counts.values())
-            self.discounts.append(met[1] / max(1, met[1] + 2 * met[2]))
+            # Where nothing was met once, something must still be left for what was never met.
+            self.discounts.append(met[1] / (met[1] + 2 * met[2]) if met[1] else 0.5)
             totals: dict[tuple[int, ...], list[int]] = defaultdict(lambda: [0, 0])
             for ngram, count in counts.items():
                 of = totals[ngram[:-1]]

@@ -17,6 +17,7 @@ from dltrain.models.sequence.decoder import Decoder
 from dltrain.models.sequence.recurrent import GRU, LSTM, RNN
 from dltrain.tasks.generating import Choice
 from dltrain.tasks.language import LanguageModel
+from language_figures import KneserNey
 
 NAMES = ("<pad>", "<unk>", "\n", *"abcdefghi")
 SIZE, WINDOW, ROWS = len(NAMES), 8, 3
@@ -316,3 +317,12 @@ def test_tokens_lie_end_to_end_as_text() -> None:
     assert ids_by_name(names, "the the") == [10, 7, 5]
     with pytest.raises(ValueError, match="'x' is no token"):
         ids_by_name(names, "ex")
+
+
+@pytest.mark.parametrize("context", [(), (2,), (2, 3), (7, 7), (7, 3)])
+def test_what_a_network_is_compared_with_gives_probabilities(context: tuple[int, ...]) -> None:
+    counted = KneserNey([2, 3, 4, 2, 3, 5, 2, 2, 3, 4] * 5, 8, order=3)
+    found = [counted.probability(context, token) for token in range(8)]
+
+    assert sum(found) == pytest.approx(1.0)
+    assert min(found) > 0
