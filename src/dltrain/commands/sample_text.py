@@ -109,9 +109,11 @@ def _prompt(folder: RunFolder, source: Field, asked: argparse.Namespace) -> list
     many = sum(index in unknown for index in ids)
     if not many:
         return ids
-    pieces = [*dict.fromkeys(asked.prompt), *asked.prompt.split()]
+    # Of a vocabulary of words each letter may be unknown by itself.
+    by_letter = len(ids) >= len(asked.prompt)
+    pieces = dict.fromkeys(asked.prompt if by_letter else asked.prompt.split())
     named = [piece for piece in pieces if unknown.intersection(read(piece))]
-    shown = ", ".join(map(repr, named[:SHOWN]))
+    shown = ", ".join(map(repr, named[:SHOWN])) or "a word"
     said = f"{many} of {len(ids)} tokens, such as {shown}, are not in the run's vocabulary"
     # A token that stands for whatever is rare was learned where training met it.
     if any(source.counts[index] for index in unknown):
