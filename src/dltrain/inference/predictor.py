@@ -202,8 +202,10 @@ class Predictor:
             if name not in batch:
                 raise UserError(f"{self.path}: the network needs {name!r}, which is not given.")
             shape = tuple(batch[name].shape[1:])
-            if len(shape) != len(field.shape) or any(
-                wanted not in (None, side) for side, wanted in zip(shape, field.shape, strict=True)
+            # A text is of any length, whatever the window that was trained on.
+            trained = (None,) if field.kind == "tokens" else field.shape
+            if len(shape) != len(trained) or any(
+                wanted not in (None, side) for side, wanted in zip(shape, trained, strict=True)
             ):
                 raise UserError(
                     f"{self.path}: {name!r} is of shape {shape} an example, but the network was "
