@@ -53,6 +53,8 @@ WORKLOADS = {
     "alexnet": Workload("alexnet", 128, 30, OURS),
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
+    "lstm_language": Workload("lstm_language", 32, 30, OURS),
+    "transformer_language": Workload("transformer_language", 32, 30, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
     "unet": Workload("unet", 4, 40, OURS),
 }

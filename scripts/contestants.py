@@ -30,7 +30,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-WORKLOADS = ("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "unet", "yolo")
+WORKLOADS = (
+    *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "unet", "yolo"),
+    *("lstm_language", "transformer_language"),
+)
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
 """Of linreg's line."""
@@ -330,9 +333,68 @@ def segmentation_by_hand(batch: int, watch: Watch) -> None:
                 return
 
 
+WINDOW, CHARACTERS = 128, 65
+"""Tokens of a window of text, and different ones."""
+LANGUAGE = {
+    "lstm_language": {"hidden_size": 384, "embedding_size": 128},
+    "transformer_language": {"layers": 4, "heads": 4, "embedding_size": 128},
+}
+
+
+def letters() -> str:
+    """A million letters by chance, as many different ones as tiny Shakespeare has."""
+    import random
+
+    return "".join(random.Random(0).choices([chr(48 + n) for n in range(CHARACTERS)], k=10**6))
+
+
+def language_by_hand(workload: str, batch: int, watch: Watch) -> None:
+    """A text in memory, read along its lanes; the state is carried over."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from dltrain.contracts.data import DataSpec, Field
+    from dltrain.models.sequence.decoder import Decoder
+    from dltrain.models.sequence.recurrent import LSTM
+
+    size = CHARACTERS + 2
+    ids = torch.tensor([ord(letter) - 46 for letter in letters()])
+    fields = {
+        name: Field((WINDOW,), "tokens", name, size=size, fill=0) for name in ("input", "target")
+    }
+    kind: Any = LSTM if workload == "lstm_language" else Decoder
+    model = kind(DataSpec(fields), size, **LANGUAGE[workload])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    lanes = ids[: (len(ids) - 1) // batch * batch].view(batch, -1)
+    torch.set_flush_denormal(True)
+    watch.begin()
+    while True:
+        state = model.initial_state(batch)
+        for low in range(0, lanes.shape[1] - WINDOW - 1, WINDOW):
+            window = lanes[:, low : low + WINDOW + 1]
+            logits, after = model.read_on(window[:, :-1], state)
+            state = tuple(part.detach() for part in after) if model.carries else ()
+            loss = cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
+def text_of_letters(workload: str, folder: Path) -> list[str]:
+    """What has the command read the same text."""
+    path = folder / "letters.txt"
+    path.write_text(letters(), encoding="utf-8")
+    sizes = [f"model.{name}={value}" for name, value in LANGUAGE[workload].items()]
+    return ["data=text_file", f"data.path={path}", "data.test=0", "callbacks=default", *sizes]
+
+
 OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "dcgan": adversaries_by_hand,
     "lstm": reviews_by_hand,
+    **{name: partial(language_by_hand, name) for name in LANGUAGE},
     "yolo": boxes_by_hand,
     "unet": segmentation_by_hand,
 }
@@ -484,9 +546,10 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
                 "lstm": lambda _: ["data=imdb"],
                 "unet": noise_with_masks,
                 "yolo": cells,
+                **{name: partial(text_of_letters, name) for name in LANGUAGE},
             }.get(workload, lambda _: ["data=mnist"])
             data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
-        model = {"alexnet": "alexnet_small"}.get(workload, workload)
+        model = {"alexnet": "alexnet_small"}.get(workload, workload).removesuffix("_language")
         sys.argv = [
             *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
             *("schedule=constant", "schedule._target_=clock.FirstStep", f"output_dir={folder}"),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from language_figures import five_gram_perplexity, meter_kept, of_test
+
 
 def accuracy(folder: Path) -> float:
     """Per cent of the test split."""
@@ -424,6 +426,27 @@ ROWS = {
     ),
     "rnn": Row("model=rnn data=imdb", (accurate(82.0),), "73.9 packed, 46 unpacked"),
     "gru": Row("model=gru data=imdb", (accurate(88.0),), "85.1"),
+    "tinyshakespeare": Row(
+        "experiment=tinyshakespeare",
+        (Figure("nats a character", of_test("loss"), 1.55, at_most=True),),
+        "1.88, nanoGPT in 3 minutes of a processor",
+        seconds=180,
+    ),
+    "tinyshakespeare_best": Row(
+        "experiment=tinyshakespeare_best",
+        (Figure("nats a character", of_test("loss"), 1.46, at_most=True),),
+        "1.47, nanoGPT on a GPU",
+        seconds=1800,
+    ),
+    "tang_poems": Row(
+        "experiment=tang_poems",
+        (
+            Figure("perplexity of a character", of_test("perplexity"), None),
+            Figure("of a 5-gram", five_gram_perplexity, None),
+            Figure("% of quatrains keep their meter", meter_kept, 90.0),
+        ),
+        seconds=1800,
+    ),
     "lstm": Row("model=lstm data=imdb", (accurate(88.0),), "85.1"),
     "imdb_rnn": Row("experiment=imdb_rnn", (accurate(None),), "46 to 74"),
     "imdb_bilstm": Row("experiment=imdb_bilstm", (accurate(None),), "83 to 86"),

@@ -32,6 +32,9 @@ NAMES = [file.as_posix() for file in FILES]
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv"),
+    # tests/test_language_runs.py trains these.
+    *("data/text_file", "model/transformer", "task/language_model", "callbacks/text_samples"),
+    *("experiment/tinyshakespeare", "experiment/tinyshakespeare_best", "experiment/tang_poems"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
     "experiment/detect_cells",
     *("data/voc", "data/coco", "data/yolo_txt", "data/augment/boxes"),

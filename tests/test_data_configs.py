@@ -25,7 +25,7 @@ BUNDLED = [
 ]
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
-SPATIAL = {"image_masks", "style", *BOXES}
+SPATIAL = {"image_masks", "style", "text_file", *BOXES}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -38,7 +38,7 @@ IMAGES = {
     "style",
 }
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
-KINDS = dict.fromkeys(TEXTS, "tokens") | dict.fromkeys(IMAGES, "image")
+KINDS = dict.fromkeys({"text_file", *TEXTS}, "tokens") | dict.fromkeys(IMAGES, "image")
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
 
@@ -75,6 +75,7 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         "image_masks": [f"data.path={tmp_path / 'masked'}", f"data.root={tmp_path}"],
         "style": [f"data.{n}={tmp_path / 'images/u/0.png'}" for n in ("content", "style")],
         "hub_text": [f"data.path={reviews}", f"data.root={tmp_path}"],
+        "text_file": [f"data.path={reviews / 'train.csv'}"],
         "imdb": [f"data.path={reviews}", f"data.root={tmp_path}", "data.validation=1"],
         "text_csv": [
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),

@@ -61,6 +61,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("data.augment.word_dropout=0.2", "model=lstm", "model.hidden_size=4"),
         *("model.embedding_size=4", "model.dropout=0.5", "model.embedding_dropout=0.2"),
     ),
+    "language": (
+        *("data=text_file", "data.path=text.txt", "data.window=5", "data.test=40"),
+        *("model=lstm", "model.hidden_size=4", "model.embedding_size=4", "model.tied=true"),
+        *("model.dropout=0.3", "model.word_dropout=0.2", "model.recurrent_dropout=0.2"),
+    ),
     "regression": ("data=diabetes", "data.limit=48", "data.augment.noise=0.1", "model=linreg"),
     "vae": (
         *IMAGES,
@@ -160,8 +165,14 @@ def draw_boxes(folder: Path) -> None:
         write_yolo(folder, images, split)
 
 
-DRAWN = {"images": draw_images, "masked": draw_masks, "boxes": draw_boxes}
-"""What makes the folders that families name as data.path."""
+def write_text(path: Path) -> None:
+    """Letters by chance."""
+    letters = np.random.default_rng(0).choice([*"abc \n"], 600)
+    path.write_text("".join(letters), encoding="utf-8")
+
+
+DRAWN = {"images": draw_images, "masked": draw_masks, "boxes": draw_boxes, "text.txt": write_text}
+"""What makes the folders and files that families name as data.path."""
 
 
 @pytest.mark.slow

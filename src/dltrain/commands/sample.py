@@ -1,4 +1,4 @@
-"""``dltrain sample RUN``: images that a trained network generates, as one sheet or a file each.
+"""``dltrain sample RUN``: what a trained network generates: images as a sheet or files, or text.
 
 Nothing here imports torch until the arguments are known to be right.
 """
@@ -11,6 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
+from dltrain.commands.sample_text import (
+    TOKENS,
+    add_text_options,
+    refuse_text_options,
+    texts_of,
+    write_texts,
+)
 from dltrain.config.suggest import did_you_mean
 from dltrain.engine import runtime
 from dltrain.errors import UserError, printable_lines
@@ -21,13 +28,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dltrain.contracts.task import Task
+
 COUNT, MOST = 64, 10_000
 STEPS = 10
 """Images from one latent point to the other."""
 
 
 def sample(arguments: Sequence[str]) -> int:
-    """Generate images, write them, and say where; return the exit code.
+    """Generate images or texts, and write them; return the exit code.
 
     Raises :class:`UserError` where the arguments ask for what the run cannot give.
     """
@@ -35,7 +44,11 @@ def sample(arguments: Sequence[str]) -> int:
     _check(asked)
     folder = find_run(asked.run, asked.output_dir)
     with runtime.generators_kept():
-        images, columns, name = _images(folder, asked)
+        task = _task(folder, asked)
+        texts = texts_of(task, folder, asked)
+        if texts is not None:
+            return write_texts(texts, asked)
+        images, columns, name = _images(task, folder, asked)
     out = Path(asked.out).expanduser() if asked.out else folder.place("samples")
     try:
         where = _write(images, columns, out, name, asked)
@@ -48,50 +61,71 @@ def sample(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "sample",
-        "Images that a trained network generates. The same command gives the same bytes.",
-        ["latest --n 100 --out sheet.png", "gan-mnist --label 7 --each --out sevens/"],
+        "Images or text that a trained network generates. The same command gives the same bytes.",
+        [
+            "latest --n 100 --out sheet.png",
+            "gan-mnist --label 7 --each --out sevens/",
+            "lstm-text_file --prompt 'ROMEO:' --n 500 --temperature 0.8",
+        ],
     )
     add = parser.add_argument
-    add("--n", type=int, metavar="N", help=f"how many images (default {COUNT})")
+    add(
+        "--n", type=int, metavar="N",
+        help=f"how many images (default {COUNT}), or tokens of a text (default {TOKENS})",
+    )  # fmt: skip
+    add_text_options(parser)
     add("--label", metavar="CLASS", help="of which class, by name or number: conditional models")
-    add("--seed", type=int, default=0, metavar="N", help="another seed, other images (default 0)")
+    add("--seed", type=int, default=0, metavar="N", help="another seed, other samples (default 0)")
     add("--each", action="store_true", help="one file an image, as it is, for one enlarged sheet")
     add(
         "--interpolate", type=int, metavar="ROWS",
         help=f"rows of {STEPS} images from one latent point to another",
     )  # fmt: skip
+    parser.add_weights()
     add(
-        "--weights", choices=("last", "best"), default="last",
-        help="those of the last step, or of the best validation metric (default last)",
-    )  # fmt: skip
-    add("--out", metavar="PATH", help="a .png file, or a folder (default: RUN/samples)")
+        "--out",
+        metavar="PATH",
+        help="a .png file, or a folder (default: RUN/samples); a file of text",
+    )
     return parser
 
 
 def _check(asked: argparse.Namespace) -> None:
     if asked.interpolate is not None and (asked.n is not None or asked.label is not None):
         raise UserError("--interpolate goes with neither --n nor --label.")
-    asked.n = COUNT if asked.n is None else asked.n
-    for option, value, most in (("--n", asked.n, MOST), ("--interpolate", asked.interpolate, 100)):
-        if value is not None and not 1 <= value <= most:
-            raise UserError(f"{option} is from 1 to {most:,}, got {value:,}.")
+    _require_up_to(100, "--interpolate", asked.interpolate)
     if not 0 <= asked.seed < 2**63:
         raise UserError(f"--seed is from 0 to 2**63 - 1, got {asked.seed}.")
     if asked.out and asked.each and asked.out.endswith(".png"):
         raise UserError(f"--out: --each needs a folder, not {asked.out}.")
 
 
+def _require_up_to(most: int, option: str, value: int | None) -> None:
+    if value is not None and not 1 <= value <= most:
+        raise UserError(f"{option} is from 1 to {most:,}, got {value:,}.")
+
+
+def _task(folder: RunFolder, asked: argparse.Namespace) -> Task:
+    from dltrain.runs.load import load_run
+
+    loaded = load_run(folder, asked.weights)
+    asked.weights = loaded.weights
+    return loaded.task
+
+
 def _images(
-    folder: RunFolder, asked: argparse.Namespace
+    task: Task, folder: RunFolder, asked: argparse.Namespace
 ) -> tuple[NDArray[np.uint8], int | None, str]:
     """Bytes (n, height, width, channels), the columns of a sheet of them, and a name."""
     import torch
 
     from dltrain.contracts.task import SamplesImages
     from dltrain.reports.samples import class_columns, to_bytes
-    from dltrain.runs.load import load, spec_of_run
+    from dltrain.runs.load import spec_of_run
 
-    task = load(folder.path, asked.weights)
+    refuse_text_options(asked, folder)
+    asked.n = COUNT if asked.n is None else asked.n
+    _require_up_to(MOST, "--n", asked.n)
     if not isinstance(task, SamplesImages):
         raise UserError(f"{folder.path} generates no images: its task is {type(task).__name__}.")
     classes = spec_of_run(folder).class_names

@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "export": Command("RUN", "the network as a file", "dltrain.commands.export:export"),
     "serve": Command("RUN", "a page and JSON over HTTP", "dltrain.commands.serve:serve"),
-    "sample": Command("RUN", "images a network generates", "dltrain.commands.sample:sample"),
+    "sample": Command("RUN", "what a network generates", "dltrain.commands.sample:sample"),
     "runs": Command("[options]", "all runs, their results", "dltrain.commands.runs:runs"),
     "compare": Command("RUN RUN …", "runs side by side", "dltrain.commands.compare:compare"),
     "list": Command("[GROUP [NAME]]", "choices and their origin", "dltrain.commands.list:show"),

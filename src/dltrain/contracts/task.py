@@ -219,6 +219,28 @@ class Samples(Protocol):
 
 
 @runtime_checkable
+class SamplesText(Protocol):
+    """A task that writes texts; as :class:`Samples`, by tokens."""
+
+    def sample_text(
+        self,
+        count: int,
+        seed: int,
+        length: int,
+        prompt: Sequence[int] = (),
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Predictions:
+        """A column ``text`` (count, time) of tokens: those of ``prompt`` and ``length`` more.
+
+        ``temperature`` 0 takes the likeliest token each time, 1 draws by the network's own
+        probabilities; ``top_k`` draws of so many likeliest tokens alone, ``top_p`` of those that
+        together have that probability. Raises ``ValueError`` for what is out of bounds.
+        """
+
+
+@runtime_checkable
 class SamplesImages(Protocol):
     """A task that generates images: a column ``image`` (n, channels, height, width) of 0..1.
 

@@ -204,6 +204,8 @@ class Predictor:
                 raise UserError(f"{self.path}: the network needs {name!r}, which is not given.")
             shape = tuple(batch[name].shape[1:])
             known = (*field.shape[:1], None, None) if self.task.any_size else field.shape
+            if field.kind == "tokens":  # of any length, whatever the window that was trained on
+                known = (None,)
             if len(shape) != len(known) or any(
                 wanted not in (None, side) for side, wanted in zip(shape, known, strict=True)
             ):

@@ -16,16 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec
-from dltrain.models.sequence.sequences import SequenceReader, sequence_shape
+from dltrain.models.sequence.carried import FOR_CLASSES, Carried, refuse
+from dltrain.models.sequence.sequences import sequence_shape
 
 Embedding = Literal["learned", "onehot"]
 RecurrentInit = Literal["default", "orthogonal"]
 
 
-class Recurrent(SequenceReader):
+class Recurrent(Carried):
     """Recurrent layers, pooled over time.
 
-    See :class:`~dltrain.models.sequence.sequences.SequenceReader`.
+    See :class:`~dltrain.models.sequence.sequences.SequenceReader`; and, of data whose target is the
+    next token, :class:`~dltrain.models.sequence.carried.Carried`.
 
     - ``hidden_size`` units a direction in each of ``layers``; with ``bidirectional`` a layer
       reads both ways, and the next one sees both. None: words both ways, numbers forwards.
@@ -37,7 +39,8 @@ class Recurrent(SequenceReader):
     - ``recurrent_init``: ``orthogonal`` recurrent matrices, one for each gate (Saxe et al. 2014;
       Le, Jaitly and Hinton 2015), or torch's ``default``, uniform within 1/sqrt(hidden_size).
 
-    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized.
+    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized or
+    tied.
     """
 
     def __init__(
@@ -60,6 +63,11 @@ class Recurrent(SequenceReader):
             embedding_dropout=embedding_dropout,
             **settings,
         )
+        if self.predicts_next:
+            refuse(FOR_CLASSES, bidirectional=bidirectional)
+            bidirectional = False
+            if self.tied and embedding == "onehot":
+                raise ValueError("tied: one-hot words have no vectors to be tied")
         if min(hidden_size, layers) < 1:
             raise ValueError(
                 f"hidden_size and layers are at least 1, got {hidden_size} and {layers}"
