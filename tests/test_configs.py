@@ -31,7 +31,8 @@ NAMES = [file.as_posix() for file in FILES]
 # Data sets of the user's own files; test_data_configs makes such files and runs these.
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
-    *("data/imdb", "data/hub_text", "data/text_csv"),
+    *("data/imdb", "data/hub_text", "data/text_csv", "data/trec"),
+    *("experiment/trec_cnn", "experiment/sms_spam"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
     "experiment/detect_cells",
     *("data/voc", "data/coco", "data/yolo_txt", "data/augment/boxes"),
@@ -61,6 +62,7 @@ COMPANY = {
     "model/lstm": ["data=adding"],
     "model/ngrams": ["data=toy_reviews"],
     "model/rnn": ["data=adding"],
+    "model/text_cnn": ["data=adding"],
     "model/tabular": ["data=iris"],
     "regularizer/word_dropout": ["data=toy_reviews", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],

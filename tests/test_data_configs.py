@@ -37,7 +37,7 @@ IMAGES = {
     "mnist",
     "style",
 }
-TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
+TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews", "trec"}
 KINDS = dict.fromkeys(TEXTS, "tokens") | dict.fromkeys(IMAGES, "image")
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
@@ -67,6 +67,11 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         BOXES[name](tmp_path / name, boxed)
         return [f"data.path={tmp_path / name}", f"data.root={tmp_path}", "data.validation=1"]
     images = [f"data.path={tmp_path / 'images'}", "data.test=0.5", f"data.root={tmp_path}"]
+    for part in ("train_5500.label", "TREC_10.label"):
+        lines = "".join(
+            f"{label} what is {n} ?\n" for n in "abc" for label in ("HUM:ind", "NUM:date")
+        )
+        (tmp_path / part).write_text(lines, encoding="latin-1")
     given = {
         "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
         "hub": [*images, "data.image=image", "data.label=label"],
@@ -80,6 +85,7 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
             *("data.text=text", "data.label=label", "data.test=0.5"),
         ],
+        "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],
     }
     return given.get(name, [])
 

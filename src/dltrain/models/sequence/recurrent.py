@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec
+from dltrain.contracts.paths import InitialWeights
 from dltrain.models.sequence.sequences import SequenceReader, sequence_shape
 
 Embedding = Literal["learned", "onehot"]
@@ -37,7 +38,8 @@ class Recurrent(SequenceReader):
     - ``recurrent_init``: ``orthogonal`` recurrent matrices, one for each gate (Saxe et al. 2014;
       Le, Jaitly and Hinton 2015), or torch's ``default``, uniform within 1/sqrt(hidden_size).
 
-    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized.
+    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized
+    or read from a file.
     """
 
     def __init__(
@@ -51,13 +53,17 @@ class Recurrent(SequenceReader):
         normalize_embedding: bool = False,
         embedding_dropout: float = 0.0,
         recurrent_init: RecurrentInit = "orthogonal",
+        vectors: InitialWeights | None = None,
         **settings: Any,
     ) -> None:
+        if embedding == "onehot" and vectors is not None:
+            raise ValueError("vectors: one-hot vectors are not learned; set embedding=learned")
         super().__init__(
             spec,
             outputs,
             normalize_embedding=normalize_embedding,
             embedding_dropout=embedding_dropout,
+            vectors=vectors,
             **settings,
         )
         if min(hidden_size, layers) < 1:
