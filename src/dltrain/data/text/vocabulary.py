@@ -179,7 +179,7 @@ def _words(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokeni
         show_progress=False,
     )
     learning.train_from_iterator(texts, trainer)
-    return _blind_to_specials(learning)
+    return blind_to_specials(learning)
 
 
 def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
@@ -198,10 +198,10 @@ def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Token
         show_progress=False,
     )
     learning.train_from_iterator(texts, trainer)
-    return _blind_to_specials(learning)
+    return blind_to_specials(learning)
 
 
-def _blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:
+def blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:
     """The same, but a text that spells ``<pad>`` gets the ids of its words, as any other."""
     from tokenizers import Tokenizer
 
