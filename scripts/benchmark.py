@@ -53,6 +53,7 @@ WORKLOADS = {
     "alexnet": Workload("alexnet", 128, 30, OURS),
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
+    "seq2seq": Workload("seq2seq", 64, 60, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
     "unet": Workload("unet", 4, 40, OURS),
 }

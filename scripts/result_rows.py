@@ -226,6 +226,24 @@ def dice_of(name: str) -> Callable[[Path], float]:
     return measure
 
 
+def scored(name: str) -> Callable[[Path], float]:
+    """A score of the test split that is 0 to 100 already."""
+
+    def measure(folder: Path) -> float:
+        return json.loads((folder / "summary.json").read_text())["test"][name]
+
+    return measure
+
+
+def translated(greedy: float | None, beam: float | None) -> tuple[Figure, ...]:
+    """BLEU of both searches, and chrF."""
+    return (
+        Figure("BLEU, greedy", scored("bleu"), greedy),
+        Figure("BLEU, beam of 5", scored("beam_bleu"), beam),
+        Figure("chrF, beam of 5", scored("beam_chrf"), None),
+    )
+
+
 def validated(name: str, label: str | None = None) -> Callable[[Path], float]:
     """A figure of the validation split in per cent; of one class ``label``, where that is given."""
 
@@ -462,6 +480,16 @@ ROWS = {
     "chnsenticorp": Row(
         "experiment=chnsenticorp", (accurate(None),), "92.95 TextCNN on pretrained vectors"
     ),
+    "multi30k_gru": Row(
+        "experiment=multi30k_gru", translated(31.0, 31.0), "28.3, lower-cased", seconds=3600
+    ),
+    "multi30k_transformer": Row(
+        "experiment=multi30k_transformer",
+        translated(37.0, 37.0),
+        "36.5, lower-cased",
+        seconds=3600,
+    ),
+    "tatoeba_en_zh": Row("experiment=tatoeba_en_zh", translated(None, None), seconds=3600),
     "adding_rnn": Row(
         "model=rnn data=adding", (Figure("MSE", mean_squared_error, 0.1),), "0.167 by chance"
     ),

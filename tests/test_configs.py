@@ -33,6 +33,9 @@ OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
     *("data/imdb", "data/hub_text", "data/text_csv", "data/trec"),
     *("experiment/trec_cnn", "experiment/sms_spam"),
+    # tests/test_translation_runs.py makes such files.
+    *("data/parallel", "task/translation", "model/seq2seq", "model/transformer_seq2seq"),
+    *("experiment/multi30k_gru", "experiment/multi30k_transformer", "experiment/tatoeba_en_zh"),
     *("experiment/alexnet_imagenet", "experiment/chnsenticorp", "experiment/hymenoptera"),
     "experiment/detect_cells",
     *("data/voc", "data/coco", "data/yolo_txt", "data/augment/boxes"),

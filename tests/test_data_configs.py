@@ -25,7 +25,7 @@ BUNDLED = [
 ]
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
-SPATIAL = {"image_masks", "style", *BOXES}
+SPATIAL = {"image_masks", "style", "parallel", *BOXES}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -38,7 +38,7 @@ IMAGES = {
     "style",
 }
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews", "trec"}
-KINDS = dict.fromkeys(TEXTS, "tokens") | dict.fromkeys(IMAGES, "image")
+KINDS = dict.fromkeys({*TEXTS, "parallel"}, "tokens") | dict.fromkeys(IMAGES, "image")
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
 
@@ -85,6 +85,7 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
             *("data.text=text", "data.label=label", "data.test=0.5"),
         ],
+        "parallel": [f"data.path={table.parent}", "data.source=a", "data.target=b"],
         "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],
     }
     return given.get(name, [])
