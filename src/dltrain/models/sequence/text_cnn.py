@@ -42,6 +42,7 @@ class TextCNN(SequenceReader):
             raise ValueError(f"filters is at least 1, got {filters}")
         if not widths or min(widths) < 1 or len(set(widths)) < len(widths):
             raise ValueError(f"widths are different numbers from 1, got {list(widths)}")
+        self.widths = list(widths)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(self.features, filters, width) for width in widths
         )
@@ -51,8 +52,7 @@ class TextCNN(SequenceReader):
         """What each filter finds around each step (batch, time, widths * filters)."""
         steps = (vectors * real.unsqueeze(2)).transpose(1, 2)
         found = []
-        for convolution in self.convolutions:
-            before = (convolution.kernel_size[0] - 1) // 2
-            after = convolution.kernel_size[0] - 1 - before
-            found.append(convolution(functional.pad(steps, (before, after))))
+        for width, convolution in zip(self.widths, self.convolutions, strict=True):
+            before = (width - 1) // 2
+            found.append(convolution(functional.pad(steps, (before, width - 1 - before))))
         return torch.cat(found, 1).relu().transpose(1, 2)
