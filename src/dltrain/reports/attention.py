@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from dltrain.reports.canvas import shortened
+from dltrain.reports.words import SHADES
 
 MOST = 40
 """Tokens of a side that are drawn."""
@@ -16,6 +17,8 @@ ACROSS = 2
 """Maps beside each other."""
 INCHES, MARGIN = 0.22, 1.6
 """Of a token, and for the names of the longest."""
+TITLE = 5.5
+"""Inches that the title needs."""
 
 Map = tuple[Sequence[str], Sequence[str], NDArray[Any]]
 
@@ -30,11 +33,11 @@ def draw_attention_maps(maps: Sequence[Map]) -> Figure:
     height = MARGIN + INCHES * max((len(said) for _, said, _ in cut), default=1)
     across = min(ACROSS, max(1, len(cut)))
     down = -(-max(1, len(cut)) // across)
-    figure = Figure(figsize=(across * width, down * height), layout="constrained")
-    figure.suptitle("Attention: what was read (across) for each token written (down)")
+    figure = Figure(figsize=(max(TITLE, across * width), down * height), layout="constrained")
+    figure.suptitle("Attention of each token written (down) to those read (across)", fontsize=10)
     panels = figure.subplots(down, across, squeeze=False).flatten()
     for axes, (read, said, weights) in zip(panels, cut, strict=False):
-        axes.imshow(weights, cmap="Greys", vmin=0, vmax=1, aspect="auto")
+        axes.imshow(weights, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
         axes.set_xticks(range(len(read)), [shortened(name) for name in read], rotation=90)
         axes.set_yticks(range(len(said)), [shortened(name) for name in said])
         axes.tick_params(labelsize=7, length=0)

@@ -11,6 +11,7 @@ import torch
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.pieces import BYTES
+from dltrain.contracts.preprocessing import Preprocessing
 from dltrain.data.parallel.split import ids_of
 from dltrain.data.streams.reader import several
 from dltrain.data.text.reader import TOKENIZER, VocabularyReader
@@ -51,7 +52,7 @@ class SourceReader(VocabularyReader):
         super().node(folder)
         return {"_target_": f"{__name__}.RunReader", "max_length": self.max_length}
 
-    def preprocessing(self) -> None:
+    def preprocessing(self) -> Preprocessing | None:
         """A network that is used without dltrain does not translate."""
         return None
 

@@ -19,8 +19,7 @@ class TextCNN(SequenceReader):
 
     See :class:`~dltrain.models.sequence.sequences.SequenceReader`. Each step has a window of each
     width around it, beyond the ends of a sequence full of zeros; of an even width the extra step is
-    on the right. Padding reads as such zeros too, so that what is said of a text does not depend
-    on it.
+    on the right. Padding reads as such zeros too, so that no answer depends on it.
 
     Raises ValueError for a layer without filters, and for a width below 1 or given twice.
     """

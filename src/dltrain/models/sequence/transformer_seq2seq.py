@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,7 +65,7 @@ class TransformerSeq2Seq(nn.Module):
             states = layer(states, real[:, None, None], None)
         states = self.read_norm(states)
         memory = {"real": real}
-        for number, layer in enumerate(self.writers):
+        for number, layer in enumerate(self._writing):
             memory[f"keys{number}"], memory[f"values{number}"] = layer.remember(states)
         return memory
 
@@ -75,7 +77,7 @@ class TransformerSeq2Seq(nn.Module):
 
     def decode(self, memory: Rows, target: Tensor) -> tuple[Tensor, Tensor]:
         """All steps; the weights are those of the last layer, over its heads on average."""
-        last = self.writers[-1]
+        last = self._writing[-1]
         with torch.no_grad():
             states = self._states(memory, target, len(self.writers) - 1)
             weights = last.weights(states, memory[f"keys{len(self.writers) - 1}"], memory["real"])
@@ -86,12 +88,16 @@ class TransformerSeq2Seq(nn.Module):
         before = state["keys0"].shape[2]
         states = self._placed(self.vectors.target(ids[:, None]), before)
         after: Rows = {}
-        for number, layer in enumerate(self.writers):
+        for number, layer in enumerate(self._writing):
             names = (f"keys{number}", f"values{number}")
             past = tuple(state[name] for name in names)
             states, now = layer.advance(states, past, *(memory[n] for n in names), memory["real"])
             after |= dict(zip(names, now, strict=True))
         return self.vectors.output(self.norm(states))[:, 0], after
+
+    @property
+    def _writing(self) -> list[WritingLayer]:
+        return [cast(WritingLayer, layer) for layer in self.writers]
 
     def _decode(self, memory: Rows, target: Tensor) -> Tensor:
         states = self._states(memory, target, len(self.writers))
@@ -100,7 +106,7 @@ class TransformerSeq2Seq(nn.Module):
     def _states(self, memory: Rows, target: Tensor, layers: int) -> Tensor:
         """After so many layers (rows, steps, width)."""
         states = self._placed(self.vectors.target(target), 0)
-        for number, layer in enumerate(self.writers[:layers]):
+        for number, layer in enumerate(self._writing[:layers]):
             keys, values = memory[f"keys{number}"], memory[f"values{number}"]
             states = layer(states, keys, values, memory["real"])
         return states
