@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.metric import Evaluation, Outputs, Table
+from dltrain.contracts.metric import Evaluation, Mode, Outputs, Table
 from dltrain.contracts.pieces import text_of
 from dltrain.contracts.task import AttentionMap
 from dltrain.errors import UserError
@@ -67,7 +67,7 @@ class TranslationScores(AccumulatorMetric):
         self._column, self._spelled, self._prefix = column, names, prefix
         self._tokenizer = tokenizer
         self.names = (f"{prefix}bleu", f"{prefix}chrf")
-        self.better = dict.fromkeys(self.names, "max")
+        self.better: Mapping[str, Mode] = {name: "max" for name in self.names}  # noqa: C420
         self._all = Sequences(fill)
         super().__init__(all=self._all)
 
@@ -140,7 +140,9 @@ class SomeTranslations(AccumulatorMetric):
         tables = {"translations": Table(("text", "translation", "reference"), rows)}
         few = read[:DRAWN], said[:DRAWN]
         maps = attention_maps(self._sources, self._targets, self._fill, self._attend, *few)
-        figures = {"attention": partial(_draw, maps)} if maps else {}
+        figures: dict[str, Callable[[], Figure]] = {}
+        if maps:
+            figures["attention"] = partial(_draw, maps)
         return Evaluation(tables=tables, texts=texts, figures=figures)
 
 
@@ -160,12 +162,13 @@ def attention_maps(
         return []
     maps = []
     for text, own, weights in zip(read, said, attend(read, said).float().cpu(), strict=True):
-        sides = [
-            [names[number] for number in ids[ids != fill].tolist()]
-            for names, ids in ((sources, text), (targets, own))
-        ]
-        maps.append(AttentionMap(*sides, weights[: len(sides[1]), : len(sides[0])]))
+        words = _named(sources, text, fill), _named(targets, own, fill)
+        maps.append(AttentionMap(*words, weights[: len(words[1]), : len(words[0])]))
     return maps
+
+
+def _named(names: Sequence[str], ids: Tensor, fill: int) -> list[str]:
+    return [names[number] for number in ids[ids != fill].tolist()]
 
 
 def require_sacrebleu() -> ModuleType:
