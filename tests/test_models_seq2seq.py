@@ -85,6 +85,19 @@ def test_a_step_sees_no_token_that_comes_later(name: str) -> None:
 
 
 @every_network
+def test_mixed_precision_changes_little(name: str) -> None:
+    model = made(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(SOURCE, TARGET)
+        memory = model.encode(SOURCE)
+        step, _ = model.step(memory, model.begin(memory), TARGET[:, 0])
+
+    exact = model(SOURCE, TARGET)
+    torch.testing.assert_close(logits.float(), exact, atol=0.1, rtol=0)
+    torch.testing.assert_close(step.float(), exact[:, 0], atol=0.1, rtol=0)
+
+
+@every_network
 def test_rows_of_memory_and_state_can_be_chosen(name: str) -> None:
     model, order = made(name), torch.tensor([2, 2, 0])
     memory = model.encode(SOURCE)

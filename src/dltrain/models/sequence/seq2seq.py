@@ -144,7 +144,8 @@ class Seq2Seq(nn.Module):
 
     def _write(self, inputs: Tensor, state: Rows) -> tuple[Tensor, Rows]:
         """States (rows, steps, hidden_size) of the last layer, and the state after them."""
-        first = [column.transpose(0, 1).contiguous() for column in state.values()]
+        # Mixed precision leaves the vectors of tokens in float32, but not what dense layers made.
+        first = [c.transpose(0, 1).to(inputs.dtype).contiguous() for c in state.values()]
         written, last = self.writer(inputs, tuple(first) if self.states == 2 else first[0])
         found = last if self.states == 2 else (last,)
         return written, {
