@@ -47,6 +47,8 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     table = tmp_path / "table" / "table.csv"
     table.parent.mkdir()
     table.write_text("a,b,y\n1,2,u\n3,4,v\n1,2,u\n3,4,v\n", encoding="utf-8")
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("".join(f"text {n}\tsatz {n}\n" for n in range(20)), encoding="utf-8")
     reviews = tmp_path / "reviews"
     reviews.mkdir()
     for split in ("train", "test"):
@@ -85,7 +87,7 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
             *("data.text=text", "data.label=label", "data.test=0.5"),
         ],
-        "parallel": [f"data.path={table.parent}", "data.source=a", "data.target=b"],
+        "parallel": [f"data.path={pairs}", "data.source=1", "data.target=2"],
         "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],
     }
     return given.get(name, [])
