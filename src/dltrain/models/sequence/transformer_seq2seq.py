@@ -90,8 +90,9 @@ class TransformerSeq2Seq(nn.Module):
         after: Rows = {}
         for number, layer in enumerate(self._writing):
             names = (f"keys{number}", f"values{number}")
-            past = tuple(state[name] for name in names)
-            states, now = layer.advance(states, past, *(memory[n] for n in names), memory["real"])
+            past = state[names[0]], state[names[1]]
+            keys, values = (memory[name] for name in names)
+            states, now = layer.advance(states, past, keys, values, memory["real"])
             after |= dict(zip(names, now, strict=True))
         return self.vectors.output(self.norm(states))[:, 0], after
 
@@ -149,7 +150,12 @@ class WritingLayer(nn.Module):
         return self._rest(states, mixed, keys, values, real)
 
     def advance(
-        self, states: Tensor, past: tuple[Tensor, ...], keys: Tensor, values: Tensor, real: Tensor
+        self,
+        states: Tensor,
+        past: tuple[Tensor, Tensor],
+        keys: Tensor,
+        values: Tensor,
+        real: Tensor,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """One step (rows, 1, width) after the keys and values of those before, and all of these."""
         queries, key, value = self._parts(states)
