@@ -55,6 +55,7 @@ WORKLOADS = {
     "lstm": Workload("lstm", 64, 60, OURS),
     "lstm_language": Workload("lstm_language", 32, 30, OURS),
     "transformer_language": Workload("transformer_language", 32, 30, OURS),
+    "seq2seq": Workload("seq2seq", 64, 60, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
     "unet": Workload("unet", 4, 40, OURS),
 }

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WORKLOADS = (
-    *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "unet", "yolo"),
+    *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "seq2seq", "unet", "yolo"),
     *("lstm_language", "transformer_language"),
 )
 MEAN, STD = 0.1307, 0.3081
@@ -383,6 +383,42 @@ def language_by_hand(workload: str, batch: int, watch: Watch) -> None:
                 return
 
 
+def translations_by_hand(batch: int, watch: Watch) -> None:
+    """Pairs drawn at random, each batch padded to its longest on either side."""
+    import torch
+    from torch.nn.functional import cross_entropy, pad
+    from torch.nn.utils.rnn import pad_sequence
+
+    from dltrain.contracts.data import Placement
+    from dltrain.data.parallel.source import ParallelText
+    from dltrain.data.text.pieces import BEGIN_INDEX
+    from dltrain.models.sequence.seq2seq import Seq2Seq
+
+    source = ParallelText(f"{os.environ['DLTRAIN_DATA']}/multi30k/task1/raw", "de", "en")
+    spec = source.read(0)
+    stream = source.open(Placement(torch.device("cpu"), 0))["train"]
+    pairs = [pair for b in stream.plain() for pair in zip(b["input"], b["target"], strict=True)]
+    pairs = [(read[read != 0], said[said != 0].long()) for read, said in pairs]
+    model = Seq2Seq(spec)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    torch.set_flush_denormal(True)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(pairs)).split(batch):
+            sides = zip(*(pairs[row] for row in chosen.tolist()), strict=True)
+            read, said = (pad_sequence(list(rows), batch_first=True) for rows in sides)
+            optimizer.zero_grad()
+            logits = model(read, pad(said[:, :-1], (1, 0), value=BEGIN_INDEX))
+            loss = cross_entropy(
+                logits.flatten(0, 1), said.flatten(), ignore_index=0, label_smoothing=0.1
+            )
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
 def text_of_letters(workload: str, folder: Path) -> list[str]:
     """What has the command read the same text."""
     path = folder / "letters.txt"
@@ -394,11 +430,19 @@ def text_of_letters(workload: str, folder: Path) -> list[str]:
 OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "dcgan": adversaries_by_hand,
     "lstm": reviews_by_hand,
+    "seq2seq": translations_by_hand,
     **{name: partial(language_by_hand, name) for name in LANGUAGE},
     "yolo": boxes_by_hand,
     "unet": segmentation_by_hand,
 }
 """What has a loop of its own."""
+
+
+def translations(folder: Path) -> list[str]:
+    """What has the command translate captions, so many pairs at a time."""
+    path = f"data.path={os.environ['DLTRAIN_DATA']}/multi30k/task1/raw"
+    language = ["data.source=de", "data.target=en", "data.test=test_2016_flickr"]
+    return ["data=parallel", path, *language, "data.tokens_per_batch=null"]
 
 
 def noise_as_cifar(folder: Path) -> list[str]:
@@ -544,6 +588,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
             named = {
                 "alexnet": noise_as_cifar,
                 "lstm": lambda _: ["data=imdb"],
+                "seq2seq": translations,
                 "unet": noise_with_masks,
                 "yolo": cells,
                 **{name: partial(text_of_letters, name) for name in LANGUAGE},

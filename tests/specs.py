@@ -25,3 +25,18 @@ def words(size: int, counts: Sequence[int] = ()) -> DataSpec:
 def numbers(*shape: int) -> DataSpec:
     """Examples of numbers, such as (time, features)."""
     return DataSpec({"input": Field(shape, "number", "input")})
+
+
+def pairs(source: int, target: int) -> DataSpec:
+    """Texts and translations in vocabularies of so many tokens, the first of them special."""
+    special = ("<pad>", "<unk>", "<s>", "</s>")
+    names = {
+        "input": (*special, *(f"▁a{n}" for n in range(source - 4))),
+        "target": (*special, *(f"▁b{n}" for n in range(target - 4))),
+    }
+    return DataSpec(
+        {
+            "input": Field((None,), "tokens", "input", source, names["input"], fill=0),
+            "target": Field((None,), "tokens", "target", target, names["target"], fill=0),
+        }
+    )

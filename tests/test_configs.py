@@ -31,7 +31,11 @@ NAMES = [file.as_posix() for file in FILES]
 # Data sets of the user's own files; test_data_configs makes such files and runs these.
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
-    *("data/imdb", "data/hub_text", "data/text_csv"),
+    *("data/imdb", "data/hub_text", "data/text_csv", "data/trec"),
+    *("experiment/trec_cnn", "experiment/sms_spam"),
+    # tests/test_translation_runs.py makes such files.
+    *("data/parallel", "task/translation", "model/seq2seq", "model/transformer_seq2seq"),
+    *("experiment/multi30k_gru", "experiment/multi30k_transformer", "experiment/tatoeba_en_zh"),
     # tests/test_language_runs.py trains these.
     *("data/text_file", "model/transformer", "task/language_model", "callbacks/text_samples"),
     *("experiment/tinyshakespeare", "experiment/tinyshakespeare_best", "experiment/tang_poems"),
@@ -64,6 +68,7 @@ COMPANY = {
     "model/lstm": ["data=adding"],
     "model/ngrams": ["data=toy_reviews"],
     "model/rnn": ["data=adding"],
+    "model/text_cnn": ["data=adding"],
     "model/tabular": ["data=iris"],
     "regularizer/word_dropout": ["data=toy_reviews", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],

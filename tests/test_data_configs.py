@@ -25,7 +25,7 @@ BUNDLED = [
 ]
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
-SPATIAL = {"image_masks", "style", "text_file", *BOXES}
+SPATIAL = {"image_masks", "style", "text_file", "parallel", *BOXES}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -37,8 +37,8 @@ IMAGES = {
     "mnist",
     "style",
 }
-TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews"}
-KINDS = dict.fromkeys({"text_file", *TEXTS}, "tokens") | dict.fromkeys(IMAGES, "image")
+TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews", "trec"}
+KINDS = dict.fromkeys({*TEXTS, "parallel", "text_file"}, "tokens") | dict.fromkeys(IMAGES, "image")
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
 
@@ -47,6 +47,8 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     table = tmp_path / "table" / "table.csv"
     table.parent.mkdir()
     table.write_text("a,b,y\n1,2,u\n3,4,v\n1,2,u\n3,4,v\n", encoding="utf-8")
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("".join(f"text {n}\tsatz {n}\n" for n in range(20)), encoding="utf-8")
     reviews = tmp_path / "reviews"
     reviews.mkdir()
     for split in ("train", "test"):
@@ -67,6 +69,11 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         BOXES[name](tmp_path / name, boxed)
         return [f"data.path={tmp_path / name}", f"data.root={tmp_path}", "data.validation=1"]
     images = [f"data.path={tmp_path / 'images'}", "data.test=0.5", f"data.root={tmp_path}"]
+    for part in ("train_5500.label", "TREC_10.label"):
+        lines = "".join(
+            f"{label} what is {n} ?\n" for n in "abc" for label in ("HUM:ind", "NUM:date")
+        )
+        (tmp_path / part).write_text(lines, encoding="latin-1")
     given = {
         "csv": [f"data.path={table}", "data.target=y", "data.test=0.5"],
         "hub": [*images, "data.image=image", "data.label=label"],
@@ -81,6 +88,8 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
             *("data.text=text", "data.label=label", "data.test=0.5"),
         ],
+        "parallel": [f"data.path={pairs}", "data.source=1", "data.target=2"],
+        "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],
     }
     return given.get(name, [])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.data.streams.in_memory import Batching, Limits
-from dltrain.data.streams.ragged import BUCKET, Ragged, RaggedStream
+from dltrain.data.streams.ragged import Ragged, RaggedStream
 from tests.streams import CPU, same
 
 
@@ -77,7 +77,7 @@ def test_a_batch_holds_sequences_of_about_one_length(limits: Limits) -> None:
         max(len(rows[n]) for n in targets) - min(len(rows[n]) for n in targets)
         for targets in (batch["target"].tolist() for batch in batches)
     ]
-    assert sorted(spreads)[len(spreads) // 2] < 2 * BUCKET
+    assert sorted(spreads)[len(spreads) // 2] < 2 * Limits().bucket
 
 
 @pytest.mark.parametrize("limits", [Limits(16), Limits(None, 500)])

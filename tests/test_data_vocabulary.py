@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from dltrain.data.text.lossless import learn_lossless
+from dltrain.data.text.pieces import learn_pieces
+from dltrain.data.text.untrained import STREAM_PATTERNS
 from dltrain.data.text.vocabulary import Vocabulary
 
 TEXTS = ["a good film", "a bad film", "good , good film !", "don't ask"]
@@ -72,6 +75,29 @@ def test_what_a_token_is_depends_on_the_kind(tokens: Any, text: str, expected: s
     vocabulary = Vocabulary.learn([text], 100, tokens)
     assert " ".join(spelt(vocabulary, text)) == expected
     assert spelt(Vocabulary.parse(vocabulary.text), text) == expected.split()
+
+
+@pytest.mark.parametrize(
+    "learned",
+    [
+        *(learn_lossless("a good film\n" * 9, kind, 400, 1) for kind in STREAM_PATTERNS),
+        *(learn_pieces(TEXTS, 400, lower) for lower in (True, False)),
+    ],
+)
+def test_every_kind_that_is_learned_here_is_read_again_and_no_other(learned: Vocabulary) -> None:
+    text = "A  strange film"
+    read = Vocabulary.parse(learned.text)
+    assert read.encode([text])[0].tolist() == learned.encode([text])[0].tolist()
+
+    content = json.loads(learned.text)
+    words = content["model"]["vocab"]
+    words["film "], words["<unk>"] = words["<unk>"], len(words)
+    with pytest.raises(ValueError, match="the tokenizer is not one"):
+        Vocabulary.parse(json.dumps(content))
+    content = json.loads(learned.text)
+    content["normalizer"] = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    with pytest.raises(ValueError, match="the tokenizer is not one"):
+        Vocabulary.parse(json.dumps(content))
 
 
 def test_byte_pairs_do_not_learn_whole_texts_by_heart() -> None:

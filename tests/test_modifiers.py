@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,9 +15,9 @@ from dltrain.contracts.data import Placement
 from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
 from dltrain.core.evaluate import evaluate
-from dltrain.errors import ConfigError
+from dltrain.errors import ConfigError, UserError
 from dltrain.models.generative.gan import GAN
-from dltrain.optim.modifiers import EMA
+from dltrain.optim.modifiers import EMA, CheckpointAverage
 from dltrain.runs.load import load
 from dltrain.tasks.gan import AdversarialGame
 from tests.conftest import Compose, Train
@@ -217,3 +217,43 @@ def test_the_test_split_is_evaluated_with_the_weights_that_are_loaded(
         found = evaluate(task, streams["test"], seed=0, epoch=3, final=True).scalars
 
     assert found == pytest.approx(done.summary["test"], rel=1e-6)
+
+
+class Moment(NamedTuple):
+    """How far a run is, for what looks at no more."""
+
+    step: int
+    steps_per_epoch: int | None = 4
+
+
+def test_the_last_checkpoints_are_averaged_with_the_weights_of_now() -> None:
+    task, average = game(), CheckpointAverage(count=3, every_epochs=0.5)
+    average.attach(task)
+    average.start({})
+    _name, weight = next(iter(task.named_parameters()))
+    seen = []
+    for step in range(8):
+        average.before_step(Moment(step))  # type: ignore[arg-type]
+        with torch.no_grad():
+            weight.fill_(step + 1)  # the step that is made
+        with average.evaluation_weights():
+            seen.append(float(weight.mean()))
+        assert float(weight.detach().mean()) == step + 1
+
+    # Weights 2, 4 and 6 stand at the moments; of those two, and that of now, are averaged.
+    assert seen == pytest.approx([1, 2, 2.5, 3, 11 / 3, 4, 17 / 3, 6])
+    again = CheckpointAverage(count=3)
+    again.attach(task)
+    again.start({})
+    again.load_state_dict(average.state_dict())
+    with again.evaluation_weights():
+        assert float(weight.detach().mean()) == pytest.approx(6)
+
+
+def test_averages_of_nothing_are_refused() -> None:
+    wrong: dict[str, Any]
+    for wrong in ({"count": 1}, {"every_epochs": 0}, {"every_steps": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            CheckpointAverage(**wrong)
+    with pytest.raises(UserError, match="give every_steps"):
+        CheckpointAverage().before_step(Moment(1, None))  # type: ignore[arg-type]

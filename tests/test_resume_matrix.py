@@ -104,8 +104,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("model=unet", "model.width=2", "model.depth=1", "model.padding=same"),
         *("model.batch_norm=true", "task.dice=0.5"),
     ),
+    "translation": (
+        *("data=parallel", "data.path=pairs.txt", "data.source=1", "data.target=2"),
+        *("data.vocabulary_size=290", "data.tokens_per_batch=250", "model=seq2seq"),
+        *("model.embedding_size=4", "model.hidden_size=4", "task.beam=2"),
+        *("modifier=average", "modifiers.average.every_steps=2"),
+    ),
 }
-FEW = {"pruned", "detection", "segmentation"}
+FEW = {"pruned", "detection", "segmentation", "translation"}
 """Families with no state of their own in the loop: they are cut once, in an accumulation."""
 
 
@@ -155,6 +161,16 @@ def draw_masks(folder: Path) -> None:
         Image.fromarray(pixels // 128).save(folder / "masks" / f"{number}.png")
 
 
+def draw_pairs(file: Path) -> None:
+    """Numbers in two languages."""
+    digits = (["null", "eins", "zwei", "drei", "vier"], ["zero", "one", "two", "three", "four"])
+    lines = []
+    for number in range(120):
+        places = (number // 25, number // 5 % 5, number % 5)
+        lines.append("\t".join(" ".join(words[place] for place in places) for words in digits))
+    file.write_text("\n".join(lines), encoding="utf-8")
+
+
 def draw_boxes(folder: Path) -> None:
     """Images with none, one or two boxes."""
     for split, count in (("train", 60), ("test", 8)):
@@ -171,7 +187,13 @@ def write_text(path: Path) -> None:
     path.write_text("".join(letters), encoding="utf-8")
 
 
-DRAWN = {"images": draw_images, "masked": draw_masks, "boxes": draw_boxes, "text.txt": write_text}
+DRAWN = {
+    "images": draw_images,
+    "masked": draw_masks,
+    "boxes": draw_boxes,
+    "pairs.txt": draw_pairs,
+    "text.txt": write_text,
+}
 """What makes the folders and files that families name as data.path."""
 
 

@@ -8,10 +8,18 @@ from typing import Any
 import pytest
 
 from dltrain.contracts.run import Schedule
-from dltrain.optim.schedules import Constant, Cosine, Exponential, Linear, OneCycle, Step
+from dltrain.optim.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    InverseSqrt,
+    Linear,
+    OneCycle,
+    Step,
+)
 
 RUN = {"total_steps": 100, "steps_per_epoch": 10}
-ALL = [Constant, Linear, Cosine, Exponential, Step, OneCycle]
+ALL = [Constant, Linear, Cosine, Exponential, Step, OneCycle, InverseSqrt]
 
 
 def at(schedule: Schedule, *steps: int) -> list[float]:
@@ -20,6 +28,12 @@ def at(schedule: Schedule, *steps: int) -> list[float]:
 
 def test_constant_stays() -> None:
     assert at(Constant(**RUN), 0, 1, 50, 99) == [1, 1, 1, 1]
+
+
+def test_the_inverse_root_falls_by_half_in_four_times_the_warm_up() -> None:
+    made = InverseSqrt(warmup_steps=10, **RUN)
+
+    assert at(made, 0, 4, 9, 10, 40, 90) == pytest.approx([0.1, 0.5, 1, 1, 0.5, 1 / 3])
 
 
 def test_linear_goes_down_evenly() -> None:

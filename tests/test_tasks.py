@@ -66,6 +66,7 @@ ELSEWHERE = {
     "segmentation": "segmentation",
     "style_transfer": "style",
     "torchvision_detection": "tasks_detection",
+    "translation": "translation_runs",
 }
 
 # Where no loss tells what was learned, what does: at least so much before, at most after.

@@ -117,7 +117,7 @@ def _parser() -> Parser:
     add("--json", action="store_true", help="print an object a line")
     add("--top", default="3", metavar="K", help="the K most probable classes, or all (default 3)")
     add("--keep", default="", metavar="A,B", help="columns of the input to write, too")
-    add("--figure", metavar="FILE", help=f"draw the first {FIGURE} images or texts as a .png")
+    add("--figure", metavar="FILE", help=f"draw the first {FIGURE} answers as a .png")
     add("--threshold", metavar="SCORE", help="of what is found in images: the least score, 0 to 1")
     add("--skip-unreadable", action="store_true", help="leave out and list what cannot be read")
     parser.add_weights()

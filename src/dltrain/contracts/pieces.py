@@ -1,4 +1,8 @@
-"""Ids of tokens back to text, by the tokens' names alone."""
+"""How the tokens of a text join: from their names alone, whoever made them.
+
+Names lie end to end, whether they are characters, words or pieces of words. ``BLANK`` stands for a
+blank, a name such as ``<0xE4>`` for one byte of UTF-8; the names in ``SPECIAL`` stand for nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,32 +10,34 @@ import re
 from collections.abc import Iterable, Sequence
 
 BLANK = "▁"
-"""What stands for a blank in the name of a token."""
+PAD, UNKNOWN, BEGIN, END = "<pad>", "<unk>", "<s>", "</s>"
+SPECIAL = (PAD, UNKNOWN, BEGIN, END)
+"""Padding, what no token stands for, the beginning and the end of a text."""
+BYTES = tuple(f"<0x{number:02X}>" for number in range(256))
+"""The names of the bytes of characters that have no token of their own."""
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_SPECIAL = re.compile(r"<[^<>\s]+>")
-
-
-def byte_name(value: int) -> str:
-    """The name of the token that is one byte of a character that has no token of its own."""
-    return f"<0x{value:02X}>"
 
 
 def text_of(names: Sequence[str], ids: Iterable[int]) -> str:
-    """The text whose tokens are ``ids``, which ``names`` names.
+    """The text whose tokens are ``ids``, which ``names`` names, with every blank.
 
-    Tokens lie end to end; ``BLANK`` is a blank, ``<0xE4>`` a byte of UTF-8, and any other name in
-    angle brackets, such as ``<pad>``, gives nothing. Bytes that are no UTF-8 become U+FFFD.
+    Bytes that are no UTF-8 become U+FFFD.
     """
     return b"".join(bytes_of(names[index]) for index in ids).decode("utf-8", "replace")
 
 
+def sentence_of(names: Sequence[str], ids: Iterable[int]) -> str:
+    """:func:`text_of` a text of its own: without the blank that marks its first word as one."""
+    return text_of(names, ids).removeprefix(" ")
+
+
 def bytes_of(name: str) -> bytes:
     """What a token adds to a text, in UTF-8."""
+    if name in SPECIAL:
+        return b""
     byte = _BYTE.fullmatch(name)
     if byte:
         return bytes([int(byte[1], 16)])
-    if _SPECIAL.fullmatch(name):
-        return b""
     return name.replace(BLANK, " ").encode("utf-8", "surrogatepass")
 
 
@@ -46,7 +52,9 @@ def ids_by_name(names: Sequence[str], text: str) -> list[int]:
     It may be cut otherwise than a tokenizer would. Raises ValueError naming the first character
     that no token begins with.
     """
-    known = {name: index for index, name in enumerate(names) if not _SPECIAL.fullmatch(name)}
+    known = {name: index for index, name in enumerate(names) if bytes_of(name)}
+    numbers = [known[byte] for byte in BYTES] if known.keys() >= set(BYTES) else []
+    known = {name: index for name, index in known.items() if not _BYTE.fullmatch(name)}
     longest = max(map(len, known), default=0)
     named, found, start = text.replace(" ", BLANK), list[int](), 0
     while start < len(named):
@@ -54,9 +62,9 @@ def ids_by_name(names: Sequence[str], text: str) -> list[int]:
         end = next((end for end in ends if named[start:end] in known), None)
         if end is not None:
             found.append(known[named[start:end]])
-        elif byte_name(0) in names:
+        elif numbers:
             end = start + 1
-            found += [names.index(byte_name(byte)) for byte in named[start].encode()]
+            found += [numbers[byte] for byte in named[start].encode()]
         else:
             raise ValueError(f"{text[start]!r} is no token of the vocabulary")
         start = end

@@ -159,6 +159,25 @@ class Paints(Protocol):
         """
 
 
+class AttentionMap(NamedTuple):
+    """How much each token that was written attends to each that was ``read``.
+
+    ``weights`` (written, read) of float32, on the CPU; a row sums to 1.
+    """
+
+    read: Sequence[str]
+    written: Sequence[str]
+    weights: Tensor
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A task whose answers are sequences that attend to what was read."""
+
+    def attention(self, batch: Batch, predictions: Mapping[str, Tensor]) -> Sequence[AttentionMap]:
+        """A map for each example of ``batch``, and what :meth:`Predicts.predict` said of it."""
+
+
 @runtime_checkable
 class FindsByScore(Protocol):
     """A task that predicts any number of objects of an example, those that are sure enough."""

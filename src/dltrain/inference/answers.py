@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Field
+from dltrain.contracts.pieces import sentence_of
 from dltrain.contracts.task import Predictions
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ class Answers(Sequence[Mapping[str, Any]]):
     examples. Of classes with a number each, such as probabilities, the row has that of its own
     class and, as ``class_2``, ``probability_2`` and so on, those of the next ``top - 1``; ``top``
     None: every class's, as ``probability[NAME]``. Where an example has any number of boxes, these
-    are its :class:`Objects`, in the column ``objects``. Images and masks are in ``tensors`` alone,
-    where all columns are as the task predicted them, (examples, …), described by ``fields``; of
-    masks the row has ``height`` and ``width``, and those of several sizes are padded on the right
-    and below, with their field's ``fill``.
+    are its :class:`Objects`, in the column ``objects``. Tokens are a text. Images and masks are in
+    ``tensors`` alone, where all columns are as the task predicted them, (examples, …), described by
+    ``fields``; of masks the row has ``height`` and ``width``, and those of several sizes are padded
+    on the right and below, with their field's ``fill``.
     """
 
     def __init__(self, predictions: Predictions, top: int | None = 3) -> None:
@@ -130,6 +131,8 @@ def columns(
                 SEPARATOR.join(field.names[place] for place in np.flatnonzero(row))
                 for row in values
             ]
+        elif field.kind == "tokens":
+            found[name] = [sentence_of(field.names, row) for row in values.tolist()]
         elif field.kind == "mask":
             height, width = values.shape[1:]
             found |= {"height": [height] * len(values), "width": [width] * len(values)}

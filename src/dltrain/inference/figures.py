@@ -1,14 +1,17 @@
-"""The answers to some examples, drawn: images or texts with their classes."""
+"""The answers to some examples, drawn: images or texts with their classes; attention."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 
+from dltrain.contracts.task import Attends
 from dltrain.errors import UserError
 from dltrain.inference.predictor import Part, Predictor
+from dltrain.reports.attention import Map, draw_attention_maps
 from dltrain.reports.classes import draw_predictions
 from dltrain.reports.texts import draw_texts
 from dltrain.runs.evaluation_classifier import Scale
@@ -22,6 +25,8 @@ def draw(predictor: Predictor, parts: Sequence[Part], most: int) -> Figure:
 
     Raises :class:`UserError` for what cannot be drawn.
     """
+    if isinstance(predictor.task, Attends):
+        return draw_attention_maps(list(islice(_maps(predictor.task, parts), most)))
     columns = parts[0].answers.tensors
     scores = next((name for name in ("probability", "score") if name in columns), None)
     if scores is None or "class" not in columns:
@@ -41,6 +46,12 @@ def draw(predictor: Predictor, parts: Sequence[Part], most: int) -> Figure:
         texts = [_text(one) for part in parts for one in part.examples][:most]
         return draw_texts(texts, values.numpy(), names)
     raise UserError("--figure: images and texts can be drawn, and these are neither.")
+
+
+def _maps(task: Attends, parts: Sequence[Part]) -> Iterator[Map]:
+    for part in parts:
+        for one in task.attention(part.batch, part.answers.tensors):
+            yield one.read, one.written, one.weights.numpy()
 
 
 def _text(example: object) -> str:

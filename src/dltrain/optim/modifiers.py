@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.run import Group, Modifier
+from dltrain.contracts.run import Group, Modifier, Progress
 from dltrain.contracts.task import Task
+from dltrain.errors import UserError
 
 _NINE = torch.tensor(9.0)
 
@@ -123,6 +124,82 @@ class EMA(Modifier):
         for group, averages in self._averages.items():
             _restore(averages, state["averages"][group])
         _restore(self._counts, state["counts"])
+
+
+class CheckpointAverage(Modifier):
+    """Evaluate and use the mean of the weights now and at the last few moments before.
+
+    Moments are ``every_epochs`` apart, and ``count`` weights are averaged, those of now among them
+    (Vaswani et al. 2017, section 6.1, average the last checkpoints). Where an epoch has no end,
+    ``every_steps`` says it instead. Floating-point buffers are averaged, too. Training goes on with
+    the weights themselves, and ``best.pt`` has an average.
+
+    Raises ValueError for fewer than 2 weights, and for moments that are not apart.
+    """
+
+    replayable = False
+
+    def __init__(
+        self, count: int = 5, every_epochs: float = 1.0, every_steps: int | None = None
+    ) -> None:
+        if count < 2:
+            raise ValueError(f"count is at least 2, got {count}")
+        if every_epochs <= 0:
+            raise ValueError(f"every_epochs must be above 0, got {every_epochs}")
+        if every_steps is not None and every_steps < 1:
+            raise ValueError(f"every_steps must be at least 1, got {every_steps}")
+        self.count, self.every_epochs, self.every_steps = count, every_epochs, every_steps
+        self._task: Task | None = None
+        self._values: dict[str, Tensor] = {}
+        self._kept: list[dict[str, Tensor]] = []
+
+    def attach(self, task: Task) -> None:
+        """Know the task whose weights these are."""
+        self._task = task
+
+    def start(self, groups: Mapping[str, Group]) -> None:
+        """Know the tensors."""
+        assert self._task is not None, "attach comes first"
+        named = _named(self._task)
+        self._values = {name: one for name, one in named.items() if one.is_floating_point()}
+
+    def before_step(self, progress: Progress) -> None:
+        """Keep the weights, where a moment has come."""
+        interval = self.every_steps
+        if interval is None:
+            if progress.steps_per_epoch is None:
+                raise UserError(
+                    "modifiers.average: the data never ends, and has no epochs; give every_steps."
+                )
+            interval = max(1, round(self.every_epochs * progress.steps_per_epoch))
+        if progress.step and progress.step % interval == 0:
+            self._kept.append({name: one.clone() for name, one in self._values.items()})
+            del self._kept[: -(self.count - 1)]
+
+    @contextmanager
+    def evaluation_weights(self) -> Iterator[None]:
+        """The mean in the place of the weights; where none is kept yet, the weights."""
+        own = list(self._values.values())
+        before = [one.clone() for one in own]
+        with torch.no_grad():
+            for name, one in self._values.items():
+                one.copy_(torch.stack([one, *(kept[name] for kept in self._kept)]).mean(0))
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                torch._foreach_copy_(own, before)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The weights that are kept, by name in the task, the oldest first."""
+        return {"kept": [dict(one) for one in self._kept]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, where the weights lie."""
+        self._kept = [
+            {name: value.to(self._values[name].device) for name, value in one.items()}
+            for one in state["kept"]
+        ]
 
 
 def _restore(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:

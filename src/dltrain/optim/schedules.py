@@ -76,6 +76,22 @@ class Step(Schedule):
         return self.gamma ** math.floor(round(steps / self.steps_per_epoch / self.every, 9))
 
 
+class InverseSqrt(Schedule):
+    """Fall with the inverse square root of the step, from the end of the warm-up on.
+
+    As Vaswani et al. 2017, equation 3, but the highest rate is the base learning rate. Without a
+    warm-up the fall is that from the first step on.
+    """
+
+    def __init__(self, warmup_steps: int = 1000, **run: Any) -> None:
+        super().__init__(warmup_steps=warmup_steps, **run)
+
+    def shape(self, progress: float) -> float:
+        """The root of the warm-up's part of all steps so far."""
+        first = max(1, self.warmup)
+        return math.sqrt(first / (first + progress * max(1, self.total_steps - self.warmup)))
+
+
 class OneCycle(Schedule):
     """Up from ``start`` to 1 over the first ``peak`` of the run, down to ``end`` (Smith 2018).
 

@@ -25,11 +25,13 @@ class Limits:
     """How much is in a batch: at most ``examples``, and at most ``tokens``, padding included.
 
     None: as many as there are. ``tokens`` is of ragged examples alone; one that is longer is a
-    batch of its own.
+    batch of its own. Ragged examples are mixed with those whose lengths round up to the same
+    multiple of ``bucket``: the larger, the less a batch has of one length, and the more padding.
     """
 
     examples: int | None = None
     tokens: int | None = None
+    bucket: int = 16
 
     def cut(self, lengths: list[int]) -> list[tuple[int, int]]:
         """Where each batch begins and ends among examples that are sorted by length."""

@@ -6,41 +6,27 @@ and drops blanks; a language model has to predict them.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from dltrain.contracts.pieces import BLANK, byte_name
-from dltrain.data.text.scripts import PATTERNS
-from dltrain.data.text.vocabulary import PAD, UNKNOWN, UNKNOWN_INDEX, Vocabulary
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from dltrain.contracts.pieces import BLANK, BYTES, PAD, UNKNOWN
+from dltrain.data.text.untrained import StreamTokens, blind_to_specials, of_whole_texts
+from dltrain.data.text.vocabulary import UNKNOWN_INDEX, Vocabulary
 
 Ids = npt.NDArray[np.int32]
-StreamTokens = Literal["character", "word", "bpe"]
-PATTERN: dict[StreamTokens, str] = {
-    "character": r"[\s\S]",
-    # A blank belongs to the word behind it; characters of scripts without blanks stand alone.
-    "word": rf"{BLANK}?(?:{PATTERNS['mixed']})|[\s\S]",
-    "bpe": rf"{BLANK}?\w+|{BLANK}?[^\w\s{BLANK}]+|{BLANK}+|[\s\S]",
-}
-"""What is a token, or for ``bpe`` what is cut into tokens; together they are the whole text."""
 SIZES: dict[StreamTokens, int] = {"character": 1 << 20, "word": 20_000, "bpe": 4000}
 """Tokens of a vocabulary whose size is not given; there are not as many characters."""
-BYTES = 256
 PART, CHUNK = 10_000, 1000
 """Characters of a line that are encoded at a time, and lines: an encoding takes much memory."""
 
 
 def least_size(tokens: StreamTokens) -> int:
     """The fewest tokens that a vocabulary of this kind can have."""
-    return 3 if tokens != "bpe" else 2 + BYTES + 1
+    return 3 if tokens != "bpe" else 2 + len(BYTES) + 1
 
 
 def learn_lossless(text: str, tokens: StreamTokens, size: int, min_frequency: int) -> Vocabulary:
@@ -50,13 +36,13 @@ def learn_lossless(text: str, tokens: StreamTokens, size: int, min_frequency: in
     for it. ``bpe`` is byte-pair encoding (Sennrich, Haddow and Birch 2016): a character
     that it has not met is written as the bytes of its UTF-8, so that nothing is unknown.
     """
-    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from tokenizers import trainers
 
     specials = [PAD, UNKNOWN]
     trainer: trainers.Trainer
     if tokens == "bpe":
-        specials += map(byte_name, range(BYTES))
-        learning = Tokenizer(models.BPE(unk_token=UNKNOWN, byte_fallback=True))
+        specials += BYTES
+        learning = of_whole_texts(tokens)
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             min_frequency=max(2, min_frequency),  # what one place alone has teaches nothing
@@ -66,18 +52,16 @@ def learn_lossless(text: str, tokens: StreamTokens, size: int, min_frequency: in
         )
     else:
         words = _characters(text, size, min_frequency) if tokens == "character" else None
-        learning = Tokenizer(models.WordLevel(words, unk_token=UNKNOWN))
+        learning = of_whole_texts(tokens, words)
         trainer = trainers.WordLevelTrainer(
             vocab_size=size,
             min_frequency=min_frequency,
             special_tokens=specials,
             show_progress=False,
         )
-    learning.normalizer = normalizers.Replace(" ", BLANK)
-    learning.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN[tokens]), "isolated")
     if tokens != "character":
         learning.train_from_iterator(parts_of(text), trainer)
-    return Vocabulary(_blind_to_specials(learning))
+    return Vocabulary(blind_to_specials(learning))
 
 
 def encode_lossless(vocabulary: Vocabulary, text: str, tokens: StreamTokens) -> Ids:
@@ -127,11 +111,3 @@ def parts_of(text: str) -> Iterator[str]:
             yield line[start:end]
             start = end
         yield line[start:]
-
-
-def _blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:
-    """The same, but a text that spells ``<pad>`` or ``<0x41>`` has the tokens of any other."""
-    from tokenizers import Tokenizer
-
-    content = json.loads(tokenizer.to_str())
-    return Tokenizer.from_str(json.dumps(content | {"added_tokens": []}))

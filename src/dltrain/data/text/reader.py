@@ -81,7 +81,7 @@ class VocabularyReader(Reader):
         columns = {"columns": self.columns} if self.columns else {}
         return {"_target_": f"{__name__}.TextReader"} | columns
 
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing | None:
         """``ids``, int64 (batch, time), padded on the right; the tokenizer's file makes them."""
         outside = {
             "kind": "text",

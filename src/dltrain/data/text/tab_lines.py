@@ -3,35 +3,60 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dltrain.data.tables.cells import Cells
+from dltrain.files import read_text
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
-def read_tab_lines(path: Path) -> Cells | None:
+def read_tab_lines(path: Path, header: Sequence[str] | None = None) -> Cells | None:
     """Read UTF-8 lines that all have as many cells as the first one, which names the columns.
 
+    ``header`` are their names where the file has none; there the first line is a row, too, and
+    ``ValueError`` names what keeps the file from being read.
     A cell that is quoted as a whole, its own quotes doubled, loses them; any other quote is text.
     By the rules of csv one such quote at a text's beginning would hide the rows up to the next.
     None where a line does not fit: such a table has cells of several lines, or is none at all.
     """
     try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError):
-        return None
+        content = read_text(path, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        if header is None:
+            return None
+        told = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ValueError(f"{path} cannot be read: {told}") from error
     lines = content.replace("\r\n", "\n").split("\n")
     rows = [(n, line.split("\t")) for n, line in enumerate(lines, 1) if line.strip()]
+    if header is not None:
+        return _under(header, path, rows)
     names = [name.strip() for name in rows[0][1]] if rows else []
     fits = len(rows) > 1 and all(len(row) == len(names) for _, row in rows)
     if not fits or rows[0][0] != 1 or not all(names) or len(set(names)) < len(names):
         return None
-    columns = zip(*(row for _, row in rows[1:]), strict=True)
+    return _cells(names, path, rows[1:])
+
+
+def _under(header: Sequence[str], path: Path, rows: Sequence[tuple[int, list[str]]]) -> Cells:
+    for number, row in rows:
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path}, line {number} has {len(row)} cells, and header names {len(header)}: "
+                f"{', '.join(header)}"
+            )
+    if not rows:
+        raise ValueError(f"{path} is empty")
+    return _cells(header, path, rows)
+
+
+def _cells(names: Sequence[str], path: Path, rows: Sequence[tuple[int, list[str]]]) -> Cells:
+    columns = zip(*(row for _, row in rows), strict=True)
     cells = {
         name: [_cell(cell) for cell in column] for name, column in zip(names, columns, strict=True)
     }
-    return Cells(str(path), cells, [number for number, _ in rows[1:]])
+    return Cells(str(path), cells, [number for number, _ in rows])
 
 
 def _cell(cell: str) -> str:

@@ -33,6 +33,7 @@ class TextCsv(TextSource):
     """Texts and classes by columns of a file: .csv, .tsv, .jsonl (objects), .json (a list of them).
 
     ``test`` and ``validation`` are fractions of its rows, or other files with the same columns.
+    ``header`` names the columns of tab-separated files that do not.
     ``separator`` null is the one that parts the first lines into columns of equal number. Of
     several ``text`` columns the cells are joined by blanks. Each different cell of ``label`` is a
     class, but for spellings that look alike or are one number; a row without one is refused or,
@@ -48,6 +49,7 @@ class TextCsv(TextSource):
         test: float | FilePath = 0.2,
         validation: float | FilePath = 0.1,
         separator: str | None = None,
+        header: Sequence[str] | None = None,
         missing: Literal["refuse", "drop"] = "refuse",
         group: str | None = None,
         order: str | None = None,
@@ -62,6 +64,9 @@ class TextCsv(TextSource):
             raise ValueError(f"text and label are both the column {label!r}")
         self.label = label
         self.separator, self.missing = separator, missing
+        if header is not None and (not header or len(set(header)) < len(header)):
+            raise ValueError(f"header is a different name for each column, got {list(header)}")
+        self.header = None if header is None else list(header)
         self.row_splits = RowSplits(group, order, split_column)
         if self.row_splits.column in (*self.columns, label):
             raise ValueError(
@@ -87,6 +92,7 @@ class TextCsv(TextSource):
             "files": {split: fingerprint(path.absolute()) for split, path in self.files.items()},
             "columns": [self.columns, self.label, self.separator],
             "missing": self.missing,
+            **({"header": self.header} if self.header else {}),
             **({"split by": self.row_splits.key} if self.row_splits.column else {}),
         }
 
@@ -181,7 +187,17 @@ class TextCsv(TextSource):
         ending = path.suffix.lower()
         if ending in JSON_LINES:
             return read_json_lines(path, used)
-        tabs = self.separator == "\t" or (self.separator is None and ending in TABS)
+        tabs = self.separator in ("tab", "\t", "\\t")
+        tabs = tabs or (self.separator is None and ending in TABS)
+        if self.header is not None and not tabs:
+            raise ValueError(
+                f"{path}: header is for tab-separated files; set data.separator=tab where it is "
+                "one, or write the names into its first line"
+            )
+        if self.header is not None:
+            found = read_tab_lines(path, self.header)
+            assert found is not None, "with a header it raises"
+            return found
         return (read_tab_lines(path) if tabs else None) or read_csv(path, self.separator)
 
 

@@ -28,13 +28,13 @@ from dltrain.data.identity import describe
 from dltrain.data.streams.lanes import Lanes, LaneStream, Scored, ScoredStream
 from dltrain.data.text.lossless import (
     SIZES,
-    StreamTokens,
     encode_lossless,
     learn_lossless,
     least_size,
 )
 from dltrain.data.text.plain_text import read_plain_text
 from dltrain.data.text.reader import VocabularyReader
+from dltrain.data.text.untrained import StreamTokens
 from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX, Vocabulary
 from dltrain.errors import UserError, require_at_least
 

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dltrain.data.text.scripts import BLANK, IGNORABLE, PATTERNS, Tokens
+from dltrain.contracts.pieces import PAD, UNKNOWN
+from dltrain.data.text.scripts import Tokens
+from dltrain.data.text.untrained import INSIDE, blind_to_specials, for_classes, require_ours
 from dltrain.files import read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-    from tokenizers.models import Model
 
 Texts = Iterable[str] | Iterable[Sequence[str]]
-PAD, UNKNOWN = "<pad>", "<unk>"
 PAD_INDEX, UNKNOWN_INDEX = 0, 1
-MARKUP = r"</?[A-Za-z][^<>]*>|<!--.*?-->"
-"""HTML's tags and comments: ``<br />``, but not ``a < b``."""
-INSIDE = "##"
-"""What a piece begins with that goes on with a word."""
-CUT = {"stride": 0, "strategy": "LongestFirst"}
 ALPHABET = 6000
 """Different characters that BPE begins with at most; Chinese has thousands."""
 
@@ -61,7 +54,7 @@ class Vocabulary:
         word begin with ``##``.
         """
         learn = _pieces if tokens == "bpe" else _words
-        return cls(learn(texts, size, min_frequency, _Steps(lower, clean_markup, tokens)))
+        return cls(learn(texts, size, min_frequency, for_classes(tokens, lower, clean_markup)))
 
     @classmethod
     def load(cls, path: Path | str) -> Vocabulary:
@@ -77,7 +70,7 @@ class Vocabulary:
         """
         from tokenizers import Tokenizer
 
-        _require_ours(text)
+        require_ours(text)
         try:
             return cls(Tokenizer.from_str(text))
         except Exception as error:  # the library raises nothing narrower
@@ -153,102 +146,22 @@ def kept_of(text: str, kept: Sequence[bool]) -> str | None:
     return json.dumps(content, ensure_ascii=False)
 
 
-def _require_ours(text: str) -> None:
-    """Raise ValueError unless ``text`` has the steps of a tokenizer that was learned here."""
-    try:
-        content = json.loads(text)
-        model = dict(content["model"])
-        vocabulary, cut = model.pop("vocab"), content["truncation"]
-        model.pop("merges", None)
-        steps = {key: content[key] for key in content if key not in ("model", "truncation")}
-        numbered = sorted(vocabulary.values()) == list(range(len(vocabulary)))
-        length = 1 if cut is None else cut.pop("max_length")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"the tokenizer cannot be read: {type(error).__name__}: {error}"
-        ) from error
-    cuts = [None, *(CUT | {"direction": side} for side in ("Left", "Right"))]
-    known = _in_json(steps) in _known_steps() and _in_json(model) in _known_models()
-    if not (known and numbered and cut in cuts and type(length) is int and 0 < length < 2**31):
-        raise ValueError(
-            "the tokenizer is not one that this version of dltrain learns: it has other steps, or "
-            "another numbering"
-        )
+def _words(texts: Texts, size: int, min_frequency: int, untrained: Tokenizer) -> Tokenizer:
+    from tokenizers import trainers
 
-
-@functools.cache
-def _known_steps() -> frozenset[str]:
-    from tokenizers import Tokenizer, models
-
-    found = set()
-    for tokens, lower, clean_markup in itertools.product(PATTERNS, (True, False), (True, False)):
-        made = _Steps(lower, clean_markup, tokens).given_to(Tokenizer(models.WordLevel()))
-        content = json.loads(made.to_str())
-        del content["model"], content["truncation"]
-        found.add(_in_json(content))
-    return frozenset(found)
-
-
-@functools.cache
-def _known_models() -> frozenset[str]:
-    from tokenizers import Tokenizer
-
-    found = set()
-    for model in (_empty_words(), _empty_pieces()):
-        content = json.loads(Tokenizer(model).to_str())["model"]
-        content.pop("merges", None)
-        del content["vocab"]
-        found.add(_in_json(content))
-    return frozenset(found)
-
-
-def _in_json(content: object) -> str:
-    return json.dumps(content, sort_keys=True)
-
-
-class _Steps:
-    """What happens to a text before its words are looked up."""
-
-    def __init__(self, lower: bool, clean_markup: bool, tokens: Tokens) -> None:
-        self._lower, self._clean_markup, self._tokens = lower, clean_markup, tokens
-
-    def given_to(self, tokenizer: Tokenizer) -> Tokenizer:
-        from tokenizers import Regex, normalizers, pre_tokenizers
-
-        steps: list[Any] = [normalizers.Replace(Regex(IGNORABLE), ""), normalizers.NFC()]
-        if self._clean_markup:
-            steps.append(normalizers.Replace(Regex(MARKUP), " "))
-            entities = {"&quot;": '"', "&#39;": "'", "&nbsp;": " ", "&lt;": "<", "&gt;": ">"}
-            steps += [normalizers.Replace(*pair) for pair in {**entities, "&amp;": "&"}.items()]
-        if self._lower:
-            steps.append(normalizers.Lowercase())
-        if self._tokens == "character":
-            blanks = normalizers.Replace(Regex(r"\s+"), " ")
-            steps += [blanks, normalizers.Strip(), normalizers.Replace(" ", BLANK)]
-        tokenizer.normalizer = normalizers.Sequence(steps)
-        pattern = Regex(PATTERNS[self._tokens])
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(pattern, "removed", invert=True)
-        return tokenizer
-
-
-def _words(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
-    from tokenizers import Tokenizer, trainers
-
-    learning = steps.given_to(Tokenizer(_empty_words()))
     trainer = trainers.WordLevelTrainer(
         vocab_size=size,
         min_frequency=min_frequency,
         special_tokens=[PAD, UNKNOWN],
         show_progress=False,
     )
-    learning.train_from_iterator(texts, trainer)
-    return _blind_to_specials(learning)
+    untrained.train_from_iterator(texts, trainer)
+    return blind_to_specials(untrained)
 
 
-def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Tokenizer:
-    from tokenizers import Tokenizer, trainers
+def _pieces(texts: Texts, size: int, min_frequency: int, untrained: Tokenizer) -> Tokenizer:
+    from tokenizers import trainers
 
-    learning = steps.given_to(Tokenizer(_empty_pieces()))
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         # Joined by what one text alone has, whole texts become tokens.
@@ -258,25 +171,5 @@ def _pieces(texts: Texts, size: int, min_frequency: int, steps: _Steps) -> Token
         continuing_subword_prefix=INSIDE,
         show_progress=False,
     )
-    learning.train_from_iterator(texts, trainer)
-    return _blind_to_specials(learning)
-
-
-def _empty_words() -> Model:
-    from tokenizers import models
-
-    return models.WordLevel(unk_token=UNKNOWN)
-
-
-def _empty_pieces() -> Model:
-    from tokenizers import models
-
-    return models.BPE(unk_token=UNKNOWN, continuing_subword_prefix=INSIDE)
-
-
-def _blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:
-    """The same, but a text that spells ``<pad>`` gets the ids of its words, as any other."""
-    from tokenizers import Tokenizer
-
-    content = json.loads(tokenizer.to_str())
-    return Tokenizer.from_str(json.dumps(content | {"added_tokens": []}))
+    untrained.train_from_iterator(texts, trainer)
+    return blind_to_specials(untrained)

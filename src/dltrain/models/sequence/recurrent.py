@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec
+from dltrain.contracts.paths import InitialWeights
 from dltrain.models.sequence.carried import FOR_CLASSES, Carried, refuse
 from dltrain.models.sequence.sequences import sequence_shape
 
@@ -39,8 +40,8 @@ class Recurrent(Carried):
     - ``recurrent_init``: ``orthogonal`` recurrent matrices, one for each gate (Saxe et al. 2014;
       Le, Jaitly and Hinton 2015), or torch's ``default``, uniform within 1/sqrt(hidden_size).
 
-    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized or
-    tied.
+    Raises ValueError for layers without units, and for one-hot vectors that are to be normalized,
+    tied or read from a file.
     """
 
     def __init__(
@@ -54,13 +55,17 @@ class Recurrent(Carried):
         normalize_embedding: bool = False,
         embedding_dropout: float = 0.0,
         recurrent_init: RecurrentInit = "orthogonal",
+        vectors: InitialWeights | None = None,
         **settings: Any,
     ) -> None:
+        if embedding == "onehot" and vectors is not None:
+            raise ValueError("vectors: one-hot vectors are not learned; set embedding=learned")
         super().__init__(
             spec,
             outputs,
             normalize_embedding=normalize_embedding,
             embedding_dropout=embedding_dropout,
+            vectors=vectors,
             **settings,
         )
         if self.predicts_next:

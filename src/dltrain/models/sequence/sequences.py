@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec, Field
+from dltrain.contracts.paths import InitialWeights
 from dltrain.models.layers.embedding import WordEmbedding
 from dltrain.models.layers.pooling import POOLS, Pooling
+from dltrain.models.layers.word_vectors import take_vectors
 from dltrain.models.sequence.ngrams import NgramMixture
 
 SMALL_STD = 0.1
@@ -40,6 +42,9 @@ class SequenceReader(nn.Module, ABC):
       where words are rare, else the first.
     - ``pooling``: see :mod:`dltrain.models.layers.pooling`. None is ``max`` over words, ``last``
       where numbers are read: there a maximum of each step would do without any memory.
+    - ``vectors`` is a file of word vectors to begin with, of the width ``embedding_size``; see
+      :func:`~dltrain.models.layers.word_vectors.take_vectors`. Words without one, and padding, are
+      as ever.
     - ``ngrams`` above 0 mixes in a bag of n-grams of up to so many words; see
       :class:`~dltrain.models.sequence.ngrams.NgramMixture`.
 
@@ -59,6 +64,7 @@ class SequenceReader(nn.Module, ABC):
         dropout: float | None = None,
         pooling: Pooling | None = None,
         ngrams: int = 0,
+        vectors: InitialWeights | None = None,
     ) -> None:
         super().__init__()
         if embedding_size < 1:
@@ -87,6 +93,8 @@ class SequenceReader(nn.Module, ABC):
                 size, embedding_size, self.pad_index, frequencies, embedding_std
             )
             self.features = embedding_size
+            if vectors is not None:
+                take_vectors(self.embedding.weight, vectors, source.names, source.counts)
             if ngrams:
                 self.bag = NgramMixture(outputs, size, self.pad_index, ngrams)
         else:
