@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.data.streams.in_memory import Batching, Limits
-from dltrain.data.streams.ragged import BUCKET, Ragged, RaggedStream
+from dltrain.data.streams.in_memory import BUCKET, Batching, Limits
+from dltrain.data.streams.ragged import Ragged, RaggedStream
 from tests.streams import CPU, same
 
 

@@ -12,9 +12,6 @@ from dltrain.contracts.data import Batch, Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of_ragged
 from dltrain.data.streams.in_memory import Batching, Order, OrderedStream, Split
 
-BUCKET = 16
-"""Lengths that round up to the same multiple of it are of a kind, when batches are shuffled."""
-
 
 @dataclass(frozen=True)
 class Ragged:
@@ -72,9 +69,9 @@ class RaggedStream(OrderedStream[RaggedOrder]):
     (batch,) beside it. ``columns`` are those of one shape. An example is as long as the longest
     of its ragged columns.
 
-    With ``shuffle`` the examples are sorted by length in steps of ``BUCKET``, those of a step in
-    random order, and cut into batches by the limits, which come in random order. Without, they
-    are sorted by length. The number and the sizes of the batches are those of every epoch.
+    With ``shuffle`` the examples are sorted by length in steps of the limits' ``bucket``, those of
+    a step in random order, and cut into batches by the limits, which come in random order. Without,
+    they are sorted by length. The number and the sizes of the batches are those of every epoch.
     """
 
     def __init__(
@@ -88,7 +85,8 @@ class RaggedStream(OrderedStream[RaggedOrder]):
         # On the CPU, so that the size of a batch is known without asking the device.
         self._lengths = [column.lengths for column in ragged.values()]
         lengths = torch.stack(self._lengths).amax(0)
-        steps = -(-lengths // BUCKET) * BUCKET
+        bucket = batching.limits.bucket
+        steps = -(-lengths // bucket) * bucket
         self._keys = steps.clamp(max=int(lengths.max())) if batching.shuffle else lengths
         keys, self._sorted = self._keys.sort(stable=True)
         self._bounds = batching.limits.cut(keys.tolist())
@@ -127,6 +125,9 @@ class RaggedSplit(Split):
 
     def __init__(self, ragged: Mapping[str, Ragged], columns: Mapping[str, Tensor]) -> None:
         self.ragged, self.columns = ragged, columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.ragged.values())).lengths)
 
     def only(self, rows: Tensor) -> RaggedSplit:
         """Those of the rows given; their values are shared."""
