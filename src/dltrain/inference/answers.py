@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Field
+from dltrain.contracts.pieces import text_of
 from dltrain.contracts.task import Predictions
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ def columns(
                 SEPARATOR.join(field.names[place] for place in np.flatnonzero(row))
                 for row in values
             ]
+        elif field.kind == "tokens" and field.names:
+            counts = tensors[f"{name}_length"].tolist()
+            rows = zip(values.tolist(), counts, strict=True)
+            found[name] = [text_of(field.names, row[:count]) for row, count in rows]
         elif field.kind == "mask":
             height, width = values.shape[1:]
             found |= {"height": [height] * len(values), "width": [width] * len(values)}
