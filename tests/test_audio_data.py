@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,25 @@ from dltrain.contracts.data import Placement
 from dltrain.data.audio.alphabet import Alphabet, frames_needed, plain
 from dltrain.data.audio.augment import AudioAugment
 from dltrain.data.audio.decode import UnreadableError, read_sound
-from dltrain.data.audio.features import Features, FeatureSettings, real
+from dltrain.data.audio.features import FeatureKind, Features, FeatureSettings, real
 from dltrain.data.audio.folder import AudioFolder
 from dltrain.data.audio.reader import AudioReader
 from dltrain.data.audio.strings import AudioStrings
 from dltrain.data.audio.transcripts import AudioTranscripts
 from dltrain.errors import UserError
+from tests.conftest import REPOSITORY
 from tests.sounds import tone, write_folder, write_wav
 from tests.streams import CPU
 
 soundfile = pytest.importorskip("soundfile", reason="pip install 'dltrain[audio]'")
 
 PLACE = Placement(CPU, 0)
-LIBROSA = (-11.7886, -28.7423, -55.5108, -68.0254)
-"""Decibels of the 4th frame of ``tone(440)`` in bands 0, 10, 20, 39, by librosa 0.11."""
+LIBROSA = {
+    "logmel": ([0, 10, 20, 39], [-21.94061, -28.46677, -33.0329, -60.29779]),
+    "mfcc": ([0, 1, 10, 19], [-203.86826, 2.84432, 6.13515, -2.4496]),
+}
+"""Of the frames 0, 10, 20 and 29 of FSDD's 0_george_0.wav, features and their values by librosa
+0.11 in float64."""
 
 
 def unreadable(content: bytes, **given: float) -> str:
@@ -94,16 +100,24 @@ def test_silence_one_sample_and_clipping_are_told(tmp_path: Path) -> None:
     assert read_sound(write_wav(tmp_path / "b.wav", loud), 8000).clipped
 
 
-def test_frames_are_those_of_librosa() -> None:
-    samples = torch.from_numpy(tone(440)[None])
+@pytest.mark.parametrize("kind", LIBROSA)
+def test_frames_are_those_of_librosa(kind: FeatureKind) -> None:
+    root = Path(os.environ.get("DLTRAIN_DATA") or REPOSITORY.parent / "shared" / "data")
+    path = root / "fsdd" / "recordings" / "0_george_0.wav"
+    if not path.exists():
+        pytest.skip(f"no spoken digits: there is no {path}; DLTRAIN_DATA names the folder above")
+    places, values = LIBROSA[kind]
+    samples = torch.from_numpy(read_sound(path, 8000).samples[None])
 
-    found = Features(FeatureSettings(), 8000, CPU)(samples)[0, 3, [0, 10, 20, 39]]
+    found = Features(FeatureSettings(kind), 8000, CPU)(samples)[0]
 
-    torch.testing.assert_close(found, torch.tensor(LIBROSA), rtol=1e-4, atol=1e-4)
+    assert found.shape == (30, 40 if kind == "logmel" else 20)
+    wanted = torch.tensor(values)
+    torch.testing.assert_close(found[[0, 10, 20, 29], places], wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["logmel", "mfcc"])
-def test_frames_are_those_of_the_installed_librosa(kind: str) -> None:
+def test_frames_are_those_of_the_installed_librosa(kind: FeatureKind) -> None:
     librosa = pytest.importorskip("librosa")
     samples = tone(440) / 32768.0
     shape = {"n_fft": 256, "hop_length": 80, "win_length": 200, "n_mels": 40}

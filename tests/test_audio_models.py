@@ -138,12 +138,14 @@ def test_what_is_too_long_for_its_sound_is_left_out_and_counted() -> None:
     metrics = task.train_step(
         batch, lambda loss, name="model", weight=None: seen.append((loss, weight))
     )
-    ((loss, weight),) = seen
+    loss, weight = seen[0]
     loss.backward()
 
     assert float(metrics["infeasible"]) == 0.5 and int(weight) == 1
     assert torch.isfinite(loss) and float(loss) > 0
     assert not task.model.logits.grad[1].any() and task.model.logits.grad[0].any()
+    none = task.train_step(batch_of([[3, 3, 3], [4, 4, 4]], [4, 4]), optimize)
+    assert int(none["loss"][1]) == 0 and int(seen[1][1]) == 1 and float(seen[1][0]) == 0
 
 
 def test_error_rates_are_sums_of_edits_over_a_split() -> None:

@@ -52,8 +52,10 @@ class Ctc(Task):
         """Minimize the mean loss of the feasible transcripts."""
         losses, feasible = self._losses(*self.model(*self.spec.inputs(batch)), batch)
         count = feasible.sum()
-        loss = losses.sum() / count.clamp_min(1)
-        optimize(loss, weight=count)
+        # A batch without any has gradients of 0, by which a weight of 0 would divide.
+        weight = count.clamp_min(1)
+        loss = losses.sum() / weight
+        optimize(loss, weight=weight)
         infeasible = 1 - feasible.mean(dtype=torch.float32)
         return {"loss": (loss.detach(), count), "infeasible": infeasible}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dltrain.contracts.data import Field
+from dltrain.contracts.data import Field, Labeled
 from dltrain.contracts.paths import FilePath
 from dltrain.data.audio.listing import sound_files
 from dltrain.data.audio.rows import Rows, by_folder, codes, of_pattern, of_table
@@ -113,12 +113,24 @@ class AudioFolder(AudioSource):
 
     def columns(self, rows: Rows, sounds: Ragged) -> tuple[dict[str, Ragged], dict[str, Tensor]]:
         """The class of each."""
+        return {}, {"target": self._classes(rows)}
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """The files themselves. Those set aside for validation count as training sounds."""
+        for name in self.chosen(split):
+            rows = self._rows[name]
+            targets = self._classes(rows)
+            for first in range(0, len(rows), self.evaluation_batch_size):
+                part = slice(first, first + self.evaluation_batch_size)
+                yield Labeled(rows.files[part], targets[part])
+
+    def _classes(self, rows: Rows) -> Tensor:
         numbers = {name: number for number, name in enumerate(self.class_names)}
         cells = rows.cells[self.label]
         for cell, place in zip(cells, rows.places, strict=True):
             if cell not in numbers:
                 raise ValueError(f"{place}: the training split has no class {cell!r}")
-        return {}, {"target": torch.tensor([numbers[cell] for cell in cells])}
+        return torch.tensor([numbers[cell] for cell in cells])
 
     @property
     def _divides(self) -> bool:

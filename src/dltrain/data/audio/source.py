@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Labeled, Reader
+from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Reader
 from dltrain.contracts.paths import FilePath
 from dltrain.data.audio.augment import AudioAugment
 from dltrain.data.audio.decode import HIGHEST_RATE, LOWEST_RATE, require_soundfile
@@ -285,16 +285,11 @@ class AudioSource(ArraySource):
         assert self.rate is not None
         return Limits(self.evaluation_batch_size, EVALUATED_SECONDS * self.rate)
 
-    def labeled(self, split: str | None) -> Iterator[Labeled]:
-        """The files themselves. Those set aside for validation count as training sounds."""
+    def chosen(self, split: str | None) -> list[str]:
+        """The splits that are meant. Raises :class:`UserError` where there is no such one."""
         if split is not None and split not in self._rows:
             raise UserError(f"these sounds have no {split} split, but {', '.join(self._rows)}.")
-        for name in self._rows if split is None else [split]:
-            rows = self._rows[name]
-            _, columns = self.columns(rows, Ragged.joined(torch.empty(0), torch.empty(0)))
-            for first in range(0, len(rows), self.evaluation_batch_size):
-                part = slice(first, first + self.evaluation_batch_size)
-                yield Labeled(rows.files[part], columns["target"][part])
+        return list(self._rows) if split is None else [split]
 
     def reader(self) -> Reader:
         assert self.rate is not None

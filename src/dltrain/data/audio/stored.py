@@ -121,11 +121,11 @@ def told(place: str, rate: int, parts: Mapping[str, Stored]) -> Iterator[tuple[i
     """What to say of what was read: the level of the message, and its words."""
     count = sum(len(part.rows) for part in parts.values())
     lengths = torch.cat([part.sounds.lengths for part in parts.values()]).double() / rate
-    hours = float(lengths.sum())
+    minutes = float(lengths.sum()) / 60
     yield (
         logging.INFO,
         f"{place}: {count:,} sounds of {float(lengths.min()):.2g} to {float(lengths.max()):.3g} "
-        f"seconds, together {hours / 60:.1f} minutes, at {rate:,} samples a second.",
+        f"seconds, together {minutes:.1f} minutes, at {rate:,} samples a second.",
     )
     rates: Counter[str] = Counter()
     for part in parts.values():

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dltrain.contracts.data import Labeled
 from dltrain.contracts.paths import FilePath
 from dltrain.data.audio.rows import Rows, of_pattern
 from dltrain.data.audio.transcripts import TranscriptSource
 from dltrain.data.streams.ragged import Ragged
+from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +59,13 @@ class AudioStrings(TranscriptSource):
         for key, name in (("word", self.word), ("by", self.by)):
             rows.column(name, key)
         return self.divided({"train": rows}, torch.zeros(len(rows), dtype=torch.int64))
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """Raise :class:`UserError`: no file has such a string."""
+        raise UserError(
+            "data=audio_strings makes strings that are in no file: evaluate a run on its own of "
+            "them, or on data=audio_transcripts."
+        )
 
     def joined(self, split: str, rows: Rows, sounds: Ragged) -> tuple[Rows, Ragged]:
         """Strings of the split's sounds."""

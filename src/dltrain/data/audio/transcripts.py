@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from dltrain.contracts.data import DataSpec, Field
+from dltrain.contracts.data import DataSpec, Field, Labeled
 from dltrain.contracts.paths import FilePath
 from dltrain.data.audio.alphabet import (
     BLANK_INDEX,
@@ -107,6 +108,15 @@ class TranscriptSource(AudioSource):
         whole = torch.tensor([one for row in ids for one in row], dtype=torch.int64)
         lengths = torch.tensor([len(row) for row in ids], dtype=torch.int64)
         return {"target": Ragged.joined(whole, lengths, BLANK_INDEX)}, {}
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        """The files themselves, and the numbers of their letters, padded (batch, letters)."""
+        for name in self.chosen(split):
+            rows = self._rows[name]
+            ids = [torch.tensor(row, dtype=torch.int64) for row in self._encoded(rows)]
+            for first in range(0, len(rows), self.evaluation_batch_size):
+                part = slice(first, first + self.evaluation_batch_size)
+                yield Labeled(rows.files[part], pad_sequence(ids[part], True, BLANK_INDEX))
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
         """How often the training split has each letter, too."""
