@@ -135,9 +135,10 @@ def test_what_is_too_long_for_its_sound_is_left_out_and_counted() -> None:
     batch = batch_of([[3, 4], [3, 3, 3]], [4, 4])
     seen: list[tuple[Tensor, object]] = []
 
-    metrics = task.train_step(
-        batch, lambda loss, name="model", weight=None: seen.append((loss, weight))
-    )
+    def optimize(loss: Tensor, name: str = "model", weight: object = None) -> None:
+        seen.append((loss, weight))
+
+    metrics = task.train_step(batch, optimize)
     loss, weight = seen[0]
     loss.backward()
 
@@ -146,6 +147,8 @@ def test_what_is_too_long_for_its_sound_is_left_out_and_counted() -> None:
     assert not task.model.logits.grad[1].any() and task.model.logits.grad[0].any()
     none = task.train_step(batch_of([[3, 3, 3], [4, 4, 4]], [4, 4]), optimize)
     assert int(none["loss"][1]) == 0 and int(seen[1][1]) == 1 and float(seen[1][0]) == 0
+    empty = task.train_step(batch_of([[], []], [4, 4]), optimize)
+    assert float(empty["infeasible"]) == 0
 
 
 def test_error_rates_are_sums_of_edits_over_a_split() -> None:

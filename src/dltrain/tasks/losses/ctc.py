@@ -36,6 +36,6 @@ def ctc_losses(
 
 def steps_needed(targets: Tensor, lengths: Tensor) -> Tensor:
     """The least number of steps (batch,) that each of ``targets`` (batch, letters) takes."""
-    inside = torch.arange(1, targets.shape[1], device=targets.device) < lengths[:, None]
+    inside = torch.arange(1, max(1, targets.shape[1]), device=targets.device) < lengths[:, None]
     doubled = (targets[:, 1:] == targets[:, :-1]) & inside
     return lengths + doubled.sum(1)
