@@ -54,6 +54,7 @@ WORKLOADS = {
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
+    "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),
 }
 
