@@ -58,7 +58,8 @@ def test_sounds_of_every_kind_are_the_same_samples(
 
     found = read_sound(path, 8000)
 
-    assert np.abs(found.samples[:1600].astype(int) - tone(440)).max() <= near
+    heard = slice(100, 1000)  # MP3 loses an end
+    assert np.abs(found.samples[heard].astype(int) - tone(440)[heard]).max() <= near
     assert found.header.channels == 2 and not found.clipped and not found.silent
 
 
@@ -272,7 +273,7 @@ def test_strings_are_joined_of_one_speaker_and_one_split(tmp_path: Path) -> None
         test_strings=6,
         pause=0.0,
         validation=0,
-        lower=False,
+        alphabet="0123 ",
     )
     source.read(0)
 
