@@ -241,7 +241,7 @@ def test_transcripts_become_letters_and_what_is_doubtful_is_told(
         for row, n in zip(batch["target"], batch["target_length"], strict=True)
     }
 
-    assert spec.target.names == ("<blank>", "<unknown>", "▁", "a", "b", "你", "好")
+    assert spec.target.names == ("<blank>", "<unk>", "▁", "a", "b", "你", "好")
     assert (5, 6, 2, 3, 4) in rows and () in rows
     assert spec.target.counts[3] == 41
     assert "1 transcripts are empty" in caplog.text

@@ -18,7 +18,7 @@ from dltrain.models.sequence.transcriber import Transcriber
 from dltrain.tasks.ctc import Ctc
 from dltrain.tasks.losses.ctc import ctc_losses
 
-NAMES = ("<blank>", "<unknown>", "▁", "a", "b")
+NAMES = ("<blank>", "<unk>", "▁", "a", "b")
 SPEC = DataSpec(
     {
         "input": Field((None, 12), "audio", "input", fill=0.0, rate=100.0),

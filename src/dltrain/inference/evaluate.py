@@ -29,6 +29,7 @@ from dltrain.contracts.data import (
     Stream,
 )
 from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.pieces import UNKNOWN
 from dltrain.core.evaluate import evaluate
 from dltrain.core.settings import Settings
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
@@ -50,8 +51,6 @@ logger = logging.getLogger(__name__)
 
 TEST, VALIDATION = "test", "validation"
 ALL = "all"
-UNKNOWN = "<unknown>"
-"""The name of the token that stands for those that an alphabet lacks."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, DataSpec
 from dltrain.contracts.metric import Evaluation, Outputs, Sound
+from dltrain.contracts.pieces import BLANK
 from dltrain.metrics.accumulators import AccumulatorMetric, TopK, spread
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class ClassifiedSounds(SoundExamples):
 class WrittenSounds(SoundExamples):
     """With the transcript, and each letter where the most probable path writes it."""
 
-    def __init__(self, spec: DataSpec, letters: Sequence[str], space: str = "▁") -> None:
+    def __init__(self, spec: DataSpec, letters: Sequence[str], space: str = BLANK) -> None:
         super().__init__(spec)
         self._letters = [" " if one == space else one for one in letters]
 

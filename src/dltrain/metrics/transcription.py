@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch
 from dltrain.contracts.metric import Evaluation, Metric, Outputs, Table
+from dltrain.contracts.pieces import BLANK
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -35,7 +36,7 @@ class Transcripts(Metric):
     names = ("wer", "cer", "exact")
     better = {"wer": "min", "cer": "min", "exact": "max"}  # noqa: RUF012 - as its contract has it
 
-    def __init__(self, letters: Sequence[str], unknown: int, space: str = "▁") -> None:
+    def __init__(self, letters: Sequence[str], unknown: int, space: str = BLANK) -> None:
         self._letters, self._unknown = list(letters), unknown
         self._space = self._letters.index(space) if space in self._letters else NEVER
         self._parts: list[list[Tensor]] = []

@@ -7,15 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-BLANK, UNKNOWN = "<blank>", "<unknown>"
+from dltrain.contracts.pieces import BLANK, UNKNOWN
+
+NOTHING = "<blank>"
+"""CTC's blank: no letter."""
 BLANK_INDEX, UNKNOWN_INDEX = 0, 1
-SPACE = "▁"
-"""A blank between words, in the names of letters."""
 
 
 @dataclass(frozen=True)
 class Alphabet:
-    """``names`` of all that a transcript is made of; ``BLANK`` and ``UNKNOWN`` come first."""
+    """``names`` of all that a transcript is made of; ``NOTHING`` and ``UNKNOWN`` come first."""
 
     names: tuple[str, ...]
 
@@ -23,7 +24,7 @@ class Alphabet:
     def learn(cls, texts: Iterable[str]) -> Alphabet:
         """All letters of the texts, in order."""
         letters = sorted({letter for text in texts for letter in text})
-        return cls((BLANK, UNKNOWN, *map(_named, letters)))
+        return cls((NOTHING, UNKNOWN, *map(_named, letters)))
 
     @classmethod
     def of(cls, letters: str) -> Alphabet:
@@ -31,7 +32,7 @@ class Alphabet:
         twice = next((one for one in letters if letters.count(one) > 1), None)
         if twice is not None or not letters:
             raise ValueError(f"alphabet has each letter once, got {letters!r}")
-        return cls((BLANK, UNKNOWN, *map(_named, letters)))
+        return cls((NOTHING, UNKNOWN, *map(_named, letters)))
 
     def encode(self, text: str) -> list[int]:
         """The number of each letter; ``UNKNOWN_INDEX`` of those that it lacks."""
@@ -57,4 +58,4 @@ def frames_needed(ids: Sequence[int]) -> int:
 
 
 def _named(letter: str) -> str:
-    return SPACE if letter == " " else letter
+    return BLANK if letter == " " else letter
