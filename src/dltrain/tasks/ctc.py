@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
-from dltrain.contracts.task import Exportable, Metrics, Monitor, Optimize, Predictions, Task
-from dltrain.errors import UserError
+from dltrain.contracts.task import Metrics, Monitor, Optimize, Predictions, Task
 from dltrain.metrics.infeasible import Infeasible
 from dltrain.metrics.mean import WeightedMean
 from dltrain.metrics.sounds import WrittenSounds
@@ -104,13 +103,6 @@ class Ctc(Task):
             "confidence": Field((), "number"),
         }
         return Predictions(columns, fields)
-
-    def exports(self, examples: Batch) -> Mapping[str, Exportable]:
-        """Raise :class:`UserError`: what searches for a transcript is no network."""
-        raise UserError(
-            "export: a transcript is searched for step by step, which no exported network does; "
-            "dltrain predict writes it."
-        )
 
     def _losses(self, logits: Tensor, steps: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         return ctc_losses(logits, steps, batch["target"], batch["target_length"])

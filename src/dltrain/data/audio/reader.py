@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch, Reader
+from dltrain.contracts.preprocessing import Preprocessing
 from dltrain.data.audio.decode import (
     HIGHEST_RATE,
     LOWEST_RATE,
@@ -26,6 +27,7 @@ from dltrain.data.audio.features import FeatureKind, Features, FeatureSettings, 
 from dltrain.data.audio.listing import sound_files
 from dltrain.data.images.listing import expanded
 from dltrain.data.streams.reader import require_scale, several
+from dltrain.errors import UserError
 
 
 class AudioReader(Reader):
@@ -103,6 +105,13 @@ class AudioReader(Reader):
             **settings,
             "max_seconds": self.max_seconds,
         }
+
+    def preprocessing(self) -> Preprocessing | None:
+        """Raise :class:`UserError`: no exported file makes frames of sounds."""
+        raise UserError(
+            "export: networks that hear are not exported: what makes frames of sounds, and masks "
+            "their ends, is in dltrain. dltrain predict and dltrain serve use the run."
+        )
 
     def _sound(self, number: int, example: Any) -> Samples:
         name = f", {example}," if isinstance(example, (str, PathLike)) else ""
