@@ -39,16 +39,15 @@ def beam_search(log_probabilities: Tensor, width: int, letters: int = LETTERS) -
     """
     beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, NEVER)}
     best, chosen = log_probabilities.topk(min(letters, log_probabilities.shape[1]), 1)
-    blanks = log_probabilities[:, BLANK].tolist()
-    for values, numbers, blank, step in zip(
-        best.tolist(), chosen.tolist(), blanks, log_probabilities, strict=True
+    for values, numbers, step in zip(
+        best.tolist(), chosen.tolist(), log_probabilities.tolist(), strict=True
     ):
         found: dict[tuple[int, ...], tuple[float, float]] = {}
         for text, (in_blank, in_letter) in beams.items():
             whole = _added(in_blank, in_letter)
-            last = float(step[text[-1]]) if text else NEVER
+            last = step[text[-1]] if text else NEVER
             ended, going = found.get(text, (NEVER, NEVER))
-            found[text] = _added(ended, whole + blank), _added(going, in_letter + last)
+            found[text] = _added(ended, whole + step[BLANK]), _added(going, in_letter + last)
             for value, number in zip(values, numbers, strict=True):
                 if number == BLANK:
                     continue
