@@ -79,8 +79,8 @@ class SoundExamples(AccumulatorMetric):
             count = int(sound_lengths[row])
             if self._rate is not None and count:
                 heard[f"{row}"] = Sound(sounds[row, :count], self._rate)
-        figures = {"spectrograms": partial(_draw, drawn, self._frame_rate)}
-        return Evaluation(figures=figures, sounds=heard)
+        draw = partial(_draw, drawn, self._frame_rate)
+        return Evaluation(figures={"spectrograms": draw}, sounds=heard)
 
 
 class ClassifiedSounds(SoundExamples):

@@ -75,7 +75,7 @@ class Transcripts(Metric):
             "exact": right / len(pairs),
         }
         header = "| reference | transcript |\n| --- | --- |\n"
-        some = "\n".join(f"| {_cell(a)} | {_cell(b)} |" for a, b, _ in lines[:SHOWN])
+        some = "\n".join(f"| {_cell(str(a))} | {_cell(str(b))} |" for a, b, _ in lines[:SHOWN])
         return Evaluation(
             scalars,
             tables={"transcripts": Table(["reference", "transcript", "edits"], lines)},

@@ -189,14 +189,14 @@ def _decode_all(place: Path, splits: Mapping[str, Sequence[Path]], asked: Asked)
                 return read_sound(path, rate, asked.max_seconds)
 
             bars.advance(bar, len(faults[name]))
-            for row, result in zip(
+            for row, sound in zip(
                 readable, _each(read, [paths[row] for row in readable]), strict=True
             ):
-                if isinstance(result, UnreadableError):
-                    faults[name][row] = str(result)
+                if isinstance(sound, UnreadableError):
+                    faults[name][row] = str(sound)
                 else:
-                    tally.add(paths[row].name, result)
-                    kept.append(result.samples)
+                    tally.add(paths[row].name, sound)
+                    kept.append(sound.samples)
                     rows.append(row)
                 bars.advance(bar)
             tally.skipped = [f"{paths[row]} {why}" for row, why in sorted(faults[name].items())]

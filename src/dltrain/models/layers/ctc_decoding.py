@@ -58,7 +58,8 @@ def beam_search(log_probabilities: Tensor, width: int, letters: int = LETTERS) -
                 found[longer] = ended, _added(going, came + value)
         ranked = sorted(found.items(), key=lambda one: -_added(*one[1]))
         beams = dict(ranked[:width])
-    return list(max(beams, key=lambda text: _added(*beams[text])))
+    text, _ = max(beams.items(), key=lambda one: _added(*one[1]))
+    return list(text)
 
 
 def _added(one: float, other: float) -> float:

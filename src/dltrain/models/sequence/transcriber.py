@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +74,8 @@ class Transcriber(nn.Module):
             maps, lengths = block(maps, lengths)
         states = maps.transpose(1, 2).flatten(2)
         mirrored = mirror(real_steps(states, lengths))
-        for forwards, backwards in self.layers:
+        for directions in self.layers:
+            forwards, backwards = cast(nn.ModuleList, directions)
             states = self.dropout(states)
             back = reorder(backwards(reorder(states, mirrored))[0], mirrored)
             states = torch.cat([forwards(states)[0], back], 2)
