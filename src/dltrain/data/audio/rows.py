@@ -185,7 +185,8 @@ def matching(rows: Rows, where: Mapping[str, str | int]) -> tuple[list[int], lis
         else rows.column(name, "test_where")
         for name in where
     }
-    train, test = [], []
+    train: list[int] = []
+    test: list[int] = []
     for row in range(len(rows)):
         fits = all(fnmatchcase(columns[name][row], str(one)) for name, one in where.items())
         (test if fits else train).append(row)
