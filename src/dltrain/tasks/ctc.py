@@ -49,7 +49,8 @@ class Ctc(Task):
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean loss of the feasible transcripts."""
-        losses, feasible = self._losses(*self.model(*self.spec.inputs(batch)), batch)
+        logits, steps = self.model(*self.spec.inputs(batch))
+        losses, feasible = self._losses(logits, steps, batch)
         count = feasible.sum()
         # A batch without any has gradients of 0, by which a weight of 0 would divide.
         weight = count.clamp_min(1)
