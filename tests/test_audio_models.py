@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec, Field
+from dltrain.metrics.sounds import ClassifiedSounds, WrittenSounds
 from dltrain.metrics.transcription import Transcripts, edit_distance
 from dltrain.models.layers.ctc_decoding import beam_search, greedy
 from dltrain.models.sequence.audio_cnn import AudioCNN
@@ -194,3 +196,42 @@ def test_predictions_are_texts() -> None:
 
     assert answers["text"] == ["a b"] and answers["confidence"][0] > 0.99
     assert Answers.joined([answers, answers])["text"] == ["a b", "a b"]
+
+
+def test_some_sounds_are_seen_and_heard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from dltrain.callbacks.events import EventFile
+
+    fields = {**SPEC.fields, "sound": Field((None,), "audio", "other", fill=0, rate=8000)}
+    spec = DataSpec(fields)
+    batch = batch_of([[3, 2, 4], [4]], [4, 3])
+    batch |= {
+        "sound": torch.ones(2, 320, dtype=torch.int16),
+        "sound_length": torch.tensor([9, 320]),
+    }
+    logits = torch.zeros(2, 4, 5)
+    logits[0, range(4), [3, 2, 0, 4]] = 9.0
+    logits[1, range(4), [3, 3, 0, 0]] = 9.0
+    written, classified = WrittenSounds(spec, NAMES), ClassifiedSounds(spec, ["a", "b"])
+    written.update(
+        {"logits": logits, "logits_length": torch.tensor([4, 3])}, batch, torch.arange(2)
+    )
+    outputs = {"class": torch.tensor([0, 1]), "confidence": torch.tensor([0.9, 0.6])}
+    classified.update(outputs, {**batch, "target": torch.tensor([0, 0])}, torch.arange(2))
+
+    found, other = written.compute(), classified.compute()
+    titles = [
+        {axes.get_title() for axes in one.figures["spectrograms"]().axes} for one in (found, other)
+    ]
+    events = EventFile(tmp_path)
+    for name, sound in found.sounds.items():
+        events.sound(f"test/sounds/{name}", 1, sound)
+    events.close()
+
+    assert titles == [{"a b", "a, true: b"}, {"a (90%)", "b (60%), true: a"}]
+    read = EventAccumulator(str(tmp_path), {"audio": 0}).Reload()
+    lengths = {read.Audio(f"test/sounds/{n}")[0].length_frames for n in found.sounds}
+    assert (
+        lengths == {9, 320} and read.Audio("test/sounds/0")[0].encoded_audio_string[:4] == b"RIFF"
+    )
