@@ -41,6 +41,8 @@ class AudioReader(Reader):
     """
 
     example = "sound"
+    at_once = 32
+    """The spectra of many minutes take gigabytes."""
 
     def __init__(
         self,
