@@ -57,6 +57,7 @@ WORKLOADS = {
     "transformer_language": Workload("transformer_language", 32, 30, OURS),
     "seq2seq": Workload("seq2seq", 64, 60, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
+    "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),
 }
 

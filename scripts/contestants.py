@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WORKLOADS = (
     *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "seq2seq", "unet", "yolo"),
-    *("lstm_language", "transformer_language"),
+    *("lstm_language", "transformer_language", "audio_cnn"),
 )
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
@@ -261,6 +261,52 @@ def reviews_by_hand(batch: int, watch: Watch) -> None:
                 return
 
 
+def digits(folder: Path) -> list[str]:
+    """Spoken digits."""
+    path = f"{os.environ['DLTRAIN_DATA']}/fsdd/recordings"
+    return ["data=audio_folder", f"data.path={path}", "data.pattern='{label}_{speaker}_{index}'"]
+
+
+def sounds_by_hand(batch: int, watch: Watch) -> None:
+    """Spoken digits drawn at random, each batch padded to its longest; frames as they are drawn."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
+
+    from dltrain.contracts.data import Placement
+    from dltrain.data.audio.features import Features, FeatureSettings
+    from dltrain.data.audio.folder import AudioFolder
+    from dltrain.models.sequence.audio_cnn import AudioCNN
+
+    source = AudioFolder(
+        f"{os.environ['DLTRAIN_DATA']}/fsdd/recordings",
+        pattern="{label}_{speaker}_{index}",
+        validation=0,
+    )
+    spec = source.read(0)
+    stream = source.open(Placement(torch.device("cpu"), 0))["train"]
+    columns = ("sound", "sound_length", "target")
+    pairs = [row for b in stream.plain() for row in zip(*(b[c] for c in columns), strict=True)]
+    sounds = [(samples[:length].float() / 32768, target) for samples, length, target in pairs]
+    features = Features(FeatureSettings(), 8000, torch.device("cpu"))
+    mean, std = torch.tensor(spec.input.mean), torch.tensor(spec.input.std)
+    model = AudioCNN(spec, spec.facts()["outputs"])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    torch.set_flush_denormal(True)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(sounds)).split(batch):
+            rows, targets = zip(*(sounds[row] for row in chosen.tolist()), strict=True)
+            optimizer.zero_grad()
+            frames = (features(pad_sequence(list(rows), batch_first=True)) - mean) / std
+            lengths = features.lengths(torch.tensor([len(row) for row in rows]))
+            cross_entropy(model(frames, lengths), torch.stack(targets)).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
 def boxes_by_hand(batch: int, watch: Watch) -> None:
     """Blood cells that lie in memory as floats, with their boxes padded to the longest list."""
     import torch
@@ -433,6 +479,7 @@ OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "seq2seq": translations_by_hand,
     **{name: partial(language_by_hand, name) for name in LANGUAGE},
     "yolo": boxes_by_hand,
+    "audio_cnn": sounds_by_hand,
     "unet": segmentation_by_hand,
 }
 """What has a loop of its own."""
@@ -592,6 +639,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
                 "unet": noise_with_masks,
                 "yolo": cells,
                 **{name: partial(text_of_letters, name) for name in LANGUAGE},
+                "audio_cnn": digits,
             }.get(workload, lambda _: ["data=mnist"])
             data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
         model = {"alexnet": "alexnet_small"}.get(workload, workload).removesuffix("_language")

@@ -49,6 +49,10 @@ OWN_FILES = {
     *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),
     *("task/multilabel", "task/distillation", "experiment/lenet5_distilled"),
     *("data/style", "model/style", "task/style_transfer", "model/fast_style", "task/fast_style"),
+    # tests/test_audio_runs.py builds these.
+    *("data/audio_folder", "data/audio_transcripts", "data/audio_strings", "data/augment/sounds"),
+    *("model/audio_cnn", "model/ctc", "task/ctc"),
+    *("experiment/fsdd", "experiment/yesno", "experiment/digit_strings"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

@@ -14,6 +14,7 @@ from dltrain.contracts.data import Source
 from tests.asking import answers, assembled
 from tests.boxes import Boxes, write_coco, write_voc, write_yolo
 from tests.conftest import REPOSITORY, Compose, two_inputs
+from tests.sounds import write_folder
 from tests.streams import first, opened, read_what_is_not_known
 
 FOLDER = REPOSITORY / "configs" / "data"
@@ -25,7 +26,8 @@ BUNDLED = [
 ]
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
-SPATIAL = {"image_masks", "style", "text_file", "parallel", *BOXES}
+SOUNDS = {"audio_folder", "audio_strings", "audio_transcripts"}
+SPATIAL = {"image_masks", "style", "text_file", "parallel", *BOXES, *SOUNDS}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -38,7 +40,11 @@ IMAGES = {
     "style",
 }
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews", "trec"}
-KINDS = dict.fromkeys({*TEXTS, "parallel", "text_file"}, "tokens") | dict.fromkeys(IMAGES, "image")
+KINDS = {
+    **dict.fromkeys({*TEXTS, "parallel", "text_file"}, "tokens"),
+    **dict.fromkeys(IMAGES, "image"),
+    **dict.fromkeys(SOUNDS, "audio"),
+}
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
 
@@ -68,6 +74,11 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         (tmp_path / name).mkdir()
         BOXES[name](tmp_path / name, boxed)
         return [f"data.path={tmp_path / name}", f"data.root={tmp_path}", "data.validation=1"]
+    if name in SOUNDS:
+        pattern = {"audio_transcripts": ["data.pattern='{text}'"], "audio_folder": []}
+        strings = ["data.pattern='{label}'", "data.by=label", "data.strings=4"]
+        chosen = pattern.get(name, [*strings, "data.test_strings=2"])
+        return [f"data.path={write_folder(tmp_path / name)}", f"data.root={tmp_path}", *chosen]
     images = [f"data.path={tmp_path / 'images'}", "data.test=0.5", f"data.root={tmp_path}"]
     for part in ("train_5500.label", "TREC_10.label"):
         lines = "".join(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import re
 import socket
 import time
 import warnings
+import wave
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.metric import Scores
+from dltrain.contracts.metric import Scores, Sound
 from dltrain.contracts.task import Task
 from dltrain.files import open_within
 
@@ -75,6 +77,25 @@ class EventFile:
         width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
         image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
         self._summary(step, [Summary.Value(tag=tag, image=image)])
+
+    def sound(self, tag: str, step: int, sound: Sound) -> None:
+        """A sound that TensorBoard plays."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        content = io.BytesIO()
+        with wave.open(content, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(sound.rate)
+            file.writeframes(sound.samples.cpu().numpy().astype("<i2").tobytes())
+        audio = Summary.Audio(
+            sample_rate=sound.rate,
+            num_channels=1,
+            length_frames=len(sound.samples),
+            encoded_audio_string=content.getvalue(),
+            content_type="audio/wav",
+        )
+        self._summary(step, [Summary.Value(tag=tag, audio=audio)])
 
     def histogram(self, tag: str, step: int, values: Tensor) -> None:
         """How often each size of ``values``, of any shape, occurs; all are finite."""

@@ -227,6 +227,8 @@ class TensorBoard(Probe):
                 file.text(f"{split}/tables/{name}", step, markdown(table))
             for name, text in evaluation.texts.items():
                 file.text(f"{split}/texts/{name}", step, text)
+            for name, sound in evaluation.sounds.items():
+                file.sound(f"{split}/sounds/{name}", step, sound)
             for name, scores in evaluation.scores.items():
                 file.precision_recall(f"{split}/{name}", step, scores())
         self._waiting.clear()

@@ -44,7 +44,9 @@ class Field:
     channel or feature) are those of the training split. An input comes normalized by them; a target
     comes in its own unit, and a task that learns it at mean 0 and std 1 brings its predictions
     back. ``transform`` is what it learns in the place of the target: its logarithm (``log1p``: of 1
-    and it); mean and std are then of that.
+    and it); mean and std are then of that. A field of kind ``audio`` has the samples of a sound
+    (time,) or, as an input, frames of features (time, features); ``rate`` is how many samples or
+    frames a second.
     """
 
     shape: tuple[int | None, ...]
@@ -58,6 +60,7 @@ class Field:
     std: tuple[float, ...] = ()
     transform: Literal["log", "log1p"] | None = None
     colors: tuple[tuple[int, ...], ...] = ()
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
@@ -118,8 +121,17 @@ class DataSpec:
         return [field for field in self.fields.values() if field.role == role]
 
     def inputs(self, batch: Batch) -> list[Tensor]:
-        """The columns of the fields of role ``input``, in order: what a network is called with."""
-        return [batch[name] for name, field in self.fields.items() if field.role == "input"]
+        """The columns of the fields of role ``input``, in order: what a network is called with.
+
+        Frames of a sound are followed by their ``<name>_length``: nothing in them tells padding.
+        """
+        found = []
+        for name, field in self.fields.items():
+            if field.role == "input":
+                found.append(batch[name])
+                if field.kind == "audio":
+                    found.append(batch[f"{name}_length"])
+        return found
 
     def facts(self) -> dict[str, Any]:
         """What is filled in by name."""

@@ -39,6 +39,13 @@ class Scores(NamedTuple):
     positive: Tensor
 
 
+class Sound(NamedTuple):
+    """``samples`` (time,) int16 to hear, ``rate`` of them a second."""
+
+    samples: Tensor
+    rate: int
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What is known of a whole split.
@@ -46,7 +53,7 @@ class Evaluation:
     ``scalars`` are exact over the split and go to every log. ``tables``, ``texts`` and ``figures``
     are what a user wants to look at; figures are functions, so that nothing is drawn (and
     matplotlib not imported) unless somebody asks. So are ``scores`` by class, of which
-    precision-recall curves are made.
+    precision-recall curves are made. ``sounds`` are for whoever can play them.
     """
 
     scalars: dict[str, float] = field(default_factory=dict)
@@ -54,6 +61,7 @@ class Evaluation:
     texts: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Callable[[], Figure]] = field(default_factory=dict)
     scores: dict[str, Callable[[], Scores]] = field(default_factory=dict)
+    sounds: dict[str, Sound] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)
     """Of scalars that are plain means: over how many values. Such a mean has a value for every
     network that is sound: one that is not finite though it has a weight says that the run has
@@ -69,6 +77,7 @@ class Evaluation:
             texts={**self.texts, **other.texts},
             figures={**self.figures, **other.figures},
             scores={**self.scores, **other.scores},
+            sounds={**self.sounds, **other.sounds},
             weights={**self.weights, **other.weights},
             warnings=[*self.warnings, *other.warnings],
         )

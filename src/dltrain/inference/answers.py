@@ -131,8 +131,11 @@ def columns(
                 SEPARATOR.join(field.names[place] for place in np.flatnonzero(row))
                 for row in values
             ]
-        elif field.kind == "tokens":
-            found[name] = [sentence_of(field.names, row) for row in values.tolist()]
+        elif field.kind == "tokens" and field.names:
+            rows = values.tolist()
+            if (lengths := tensors.get(f"{name}_length")) is not None:
+                rows = [row[:length] for row, length in zip(rows, lengths.tolist(), strict=True)]
+            found[name] = [sentence_of(field.names, row) for row in rows]
         elif field.kind == "mask":
             height, width = values.shape[1:]
             found |= {"height": [height] * len(values), "width": [width] * len(values)}

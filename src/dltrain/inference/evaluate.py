@@ -29,6 +29,7 @@ from dltrain.contracts.data import (
     Stream,
 )
 from dltrain.contracts.metric import Evaluation
+from dltrain.contracts.pieces import UNKNOWN
 from dltrain.core.evaluate import evaluate
 from dltrain.core.settings import Settings
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
@@ -222,11 +223,19 @@ class Targets:
             return self._labels(target), kept
         if self._here.kind == "mask":
             return self._masks(target), kept
+        if self._here.kind == "tokens":
+            return self._tokens(target), kept
         mapped = self._places[target]
         kept = mapped >= 0
         if not bool(kept.all()):
             self._leave_out(target[~kept])
         return mapped[kept], kept
+
+    def columns(self, target: Tensor) -> Batch:
+        """The batch's columns of ``target``, as it comes of a call."""
+        if self._here.shape[:1] != (None,):
+            return {"target": target}
+        return {"target": target, "target_length": (target != (self._here.fill or 0)).sum(1)}
 
     def tell(self) -> None:
         """Log what was left out."""
@@ -257,6 +266,17 @@ class Targets:
                     self._refuse(name)
                 self._skipped[name] = self._skipped.get(name, 0) + count
         return found
+
+    def _tokens(self, target: Tensor) -> Tensor:
+        """Tokens by their names; one that the run lacks is its unknown one, where it has that."""
+        assert self._places is not None
+        lacking = [
+            name for name, own in zip(self._there.names, self._places, strict=True) if own < 0
+        ]
+        if lacking and UNKNOWN not in self._here.names:
+            self._refuse(lacking[0])
+        unknown = self._here.names.index(UNKNOWN) if lacking else 0
+        return self._places.where(self._places >= 0, unknown)[target]
 
     def _leave_out(self, targets: Tensor) -> None:
         for place in targets.tolist():
@@ -295,7 +315,7 @@ class Read(Stream):
                 continue
             examples = [one for one, keep in zip(part.examples, kept.tolist(), strict=True) if keep]
             try:
-                batch = self._reader.read(examples) | {"target": target}
+                batch = self._reader.read(examples) | self._targets.columns(target)
             except ValueError as error:
                 raise UserError(f"data: {error}") from error
             self._rows = torch.arange(self.count, self.count + len(target))

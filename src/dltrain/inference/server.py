@@ -1,7 +1,7 @@
 """A small HTTP server around a trained run: a page for people, JSON for programs.
 
 What a request holds is an example and nothing else: a text is never taken for the path of a file
-here, and images come as their bytes.
+here, and images and sounds come as their bytes.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from dltrain.inference.predictor import FIRST, Predictor
 MEGABYTE = 1_000_000
 MOST = 256
 """Examples of one request."""
+FILES = ("image", "sound")
+"""Examples that come as the bytes of a file."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'self' 'unsafe-inline'; img-src 'self' blob: data:; "
     "frame-ancestors 'none'",
@@ -107,9 +109,9 @@ async def _asked(request: Request, body: bytes, reader: Reader) -> tuple[list[An
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         # A page of a stranger may send a form or plain text without asking the browser's leave.
-        if kind != "application/octet-stream" and not kind.startswith("image/"):
-            raise RefusedError(415, "send an image, or JSON as application/json")
-        if reader.example != "image":
+        if kind != "application/octet-stream" and not kind.startswith(("image/", "audio/")):
+            raise RefusedError(415, "send an image, a sound, or JSON as application/json")
+        if reader.example not in FILES:
             raise RefusedError(415, f"this run reads a {reader.example}: send application/json")
         return [body], 3
     try:
@@ -137,11 +139,12 @@ def _json(body: bytes) -> Any:
 
 def _example(one: Any, number: int, reader: Reader) -> Any:
     """An example that is surely none but that: no path, no name of anything here."""
-    if reader.example == "image":
+    if reader.example in FILES:
         try:
             return base64.b64decode(one, validate=True)
         except (TypeError, ValueError, binascii.Error) as error:
-            raise RefusedError(422, f"example {number} is no image in base64") from error
+            what = f"example {number} is no {reader.example} in base64"
+            raise RefusedError(422, what) from error
     allowed: Mapping[str, tuple[type, ...]] = {"text": (str, dict), "row": (dict, list)}
     if not isinstance(one, allowed.get(reader.example, (list, int, float))):
         raise RefusedError(422, f"example {number} is no {reader.example}: {str(one)[:80]!r}")

@@ -51,3 +51,44 @@ class Mean(Metric):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from those."""
         self._sums, self._examples = list(state["sums"]), state["examples"]
+
+
+class WeightedMean(Metric):
+    """The mean of something else than examples: by the sum and the number that ``total`` gives.
+
+    Both are 0-d. Where there is none of it in a whole split, the mean is no number.
+    """
+
+    def __init__(self, name: str, total: Callable[[Outputs, Batch], tuple[Tensor, Tensor]]) -> None:
+        self.names = (name,)
+        self._total = total
+        self._sums: list[Tensor] = []
+        self._counts: list[Tensor] = []
+
+    def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
+        """Keep the batch's sum and number."""
+        value, count = self._total(outputs, batch)
+        self._sums.append(value)
+        self._counts.append(count)
+
+    def merge(self, other: Self) -> None:
+        """Keep the other's."""
+        self._sums += other._sums
+        self._counts += other._counts
+
+    def compute(self) -> Evaluation:
+        """The mean."""
+        count = int(torch.stack(self._counts).sum())
+        total = math.fsum(torch.stack(self._sums).tolist())
+        name = self.names[0]
+        return Evaluation(
+            scalars={name: total / count if count else math.nan}, weights={name: count}
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums and the numbers."""
+        return {"sums": list(self._sums), "counts": list(self._counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from those."""
+        self._sums, self._counts = list(state["sums"]), list(state["counts"])

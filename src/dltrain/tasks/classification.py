@@ -23,6 +23,7 @@ from dltrain.metrics.classification import (
 )
 from dltrain.metrics.examples import PerExample
 from dltrain.metrics.mean import Mean
+from dltrain.metrics.sounds import ClassifiedSounds
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.models.layers.tta import mean_over_views
 from dltrain.tasks.losses.classification import ClassWeights, WeightedCrossEntropy, weights_of
@@ -77,6 +78,8 @@ class Classification(Task):
             raise ValueError(f"shifted is a number of pixels, not negative; got {shifted}")
         if (mirrored or shifted) and spec.input.kind != "image":
             raise ValueError("test-time augmentation is for images: mirrored=false and shifted=0")
+        if any(field.kind == "audio" for field in spec.of("input")):
+            self.replayable = False  # batches are of many lengths
         self.model = model
         self.spec = spec
         self.class_names = list(spec.target.names or map(str, range(spec.target.size or 0)))
@@ -153,6 +156,8 @@ class Classification(Task):
         source = self.spec.input
         if source.kind == "image":
             metrics.append(ImageExamples(names, Pixels(source).shown))
+        if source.kind == "audio":
+            metrics.append(ClassifiedSounds(self.spec, names))
         if source.kind == "number" and source.shape == (2,):
             metrics.append(DecisionBoundary(names, source.names, self._logits))
         if final:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dltrain.config.suggest import did_you_mean
-from dltrain.data.images.listing import Unused, folders, image_files, name_of
+from dltrain.data.images.listing import Finds, Unused, folders, image_files, name_of
 
 Layout = Literal["auto", "splits", "classes"]
 
@@ -25,28 +25,35 @@ Classes = dict[str, list[Path]]
 
 
 def find_splits(
-    path: Path, layout: Layout, unused: Unused, given: Mapping[str, str] | None = None
+    path: Path,
+    layout: Layout,
+    unused: Unused,
+    given: Mapping[str, str] | None = None,
+    finds: Finds = image_files,
+    noun: str = "image",
 ) -> dict[str, Classes]:
     """The files of each split's classes, ``train`` first; those of no class are counted.
 
-    ``given`` are the splits' folders, where their names do not tell. Raises ValueError where the
+    ``given`` are the splits' folders, where their names do not tell. ``finds`` tells which files
+    count, each a ``noun``. Raises ValueError where the
     folders may mean several things, or are neither.
     """
-    tops = {folder: list(image_files(folder, unused)) for folder in folders(path)}
-    _count_loose(path, unused)
+    tops = {folder: list(finds(folder, unused, True)) for folder in folders(path)}
+    for file in finds(path, unused, False):
+        unused.add("outside of class folders", file.name, images=True)
     if given is None:
         places = _split_places(path, tops, layout)
     else:
         places = _given_places(path, tops, given)
     if not places:
-        return {"train": _classes(tops, unused)}
+        return {"train": _classes(tops, unused, noun)}
     taken = {place for chosen in places.values() for place in chosen[:1]}
     for folder, files in tops.items():
         if folder not in taken and files:
             same = next((s for s, chosen in places.items() if folder in chosen), None)
             why = f"another folder of the split {same}" if same else "folders of no split"
             unused.add(why, f"{folder.name}/", len(files), images=True)
-    return {split: _of_split(chosen[0], tops, unused) for split, chosen in places.items()}
+    return {split: _of_split(chosen[0], tops, unused, noun) for split, chosen in places.items()}
 
 
 def _split_places(
@@ -109,17 +116,17 @@ def _given_places(
     return {split: [there[given[split]]] for split in SPLITS if split in given}
 
 
-def _classes(tops: Mapping[Path, list[Path]], unused: Unused) -> Classes:
+def _classes(tops: Mapping[Path, list[Path]], unused: Unused, noun: str) -> Classes:
     classes: Classes = {}
     for folder, files in tops.items():
         if not files and any(names for _, _, names in os.walk(folder)):
-            unused.add("folders without image", f"{folder.name}/")
+            unused.add(f"folders without {noun}", f"{folder.name}/")
             continue
         classes.setdefault(name_of(folder), []).extend(files)
     return dict(sorted(classes.items()))
 
 
-def _of_split(place: Path, tops: Mapping[Path, list[Path]], unused: Unused) -> Classes:
+def _of_split(place: Path, tops: Mapping[Path, list[Path]], unused: Unused, noun: str) -> Classes:
     inner: dict[Path, list[Path]] = {folder: [] for folder in folders(place)}
     for file in tops[place]:
         parts = file.relative_to(place).parts
@@ -127,13 +134,7 @@ def _of_split(place: Path, tops: Mapping[Path, list[Path]], unused: Unused) -> C
             unused.add("outside of class folders", f"{place.name}/{file.name}", images=True)
         else:
             inner[place / parts[0]].append(file)
-    return _classes(inner, unused)
-
-
-def _count_loose(path: Path, unused: Unused) -> None:
-    """Files beside the top folders."""
-    for file in image_files(path, unused, deep=False):
-        unused.add("outside of class folders", file.name, images=True)
+    return _classes(inner, unused, noun)
 
 
 def _listed(places: Iterable[Path]) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from glob import has_magic
 from pathlib import Path
+from typing import Any
 
 from dltrain.data.images.decode import FOREIGN, UnreadableError, open_file
+
+logger = logging.getLogger(__name__)
 
 SYSTEM = {
     *("@eadir", "#recycle", "@recycle", "@tmp", "#snapshot"),  # Synology, QNAP
@@ -63,19 +68,65 @@ class Unused:
         return "; ".join(parts)
 
 
+LeftOut = Callable[[Path, bool], "str | None"]
+"""Why a file, which is a regular one or not, is none of those that are looked for; else None."""
+Finds = Callable[[Path, Unused, bool], Iterator[Path]]
+"""The files in a folder that are looked for; at any depth, or none."""
+
+
 def image_files(place: Path, unused: Unused, deep: bool = True) -> Iterator[Path]:
-    """Image files in ``place``, in order; where it goes ``deep``, at any depth.
+    """Image files in ``place``: see :func:`files_in`."""
+    return files_in(place, unused, deep, _no_image)
+
+
+def files_in(place: Path, unused: Unused, deep: bool, left_out: LeftOut) -> Iterator[Path]:
+    """Files in ``place`` that are not left out, in order; where it goes ``deep``, at any depth.
 
     Links to folders are followed, but not back to where they came from. Raises OSError for a
     folder that cannot be read.
     """
     # A class's folder may have a link to the one above it, in which the other classes are.
     states = [folder.stat() for folder in place.resolve().parents]
-    yield from _walk(place, unused, frozenset((s.st_dev, s.st_ino) for s in states), deep)
+    above = frozenset((s.st_dev, s.st_ino) for s in states)
+    yield from _walk(place, unused, above, deep, left_out)
+
+
+def expanded(inputs: Iterable[Any], finds: Finds, noun: str) -> Iterator[Any]:
+    """Examples one by one: of a folder all files that ``finds`` tells, of a pattern what fits it.
+
+    An open text file has a path a line; what is left out of a folder is logged. Whatever else
+    there is among ``inputs`` is an example. Raises ``ValueError`` where there is no ``noun``.
+    """
+    for one in inputs:
+        if hasattr(one, "readline"):
+            yield from expanded((line.rstrip("\n") for line in one if line.strip()), finds, noun)
+            continue
+        if isinstance(one, str) and not one:  # which as a path would be the working folder
+            raise ValueError(f"an empty text names no {noun}")
+        path = Path(one).expanduser() if isinstance(one, (str, Path)) else None
+        if path is not None and path.is_dir():
+            unused = Unused()
+            files = list(finds(path, unused, True))
+            if unused.counts:
+                logger.warning("%s: not used: %s", path, unused)
+            if not files:
+                raise ValueError(f"{path} is a folder without {_a(noun)}")
+            yield from files
+        elif path is not None and has_magic(str(path)) and not path.exists():
+            files = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+            if not files:
+                raise ValueError(f"{one}: no file matches this pattern")
+            yield from expanded(files, finds, noun)
+        else:
+            yield one
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def _walk(
-    place: Path, unused: Unused, above: frozenset[tuple[int, int]], deep: bool
+    place: Path, unused: Unused, above: frozenset[tuple[int, int]], deep: bool, left_out: LeftOut
 ) -> Iterator[Path]:
     state = place.stat()
     here = above | {(state.st_dev, state.st_ino)}
@@ -86,12 +137,12 @@ def _walk(
         return
     for entry in found:
         path = place / entry.name
-        if left_out := _left_out(entry.name):
-            unused.add(left_out, entry.name, _count(path) if _leads_to_folder(entry) else 1)
+        if why := _left_out(entry.name):
+            unused.add(why, entry.name, _count(path) if _leads_to_folder(entry) else 1)
     kept = [entry for entry in found if not _left_out(entry.name)]
     for entry in (entry for entry in kept if not _leads_to_folder(entry)):
         path = place / entry.name
-        reason = _no_image(path, entry.is_symlink() or entry.is_file())
+        reason = left_out(path, entry.is_symlink() or entry.is_file())
         if reason is None:
             yield path
         else:
@@ -101,7 +152,7 @@ def _walk(
         if (state.st_dev, state.st_ino) in here:
             unused.add("links to a folder above", entry.name)
         else:
-            yield from _walk(place / entry.name, unused, here, deep)
+            yield from _walk(place / entry.name, unused, here, deep, left_out)
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

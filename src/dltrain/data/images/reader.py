@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import singledispatch
-from glob import has_magic
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from dltrain.data.images.decode import (
     open_upright,
     upright,
 )
-from dltrain.data.images.listing import Unused, image_files
+from dltrain.data.images.listing import expanded, image_files
 from dltrain.data.images.normalize import Normalize
 from dltrain.data.images.wide import SIXTEEN, find_window
 from dltrain.data.streams.reader import require_scale, several
@@ -82,28 +81,7 @@ class ImageReader(Reader):
                 f"an array of shape {tuple(inputs.shape)} may be one image or {len(inputs)}: give "
                 "a list of images"
             )
-        for one in inputs:
-            if hasattr(one, "readline"):
-                yield from self.expand(line.rstrip("\n") for line in one if line.strip())
-                continue
-            if isinstance(one, str) and not one:  # which as a path would be the working folder
-                raise ValueError("an empty text names no image")
-            path = Path(one).expanduser() if isinstance(one, (str, Path)) else None
-            if path is not None and path.is_dir():
-                unused = Unused()
-                files = list(image_files(path, unused))
-                if unused.counts:
-                    logger.warning("%s: not used: %s", path, unused)
-                if not files:
-                    raise ValueError(f"{path} is a folder without an image")
-                yield from files
-            elif path is not None and has_magic(str(path)) and not path.exists():
-                files = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-                if not files:
-                    raise ValueError(f"{one}: no file matches this pattern")
-                yield from self.expand(files)
-            else:
-                yield one
+        yield from expanded(inputs, image_files, "image")
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """The images, float32 (batch, channels, height, width)."""

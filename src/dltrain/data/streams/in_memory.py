@@ -20,6 +20,10 @@ With a draw it may augment, by that draw alone; without one it must not.
 """
 
 
+BUCKET = 16
+"""Lengths that round up to the same multiple of it are of a kind, when batches are shuffled."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """How much is in a batch: at most ``examples``, and at most ``tokens``, padding included.
@@ -31,7 +35,7 @@ class Limits:
 
     examples: int | None = None
     tokens: int | None = None
-    bucket: int = 16
+    bucket: int = BUCKET
 
     def cut(self, lengths: list[int]) -> list[tuple[int, int]]:
         """Where each batch begins and ends among examples that are sorted by length."""

@@ -84,11 +84,11 @@ class Carried(SequenceReader):
             return
         self.next = NextToken(width, self.outputs, self.embedding if self.tied else None)
 
-    def forward(self, inputs: Tensor, *rest: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Logits (batch, outputs) of whole sequences, or (batch, time, outputs) of each step."""
         if self.predicts_next:
             return self.read_on(inputs, self.initial_state(len(inputs)))[0]
-        return super().forward(inputs, *rest)
+        return super().forward(inputs, lengths)
 
     def embed(self, ids: Tensor) -> Tensor:
         """The vectors of the words (batch, time, features), dropout included."""

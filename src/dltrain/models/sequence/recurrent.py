@@ -31,7 +31,8 @@ class Recurrent(Carried):
     next token, :class:`~dltrain.models.sequence.carried.Carried`.
 
     - ``hidden_size`` units a direction in each of ``layers``; with ``bidirectional`` a layer
-      reads both ways, and the next one sees both. None: words both ways, numbers forwards.
+      reads both ways, and the next one sees both. None: words and sounds both ways, other numbers
+      forwards.
     - ``embedding="onehot"`` has no word vectors: the first layer reads each word as a row of the
       identity matrix. That row times the layer's input weights is one column of them, so it is
       looked up, and neither the row nor the product is ever computed. The layer is handed that
@@ -83,7 +84,7 @@ class Recurrent(Carried):
             raise ValueError(
                 "normalize_embedding: one-hot vectors are not learned; they stay as they are"
             )
-        self.directions = 2 if (reads_words if bidirectional is None else bidirectional) else 1
+        self.directions = 2 if (self.varies if bidirectional is None else bidirectional) else 1
         if self.one_hot:
             self.embedding_dropout = nn.Dropout1d(embedding_dropout)
         self.hidden_size = hidden_size
@@ -204,9 +205,9 @@ class LSTM(Recurrent):
     ``chrono`` (Tallec and Ollivier 2018, equation 16) lets each remember for a time of its own,
     up to the length of the sequences: log(u), u drawn evenly from 1 to that length less 1, with
     the input gates at -log(u), so that what is remembered is not drowned. ``default`` leaves
-    torch's own, near 0. None: 1 for words, ``chrono`` for numbers.
+    torch's own, near 0. None: 1 for words and sounds, ``chrono`` for other numbers.
 
-    Raises ValueError for ``chrono`` on words, whose sequences have no length in common.
+    Raises ValueError for ``chrono`` on words and sounds, which have no length in common.
     """
 
     def __init__(
@@ -218,13 +219,12 @@ class LSTM(Recurrent):
     ) -> None:
         super().__init__(spec, outputs, **settings)
         self.build(partial(nn.LSTM, batch_first=True))
-        reads_words = self.embedding is not None
         if forget_bias is None:
-            forget_bias = 1.0 if reads_words else "chrono"
+            forget_bias = 1.0 if self.varies else "chrono"
         if forget_bias == "chrono":
-            if reads_words:
+            if self.varies:
                 raise ValueError(
-                    "forget_bias=chrono needs sequences of one length, which texts are not; "
+                    "forget_bias=chrono needs sequences of one length; texts and sounds have many: "
                     "give a number, such as 1.0"
                 )
             self._spread_memories(sequence_shape(spec.input)[0])

@@ -22,6 +22,8 @@ them is memorized."""
 class SequenceReader(nn.Module, ABC):
     """Words (batch, time), or numbers (batch, time, features), to logits (batch, outputs).
 
+    Numbers are sequences of one length, or frames of sounds with their lengths (batch,).
+
     Which of the two, the one input of ``spec`` says; nothing else of the spec is asked::
 
         words = DataSpec({"text": Field((None,), "tokens", "input", size=20_000, fill=0)})
@@ -30,8 +32,8 @@ class SequenceReader(nn.Module, ABC):
 
     Words are ids below the field's ``size``, padded on the right with its ``fill``; each text has
     at least one word. What a reader says of a text depends neither on how far it is padded nor on
-    what it is batched with. Numbers are of the shape (time, features), and for them the settings
-    that concern words do nothing.
+    what it is batched with; nor does what it says of a sound. Numbers are of the shape (time,
+    features), and for them the settings that concern words do nothing.
 
     - ``embedding_size`` is the width of the word vectors, ``embedding_dropout`` acts on them.
     - ``embedding_std`` is the std that the vectors begin with. None: 1, or ``SMALL_STD`` where
@@ -40,8 +42,8 @@ class SequenceReader(nn.Module, ABC):
       the field's ``counts``.
     - ``dropout`` acts between the layers and before the output. None: the second of ``dropouts``
       where words are rare, else the first.
-    - ``pooling``: see :mod:`dltrain.models.layers.pooling`. None is ``max`` over words, ``last``
-      where numbers are read: there a maximum of each step would do without any memory.
+    - ``pooling``: see :mod:`dltrain.models.layers.pooling`. None is ``max`` over words and frames
+      of sound, ``last`` over other numbers: there a maximum of each step would do without memory.
     - ``vectors`` is a file of word vectors to begin with, of the width ``embedding_size``; see
       :func:`~dltrain.models.layers.word_vectors.take_vectors`. Words without one, and padding, are
       as ever.
@@ -71,13 +73,14 @@ class SequenceReader(nn.Module, ABC):
             raise ValueError(f"embedding_size is at least 1, got {embedding_size}")
         source = spec.input
         reads_words = source.kind == "tokens"
+        self.varies = reads_words or source.kind == "audio"
         if dropout is None:
             dropout = self.dropouts[source.rare]
         for name, fraction in (("embedding_dropout", embedding_dropout), ("dropout", dropout)):
             if not 0 <= fraction < 1:
                 raise ValueError(f"{name} is a fraction from 0 to below 1, got {fraction}")
         self.outputs = outputs
-        self.pooling_name = pooling or ("max" if reads_words else "last")
+        self.pooling_name = pooling or ("max" if self.varies else "last")
         self.embedding_dropout: nn.Module = nn.Dropout(embedding_dropout)
         self.dropout = nn.Dropout(dropout)
         self.embedding: nn.Embedding | None = None
@@ -97,6 +100,8 @@ class SequenceReader(nn.Module, ABC):
                 take_vectors(self.embedding.weight, vectors, source.names, source.counts)
             if ngrams:
                 self.bag = NgramMixture(outputs, size, self.pad_index, ngrams)
+        elif source.kind == "audio":
+            self.features = frame_size(source)
         else:
             _, self.features = sequence_shape(source)
 
@@ -120,10 +125,10 @@ class SequenceReader(nn.Module, ABC):
             return self._answer(vectors, ids)
         return self.bag.mixed(ids, lambda rows: self._answer(vectors[rows], ids[rows]))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Read whole sequences."""
+    def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Read whole sequences; ``lengths`` (batch,) are those of sounds."""
         if self.embedding is None:
-            return self._answer(inputs, None)
+            return self._answer(inputs, None, lengths)
         if self.bag is None:
             return self._answer(self.embed(inputs), inputs)
         # Only what is to be read is embedded.
@@ -131,8 +136,8 @@ class SequenceReader(nn.Module, ABC):
             inputs, lambda rows: self._answer(self.embed(inputs[rows]), inputs[rows])
         )
 
-    def _answer(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
-        real = self._real(vectors, ids)
+    def _answer(self, vectors: Tensor, ids: Tensor | None, lengths: Tensor | None = None) -> Tensor:
+        real = self._real(vectors, ids) if lengths is None else real_steps(vectors, lengths)
         return self.output(self.dropout(self.pooling(self.states(vectors, real), real)))
 
     def embedding_weight(self) -> Tensor | None:
@@ -149,6 +154,21 @@ class SequenceReader(nn.Module, ABC):
         if ids is None:
             return torch.ones(vectors.shape[:2], dtype=torch.bool, device=vectors.device)
         return ids != self.pad_index
+
+
+def real_steps(steps: Tensor, lengths: Tensor) -> Tensor:
+    """Which of the steps (batch, time, …) of sequences of ``lengths`` (batch,) are no padding."""
+    return torch.arange(steps.shape[1], device=steps.device) < lengths[:, None]
+
+
+def frame_size(source: Field) -> int:
+    """Features of each frame of a sound. Raises ValueError for any other input."""
+    if source.kind != "audio" or len(source.shape) != 2 or source.shape[1] is None:
+        raise ValueError(
+            "this model reads frames of sounds (time, features); the data's inputs are of kind "
+            f"{source.kind}"
+        )
+    return source.shape[1]
 
 
 def sequence_shape(source: Field) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Sounds: files to samples, samples to frames of features, and where their labels come from."""
