@@ -384,6 +384,13 @@ def test_calls_that_are_accumulated_weigh_what_they_are_means_over(
     )
 
 
+@pytest.mark.parametrize("nothing", [0, 0.0, torch.tensor(0), torch.tensor(0.0)])
+@pytest.mark.parametrize("accumulate", [2, 5])
+def test_batches_that_weigh_nothing_change_nothing(nothing: Weight, accumulate: int) -> None:
+    assert not learned(SLOPES, [nothing, nothing], accumulate).any()
+    torch.testing.assert_close(learned(SLOPES, [nothing, 2.0], accumulate), -SLOPES[1])
+
+
 def test_where_each_batch_is_a_step_its_weight_changes_nothing() -> None:
     torch.testing.assert_close(learned(SLOPES[:1], [7.0], 1), -SLOPES[0])
 

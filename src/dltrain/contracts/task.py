@@ -32,7 +32,7 @@ class Optimize(Protocol):
 
         ``loss`` is 0-d, or a function that computes it anew, for optimizers that ask several times
         a step. ``weight`` is what it is a mean over (None: as much as any other batch): batches
-        that are accumulated, and ranks, are averaged by it.
+        that are accumulated, and ranks, are averaged by it; one of 0 counts for nothing.
         """
 
 

@@ -136,7 +136,9 @@ class Optimize:
         if total is None and calls == self.accumulate:
             return
         gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
-        torch._foreach_mul_(gradients, self.accumulate / calls if total is None else 1 / total)
+        torch._foreach_mul_(
+            gradients, self.accumulate / calls if total is None else _inverse(total)
+        )
 
     def _search(self, loss: Tensor | Callable[[], Tensor], name: str) -> None:
         """One step of an optimizer that computes the loss as often as it likes."""
@@ -230,3 +232,10 @@ class Optimize:
         self._calls, self._multiplier = dict(state["calls"]), None
         self._totals = dict(state["totals"])
         self.gradient_norms = dict(state["gradient_norms"])
+
+
+def _inverse(total: Tensor | float) -> Tensor | float:
+    """1 / total; 0 of no weight at all, where every gradient is 0 and stays so."""
+    if isinstance(total, Tensor):
+        return (1 / total).masked_fill_(total == 0, 0.0)
+    return 1 / total if total else 0.0

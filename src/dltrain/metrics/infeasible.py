@@ -1,4 +1,4 @@
-"""Sounds that are too short for what is said to be spoken in them."""
+"""Sounds that are too short for their transcripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some sounds of a split: to look at, to hear, and with what was said of them."""
+"""Some sounds of a split: to look at, to hear, and with their predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Spectrograms of sounds, with what was said of them."""
+"""Spectrograms of sounds, with their predictions."""
 
 from __future__ import annotations
 

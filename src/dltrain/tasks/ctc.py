@@ -52,10 +52,8 @@ class Ctc(Task):
         logits, steps = self.model(*self.spec.inputs(batch))
         losses, feasible = self._losses(logits, steps, batch)
         count = feasible.sum()
-        # A batch without any has gradients of 0, by which a weight of 0 would divide.
-        weight = count.clamp_min(1)
-        loss = losses.sum() / weight
-        optimize(loss, weight=weight)
+        loss = losses.sum() / count.clamp_min(1)
+        optimize(loss, weight=count)
         infeasible = 1 - feasible.mean(dtype=torch.float32)
         return {"loss": (loss.detach(), count), "infeasible": infeasible}
 
