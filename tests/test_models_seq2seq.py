@@ -137,3 +137,13 @@ def test_other_data_is_refused(spec: DataSpec) -> None:
 def test_impossible_sizes_are_refused(name: str, wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         made(name, **wrong)
+
+
+@every_network
+def test_logits_begin_with_how_often_a_token_is_written(name: str) -> None:
+    """Else a small one stays for good where it learned that of 300 tokens most are never met."""
+    counts = (0, 0, 0, 6, 2, 1, 0, 0, 0, 0)
+    target = replace(SPEC.target, counts=counts)
+    model = made(name, replace(SPEC, fields={**SPEC.fields, "target": target}))
+    begun = model.vectors.output.bias.detach().softmax(0)
+    torch.testing.assert_close(begun * 19, torch.tensor(counts) + 1.0)

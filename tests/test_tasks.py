@@ -59,9 +59,11 @@ LOSS = 0.02
 # Tasks of data that is not bundled, or that learn from more than it; and which tests have them.
 ELSEWHERE = {
     "adversarial_training": "attacks",
+    "ctc": "audio_models",
     "detection": "tasks_detection",
     "distillation": "tasks_distillation",
     "fast_style": "fast_style",
+    "language_model": "language",
     "multilabel": "tasks_multilabel",
     "segmentation": "segmentation",
     "style_transfer": "style",

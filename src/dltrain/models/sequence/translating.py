@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec
@@ -13,7 +14,9 @@ class Vectors(nn.Module):
 
     Where both fields of ``spec`` have the same tokens, they have one table. ``tied`` logits are
     products with the vectors of the tokens themselves (Press and Wolf 2017), which begin with
-    ``std``. Raises ValueError for data that has no two sequences of tokens.
+    ``std``. Logits begin as the logarithms of the tokens' frequencies, where ``counts`` tell them.
+
+    Raises ValueError for data that has no two sequences of tokens.
     """
 
     def __init__(self, spec: DataSpec, width: int, tied: bool, std: float) -> None:
@@ -37,6 +40,11 @@ class Vectors(nn.Module):
         self.output = nn.Linear(width, target.size)
         if tied:
             self.output.weight = self.target.weight
+        if target.counts:
+            # Else a network learns first of all that most tokens are rare, which may leave the
+            # units before the output at their bounds, where nothing else is learned.
+            counts = torch.tensor(target.counts, dtype=torch.float32) + 1
+            self.output.bias.data.copy_((counts / counts.sum()).log())
 
     def real(self, source: Tensor) -> Tensor:
         """Which ids (rows, time) are no padding."""
