@@ -134,7 +134,7 @@ class DecoderLayer(nn.Module):
         projected = self.project(self.attention_norm(states)).unflatten(2, (3, self.heads, -1))
         queries, keys, values = projected.permute(2, 0, 3, 1, 4)
         queries, keys = turned(queries, turns), turned(keys, turns)
-        seen, causal = None, states.shape[1] > 1
+        seen, causal = None, bool(states.shape[1] > 1)  # traced, sizes are tensors
         if keys_before is not None and values_before is not None:
             keys = torch.cat([keys_before, keys], 2)
             values = torch.cat([values_before, values], 2)
