@@ -254,6 +254,28 @@ def test_transcripts_become_letters_and_what_is_doubtful_is_told(
         AudioTranscripts(str(tmp_path / "a"), root=str(tmp_path), alphabet=" ab").read(0)
 
 
+def test_transcripts_beside_sounds_are_used_and_what_is_not_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    spoken(tmp_path / "a", {"1": "a", "2": "b", "3": "c"})
+    for name in ("4", "5", "6"):
+        write_wav(tmp_path / "a" / f"{name}.wav", tone(300, 0.3))
+    (tmp_path / "a" / "x.trans.txt").write_text("4 a b", encoding="utf-8")
+    (tmp_path / "a" / "y.trans.txt").write_text("5 b c", encoding="utf-8")
+    (tmp_path / "a" / "notes.txt").write_text("notes", encoding="utf-8")
+    source = AudioTranscripts(str(tmp_path / "a"), root=str(tmp_path), validation=0)
+    source.read(0)
+
+    assert "not used: sounds without a transcript 1 (6.wav); no sound 1 (notes.txt)" in caplog.text
+
+
+def test_transcripts_that_are_all_too_long_for_their_sounds_are_refused(tmp_path: Path) -> None:
+    spoken(tmp_path / "a", {"1": "a" * 90, "2": "b" * 90, "3": "c" * 90})
+    with pytest.raises(ValueError, match="and so are all others to train on"):
+        AudioTranscripts(str(tmp_path / "a"), root=str(tmp_path)).read(0)
+
+
 def test_text_of_no_utf_8_is_named(tmp_path: Path) -> None:
     spoken(tmp_path / "a", {"1": "a", "2": "b", "3": "c"})
     (tmp_path / "a" / "2.txt").write_bytes(b"ab\xff")
@@ -357,3 +379,21 @@ def test_a_reader_refuses_what_is_no_sound() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             reader.read([example])
+
+
+def test_a_reader_tells_what_is_doubtful_in_a_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    reader = AudioReader(8000, [0.0] * 40, [1.0] * 40)
+    silent = write_wav(tmp_path / "a.wav", np.zeros(4000))
+    both = write_wav(tmp_path / "b.wav", np.stack([tone(300), tone(300)], 1))
+    cut = write_wav(tmp_path / "c.wav", tone(300))
+    cut.write_bytes(cut.read_bytes()[:2000])
+
+    reader.read([silent, both, str(cut)])
+    assert caplog.messages == [
+        "several channels: 1 (b.wav): their mean is used.",
+        "silent: 1 (a.wav): there is nothing to hear.",
+        "cut short: 1 (c.wav): the file ends before its header says.",
+    ]

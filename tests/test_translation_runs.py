@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from dltrain.cli import dispatch
 from dltrain.errors import UserError
 from dltrain.from_python import train
-from dltrain.inference.predictor import Predictor
+from dltrain.inference.figures import draw
+from dltrain.inference.predictor import Part, Predictor
 from tests.test_resume_matrix import draw_pairs
 
 pytest.importorskip("sacrebleu")
@@ -60,3 +62,12 @@ def test_what_cannot_be_done_with_it_is_one_line(run: Predictor) -> None:
     ):
         with pytest.raises(UserError, match=said):
             dispatch(typed)
+
+
+def test_attention_is_drawn_of_translations_that_are_not_empty(run: Predictor) -> None:
+    texts = ["eins zwei drei", "vier vier vier"]
+    answers, batch = run.predict(texts), run.reader.read(texts)
+    assert len(draw(run, [Part(texts, batch, answers)], 2).axes) == 2
+    answers.tensors = {**answers.tensors, "translation": torch.zeros(2, 1, dtype=torch.int64)}
+    with pytest.raises(UserError, match="every translation is empty"):
+        draw(run, [Part(texts, batch, answers)], 2)

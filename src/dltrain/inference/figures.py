@@ -26,7 +26,10 @@ def draw(predictor: Predictor, parts: Sequence[Part], most: int) -> Figure:
     Raises :class:`UserError` for what cannot be drawn.
     """
     if isinstance(predictor.task, Attends):
-        return draw_attention_maps(list(islice(_maps(predictor.task, parts), most)))
+        maps = list(islice(_maps(predictor.task, parts), most))
+        if not any(len(written) for _, written, _ in maps):
+            raise UserError("--figure: every translation is empty: there is no attention to draw.")
+        return draw_attention_maps(maps)
     columns = parts[0].answers.tensors
     scores = next((name for name in ("probability", "score") if name in columns), None)
     if scores is None or "class" not in columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dltrain.data.images.listing import Unused, files_in
@@ -18,6 +18,16 @@ SOUNDS = {
 def sound_files(place: Path, unused: Unused, deep: bool = True) -> Iterator[Path]:
     """Files of sound in ``place``: see :func:`~dltrain.data.images.listing.files_in`."""
     return files_in(place, unused, deep, _no_sound)
+
+
+def add_unused(place: Path, unused: Unused, used: Collection[Path]) -> None:
+    """Count the files in ``place`` that are no sounds and are not ``used`` beside them either."""
+
+    def left_out(path: Path, regular: bool) -> str | None:
+        return None if path in used else _no_sound(path, regular)
+
+    for _ in files_in(place, unused, True, left_out):
+        pass
 
 
 def _no_sound(path: Path, regular: bool) -> str | None:

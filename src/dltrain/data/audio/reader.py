@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, singledispatchmethod
 from os import PathLike
@@ -25,9 +26,12 @@ from dltrain.data.audio.decode import (
 )
 from dltrain.data.audio.features import FeatureKind, Features, FeatureSettings, Normalized
 from dltrain.data.audio.listing import sound_files
+from dltrain.data.audio.stored import Tally, facts_told
 from dltrain.data.images.listing import expanded
 from dltrain.data.streams.reader import require_scale, several
 from dltrain.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 class AudioReader(Reader):
@@ -65,6 +69,7 @@ class AudioReader(Reader):
         self.rate, self.max_seconds = rate, max_seconds
         self.mean, self.std = list(mean), list(std)
         self._features = Features(self.settings, rate, torch.device("cpu"))
+        self._tally = Tally()
 
     @cached_property
     def _normalized(self) -> Normalized:
@@ -80,8 +85,14 @@ class AudioReader(Reader):
         yield from expanded(inputs, sound_files, "sound")
 
     def read(self, examples: Sequence[Any]) -> Batch:
-        """Frames (batch, frames, features), how many are real (batch,), and the samples."""
+        """Frames (batch, frames, features), how many are real (batch,), and the samples.
+
+        Of files it is logged what is doubtful in them, and what is changed.
+        """
+        self._tally = Tally()
         sounds = [self._sound(number, one) for number, one in enumerate(several(examples))]
+        for level, line in facts_told([self._tally]):
+            logger.log(level, "%s", line)
         lengths = torch.tensor([len(one) for one in sounds])
         samples = torch.zeros(len(sounds), int(lengths.max()), dtype=torch.int16)
         for row, one in enumerate(sounds):
@@ -133,7 +144,9 @@ class AudioReader(Reader):
     @_samples.register(Path)
     @_samples.register(bytes)
     def _(self, example: Path | bytes) -> Samples:
-        return read_sound(example, self.rate, self.max_seconds).samples
+        sound = read_sound(example, self.rate, self.max_seconds)
+        self._tally.add(example.name if isinstance(example, Path) else "bytes", sound)
+        return sound.samples
 
     @_samples.register(Tensor)
     def _(self, example: Tensor) -> Samples:

@@ -134,16 +134,20 @@ def of_pattern(pattern: str, files: Sequence[Path]) -> Rows:
     return Rows(files, cells, [str(file) for file in files])
 
 
-def of_texts(files: Sequence[Path], column: str, unused: Unused) -> Rows:
-    """Transcripts that lie beside ``files``: NAME.txt, or the lines of a *.trans.txt.
+def of_texts(files: Sequence[Path], column: str, unused: Unused) -> tuple[Rows, frozenset[Path]]:
+    """Transcripts that lie beside ``files``: NAME.txt, or the lines of a *.trans.txt; these files.
 
     Sounds without one are counted. Raises ``ValueError`` naming what cannot be read.
     """
-    many = {
-        place: _lines(file)
-        for place in {file.parent for file in files}
+    listed = [
+        file
+        for place in dict.fromkeys(file.parent for file in files)
         for file in sorted(place.glob(f"*{MANY}"))
-    }
+    ]
+    many: dict[Path, dict[str, tuple[str, str]]] = {}
+    for file in listed:
+        many.setdefault(file.parent, {}).update(_lines(file))
+    used = set(listed)
     kept: list[tuple[Path, str, str]] = []
     for file in files:
         own = file.with_suffix(BESIDE)
@@ -152,6 +156,7 @@ def of_texts(files: Sequence[Path], column: str, unused: Unused) -> Rows:
             kept.append((file, *lines[file.stem]))
         elif own.is_file():
             kept.append((file, " ".join(_text(own).split()), str(own)))
+            used.add(own)
         else:
             unused.add("sounds without a transcript", file.name, images=True)
     if not kept:
@@ -160,7 +165,7 @@ def of_texts(files: Sequence[Path], column: str, unused: Unused) -> Rows:
             "data.transcripts=FILE, or data.pattern='{text}' where the names of the files are that"
         )
     sounds, texts, places = zip(*kept, strict=True)
-    return Rows(sounds, {column: texts}, places)
+    return Rows(sounds, {column: texts}, places), frozenset(used)
 
 
 def by_folder(rows: Rows, place: Path) -> dict[str, Rows]:

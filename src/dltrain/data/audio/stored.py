@@ -39,6 +39,13 @@ COMMON_RATE = 16_000
 CHUNK = 16
 SHOWN = 5
 GIB = 1 << 30
+CHANGED = {"several channels": "their mean is used", "more than 16 bits": "kept with 16"}
+DOUBTFUL = {
+    "clipped": "their loudest samples are cut",
+    "silent": "there is nothing to hear",
+    "cut short": "the file ends before its header says",
+}
+"""What is found in files, and what becomes of it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,17 @@ def stored(
     }
 
 
+def facts_told(tallies: Sequence[Tally]) -> Iterator[tuple[int, str]]:
+    """What of the sounds is changed, and what is doubtful: levels of messages, and their words."""
+    for level, facts in ((logging.INFO, CHANGED), (logging.WARNING, DOUBTFUL)):
+        for fact, what in facts.items():
+            own = [tally for tally in tallies if fact in tally.counts]
+            if own:
+                number = sum(tally.counts[fact] for tally in own)
+                more = ", …" if number > 1 else ""
+                yield level, f"{fact}: {number:,} ({own[0].examples[fact]}{more}): {what}."
+
+
 def told(place: str, rate: int, parts: Mapping[str, Stored]) -> Iterator[tuple[int, str]]:
     """What to say of what was read: the level of the message, and its words."""
     count = sum(len(part.rows) for part in parts.values())
@@ -133,18 +151,7 @@ def told(place: str, rate: int, parts: Mapping[str, Stored]) -> Iterator[tuple[i
     if set(rates) != {str(rate)}:
         listed = ", ".join(f"{int(one):,} ({n:,})" for one, n in rates.most_common(SHOWN))
         yield logging.INFO, f"resampled to {rate:,}: files have {listed} samples a second."
-    plain = {"several channels": "their mean is used", "more than 16 bits": "kept with 16"}
-    doubtful = {
-        "clipped": "their loudest samples are cut",
-        "silent": "there is nothing to hear",
-        "cut short": "the file ends before its header says",
-    }
-    for level, facts in ((logging.INFO, plain), (logging.WARNING, doubtful)):
-        for fact, what in facts.items():
-            tallies = [part.tally for part in parts.values() if fact in part.tally.counts]
-            if tallies:
-                number = sum(tally.counts[fact] for tally in tallies)
-                yield level, f"{fact}: {number:,} ({tallies[0].examples[fact]}, …): {what}."
+    yield from facts_told([part.tally for part in parts.values()])
     for name, part in parts.items():
         if skipped := part.tally.skipped:
             lines = "\n  ".join(skipped[:SHOWN])

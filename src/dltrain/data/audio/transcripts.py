@@ -21,8 +21,10 @@ from dltrain.data.audio.alphabet import (
     frames_needed,
     plain,
 )
+from dltrain.data.audio.listing import add_unused
 from dltrain.data.audio.rows import Rows, by_folder, of_pattern, of_table, of_texts
 from dltrain.data.audio.source import AudioSource
+from dltrain.data.images.listing import Unused
 from dltrain.data.streams.in_memory import Split
 from dltrain.data.streams.ragged import Ragged, RaggedSplit
 
@@ -161,6 +163,12 @@ class TranscriptSource(AudioSource):
             for row, (own, count) in enumerate(zip(ids, frames, strict=False))
             if frames_needed(own) > count
         ]
+        if rows is self._rows.get("train") and len(short) == len(ids):
+            raise ValueError(
+                f"{short[0]}: this sound is shorter than its transcript, and so are all others to "
+                "train on: CTC has no loss of them. Lower data.hop, or see whether the transcripts "
+                "belong to the sounds."
+            )
         if short:
             listed = "\n  ".join(short[:SHOWN]) + ("\n  …" if len(short) > SHOWN else "")
             logger.warning(
@@ -208,7 +216,9 @@ class AudioTranscripts(TranscriptSource):
         elif self.pattern is not None:
             rows = of_pattern(self.pattern, files)
         else:
-            rows = of_texts(files, self.text_column, self.unused)
+            self.unused = Unused()
+            rows, used = of_texts(files, self.text_column, self.unused)
+            add_unused(self.path, self.unused, used)
         rows.column(self.text_column, "text")
         divides = self.test_where is not None or self.row_splits.given
         found = {"train": rows} if divides else by_folder(rows, self.path)
