@@ -197,6 +197,7 @@ def test_names_of_files_say_class_and_split(tmp_path: Path) -> None:
     assert test_files(test_where={"index": "[0-1]", "speaker": "ann"}) == {
         *("0_ann_0", "0_ann_1", "1_ann_0", "1_ann_1")
     }
+    assert test_files(test_where="speaker=a*") == test_files(test_where={"speaker": "ann"})
     assert {name[2:5] for name in test_files(group="speaker", test=0.5)} in ({"ann"}, {"bob"})
     with pytest.raises(ValueError, match=r"test_where: there is no column 'speaked'\. Did you"):
         test_files(test_where={"speaked": "ann"})
@@ -359,6 +360,7 @@ def test_augmentation_changes_sounds_alone_and_is_drawn_by_its_generator(tmp_pat
         ({"max_seconds": 0}, "max_seconds must be above 0"),
         ({"labels": "a.csv", "pattern": "{label}"}, "give one of them"),
         ({"test_where": {}}, "test_where names columns"),
+        ({"test_where": "theo"}, "test_where is COLUMN=PATTERN"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_reading(

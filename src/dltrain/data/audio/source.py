@@ -53,7 +53,8 @@ class AudioSource(ArraySource):
 
     ``test`` is the fraction set aside as test split where none is given, whatever the seed.
     ``test_where`` says which it is instead: columns and patterns that their cells fit
-    (:func:`~dltrain.data.audio.rows.matching`). ``group`` is a column whose sounds of one cell,
+    (:func:`~dltrain.data.audio.rows.matching`); of one column as a text, ``index=[0-4]``, which
+    another value on the command line takes the place of. ``group`` is a column whose sounds of one cell,
     such as a speaker's, stay in one split; ``split_column`` one that says train, validation, test.
 
     Reading raises ``ValueError`` naming file and line of what cannot be used.
@@ -75,7 +76,7 @@ class AudioSource(ArraySource):
         skip_unreadable: bool = False,
         memory_limit: float = 4.0,
         test: float = 0.2,
-        test_where: Mapping[str, str | int] | None = None,
+        test_where: Mapping[str, str | int] | str | None = None,
         group: str | None = None,
         split_column: str | None = None,
         batch_size: int | Literal["full"] = 32,
@@ -94,6 +95,11 @@ class AudioSource(ArraySource):
             raise ValueError(f"memory_limit must be above 0, got {memory_limit}")
         if not 0 < test < 1:
             raise ValueError(f"test is a fraction between 0 and 1, got {test}")
+        if isinstance(test_where, str):
+            column, found, cells = test_where.partition("=")
+            if not (column and found and cells):
+                raise ValueError(f"test_where is COLUMN=PATTERN as one text, got {test_where!r}")
+            test_where = {column: cells}
         if test_where is not None and (not test_where or split_column is not None):
             raise ValueError("test_where names columns and their cells, without split_column")
         self.settings = FeatureSettings(features, mels, coefficients, window, hop, low, high)
