@@ -54,8 +54,9 @@ class AudioSource(ArraySource):
     ``test`` is the fraction set aside as test split where none is given, whatever the seed.
     ``test_where`` says which it is instead: columns and patterns that their cells fit
     (:func:`~dltrain.data.audio.rows.matching`); of one column as a text, ``index=[0-4]``, which
-    another value on the command line takes the place of. ``group`` is a column whose sounds of one cell,
-    such as a speaker's, stay in one split; ``split_column`` one that says train, validation, test.
+    another value on the command line takes the place of. ``group`` is a column whose sounds of one
+    cell, such as a speaker's, stay in one split; ``split_column`` one that says train, validation,
+    test.
 
     Reading raises ``ValueError`` naming file and line of what cannot be used.
     """
