@@ -189,7 +189,7 @@ def test_of_a_folder_of_runs_the_newest_that_has_finished_is_taken(
     ]  # fmt: skip
     shutil.rmtree(outputs / "mlp-iris" / "2026-01-01_00-00-00")
     shutil.rmtree(outputs / "mlp-iris" / "2026-01-02_00-00-00")
-    with pytest.raises(UserError, match="mlp-iris has 1 run, which has not finished$"):
+    with pytest.raises(UserError, match=r"mlp-iris has 1 run, which has not finished$"):
         newest_run(str(outputs / "mlp-iris"), outputs)
     with pytest.raises(UserError, match="is not a run folder"):
         newest_run(str(sweep), outputs)

@@ -28,9 +28,9 @@ from dltrain.contracts.task import Monitor
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, UserError, printable_lines
-from dltrain.runs.newest import newest_run
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
+from dltrain.runs.newest import newest_run
 from dltrain.tuning.alive import Holder, beating
 from dltrain.tuning.reporting import PRUNED, RUN, Reporting
 from dltrain.tuning.study import Order, distributions, open_storage
