@@ -46,6 +46,7 @@ class FastStyle(Task):
 
     monitor = Monitor("loss", "min")
     any_size = True
+    needs_target = False
 
     def __init__(
         self,
