@@ -55,6 +55,8 @@ WORKLOADS = {
     "lstm": Workload("lstm", 64, 60, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
     "unet": Workload("unet", 4, 40, OURS),
+    "fast_style": Workload("fast_style", 4, 10, OURS),
+    "adain": Workload("adain", 4, 10, OURS),
 }
 
 

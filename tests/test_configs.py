@@ -42,6 +42,7 @@ OWN_FILES = {
     *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),
     *("task/multilabel", "task/distillation", "experiment/lenet5_distilled"),
     *("data/style", "model/style", "task/style_transfer", "model/fast_style", "task/fast_style"),
+    *("model/adain", "task/adaptive_style"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

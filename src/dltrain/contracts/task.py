@@ -173,6 +173,14 @@ class FindsByScore(Protocol):
         """
 
 
+@runtime_checkable
+class PaintsAs(Protocol):
+    """A task that predicts images in a style, which is that of an image."""
+
+    def paint_as(self, pixels: Tensor) -> None:
+        """Predict in the style of ``pixels`` (3, height, width) of 0..1 from now on."""
+
+
 class Predicting(nn.Module):
     """The predictions of ``task`` as a network of their own: columns called ``names`` to them."""
 
