@@ -167,8 +167,8 @@ class AdaptiveStyleTransfer(Task):
         """Raise :class:`UserError` where the styles are not what they were."""
         if state["styles"] != self._styles.digest:
             raise UserError(
-                f"task.styles: {self._styles.path} has other images than when this run began; a "
-                "resumed run would not be the same. Train a new one."
+                f"task.styles: {self._styles.path} has other images than when this run "
+                "began: its losses were of those."
             )
 
     def _painted(self, images: Tensor, style: tuple[Tensor, Tensor] | None) -> Tensor:
