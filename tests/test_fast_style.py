@@ -18,6 +18,7 @@ from dltrain.data.images.others import open_images
 from dltrain.data.images.reader import ImageReader
 from dltrain.errors import ConfigError, UserError
 from dltrain.inference.evaluate import evaluate_run
+from dltrain.inference.predictor import load
 from dltrain.models.generative.transform_net import TransformNet
 from dltrain.runs.folder import RunFolder
 from dltrain.tasks.fast_style import FastStyle
@@ -153,6 +154,11 @@ def test_a_run_paints_files_without_what_made_it(
         {name: trained.summary["test"][name] for name in evaluation.scalars}, rel=1e-5
     )
     run = trained.folder
+    files = sorted((tmp_path / "photos").iterdir())
+    one = load(run)
+    several, alone = one.predict(files).images, [one.predict(file).images[0] for file in files]
+    assert [tuple(image.shape) for image in several] == [(3, 18, 20 + n) for n in range(4)]
+    assert all(map(torch.equal, several, alone))
     Image.new("RGB", (32, 32)).save(style)
     with pytest.raises(UserError, match=r"task\.style: .* has other pixels than when this run"):
         dispatch(["evaluate", str(run)])
