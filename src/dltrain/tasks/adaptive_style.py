@@ -153,7 +153,10 @@ class AdaptiveStyleTransfer(Task):
         Raises :class:`UserError` where none was.
         """
         if self._asked is None:
-            raise UserError("this run paints in any style: give an image by --style FILE.")
+            raise UserError(
+                "this run paints in any style, and was told none: dltrain predict RUN IMAGE "
+                "--style FILE, or load(RUN).paint_as(FILE)."
+            )
         images = self._pixels.shown(self._size.limited(batch["input"]))
         made = self._painted(images, self._asked).float().clamp(0, 1)
         field = Field((3, None, None), "image", fill=1.0)
