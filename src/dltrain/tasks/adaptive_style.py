@@ -153,7 +153,10 @@ class AdaptiveStyleTransfer(Task):
         Raises :class:`UserError` where none was.
         """
         if self._asked is None:
-            raise UserError("this run paints in any style: give an image by --style FILE.")
+            raise UserError(
+                "this run paints in any style, and was told none: dltrain predict RUN IMAGE "
+                "--style FILE, or load(RUN).paint_as(FILE)."
+            )
         images = self._pixels.shown(self._size.limited(batch["input"]))
         made = self._painted(images, self._asked).float().clamp(0, 1)
         field = Field((3, None, None), "image", fill=1.0)
@@ -167,8 +170,8 @@ class AdaptiveStyleTransfer(Task):
         """Raise :class:`UserError` where the styles are not what they were."""
         if state["styles"] != self._styles.digest:
             raise UserError(
-                f"task.styles: {self._styles.path} has other images than when this run began; a "
-                "resumed run would not be the same. Train a new one."
+                f"task.styles: {self._styles.path} has other images than when this run "
+                "began: its losses were of those."
             )
 
     def _painted(self, images: Tensor, style: tuple[Tensor, Tensor] | None) -> Tensor:

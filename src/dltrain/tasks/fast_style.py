@@ -137,8 +137,8 @@ class FastStyle(Task):
         """Raise :class:`UserError` where the style is not what it was."""
         if state["style"] != self._style.digest:
             raise UserError(
-                f"task.style: {self._style.path} has other pixels than when this run began; a "
-                "resumed run would not be the same. Train a new one."
+                f"task.style: {self._style.path} has other pixels than when this run began: "
+                "its losses were of those."
             )
 
     def _losses(self, images: Tensor, made: Tensor) -> dict[str, Tensor]:
