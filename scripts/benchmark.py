@@ -59,6 +59,8 @@ WORKLOADS = {
     "yolo": Workload("yolo", 8, 30, OURS),
     "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),
+    "fast_style": Workload("fast_style", 4, 10, OURS),
+    "adain": Workload("adain", 4, 10, OURS),
 }
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 WORKLOADS = (
     *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "seq2seq", "unet", "yolo"),
-    *("lstm_language", "transformer_language", "audio_cnn"),
+    *("lstm_language", "transformer_language", "audio_cnn", "fast_style", "adain"),
 )
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
@@ -42,7 +42,9 @@ NOISE = 10_000
 CELLS = (240, 320)
 """Height and width of yolo's images."""
 SLICES, SIDE = 40, 128
-"""Images of unet's noise, and their side."""
+"""Images of unet's noise, and of those that are styled; and their side."""
+VGG = {2: (3, 64), 5: (64, 64), 9: (64, 128), 12: (128, 128), 16: (128, 256)}
+"""Channels of the convolutions of VGG-19 as far as relu3_1, by their places in its file."""
 UNET = {"width": 16, "depth": 4, "padding": "same", "batch_norm": True, "dropout": 0.0}
 LEVELS = (0.97, 0.98, 0.99)
 """Test accuracies whose times are taken."""
@@ -429,6 +431,74 @@ def language_by_hand(workload: str, batch: int, watch: Watch) -> None:
                 return
 
 
+def style_by_hand(workload: str, batch: int, watch: Watch) -> None:
+    """Images of noise in memory, seen by a VGG-19 of noise, which takes as long as any other."""
+    import torch
+    from torch import nn
+    from torch.nn.functional import mse_loss
+
+    from dltrain.models.generative.adain import AdaptiveStyle
+    from dltrain.models.generative.transform_net import TransformNet
+
+    stages, layers = nn.ModuleList(), [nn.Conv2d(3, 3, 1)]
+    for place, (inputs, outputs) in VGG.items():
+        if place in (9, 16):
+            layers.append(nn.MaxPool2d(2, 2, ceil_mode=True))
+        layers += [nn.ReflectionPad2d(1), nn.Conv2d(inputs, outputs, 3), nn.ReLU()]
+        if place in (2, 9, 16):  # relu1_1, relu2_1, relu3_1
+            stages.append(nn.Sequential(*layers))
+            layers = []
+    stages.requires_grad_(False)
+
+    def seen(images: Tensor) -> list[Tensor]:
+        found = []
+        for stage in stages:
+            images = stage(images)
+            found.append(images)
+        return found
+
+    def gram(features: Tensor) -> Tensor:
+        flat = features.flatten(2)
+        return flat @ flat.mT / flat.shape[2]
+
+    def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+        return features.mean((2, 3)), (features.var((2, 3)) + 1e-5).sqrt()
+
+    images, style = torch.rand(SLICES, 3, SIDE, SIDE), torch.rand(1, 3, SIDE, SIDE)
+    learning: nn.Module
+    if workload == "adain":
+        learning = AdaptiveStyle((3, SIDE, SIDE)).decoder
+        wanted: list[Any] = [moments(features) for features in seen(style)]
+    else:
+        learning = TransformNet((3, SIDE, SIDE))
+        wanted = [gram(features) for features in seen(style)]
+    optimizer = torch.optim.Adam(learning.parameters(), lr=1e-3)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(images)).split(batch):
+            with torch.no_grad():
+                content = seen(images[chosen])[-1]
+            optimizer.zero_grad()
+            if workload == "adain":
+                (mean, std), (to_mean, to_std) = moments(content), wanted[-1]
+                scaled = (content - mean[:, :, None, None]) / std[:, :, None, None]
+                content = scaled * to_std[:, :, None, None] + to_mean[:, :, None, None]
+                after = seen(learning(content))
+                loss = mse_loss(after[-1], content)
+                for features, others in zip(after, wanted, strict=True):
+                    for own, other in zip(moments(features), others, strict=True):
+                        loss = loss + 10 * mse_loss(own, other.expand_as(own))
+            else:
+                after = seen(learning((images[chosen] - 0.5) / 0.25))
+                loss = mse_loss(after[-1], content)
+                for features, other in zip(after, wanted, strict=True):
+                    loss = loss + 100 * mse_loss(gram(features), other.expand(len(chosen), -1, -1))
+            loss.backward()
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
 def translations_by_hand(batch: int, watch: Watch) -> None:
     """Pairs drawn at random, each batch padded to its longest on either side."""
     import torch
@@ -481,6 +551,8 @@ OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "yolo": boxes_by_hand,
     "audio_cnn": sounds_by_hand,
     "unet": segmentation_by_hand,
+    "fast_style": partial(style_by_hand, "fast_style"),
+    "adain": partial(style_by_hand, "adain"),
 }
 """What has a loop of its own."""
 
@@ -532,6 +604,31 @@ def noise_with_masks(folder: Path) -> list[str]:
     settings = [f"model.{name}={str(value).lower()}" for name, value in UNET.items()]
     place = [f"data.path={folder / 'noise'}", f"data.root={folder}"]
     return ["data=image_masks", *place, *settings]
+
+
+def noise_to_style(folder: Path, workload: str) -> list[str]:
+    """What has the command read images of noise, a style, and a VGG-19 that learned nothing."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for split, count in (("train", SLICES), ("test", 4), ("style", 1)):
+        (folder / "noise" / split).mkdir(parents=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "noise" / split / f"{number}.png")
+    style, features = folder / "style.png", folder / "vgg.pth"
+    (folder / "noise" / "style" / "0.png").rename(style)
+    tensors = {"0.weight": torch.eye(3)[:, :, None, None], "0.bias": torch.zeros(3)}
+    for place, (inputs, outputs) in VGG.items():
+        tensors[f"{place}.weight"] = torch.randn(outputs, inputs, 3, 3) / (3 * inputs**0.5)
+        tensors[f"{place}.bias"] = torch.zeros(outputs)
+    torch.save(tensors, features)
+    place = ["data=image_folder", f"data.path={folder / 'noise'}", f"data.root={folder}"]
+    if workload == "adain":
+        return [*place, f"task.styles={style}", f"model.pretrained={features}"]
+    return [*place, f"task.style={style}", f"task.features={features}"]
 
 
 def data_loader(workload: str, batch: int, train: bool = True) -> Any:
@@ -640,6 +737,8 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
                 "yolo": cells,
                 **{name: partial(text_of_letters, name) for name in LANGUAGE},
                 "audio_cnn": digits,
+                "fast_style": partial(noise_to_style, workload=workload),
+                "adain": partial(noise_to_style, workload=workload),
             }.get(workload, lambda _: ["data=mnist"])
             data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
         model = {"alexnet": "alexnet_small"}.get(workload, workload).removesuffix("_language")

@@ -14,7 +14,7 @@ from tests.conftest import expect_speed
 PROGRAM = """
 import ctypes, resource
 import torch
-from dltrain.engine.malloc import memory_kept
+from dltrain.engine.malloc import give_back, memory_kept
 
 mallinfo = ctypes.CDLL(None).mallinfo2
 
@@ -36,8 +36,12 @@ without = from_kernel()
 with memory_kept():
     within = from_kernel()
     held = resident()
+    give_back()
+    at_a_checkpoint = held - resident()
+    from_kernel()
+    held = resident()
 returned = held - resident()
-print(without, within, from_kernel(16), returned)
+print(without, within, from_kernel(16), at_a_checkpoint, returned)
 """
 
 
@@ -45,7 +49,7 @@ def is_glibc() -> bool:
     return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo2")
 
 
-def measured(**environment: str) -> tuple[int, int, int, int]:
+def measured(**environment: str) -> tuple[int, ...]:
     own = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
@@ -54,21 +58,21 @@ def measured(**environment: str) -> tuple[int, int, int, int]:
         text=True,
         check=True,
     )
-    without, within, after, returned = map(int, done.stdout.split())
-    return without, within, after, returned
+    return tuple(map(int, done.stdout.split()))
 
 
 @pytest.mark.skipif(not is_glibc(), reason="no mallinfo2: not glibc, or an old one")
 def test_what_a_step_frees_the_next_one_takes_without_asking_the_kernel() -> None:
-    without, within, after, returned = measured()
+    without, within, after, at_a_checkpoint, returned = measured()
     if without != 8:
         pytest.skip("slow, perhaps: torch's memory does not come from malloc here")
     expect_speed(within == 0, f"{within} of 8 freed pieces come from the kernel again")
     assert after >= 8, "what does not fit into the heap comes from the kernel again"
+    expect_speed(at_a_checkpoint >= 8 * 30, f"{at_a_checkpoint} MiB of 240 are given back")
     expect_speed(returned >= 8 * 30, f"{returned} MiB of 240 are given back")
 
 
 @pytest.mark.skipif(not is_glibc(), reason="no mallinfo2: not glibc, or an old one")
 def test_what_the_user_has_told_the_allocator_stands() -> None:
-    without, within, after, _ = measured(MALLOC_MMAP_THRESHOLD_="1000000")
+    without, within, after, *_ = measured(MALLOC_MMAP_THRESHOLD_="1000000")
     assert (within, after) == (without, 2 * without)

@@ -53,6 +53,7 @@ OWN_FILES = {
     *("data/audio_folder", "data/audio_transcripts", "data/audio_strings", "data/augment/sounds"),
     *("model/audio_cnn", "model/ctc", "task/ctc"),
     *("experiment/fsdd", "experiment/yesno", "experiment/digit_strings"),
+    *("model/adain", "task/adaptive_style"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

@@ -290,6 +290,28 @@ def test_yolo_polygons_become_boxes_and_names_are_checked(
             read(YoloTxt, tmp_path)
 
 
+def test_what_stands_twice_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    write_voc(tmp_path / "voc", IMAGES)
+    write_list(tmp_path / "voc", "train", "abcda")
+    write_list(tmp_path / "voc", "test", "e")
+    assert len(read(Voc, tmp_path / "voc")["labels"]) == 4
+    assert "more lines of a name in its list 1 (a)" in caplog.text
+    write_yolo(tmp_path / "yolo", IMAGES)
+    file = tmp_path / "yolo" / "labels" / "train" / "a.txt"
+    file.write_text("\n".join(file.read_text().splitlines() * 2))
+    read(YoloTxt, tmp_path / "yolo", test=0.2)
+    assert "the same box twice 2 (" in caplog.text
+    assert f"{file}, line 3" in caplog.text
+
+
+def test_images_without_any_box_are_refused(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {name: [] for name in IMAGES})
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match="no training image has a box: there is nothing to learn"):
+        read(YoloTxt, tmp_path, test=0.2)
+
+
 def test_what_is_only_for_one_class_an_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="balance is for data with one class an image"):
         Voc(str(tmp_path), root="r", balance=True)

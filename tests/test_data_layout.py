@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from dltrain.contracts.data import DataSpec
+from dltrain.contracts.data import DataSpec, Placement
 from dltrain.data.images.image_folder import ImageFolder
 from dltrain.errors import UserError
 
@@ -205,3 +206,62 @@ def test_a_file_changed_behind_its_date_is_decoded_anew(tree: Tree) -> None:
     second = source(path, test=0.5).splits()
     pairs = [(first[name].columns["input"], second[name].columns["input"]) for name in first]
     assert sum(int((old != new).any(1).any(1).any(1).sum()) for old, new in pairs) == 1
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits"),
+    [
+        ([""], ["train"]),
+        (["train", "test"], ["train", "test"]),
+        (["train/images", "val/images"], ["train", "validation"]),
+        (["photos"], ["train"]),
+    ],
+)
+def test_a_task_without_a_target_needs_no_classes(
+    folders: list[str], splits: list[str], tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dltrain")
+    path = tree(*folders)
+    with pytest.raises(ValueError, match=r"no folder|has one class|have no class folders"):
+        read(path)
+    one = source(path)
+    one.target_needed = False
+    spec = one.read(0)
+
+    assert not spec.of("target")
+    assert spec.complete
+    assert one.splits().keys() == {*splits, "test"}
+    assert f"{4 * len(folders)} images, no classes" in caplog.text
+    batch = next(iter(one.open(Placement(torch.device("cpu"), 0))["train"].batches(0)))
+    assert batch.keys() == {"input"}
+    with pytest.raises(UserError, match="no target to be evaluated by"):
+        next(one.labeled(None))
+
+
+def test_classes_stay_where_there_are_some(tree: Tree) -> None:
+    path = tree("a", "b", "")
+    one = source(path)
+    one.target_needed = False
+
+    assert one.read(0).class_names == ("a", "b")
+    asked = source(path, layout="unlabeled")
+    with pytest.raises(ValueError, match="layout=unlabeled leaves no classes"):
+        asked.read(0)
+    asked.target_needed = False
+    assert not asked.read(0).of("target")
+    assert sum(len(split) for split in asked.splits().values()) == 12
+
+
+def test_a_size_is_chosen_where_any_will_do(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dltrain")
+    path = tree("a", "b")
+    one = source(path)
+    one.any_size = True
+    assert one.read(0).input.shape == (1, 4, 4), "where they have one"
+    Image.new("L", (5, 7)).save(path / "a" / "other.png")
+    other = source(path)
+    with pytest.raises(UserError, match=r"Give data\.size=SIDE"):
+        other.read(0)
+    other.any_size = True
+    assert other.read(0).input.shape == (1, 256, 256)
+    assert "they are of several sizes: data.size was taken as 256." in caplog.text

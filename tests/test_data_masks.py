@@ -208,6 +208,10 @@ def test_what_does_not_fit_is_refused_or_counted(
     read(folder, classes=["a", "b", "nobody"], ignore=255)
     assert "no training image has a pixel of nobody" in caplog.text
     assert "data.values=[0,1,255]" in refused(folder)
+    for mask in (folder / "masks").iterdir():
+        save(mask, np.full((SIDE, SIDE), 255))
+    with pytest.raises(ValueError, match="ignore leaves no pixel of a training mask"):
+        read(folder, classes=["a", "b"], ignore=255)
 
 
 @pytest.mark.parametrize(

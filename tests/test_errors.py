@@ -51,6 +51,18 @@ def refused(
         ("modle=mlp", ["modle", "'model'"]),
         ("sede=1", ["sede", "'seed'", "train.yaml"]),
         ("+optimizer.learning_rate=1", ["optimizer.learning_rate", "'optimizer.lr'"]),
+        # a key where a group is meant
+        ("modifiers=[prune,ema]", ["the group modifier. Write 'modifier=[prune,ema]'."]),
+        ("modifiers=prune", ["Write modifier=prune."]),
+        ("modifiers=[prun]", ["Write 'modifier=[prune]'."]),
+        ("modifiers=null", ["Write modifier=none."]),
+        ("callback=[default]", ["Write 'callbacks=[default]'."]),
+        ("augment=images", ["Write data/augment=images."]),
+        ("task/attack=pgd", ["this task takes none; it goes with task=adversarial_training."]),
+        # a key of what was not chosen
+        ("modifiers.prune.every=9", ["modifiers.prune.every: ", "It comes with modifier=prune."]),
+        ("regularizer.l1.strength=1", ["It comes with regularizer=l1."]),
+        ("modifier.ema.decay=0", ["modifiers.ema.decay comes with modifier=ema."]),
         # a wrong type
         ("optimizer.lr=abc", ["optimizer.lr", "a number", "'abc'", "optimizer/adam.yaml"]),
         ("trainer.epochs=1.5", ["trainer.epochs", "an integer", "1.5"]),

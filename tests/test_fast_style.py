@@ -17,7 +17,10 @@ from dltrain.contracts.task import Phase
 from dltrain.data.images.others import open_images
 from dltrain.data.images.reader import ImageReader
 from dltrain.errors import ConfigError, UserError
+from dltrain.inference.evaluate import evaluate_run
+from dltrain.inference.predictor import load
 from dltrain.models.generative.transform_net import TransformNet
+from dltrain.runs.folder import RunFolder
 from dltrain.tasks.fast_style import FastStyle
 from tests.asking import evaluated
 from tests.conftest import Train
@@ -132,20 +135,33 @@ def test_a_run_paints_files_without_what_made_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for number in range(4):
-        place = tmp_path / "photos" / "ab"[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
+        place = tmp_path / "photos"
+        place.mkdir(exist_ok=True)
         Image.linear_gradient("L").resize((20 + number, 18)).convert("RGB").save(
             place / f"{number}.jpg"
         )
     style = tmp_path / "style.png"
     style.write_bytes((images / "style.png").read_bytes())
-    run = train(
+    trained = train(
         *("model=fast_style", "model.width=2", "model.blocks=1", "data=image_folder"),
         *(f"data.path={tmp_path / 'photos'}", f"data.root={tmp_path}", "data.size=16"),
         *("data.channels=3", f"task.style={style}", f"task.features={images / 'vgg.pth'}"),
         *("task.content_layers=[relu2_1]", "task.style_layers=[relu1_1]", "trainer.steps=2"),
         *("data.test=0.5", "data.validation=0", "callbacks=none"),
-    ).folder
+    )
+    evaluation = evaluate_run(RunFolder(trained.folder), "test").evaluation
+    assert evaluation.scalars == pytest.approx(
+        {name: trained.summary["test"][name] for name in evaluation.scalars}, rel=1e-5
+    )
+    run = trained.folder
+    files = sorted((tmp_path / "photos").iterdir())
+    one = load(run)
+    several, alone = one.predict(files).images, [one.predict(file).images[0] for file in files]
+    assert [tuple(image.shape) for image in several] == [(3, 18, 20 + n) for n in range(4)]
+    assert all(map(torch.equal, several, alone))
+    Image.new("RGB", (32, 32)).save(style)
+    with pytest.raises(UserError, match=r"task\.style: .* has other pixels than when this run"):
+        dispatch(["evaluate", str(run)])
     style.unlink()
 
     assert dispatch(["predict", str(run), str(tmp_path / "photos")]) == 0
@@ -154,9 +170,9 @@ def test_a_run_paints_files_without_what_made_it(
     sizes = {path.name: Image.open(path).size for path in (run / "predictions").iterdir()}
     assert sizes == {
         "00001_0.png": (20, 18),
-        "00002_2.png": (22, 18),
-        "00003_1.png": (21, 18),
+        "00002_1.png": (21, 18),
+        "00003_2.png": (22, 18),
         "00004_3.png": (23, 18),
     }
-    with pytest.raises(UserError, match="dltrain predict RUN IMAGE paints images"):
+    with pytest.raises(UserError, match=r"task\.style: .*style\.png is no image that can be read"):
         dispatch(["evaluate", str(run)])

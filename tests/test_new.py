@@ -86,7 +86,7 @@ def test_nothing_is_overwritten(place: Path) -> None:
         (["model", "torch"], "Python has a module of this name"),
         (["model", "mlp"], "is built in"),
         (["callbacks", "figures"], "is built in"),
-        (["model", "mine", "--config-dir", "file"], "cannot be written"),
+        (["model", "nobodys_module", "--config-dir", "file"], "cannot be written"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(place: Path, arguments: list[str], said: str) -> None:

@@ -159,7 +159,8 @@ def assert_same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
 def test_every_optimizer_has_its_formula_here() -> None:
     files = {path.stem for path in (REPOSITORY / "configs" / "optimizer").glob("*.yaml")}
 
-    assert files == set(FORMULAS)
+    # It searches along a line, and asks for the loss several times a step.
+    assert files - {"lbfgs"} == set(FORMULAS)
 
 
 @pytest.mark.parametrize("name", FORMULAS)

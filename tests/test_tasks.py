@@ -58,6 +58,7 @@ EXAMPLES = {
 LOSS = 0.02
 # Tasks of data that is not bundled, or that learn from more than it; and which tests have them.
 ELSEWHERE = {
+    "adaptive_style": "adain",
     "adversarial_training": "attacks",
     "ctc": "audio_models",
     "detection": "tasks_detection",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from torch.nn import functional
 
 from dltrain.contracts.data import Batch, DataSpec
 from dltrain.errors import ConfigError, UserError
-from dltrain.runs.load import load
+from dltrain.runs.folder import RunFolder
+from dltrain.runs.load import load, read_config
+from dltrain.runs.newest import newest_run
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.distillation import Distillation
 from dltrain.tasks.losses.similarity import similarity_loss
@@ -139,11 +143,14 @@ def test_impossible_settings_are_refused(settings: dict[str, Any], says: str) ->
 
 
 def test_a_run_is_taught_goes_on_and_is_used_without_its_teacher(
-    train: Train, tmp_path: Path
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ("data=iris", "model=mlp", "model.hidden=[4]", "trainer.epochs=1")
     teacher = train("name=teacher", *common).folder
     student = train("name=pupil", *common, "task=distillation", f"task.teacher={teacher}").folder
+    again = train("name=other", *common, "task=distillation", f"task.teacher={teacher.parent}")
+    assert f"{teacher.parent} has 1 run; taken is" in capsys.readouterr().err
+    assert read_config(RunFolder(again.folder))["task"]["teacher"] == str(teacher.resolve())
     with pytest.raises(ConfigError, match=r"task\.teacher: latest moves on with every run"):
         train(*common, "task=distillation", "task.teacher=latest")
     with pytest.raises(ConfigError, match=r"^task\.teacher: nobody does not exist[^\n]*$"):
@@ -155,3 +162,34 @@ def test_a_run_is_taught_goes_on_and_is_used_without_its_teacher(
     assert isinstance(task, Distillation)
     with pytest.raises(UserError, match="has other weights than when this run began"):
         task.load_training_state({"teacher": "0123"})
+
+
+def test_of_a_folder_of_runs_the_newest_that_has_finished_is_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dltrain")
+    outputs = tmp_path / "outputs"
+    for day, status in enumerate(("finished", "finished", "interrupted"), 1):
+        folder = outputs / "mlp-iris" / f"2026-01-0{day}_00-00-00"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("seed: 0\n")
+        (folder / "summary.json").write_text(json.dumps({"status": status}))
+    sweep = outputs / "sweeps" / "2026-01-04_00-00-00"
+    sweep.mkdir(parents=True)
+    jobs = [["seed=0"], ["seed=1"]]
+    (sweep / "sweep.json").write_text(json.dumps({"arguments": ["-m"], "jobs": jobs}))
+    made = {"job": 1, "run": "mlp-iris/2026-01-01_00-00-00", "status": "running"}
+    (sweep / "jobs.jsonl").write_text(f"{json.dumps(made)}\n")
+
+    assert newest_run(str(outputs / "mlp-iris"), outputs).path.name == "2026-01-02_00-00-00"
+    assert newest_run(str(outputs), outputs).path.name == "2026-01-02_00-00-00"
+    assert newest_run(str(sweep), outputs).path.name == "2026-01-01_00-00-00"
+    assert [line.partition(" has ")[2].partition(";")[0] for line in caplog.messages] == [
+        "3 runs", "3 runs", "1 run",
+    ]  # fmt: skip
+    shutil.rmtree(outputs / "mlp-iris" / "2026-01-01_00-00-00")
+    shutil.rmtree(outputs / "mlp-iris" / "2026-01-02_00-00-00")
+    with pytest.raises(UserError, match=r"mlp-iris has 1 run, which has not finished$"):
+        newest_run(str(outputs / "mlp-iris"), outputs)
+    with pytest.raises(UserError, match="is not a run folder"):
+        newest_run(str(sweep), outputs)

@@ -95,6 +95,10 @@ class Assembly(AbstractContextManager["Assembly"]):
             )
         )
         self._source = self._made("data", config["data"], Source)
+        if self._source is not None:
+            learned = plan(config["task"], Task, "task", {}, self._packages).target
+            self._source.target_needed = getattr(learned, "needs_target", True)
+            self._source.any_size = getattr(learned, "any_size", False)
         self._model: torch.nn.Module | None = None
         self._task: Task | None = None
         self._outline = self._source.outline() if self._source is not None else None

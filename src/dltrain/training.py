@@ -224,7 +224,9 @@ class Run:
         self.config, self.parts, self._shown, self._started = config, parts, shown, started
         self._watchers, self._parent = watchers, parent
         settings = parts.settings
-        open_runs(parts.task, Path(config["output_dir"]).expanduser(), settings.device)
+        taken = open_runs(parts.task, Path(config["output_dir"]).expanduser(), settings.device)
+        if taken:  # a folder of several has a newer one tomorrow
+            self.config = {**config, "task": {**config["task"], **taken}}
         open_images(parts.task, settings.device)
         self.streams = _open(parts, config["seed"])
         steps_per_epoch = self.streams["train"].steps_per_epoch

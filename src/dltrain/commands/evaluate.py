@@ -103,7 +103,7 @@ def _parser() -> Parser:
         [
             "latest",
             "lenet5-mnist data=image_folder data.path=photos --split all",
-            "latest attack=pgd 'attack.epsilon=[0,0.1,0.2,0.3]' attack.restarts=9",
+            "latest attack=pgd 'attack.epsilon=[0,0.1,0.3]'",
         ],
         more="[data=… data.KEY=… attack=…]",
     )

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 STDIN = "-"
 PREDICTIONS = "predictions"
 """Where in a run's folder answers lie that are images, where nobody says otherwise."""
+MOST_PIXELS = 4096
+"""Of the longer side of a style."""
 FIGURE = 64
 """Examples of a figure."""
 ALL = "all"
@@ -68,6 +70,10 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     predictor.require_predicts()
     if asked.threshold is not None:
         predictor.require_score(_score(asked.threshold))
+    if asked.style is not None:
+        predictor.paint_as(asked.style, _style_size(asked.style_size))
+    elif asked.style_size is not None:
+        raise UserError("predict: --style-size is of a --style FILE.")
     typed = [_input(word) for word in asked.more]
     for option, out in (("--out", asked.out), ("--figure", asked.figure)):
         _refuse_input(option, out, typed)
@@ -119,6 +125,8 @@ def _parser() -> Parser:
     add("--keep", default="", metavar="A,B", help="columns of the input to write, too")
     add("--figure", metavar="FILE", help=f"draw the first {FIGURE} answers as a .png")
     add("--threshold", metavar="SCORE", help="of what is found in images: the least score, 0 to 1")
+    add("--style", metavar="FILE", help="an image in whose style to paint, of a run of model=adain")
+    add("--style-size", metavar="PIXELS", help="of its longer side: how large its strokes are")
     add("--skip-unreadable", action="store_true", help="leave out and list what cannot be read")
     parser.add_weights()
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, … (default auto)")
@@ -138,6 +146,16 @@ def _score(typed: str) -> float:
         return float(typed)
     except ValueError as error:
         raise UserError(f"predict: --threshold is a score from 0 to 1; got {typed}.") from error
+
+
+def _style_size(typed: str | None) -> int | None:
+    if typed is None:
+        return None
+    if not typed.isdecimal() or not 1 <= int(typed) <= MOST_PIXELS:
+        raise UserError(
+            f"predict: --style-size is a number of pixels up to {MOST_PIXELS:,}; got {typed}."
+        )
+    return int(typed)
 
 
 def _refuse_input(option: str, out: str | None, inputs: Sequence[Any]) -> None:

@@ -20,7 +20,8 @@ def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | 
     ``trainer.epochs``).
     """
     scored = [(_score(name, candidate), candidate) for candidate in candidates]
-    best = max(scored, default=(0.0, ""), key=lambda pair: pair[0])
+    # Of those that begin alike, the shortest has least that was not typed.
+    best = max(scored, default=(0.0, ""), key=lambda pair: (pair[0], -len(pair[1])))
     return best[1] if best[0] >= cutoff else None
 
 

@@ -332,6 +332,13 @@ class Labeled(NamedTuple):
 class Source(ABC):
     """Where examples come from. Constructing one reads nothing but its arguments."""
 
+    target_needed: bool = True
+    """Whether the task learns from a target; set before :meth:`read`. Data that may be had with or
+    without one is refused where it is needed."""
+    any_size: bool = False
+    """Whether the task takes images of any size; set before :meth:`read`. A size that nobody gave
+    may then be chosen."""
+
     @abstractmethod
     def outline(self) -> DataSpec:
         """What is known of the data without reading it; sizes may be missing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -34,9 +34,36 @@ class OtherImage:
         return self._pixels
 
 
+class OtherImages:
+    """Image files that a task is given, one or a folder of them, as :class:`OtherImage` is one.
+
+    ``size`` are the pixels of the longer side of each.
+    """
+
+    def __init__(self, path: str, size: int) -> None:
+        self.path, self.size = path, size
+        self._pixels: list[Tensor] = []
+        self.digest = ""
+        """Of all their pixels, in hexadecimal digits; empty while they are closed."""
+
+    def open(self, pixels: Sequence[Tensor]) -> None:
+        """Take the ``pixels`` (3, height, width) of 0..1 of each, on the device."""
+        self._pixels = list(pixels)
+        found = hashlib.sha256()
+        for one in pixels:
+            found.update(one.cpu().numpy().tobytes())
+        self.digest = found.hexdigest()[:16]
+
+    @property
+    def pixels(self) -> list[Tensor]:
+        """Of each (3, height, width) of 0..1, the files in the order of their names."""
+        assert self._pixels, "training opens them"
+        return self._pixels
+
+
 @runtime_checkable
 class LearnsFromImages(Protocol):
     """A task that is given image files; in training they are open before its first step."""
 
-    def image_files(self) -> Mapping[str, OtherImage]:
+    def image_files(self) -> Mapping[str, OtherImage | OtherImages]:
         """The handles, by the name of the argument that names the file."""

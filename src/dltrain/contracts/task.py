@@ -69,7 +69,10 @@ class Task(nn.Module, ABC):
     """Whether a training step is the same work on every batch of one shape: nothing in it is
     decided in Python by what was before, so that a CUDA graph may replay it."""
     any_size: bool = False
-    """Whether it predicts of images of any size: new ones are read at their own."""
+    """Whether images of any size will do: new ones are read at their own."""
+
+    needs_target: bool = True
+    """Whether it learns from a target. If not, data without any will do."""
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters by the name that ``optimize(loss, name)`` uses; one optimizer each.
@@ -187,6 +190,14 @@ class FindsByScore(Protocol):
 
         Raises ``ValueError`` for a score that the task does not look at.
         """
+
+
+@runtime_checkable
+class PaintsAs(Protocol):
+    """A task that predicts images in a style, which is that of an image."""
+
+    def paint_as(self, pixels: Tensor) -> None:
+        """Predict in the style of ``pixels`` (3, height, width) of 0..1 from now on."""
 
 
 class Predicting(nn.Module):

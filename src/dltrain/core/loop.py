@@ -46,7 +46,7 @@ from dltrain.core.settings import Settings
 from dltrain.core.state import Place, State
 from dltrain.core.update import Optimize
 from dltrain.core.view import RunProgress, RunView
-from dltrain.engine import clock, generators, signals
+from dltrain.engine import clock, generators, malloc, signals
 from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
@@ -529,6 +529,7 @@ class Trainer:
             self._best = None
         checkpoint.save_last(self.folder, self._state())
         self._saved()
+        malloc.give_back()  # seldom enough not to be felt, often enough for a heap that stays small
         self._last_save = clock.seconds()
 
     def _state(self) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def decoded(
     cannot be read, unless they are to be skipped, and for images of several sizes where one is
     not ``asked`` for.
     """
-    settings = [FORMAT, dict(key), asdict(asked), skip_unreadable]
+    shaping = {name: value for name, value in asdict(asked).items() if name != "otherwise" or value}
+    settings = [FORMAT, dict(key), shaping, skip_unreadable]
 
     def make(partial: Path) -> None:
         _decode_all(partial, asked, splits, skip_unreadable, check)

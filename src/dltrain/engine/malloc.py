@@ -33,12 +33,10 @@ def memory_kept() -> Iterator[None]:
 
     Does nothing where the C library is another, or where the user has told it what to do.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    told = any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ)
-    if told or not hasattr(library, "mallopt"):
+    library = _glibc()
+    if library is None:
         yield
         return
-    assert library is not None
     library.mallopt(M_MMAP_THRESHOLD, LARGEST)
     library.mallopt(M_TRIM_THRESHOLD, KEPT)
     try:
@@ -47,3 +45,23 @@ def memory_kept() -> Iterator[None]:
         library.mallopt(M_MMAP_THRESHOLD, DEFAULT)
         library.mallopt(M_TRIM_THRESHOLD, DEFAULT)
         library.malloc_trim(0)
+
+
+def give_back() -> None:
+    """Give the kernel what lies free in the heap; the next steps take again what they need.
+
+    Small pieces that stay come to lie where large ones were, and the large ones go elsewhere: so
+    a heap that is kept grows by whole tensors, however little is in use. Does nothing where
+    :func:`memory_kept` does nothing.
+    """
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is glibc and the user has not told it what to do."""
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return None
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return library if hasattr(library, "mallopt") else None

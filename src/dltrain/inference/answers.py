@@ -36,7 +36,8 @@ class Answers(Sequence[Mapping[str, Any]]):
     are its :class:`Objects`, in the column ``objects``. Tokens are a text. Images and masks are in
     ``tensors`` alone, where all columns are as the task predicted them, (examples, …), described by
     ``fields``; of masks the row has ``height`` and ``width``, and those of several sizes are padded
-    on the right and below, with their field's ``fill``.
+    on the right and below, with their field's ``fill``. :attr:`images` has each image of its own
+    size.
     """
 
     def __init__(self, predictions: Predictions, top: int | None = 3) -> None:
@@ -46,6 +47,9 @@ class Answers(Sequence[Mapping[str, Any]]):
         self.fields: Mapping[str, Field] = predictions.fields
         self.top = top
         self._columns = columns(self.tensors, self.fields, top)
+        self._image = next((n for n, f in self.fields.items() if f.kind == "image"), None)
+        shape = () if self._image is None else tuple(self.tensors[self._image].shape[2:])
+        self._sizes = [shape] * len(self)
 
     @classmethod
     def joined(cls, parts: Sequence[Answers]) -> Answers:
@@ -61,7 +65,19 @@ class Answers(Sequence[Mapping[str, Any]]):
         found._columns = {
             name: [cell for part in parts for cell in part.column(name)] for name in first.columns
         }
+        found._sizes = [size for part in parts for size in part._sizes]
         return found
+
+    @property
+    def images(self) -> list[Tensor]:
+        """The answers that are images (channels, height, width) of 0..1, without padding.
+
+        Raises ValueError where answers are something else.
+        """
+        if self._image is None:
+            raise ValueError(f"these answers are no images, but {', '.join(self.tensors)}")
+        padded = self.tensors[self._image]
+        return [one[:, :h, :w] for one, (h, w) in zip(padded, self._sizes, strict=True)]
 
     @property
     def columns(self) -> list[str]:

@@ -36,6 +36,7 @@ from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.inference.attacked import attacked
+from dltrain.inference.beside import open_beside
 from dltrain.runs.folder import SUMMARY, RunFolder
 from dltrain.runs.load import (
     SPEC,
@@ -159,6 +160,7 @@ def _own(
             stream = streams[names[0]] if len(names) == 1 else Chained([streams[n] for n in names])
             if attack is not None:
                 stream = attacked(stream, loaded.task, parts.spec, attack)
+            open_beside(loaded.task, folder, config, settings.device)
             result = _evaluated(
                 loaded, stream, settings, config["seed"], _epochs(folder), final=name == TEST
             )

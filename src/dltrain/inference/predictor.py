@@ -15,7 +15,16 @@ import torch
 from torch import nn
 
 from dltrain.contracts.data import Batch, DataSpec, Reader
-from dltrain.contracts.task import FindsByScore, Painted, Paints, Predictions, Predicts, Task
+from dltrain.contracts.task import (
+    FindsByScore,
+    Painted,
+    Paints,
+    PaintsAs,
+    Predictions,
+    Predicts,
+    Task,
+)
+from dltrain.data.images.style import read_image
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.runs.environment import choose_device
@@ -168,6 +177,21 @@ class Predictor:
             self.task.require_score(least)
         except ValueError as error:
             raise UserError(f"--threshold: {error}.") from error
+
+    def paint_as(self, style: str | Path, size: int | None = None) -> None:
+        """Answer with images in the style of an image file from now on.
+
+        Its longer side has ``size`` pixels (None: as many as the images that were trained with):
+        how large its strokes are. Raises :class:`UserError` where it cannot be read, and where the
+        run knows but one style, or none.
+        """
+        if not isinstance(self.task, PaintsAs):
+            raise UserError(f"--style: {self.path} does not paint in any style.")
+        sides = [side or 0 for side in self.spec.input.shape[1:]]
+        try:
+            self.task.paint_as(read_image(style, size or max(sides)))
+        except ValueError as error:
+            raise UserError(f"--style: {error}.") from error
 
     def _read(self, chunk: list[Any], before: int, skip: bool) -> Iterator[tuple[list[Any], Batch]]:
         """The examples as a batch; where some cannot be read, those before them, or the others."""

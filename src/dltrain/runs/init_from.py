@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec
 from dltrain.errors import UserError
-from dltrain.runs.finding import find_run
 from dltrain.runs.folder import LATEST
 from dltrain.runs.load import load, spec_of_run
+from dltrain.runs.newest import newest_run
 from dltrain.tensor_files import read_tensors, reason
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,8 @@ LISTED = 8
 def init_from(task: nn.Module, spec: DataSpec, source: str, output_dir: Path) -> None:
     """Give ``task`` those tensors of ``source`` whose name and shape are the same; tell the rest.
 
-    ``source`` is a run, with the weights that it was tested with, or a file of tensors by name.
+    ``source`` is a run, with the weights that it was tested with, or a file of tensors by name; of
+    a folder of runs it is the newest that has finished.
     Where all names there begin with a part that is missing here, or the other way (``network.``),
     they are compared without it. Raises :class:`UserError` where nothing fits.
     """
@@ -34,7 +35,7 @@ def init_from(task: nn.Module, spec: DataSpec, source: str, output_dir: Path) ->
     if path.is_file() and path.name != LATEST:
         theirs = _tensors_of_file(path)
     else:
-        folder = find_run(source, output_dir)
+        folder = newest_run(source, output_dir)
         theirs = load(folder.path).state_dict()
         _warn_of_other_names(spec, spec_of_run(folder), source)
     own = task.state_dict()

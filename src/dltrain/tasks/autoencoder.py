@@ -57,6 +57,7 @@ class Reconstruction(Task):
     """
 
     replayable = True
+    needs_target = False
 
     def __init__(
         self,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
@@ -22,12 +20,8 @@ from dltrain.metrics.style import StyleLosses
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.models.vision.vgg_features import TORCHVISION
 from dltrain.tasks.losses.style import content_loss, gram, style_loss, total_variation
+from dltrain.tasks.painting_size import SMALLEST, PaintingSize
 from dltrain.tasks.style_features import Layers, StyleFeatures, require_weights, weighted
-
-logger = logging.getLogger(__name__)
-
-SMALLEST = 16
-"""Pixels of an image's longer side."""
 
 
 class FastStyle(Task):
@@ -46,6 +40,7 @@ class FastStyle(Task):
 
     monitor = Monitor("loss", "min")
     any_size = True
+    needs_target = False
 
     def __init__(
         self,
@@ -64,7 +59,7 @@ class FastStyle(Task):
         super().__init__()
         if spec.input.kind != "image":
             raise ValueError(f"images are given a style, and this data has {spec.input.kind}")
-        require_at_least(SMALLEST, style_size=style_size or SMALLEST, largest=largest)
+        require_at_least(SMALLEST, style_size=style_size or SMALLEST)
         self._weights = require_weights(
             content_weight=content_weight,
             style_weight=style_weight,
@@ -72,13 +67,12 @@ class FastStyle(Task):
         )
         self.content_layers = weighted("content_layers", content_layers)
         self.style_layers = weighted("style_layers", style_layers)
-        self.model, self.largest = model, largest
+        self.model, self._size = model, PaintingSize(largest)
         self._pixels = Pixels(spec.input)
         self._seen_by = StyleFeatures(features)
         side = max(spec.input.shape[1] or SMALLEST, spec.input.shape[2] or SMALLEST)
         self._style = OtherImage(style, style_size or side)
         self._grams: dict[str, Tensor] = {}
-        self._scaled = False
 
     def others(self) -> Mapping[str, OtherRun]:
         """The run whose network sees the features, where it is one."""
@@ -131,18 +125,7 @@ class FastStyle(Task):
     @torch.no_grad()
     def predict(self, batch: Batch) -> Predictions:
         """``image`` (batch, 3, h, w) of 0..1, in the style."""
-        images = batch["input"]
-        longer = max(images.shape[2:])
-        if longer > self.largest:
-            if not self._scaled:
-                logger.warning(
-                    "an image of %d pixels is painted with its longer side of %d (task.largest).",
-                    *(longer, self.largest),
-                )
-            self._scaled = True
-            images = functional.interpolate(
-                images, scale_factor=self.largest / longer, mode="bilinear", antialias=True
-            )
+        images = self._size.limited(batch["input"])
         field = Field((3, None, None), "image", fill=1.0)
         return Predictions({"image": self.model(images).float()}, {"image": field})
 
@@ -154,8 +137,8 @@ class FastStyle(Task):
         """Raise :class:`UserError` where the style is not what it was."""
         if state["style"] != self._style.digest:
             raise UserError(
-                f"task.style: {self._style.path} has other pixels than when this run began; a "
-                "resumed run would not be the same. Train a new one."
+                f"task.style: {self._style.path} has other pixels than when this run began: "
+                "its losses were of those."
             )
 
     def _losses(self, images: Tensor, made: Tensor) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ class AdversarialGame(Task):
     """
 
     monitor = Monitor("sliced_wasserstein", "min")
+    needs_target = False
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class StyleTransfer(Task):
     """
 
     monitor = Monitor("loss", "min")
+    needs_target = False
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class Variational(Task):
     """Classes play no part, so images of one cannot be asked for."""
 
     replayable = True
+    needs_target = False
 
     def __init__(
         self,

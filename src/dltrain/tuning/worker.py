@@ -28,9 +28,9 @@ from dltrain.contracts.task import Monitor
 from dltrain.engine import runtime, signals, terminal
 from dltrain.engine.signals import exit_code
 from dltrain.errors import Diverged, UserError, printable_lines
-from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder
 from dltrain.runs.monitor import monitored
+from dltrain.runs.newest import newest_run
 from dltrain.tuning.alive import Holder, beating
 from dltrain.tuning.reporting import PRUNED, RUN, Reporting
 from dltrain.tuning.study import Order, distributions, open_storage
@@ -149,7 +149,7 @@ class _Trial:
                 self._trial.set_user_attr(NOTE, f"trained anew, for it could not go on: {error}")
         config = composition.compose(self._overrides)
         if config["init_from"] is not None and not Path(config["init_from"]).expanduser().is_file():
-            known = find_run(config["init_from"], self._order.output_dir)
+            known = newest_run(config["init_from"], self._order.output_dir)
             config["init_from"] = str(known.path.resolve())
         config["output_dir"] = str(self._order.folder)
         return training.train(config, self._overrides, [watcher])

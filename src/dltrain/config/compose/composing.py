@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dltrain.config.compose.explaining import explained
-from dltrain.config.compose.grammar import parse, several, variants
+from dltrain.config.compose.grammar import is_group, parse, several, variants
 from dltrain.config.compose.hydra_setup import (
     CONFIGS,
     ROOT,
@@ -37,6 +37,7 @@ from dltrain.config.compose.hydra_setup import (
     text_of,
     use_offered,
 )
+from dltrain.config.compose.meant import files_meant, is_like_a_group
 from dltrain.config.compose.sweeps import faults_of_number
 from dltrain.errors import ConfigError, Fault, UserError
 
@@ -125,9 +126,10 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
         for variant in variants(overrides):
             try:
                 configs.append(composed(variant))
+                found = _files_for_keys(variant)
             except NotComposedError as error:
                 found = explained(variant, error)
-                faults += [fault for fault in found if fault not in faults]
+            faults += [fault for fault in found if fault not in faults]
         if multirun and not faults:
             faults = [_drawn(one) for one in overrides if _is_drawn(one)]
             if faults and _sweeper(variants(overrides)[0]) != BASIC_SWEEPER:
@@ -135,6 +137,13 @@ def check(typed: Sequence[str], multirun: bool) -> DictConfig:
         if faults:
             raise ConfigError(faults)
         return configs[0]
+
+
+def _files_for_keys(lines: Sequence[str]) -> list[Fault]:
+    """The faults of overrides such as ``modifiers=prune``, which composes and means a file."""
+    keys = [one for one in parse(lines)[0] if is_like_a_group(one.key_or_group)]
+    faults = [files_meant(one) for one in keys if not is_group(one)]
+    return [fault for fault in faults if fault is not None]
 
 
 def _is_drawn(override: Override) -> bool:
@@ -161,10 +170,14 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
     """
     try:
         with set_up():
-            return _composed(typed)
+            config = _composed(typed)
+            faults = _files_for_keys(typed)
     except NotComposedError as error:
         check(typed, multirun=False)  # tells what is wrong
         raise ConfigError([Fault("config", str(error))]) from error
+    if faults:
+        raise ConfigError(faults)
+    return config
 
 
 def unresolved(typed: Sequence[str]) -> dict[str, Any]:

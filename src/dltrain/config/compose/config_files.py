@@ -9,17 +9,16 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.object_type import ObjectType
 from omegaconf import DictConfig, OmegaConf
 
 from dltrain.config.compose.grammar import is_group, parse
 from dltrain.config.compose.hydra_setup import (
     PROVIDER,
     ROOT,
-    SHARED,
     NotComposedError,
     defaults_of,
     group_names,
+    inner_groups_of,
     keys_of,
     options_of,
     set_up,
@@ -49,10 +48,8 @@ def all_groups() -> list[str]:
     found = []
     top = groups()
     with set_up():
-        loader = GlobalHydra.instance().config_loader()
         for group in top:
-            inside = loader.get_group_options(group, results_filter=ObjectType.GROUP)
-            found += [group, *(f"{group}/{name}" for name in inside if name != SHARED)]
+            found += [group, *inner_groups_of(group)]
     return found
 
 

@@ -20,13 +20,11 @@ from dltrain.config.compose.hydra_setup import (
     keys_of,
     options_of,
 )
+from dltrain.config.compose.meant import NOTHING, comes_with, files_meant, takers
 from dltrain.config.quoting import in_grammar, override_as_text
 from dltrain.config.renamed import called_now
 from dltrain.config.suggest import nearest
 from dltrain.errors import Fault, shortened
-
-NOTHING = "none"
-"""What a group's file is called that chooses nothing."""
 
 
 def explained(lines: Sequence[str], error: NotComposedError) -> list[Fault]:
@@ -65,8 +63,18 @@ def _one_by_one(
         try:
             composed(_lines([*good, override]))
         except NotComposedError as its:
-            found.append(Fault(override.get_key_element().lstrip("+~"), f"{its}"))
+            found.append(_by_itself(override, its))
     return found or [Fault("config", str(error))]
+
+
+def _by_itself(override: Override, error: NotComposedError) -> Fault:
+    """The fault of an override that does not go with the groups that were chosen."""
+    key, line = override.get_key_element().lstrip("+~"), override.input_line or ""
+    others = takers(line) if "/" in key and is_group(override) else []
+    if not others:
+        return Fault(key, f"{error}")
+    group = key.rpartition("/")[0]
+    return Fault(key, f"this {group} takes none; it goes with {', '.join(others)}.")
 
 
 def _key_faults(
@@ -75,12 +83,19 @@ def _key_faults(
     """Each override of a key that is not among ``keys``, with what may be meant."""
     for override in overrides:
         key = override.get_key_element().lstrip("+~")
+        meant = files_meant(override)
+        if meant is not None:
+            yield meant
+            continue
         if override.is_add() or override.is_force_add():
             continue
         if key in keys or key.startswith("hydra."):
             continue
         if called_now(key):
             yield Fault(key, called_now(key))
+            continue
+        if comes_with(key):
+            yield Fault(key, "there is no such key here.", comes_with(key))
             continue
         groups = [group for group in group_names() if "/" not in group]
         found = nearest(key, [*keys, *groups])
@@ -90,8 +105,8 @@ def _key_faults(
             file = None if found in groups else file_with(found, _lines(chosen))
             where = f" ({file})" if file else ""
             hint = f"Did you mean {found!r}{where}?"
-            meant = (override.input_line or "").replace(key, found, 1)
-            yield Fault(key, "there is no such key.", hint, instead=meant)
+            instead = (override.input_line or "").replace(key, found, 1)
+            yield Fault(key, "there is no such key.", hint, instead=instead)
 
 
 def _listed_beside(key: str, keys: Sequence[str]) -> str:
@@ -101,7 +116,7 @@ def _listed_beside(key: str, keys: Sequence[str]) -> str:
         group = group.rpartition(".")[0]
     inside = [k[len(group) + 1 :] for k in keys if k.startswith(f"{group}.")] if group else keys
     names = sorted({name.partition(".")[0] for name in inside} - {"_target_"})
-    return f"{f'{group} has' if group else 'There are'} {', '.join(names)}."
+    return f"{f'{group} has' if group else 'There are'} {', '.join(names) or 'nothing'}."
 
 
 def _group_fault(override: Override) -> Fault | None:

@@ -147,6 +147,13 @@ def group_names() -> list[str]:
     return loader.get_group_options("", results_filter=ObjectType.GROUP)
 
 
+def inner_groups_of(group: str) -> list[str]:
+    """The groups that stand in ``group``, such as ``data/augment``."""
+    loader = GlobalHydra.instance().config_loader()
+    inside = loader.get_group_options(group, results_filter=ObjectType.GROUP)
+    return [f"{group}/{name}" for name in inside if name != SHARED]
+
+
 def defaults_of(lines: list[str]) -> list[ResultDefault]:
     """The files that make up the config of ``lines``, in the order in which they win.
 
@@ -158,6 +165,12 @@ def defaults_of(lines: list[str]) -> list[ResultDefault]:
     except Exception as error:
         raise NotComposedError(_why(error)) from error
     return [one for one in found if not (one.config_path or "hydra").startswith("hydra")]
+
+
+def config_of(path: str) -> DictConfig:
+    """What the config file ``path``, such as ``model/mlp``, sets by itself."""
+    loaded = GlobalHydra.instance().config_loader().repository.load_config(path)
+    return loaded.config if loaded is not None else DictConfig({})
 
 
 def source_of(path: str) -> Any:

@@ -153,6 +153,8 @@ class DetectionSource(DecodedImages):
         """How many boxes of each class there are to train on included."""
         fields = dict(self.outline().fields)
         counts = _counts(splits["train"], len(self.class_names))
+        if not sum(counts):
+            raise ValueError(f"{self.path}: no training image has a box: there is nothing to learn")
         fields["labels"] = replace(fields["labels"], counts=tuple(counts))
         return DataSpec(fields)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -124,6 +125,10 @@ class Voc(DetectionSource):
                     raise UserError(
                         f"{place}: {name!r} is listed for {owners[name]} and for {split}."
                     )
+        for names in found.values():
+            for name, count in Counter(names).items():
+                if count > 1:
+                    self.unused.add("more lines of a name in its list", name, count - 1)
         return {split: list(dict.fromkeys(names)) for split, names in found.items()}
 
     def _read(

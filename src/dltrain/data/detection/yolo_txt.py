@@ -152,12 +152,18 @@ def _boxes(file: Path, names: Mapping[int, str], findings: Findings) -> Iterator
     except OSError as error:
         findings.fault(str(file), str(error.strerror))
         return
+    seen = set()
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        words = tuple(line.split())
+        if not words:
             continue
         place = f"{file}, line {number}"
+        if words in seen:
+            findings.left_out.add("the same box twice", place)
+            continue
+        seen.add(words)
         try:
-            values = [float(word) for word in line.split()]
+            values = [float(word) for word in words]
         except ValueError:
             findings.fault(place, f"is no list of numbers: {line[:60]!r}")
             continue

@@ -22,13 +22,15 @@ from dltrain.data.images.source import ImageSource
 from dltrain.data.images.survey import Asked
 from dltrain.data.images.tally import Tally, warnings, what_was_read
 from dltrain.data.streams.division import hold_out_test
-from dltrain.data.streams.in_memory import InMemory, Split
+from dltrain.data.streams.in_memory import InMemory, Prepare, Split
 from dltrain.data.streams.on_disk import InFiles
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 GIB = 2**30
+SIDE = 256
+"""Pixels of a side of images of several sizes, where the task takes any and none was given."""
 SHOWN = 5
 LISTED = 20
 
@@ -80,7 +82,7 @@ class DecodedImages(ImageSource):
         self._asked = Asked(channels, size if size is None else tuple(sides * 2)[:2], fit, ends)
         self.window = ends
         self.unused = Unused()
-        self.multilabel = False
+        self.multilabel = self.unlabeled = False
         self.groups: np.ndarray[Any, Any] | None = None
         super().__init__(root=root, mean=mean, std=std, **common)
 
@@ -109,9 +111,8 @@ class DecodedImages(ImageSource):
             parts["train"], parts["test"] = self._set_aside(parts["train"])
         folder = Path(self.root).expanduser() / "cache"
         key = key | {"test": self.test}
-        shape, stored = decoded(
-            folder, key, self._asked, parts, self.skip_unreadable, self._take_shape
-        )
+        asked = replace(self._asked, otherwise=SIDE) if self.any_size else self._asked
+        shape, stored = decoded(folder, key, asked, parts, self.skip_unreadable, self._take_shape)
         size = sum(path.stat().st_size for part in stored.values() for path in part.files.values())
         streamed = size > self.memory_limit * GIB
         splits = {name: self._opened(part, streamed) for name, part in stored.items()}
@@ -123,13 +124,25 @@ class DecodedImages(ImageSource):
         return splits
 
     def outline(self) -> DataSpec:
-        """Where an image has any number of labels, the target has one number for each."""
+        """Where an image has any number of labels, the target has one number for each.
+
+        Where it has none, there is no target.
+        """
         known = super().outline()
+        if self.unlabeled:
+            return DataSpec({"input": known.fields["input"]}, None not in self.input_shape)
         if not self.multilabel:
             return known
         names = tuple(self.class_names)
         target = Field((len(names),), "labels", "target", size=len(names), names=names)
         return DataSpec({"input": known.fields["input"], "target": target}, known.complete)
+
+    def prepare(self, device: torch.device) -> Prepare:
+        """Normalize, and augment when asked; without a target, where there is none."""
+        made = super().prepare(device)
+        if not self.unlabeled:
+            return made
+        return lambda batch, draw: {"input": made(batch, draw)["input"]}
 
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
         """All there is to know, how often each label is there included."""
@@ -157,13 +170,18 @@ class DecodedImages(ImageSource):
     def _say(self, shape: Shape, tallies: Mapping[str, Tally], splits: Mapping[str, Split]) -> None:
         """The first words of a run: what was read, and what was left out."""
         names = self.class_names
-        counts = {name: _counts(split, len(names)) for name, split in splits.items()}
+        counts = {
+            name: [] if self.unlabeled else _counts(s, len(names)) for name, s in splits.items()
+        }
         images = sum(len(split) for split in splits.values())
         total = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
         kind = "labels" if self.multilabel else "classes"
-        lines = [f"{self.place}: {images:,} images, {_listed(kind, names, total)}"]
+        content = "no classes" if self.unlabeled else _listed(kind, names, total)
+        lines = [f"{self.place}: {images:,} images, {content}"]
         lines.append(f"read: {what_was_read(tallies.values(), shape)}")
         logger.info("%s", "\n  ".join(lines))
+        if self._asked.size is None and shape.fit is not None:
+            logger.info("they are of several sizes: data.size was taken as %d.", SIDE)
         if self.unused.counts:
             level = logging.WARNING if self.unused.images else logging.INFO
             logger.log(level, "not used: %s", self.unused)

@@ -1,4 +1,4 @@
-"""Anyone's own images: one folder a class."""
+"""Anyone's own images: one folder a class, or none."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from dltrain.data.cache import EncodedImages, state
 from dltrain.data.images.decoded import DecodedImages
 from dltrain.data.images.labels import by_split, is_multilabel, read_labels, with_one
 from dltrain.data.images.layout import Classes, Layout, find_splits
-from dltrain.data.images.listing import folders, image_files
+from dltrain.data.images.listing import Unused, folders, image_files
 from dltrain.data.images.lists import read_list
+from dltrain.data.images.unlabeled import find_unlabeled
 from dltrain.data.streams.division import Division
 from dltrain.data.streams.in_memory import Split
 from dltrain.data.tables.dividing import RowSplits
@@ -42,6 +43,9 @@ class ImageFolder(DecodedImages):
     ``splits`` says instead which folder is which split: ``{train: a, validation: b, test: c}``.
     ``classes`` are those to use, in this order; null: all, in the order of their names. A
     validation split that is there is used as it is.
+
+    Where the task needs no target, images that lie in no class's folder will do: all in ``path``,
+    or all in its folders train, val and test. ``layout=unlabeled`` says so of any folders.
 
     ``labels`` is a csv file that gives them instead of the folders; see
     :func:`~dltrain.data.images.labels.read_labels`. Where an image has several, the target is of
@@ -92,6 +96,8 @@ class ImageFolder(DecodedImages):
             raise ValueError(
                 "labels come from a file or from the folders: no layout, splits and classes"
             )
+        if layout == "unlabeled" and classes is not None:
+            raise ValueError("classes are of a layout that has some: not of unlabeled")
         self.labels = None if labels is None else Path(labels).expanduser()
         super().__init__(**decoding)
 
@@ -117,6 +123,10 @@ class ImageFolder(DecodedImages):
         try:
             if self.labels is not None:
                 return self._key(*self._divided(*self._from_table(self.labels)))
+            unlabeled = self._unlabeled()
+            if unlabeled is not None:
+                none = {split: np.zeros(len(some), np.int64) for split, some in unlabeled.items()}
+                return self._key(*self._divided(unlabeled, none, {}))
             given = self._chosen(find_splits(self.path, self.layout, self.unused, self.folders))
         except OSError as error:
             raise UserError(f"data.path: {error.filename}: {error.strerror}") from error
@@ -128,6 +138,22 @@ class ImageFolder(DecodedImages):
             counts = [len(classes.get(name, [])) for name in self.class_names]
             targets[split] = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
         return self._key(*self._divided(files, targets, {}))
+
+    def _unlabeled(self) -> Files | None:
+        """The images of each split, where they have no classes and need none."""
+        asked = self.layout == "unlabeled"
+        if asked and self.target_needed:
+            raise ValueError("layout=unlabeled leaves no classes, and this task learns some")
+        choice = self.classes is not None or self.folders is not None
+        if self.target_needed or choice or self.layout not in ("auto", "unlabeled"):
+            return None
+        unused = Unused()
+        found = find_unlabeled(self.path, unused, asked)
+        if found is not None:
+            self.unlabeled, self.unused = True, unused
+            if not found["train"]:
+                raise ValueError(f"{self.path} has no image")
+        return found
 
     def _divided(
         self, files: Files, targets: Targets, cells: Mapping[Path, tuple[int, str]]

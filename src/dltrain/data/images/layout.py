@@ -10,7 +10,7 @@ from typing import Literal
 from dltrain.config.suggest import did_you_mean
 from dltrain.data.images.listing import Finds, Unused, folders, image_files, name_of
 
-Layout = Literal["auto", "splits", "classes"]
+Layout = Literal["auto", "splits", "classes", "unlabeled"]
 
 SPLITS = {
     "train": ("train", "training"),

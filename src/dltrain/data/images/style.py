@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, DataSpec, Field, Placement, Source, Stream, Streams
 from dltrain.contracts.paths import FilePath
-from dltrain.data.images.decode import UnreadableError, on_white, open_upright
+from dltrain.data.images.decode import MOST_PIXELS, UnreadableError, on_white, open_upright
 from dltrain.data.images.wide import SIXTEEN
 from dltrain.errors import UserError, require_at_least
 
@@ -114,10 +114,12 @@ def read_image(path: str | Path, size: int) -> Tensor:
         raise ValueError(f"{path} {error}") from error
     factor = size / max(image.size)
     width, height = (max(1, round(side * factor)) for side in image.size)
+    told = f"{path} is of {image.width}x{image.height} pixels"
     if min(*image.size, width, height) < SMALLEST:
+        raise ValueError(f"{told}, which become {width}x{height}: a side needs {SMALLEST} at least")
+    if width * height > MOST_PIXELS:
         raise ValueError(
-            f"{path} is of {image.width}x{image.height} pixels, which become "
-            f"{width}x{height}: a side needs {SMALLEST} at least"
+            f"{told}, which would become {width:,}x{height:,}: that is more than {MOST_PIXELS:,}"
         )
     image = image.resize((width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image).transpose(2, 0, 1).copy()).float() / 255

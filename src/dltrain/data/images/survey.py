@@ -66,6 +66,8 @@ class Asked:
     size: int | Sequence[int] | None
     fit: Fit
     window: Window | None = None
+    otherwise: int | None = None
+    """The side of a square, where no size is given and the images have several."""
 
 
 def read_header(file: Path | bytes) -> Header:
@@ -109,11 +111,18 @@ def find_shape(
     window = asked.window
     for split in splits.values():
         window = window or window_of(split.values())
-    if asked.size is None:
+    size = asked.size
+    if size is None and asked.otherwise is not None and len(_sizes(headers)) > 1:
+        size = asked.otherwise
+    if size is None:
         height, width = _one_size(splits, names)
         return Shape(channels, height, width, None, window)
-    height, width = (asked.size,) * 2 if isinstance(asked.size, int) else asked.size
+    height, width = (size,) * 2 if isinstance(size, int) else size
     return Shape(channels, height, width, asked.fit, window)
+
+
+def _sizes(headers: Iterable[Header]) -> set[tuple[int, int]]:
+    return {(header.height, header.width) for header in headers}
 
 
 def window_of(headers: Iterable[Header]) -> Window | None:

@@ -194,6 +194,8 @@ class ImageMasks(ArraySource):
             IGNORED, colors=target.colors,
         )  # fmt: skip
         none = [name for name, count in zip(target.names, counts, strict=True) if not count]
+        if not sum(counts):
+            raise ValueError("ignore leaves no pixel of a training mask: there is nothing to learn")
         if none:
             logger.warning("no training image has a pixel of %s.", ", ".join(none))
         return DataSpec(known)

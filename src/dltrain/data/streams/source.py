@@ -103,8 +103,8 @@ class ArraySource(Source):
     def spec(self, splits: Mapping[str, Split]) -> DataSpec:
         """All there is to know, given what :meth:`learn` returned."""
         fields = dict(self.outline().fields)
-        target = fields["target"]
-        if target.kind == "class":
+        target = fields.get("target")
+        if target is not None and target.kind == "class":
             assert target.size is not None
             counts = splits["train"].columns["target"].bincount(minlength=target.size)
             fields["target"] = replace(target, counts=tuple(counts.tolist()))
@@ -145,13 +145,13 @@ class ArraySource(Source):
         }
         self._splits = self.learn(parts)
         spec = self.spec(self._splits)
-        if self.balance and spec.target.kind != "class":
+        if self.balance and [field.kind for field in spec.of("target")] != ["class"]:
             raise ValueError("balance=true needs classes, and this data's target is none")
         return spec
 
     def division(self, train: Split) -> Division:
         """How the training rows are divided: by classes, where that is asked for."""
-        classes = self.outline().fields["target"].kind == "class"
+        classes = [field.kind for field in self.outline().of("target")] == ["class"]
         if classes and (self.stratify or self.folds is not None):
             return Stratified(train.columns["target"])
         return Division()
@@ -192,6 +192,8 @@ class ArraySource(Source):
 
     def labeled(self, split: str | None) -> Iterator[Labeled]:
         """By what :meth:`raw` makes of what the splits hold."""
+        if not self.outline().of("target"):
+            raise UserError("data: its examples have no target to be evaluated by.")
         as_it_is = Batching(
             Limits(self.evaluation_batch_size), torch.device("cpu"), lambda batch, draw: batch
         )

@@ -30,12 +30,7 @@ class TransformNet(nn.Module):
         super().__init__()
         require_at_least(1, width=width)
         require_at_least(0, blocks=blocks)
-        if len(input_shape) != 3 or input_shape[0] != 3:
-            raise ValueError(
-                f"this network paints images of 3 channels, and these are of shape "
-                f"{tuple(input_shape)}: data.channels=3 makes gray ones such"
-            )
-        _require_size(input_shape[1:])
+        require_colors(input_shape)
         self.down = nn.Sequential(
             *_layer(3, width, 9),
             *_layer(width, 2 * width, 3, stride=2),
@@ -54,10 +49,20 @@ class TransformNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images of the same size."""
         height, width = images.shape[2:]
-        _require_size((height, width))
+        require_size((height, width))
         # To whole strides, and back: no row at the right or below is lost.
         padded = functional.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="reflect")
         return self.up(self.blocks(self.down(padded))).sigmoid()[..., :height, :width]
+
+
+def require_colors(shape: Sequence[int]) -> None:
+    """Raise ValueError where a shape is not of images of three channels, large enough."""
+    if len(shape) != 3 or shape[0] != 3:
+        raise ValueError(
+            f"this network paints images of 3 channels, and these are of shape {tuple(shape)}: "
+            "data.channels=3 makes gray ones such"
+        )
+    require_size(shape[1:])
 
 
 class Residual(nn.Module):
@@ -83,7 +88,8 @@ def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1) -> list[nn.M
     ]
 
 
-def _require_size(sides: Sequence[int]) -> None:
+def require_size(sides: Sequence[int]) -> None:
+    """Raise ValueError for an image (height, width) too small to be painted."""
     if min(sides) < SMALLEST:
         height, width = sides
         raise ValueError(

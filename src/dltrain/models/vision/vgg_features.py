@@ -91,41 +91,53 @@ def _of_file(path: Path) -> LayerOutputs:
         raise UserError(f"features: {path} is no file of tensors: {reason(error)}") from error
     if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
         raise UserError(f"features: {path} holds something else than tensors by name")
-    layers: list[tuple[str, nn.Module]] = [("", nn.Conv2d(3, 3, 1))]
-    places = [0]
-    names, before = iter(_names()), 3
-    for block, (count, width) in enumerate(zip(BLOCKS, WIDTHS, strict=True)):
-        if block:
-            layers.append(("", nn.MaxPool2d(2, 2, ceil_mode=True)))
-        for _ in range(count):
-            place = len(layers) + 1
-            if f"{place}.weight" not in content:
-                return _filled(layers, places, content, path)
-            convolution = nn.Conv2d(before, width, 3)
-            layers += [("", nn.ReflectionPad2d(1)), ("", convolution), (next(names), nn.ReLU())]
-            places.append(place)
-            before = width
-    return _filled(layers, places, content, path)
-
-
-def _filled(
-    layers: list[tuple[str, nn.Module]], places: list[int], content: Mapping[str, Any], path: Path
-) -> LayerOutputs:
-    """The network with the tensors of the file, all of which have a place."""
-    wanted = {f"{place}.{kind}" for place in places for kind in ("weight", "bias")}
-    own = {name: tensor for place in places for name, tensor in _parameters(place, layers)}
-    fits = wanted == set(content) and all(own[n].shape == content[n].shape for n in wanted)
+    names = _names()
+    network = as_far_as(names[-1])
+    places = [place for place in convolutions(network) if f"{place}.weight" in content]
+    network = as_far_as(names[max(0, len(places) - 2)])  # the first is the normalization
+    own = parameters(network)
+    fits = set(own) == set(content) and all(own[n].shape == content[n].shape for n in own)
     if len(places) < 2 or not fits:
         raise UserError(f"features: {path} is not of VGG-19 as released with Li et al. 2017")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(content[name])
-    # After the last convolution nothing is left to see.
-    return LayerOutputs(layers)
+    return network
 
 
-def _parameters(place: int, layers: list[tuple[str, nn.Module]]) -> list[tuple[str, Tensor]]:
-    return [(f"{place}.{name}", tensor) for name, tensor in layers[place][1].named_parameters()]
+def as_far_as(last: str) -> LayerOutputs:
+    """VGG-19 as released with Li et al. 2017, without weights, and without what is after ``last``.
+
+    Raises ValueError where there is no such layer.
+    """
+    if last not in _names():
+        raise ValueError(f"there is no layer {last!r}; VGG-19 has {', '.join(_names())}")
+    layers: list[tuple[str, nn.Module]] = [("", nn.Conv2d(3, 3, 1))]
+    names, before = iter(_names()), 3
+    for block, (count, width) in enumerate(zip(BLOCKS, WIDTHS, strict=True)):
+        if block:
+            layers.append(("", nn.MaxPool2d(2, 2, ceil_mode=True)))
+        for _ in range(count):
+            convolution, name = nn.Conv2d(before, width, 3), next(names)
+            layers += [("", nn.ReflectionPad2d(1)), ("", convolution), (name, nn.ReLU())]
+            before = width
+            if name == last:
+                return LayerOutputs(layers)
+    raise AssertionError(last)
+
+
+def convolutions(network: LayerOutputs) -> list[int]:
+    """The places of its convolutions, that for the normalization first."""
+    return [place for place, one in enumerate(network.layers) if isinstance(one, nn.Conv2d)]
+
+
+def parameters(network: LayerOutputs) -> dict[str, Tensor]:
+    """Weights and biases of its convolutions by place, such as ``2.weight``."""
+    return {
+        f"{place}.{name}": tensor
+        for place in convolutions(network)
+        for name, tensor in network.layers[place].named_parameters()
+    }
 
 
 def _names() -> list[str]:
