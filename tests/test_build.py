@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.config.build import CONTRACTS, OWN_PACKAGES, build, plan
+from dltrain.contracts.attack import Attack
 from dltrain.contracts.data import Augment, DataSpec, Field, Reader, Source
 from dltrain.contracts.run import Callback, Modifier, Plan, Regularizer, Schedule
 from dltrain.contracts.task import Task
@@ -306,7 +307,7 @@ def layer(**arguments: Any) -> dict[str, Any]:
 def test_the_contracts_are_those_that_there_are() -> None:
     kinds = (
         *(nn.Module, torch.optim.Optimizer, Settings, Task, Source, Reader, Augment, Plan),
-        *(Schedule, Regularizer, Modifier, Callback),
+        *(Schedule, Regularizer, Modifier, Callback, Attack),
     )
 
     named = {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}
