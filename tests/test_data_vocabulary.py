@@ -100,6 +100,23 @@ def test_every_kind_that_is_learned_here_is_read_again_and_no_other(learned: Voc
         Vocabulary.parse(json.dumps(content))
 
 
+@pytest.mark.parametrize(
+    "learn",
+    [
+        lambda texts: learn_lossless("\n".join(texts), "bpe", 320, 1),
+        lambda texts: learn_pieces(texts, 320),
+        lambda texts: Vocabulary.learn(texts, 320, "bpe"),
+    ],
+    ids=["lossless", "pieces", "classes"],
+)
+def test_byte_pairs_of_the_same_texts_are_the_same(learn: Any) -> None:
+    """The library takes any of equally frequent characters, and numbers them in any order."""
+    letters = [chr(0x4E00 + n) for n in range(400)]
+    texts = ["".join(letters[n : n + 5]) for n in range(0, 400, 5)] * 2
+    first = learn(texts).text
+    assert all(learn(texts).text == first for _ in range(4))
+
+
 def test_byte_pairs_do_not_learn_whole_texts_by_heart() -> None:
     texts = ["\u5f88\u597d\u770b\u7684\u7535\u5f71", "\u7535\u5f71\u4e0d\u597d\u770b"]
     words = Vocabulary.learn(texts, 100, "bpe").words[2:]

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dltrain.contracts.data import DataSpec, Field
+from dltrain.inference.predictor import load
 from dltrain.models.layers.pooling import Pooling
 from dltrain.models.sequence.recurrent import GRU
 from dltrain.models.sequence.text_cnn import TextCNN
+from tests.conftest import Train
 from tests.specs import numbers, words
 from tests.test_models import count
 from tests.test_models_recurrent import LENGTHS, reviews
@@ -137,3 +139,22 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_one_hot_words_have_no_vectors() -> None:
     with pytest.raises(ValueError, match="vectors: one-hot"):
         GRU(named(), 2, embedding="onehot", vectors="any.txt")
+
+
+def test_a_run_begins_with_vectors_of_words_that_its_data_tells(
+    tmp_path: Path, train: Train
+) -> None:
+    """Before it is read, nobody knows its words."""
+    table = tmp_path / "a.csv"
+    table.write_text("text,label\n" + "good film,1\nbad film,0\n" * 9, encoding="utf-8")
+    (tmp_path / "vectors.txt").write_text("film 1 2\n", encoding="utf-8")
+    run = train(
+        *("model=text_cnn", "model.embedding_size=2", f"model.vectors={tmp_path / 'vectors.txt'}"),
+        *("data=text_csv", f"data.path={table}", "data.text=text", "data.label=label"),
+        *("trainer.steps=1", "optimizer.lr=1e-30", "callbacks=none"),
+    )
+    predictor = load(run.folder)
+    (word,) = (n for n, name in enumerate(predictor.spec.input.names) if name == "film")
+    model = predictor.model
+    assert isinstance(model, TextCNN) and model.embedding is not None
+    assert model.embedding.weight[word].tolist() == pytest.approx([1, 2])

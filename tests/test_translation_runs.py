@@ -35,8 +35,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
 
 
 def test_a_run_says_how_good_its_translations_are(run: Predictor) -> None:
-    found = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))["test"]
+    summary = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))
+    found = summary["test"]
 
+    assert set(summary["signatures"]) == {"bleu", "chrf", "beam_bleu", "beam_chrf"}
+    assert "tok:13a" in summary["signatures"]["beam_bleu"]
     assert {"loss", "perplexity", "bleu", "chrf", "beam_bleu", "beam_chrf"} <= set(found)
     assert found["perplexity"] < 20
     assert "tok:13a" in (run.path / "tables" / "test_scores.csv").read_text(encoding="utf-8")

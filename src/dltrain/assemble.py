@@ -215,11 +215,16 @@ class Assembly(AbstractContextManager["Assembly"]):
     def _try_model(self, outline: DataSpec) -> None:
         """Refuse a network that reads no data of such an outline, whatever its sizes."""
         refusals = []
+        node = self._config["model"]
+        # Vectors of words are of words that nobody knows yet.
+        initial = all(field.names or field.kind != "tokens" for field in outline.of("input"))
         for spec in stand_ins(outline):
-            node = self._config["model"]
             try:
                 with network_within(available_memory()):
-                    plan(node, torch.nn.Module, "model", {}, self._packages, spec).make()
+                    plan(
+                        *(node, torch.nn.Module, "model", {}, self._packages, spec),
+                        initial=initial,
+                    ).make()
             except ConfigError as error:
                 refusals.append(error.faults)
             else:

@@ -424,6 +424,7 @@ class Run:
             "better": self._better,
             "test": state.results.get("test", {}),
             "validation": state.results.get("validation", {}),
+            **({"signatures": dict(state.signatures)} if state.signatures else {}),
             "weights": "best" if state.uses_best else "last",
             "best_step": state.best_step,
             "seconds": {

@@ -177,6 +177,7 @@ def _summary(found: Evaluated, folder: RunFolder, under: Under | None) -> dict[s
         "examples": found.examples,
         "weights": found.weights,
         "metrics": dict(found.evaluation.scalars),
+        **({"signatures": signatures} if (signatures := found.evaluation.signatures) else {}),
     }
 
 

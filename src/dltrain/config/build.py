@@ -129,6 +129,7 @@ def plan(
     packages: frozenset[str] | None = None,
     spec: DataSpec | None = None,
     complete: bool = True,
+    initial: bool = True,
 ) -> Plan[T]:
     """Check the node ``config``, found at ``key``, without constructing anything.
 
@@ -141,10 +142,11 @@ def plan(
     ``packages`` limits where a target may come from (None: anywhere): a config that its user
     has not typed can then name nothing but a contract's classes, where a contract is asked for:
     from the :data:`PUBLIC` parts of our own packages, and from others with all they take. It is a
-    run's, whose weights lie in its checkpoint: arguments that are ``InitialWeights`` are left out.
+    run's, whose weights lie in its checkpoint: arguments that are ``InitialWeights`` are left out,
+    as they are without ``initial``.
     What ``spec`` does not know yet is not missed; with ``complete=False`` nothing is.
     """
-    filling = _Filling(spec, packages, complete)
+    filling = _Filling(spec, packages, complete, initial and packages is None)
     return _plan(config, kind, key, given, filling, any_kind=packages is None)
 
 
@@ -155,6 +157,7 @@ class _Filling:
     spec: DataSpec | None
     packages: frozenset[str] | None
     complete: bool
+    initial: bool
 
     def fact(self, parameter: inspect.Parameter, annotation: Any) -> Any:
         """What the data has for a parameter; :data:`_NOTHING` where it has nothing."""
@@ -196,7 +199,7 @@ def _plan(
         return result
     parameters, hints, open_ended = _constructor(target)
     located = dict(located_arguments(target))
-    if packages is not None:
+    if not filling.initial:
         initial = {name for name, place in located.items() if place.initial}
         config = {name: value for name, value in config.items() if name not in initial}
     names = list(parameters)

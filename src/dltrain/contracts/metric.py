@@ -66,6 +66,9 @@ class Evaluation:
     """Of scalars that are plain means: over how many values. Such a mean has a value for every
     network that is sound: one that is not finite though it has a weight says that the run has
     diverged. A scalar without a weight may be undefined on some data."""
+    signatures: dict[str, str] = field(default_factory=dict)
+    """Of scalars that others can compare only if they know how they were computed: what says so,
+    such as sacrebleu's signature of BLEU."""
     warnings: Sequence[str] = ()
     """What the user must hear of, one sentence each."""
 
@@ -79,6 +82,7 @@ class Evaluation:
             scores={**self.scores, **other.scores},
             sounds={**self.sounds, **other.sounds},
             weights={**self.weights, **other.weights},
+            signatures={**self.signatures, **other.signatures},
             warnings=[*self.warnings, *other.warnings],
         )
 

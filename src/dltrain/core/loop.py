@@ -504,6 +504,7 @@ class Trainer:
         evaluation = replace(evaluation, scalars=scalars)
         self.state.results[split] = dict(scalars)
         self.state.means[split] = [name for name, weight in evaluation.weights.items() if weight]
+        self.state.signatures |= evaluation.signatures
         for warning in evaluation.warnings:
             logger.warning(warning)
         for callback in self.callbacks:

@@ -45,6 +45,8 @@ class State:
     """The latest scalars of each split."""
     means: dict[str, list[str]] = field(default_factory=dict)
     """Which of them are means over something, by split: see ``Evaluation.weights``."""
+    signatures: dict[str, str] = field(default_factory=dict)
+    """How some of them were computed, by name: see ``Evaluation.signatures``."""
     seconds: dict[str, float] = field(
         default_factory=lambda: {"setup": 0.0, "train": 0.0, "evaluate": 0.0}
     )

@@ -90,10 +90,12 @@ class TranslationScores(AccumulatorMetric):
             f"{self._prefix}chrf": sacrebleu.CHRF(),
         }
         found = {name: score.corpus_score(said, [meant]) for name, score in scores.items()}
-        rows = [(name, found[name].score, str(scores[name].get_signature())) for name in scores]
+        signatures = {name: str(score.get_signature()) for name, score in scores.items()}
+        rows = [(name, found[name].score, signatures[name]) for name in scores]
         return Evaluation(
             {name: float(score.score) for name, score in found.items()},
             tables={f"{self._prefix}scores": Table(("score", "value", "signature"), rows)},
+            signatures=signatures,
         )
 
 

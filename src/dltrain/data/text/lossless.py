@@ -14,7 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dltrain.contracts.pieces import BLANK, BYTES, PAD, UNKNOWN
-from dltrain.data.text.untrained import StreamTokens, blind_to_specials, of_whole_texts
+from dltrain.data.text.untrained import (
+    StreamTokens,
+    alphabet_of,
+    blind_to_specials,
+    of_whole_texts,
+)
 from dltrain.data.text.vocabulary import UNKNOWN_INDEX, Vocabulary
 
 Ids = npt.NDArray[np.int32]
@@ -47,7 +52,7 @@ def learn_lossless(text: str, tokens: StreamTokens, size: int, min_frequency: in
             vocab_size=size,
             min_frequency=max(2, min_frequency),  # what one place alone has teaches nothing
             special_tokens=specials,
-            limit_alphabet=max(1, (size - len(specials)) // 2),
+            **alphabet_of(_by_frequency(text), max(1, (size - len(specials)) // 2)),
             show_progress=False,
         )
     else:
@@ -77,10 +82,15 @@ def encode_lossless(vocabulary: Vocabulary, text: str, tokens: StreamTokens) -> 
 
 def _characters(text: str, size: int, min_frequency: int) -> dict[str, int]:
     """The most frequent characters and their ids; what the library learns, in no time."""
-    codes, counts = np.unique(_codes(text), return_counts=True)
-    known = np.lexsort((codes, -counts))[: size - 2]
-    names = [chr(codes[row]) for row in known if counts[row] >= min_frequency]
+    found = _by_frequency(text).items()
+    names = [name for name, count in found if count >= min_frequency][: size - 2]
     return {name: index for index, name in enumerate([PAD, UNKNOWN, *names])}
+
+
+def _by_frequency(text: str) -> dict[str, int]:
+    """The characters, the most frequent first, and how often each occurs."""
+    codes, counts = np.unique(_codes(text), return_counts=True)
+    return {chr(codes[row]): int(counts[row]) for row in np.lexsort((codes, -counts))}
 
 
 def _character_ids(vocabulary: Vocabulary, text: str) -> Ids:

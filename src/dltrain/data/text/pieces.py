@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from dltrain.contracts.pieces import BEGIN, BYTES, END, PAD, UNKNOWN
-from dltrain.data.text.untrained import blind_to_specials, of_pieces
+from dltrain.data.text.untrained import alphabet_of, blind_to_specials, of_pieces
 from dltrain.data.text.vocabulary import ALPHABET, Vocabulary
 
 BEGIN_INDEX, END_INDEX = 2, 3
@@ -30,12 +31,15 @@ def learn_pieces(texts: Iterable[str], size: int, lower: bool = False) -> Vocabu
             f"vocabulary_size is at least {FEWEST}, 256 bytes and 4 special tokens among them; "
             f"got {size}"
         )
-    tokenizer = of_pieces(lower)
+    tokenizer, texts = of_pieces(lower), list(texts)
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(tokenizer.normalizer.normalize_str(text))
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
         special_tokens=[PAD, UNKNOWN, BEGIN, END, *BYTES],
-        limit_alphabet=min(ALPHABET, (size - FEWEST) // 2 + 1),
+        **alphabet_of(counts, min(ALPHABET, (size - FEWEST) // 2 + 1)),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from dltrain.contracts.pieces import BEGIN, BLANK, BYTES, END, PAD, UNKNOWN
@@ -87,6 +88,15 @@ def of_pieces(lower: bool) -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence(steps)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES_PATTERN), "removed", invert=True)
     return tokenizer
+
+
+def alphabet_of(counts: Mapping[str, int], most: int) -> dict[str, Any]:
+    """What a trainer of byte pairs is told: the ``most`` frequent characters of ``counts``.
+
+    Of equally frequent ones the library takes any, others in each process.
+    """
+    known = sorted(counts, key=lambda name: (-counts[name], name))[:most]
+    return {"initial_alphabet": known, "limit_alphabet": len(known)}
 
 
 def blind_to_specials(tokenizer: Tokenizer) -> Tokenizer:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from unicodedata import category
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,13 @@ from torch import Tensor
 
 from dltrain.contracts.pieces import PAD, UNKNOWN
 from dltrain.data.text.scripts import Tokens
-from dltrain.data.text.untrained import INSIDE, blind_to_specials, for_classes, require_ours
+from dltrain.data.text.untrained import (
+    INSIDE,
+    alphabet_of,
+    blind_to_specials,
+    for_classes,
+    require_ours,
+)
 from dltrain.files import read_text
 
 if TYPE_CHECKING:
@@ -162,14 +170,36 @@ def _words(texts: Texts, size: int, min_frequency: int, untrained: Tokenizer) ->
 def _pieces(texts: Texts, size: int, min_frequency: int, untrained: Tokenizer) -> Tokenizer:
     from tokenizers import trainers
 
+    parts: list[str | Sequence[str]] = []
+    counts: Counter[str] = Counter()
+    for part in texts:
+        parts.append(part)
+        for text in [part] if isinstance(part, str) else part:
+            counts.update(untrained.normalizer.normalize_str(text))
+    seen = {letter: count for letter, count in counts.items() if not letter.isspace()}
+    alphabet = alphabet_of(seen, min(ALPHABET, size // 4))
+    # The library would number them in any order, another in each process.
+    inside = [INSIDE + one for one in sorted(alphabet["initial_alphabet"]) if _goes_on(one)]
     trainer = trainers.BpeTrainer(
         vocab_size=size,
         # Joined by what one text alone has, whole texts become tokens.
         min_frequency=max(2, min_frequency),
-        special_tokens=[PAD, UNKNOWN],
-        limit_alphabet=min(ALPHABET, size // 4),
+        special_tokens=[PAD, UNKNOWN, *inside],
         continuing_subword_prefix=INSIDE,
         show_progress=False,
+        **alphabet,
     )
-    untrained.train_from_iterator(texts, trainer)
+    untrained.train_from_iterator(parts, trainer)
     return blind_to_specials(untrained)
+
+
+def _goes_on(letter: str) -> bool:
+    """Whether a word may go on with it: a letter, mark, digit, apostrophe, part of a flag, or _."""
+    flag = "\U0001f1e6" <= letter <= "\U0001f1ff"
+    return (
+        letter.isalnum()
+        or flag
+        or category(letter)[0] == "M"
+        or category(letter) == "Pc"
+        or letter in "'’"
+    )
