@@ -3,11 +3,16 @@
     python scripts/flat_memory.py                                # 20,000 steps each, 50 jobs
     python scripts/flat_memory.py --only gru lstm --steps 5000
     python scripts/flat_memory.py --only gru --trace             # and which lines of Python hold it
+    python scripts/flat_memory.py --only ngrams --without-tcache # is it glibc's?
 
 Each run is a process of its own, with figures and TensorBoard, and evaluates 20 times. Its resident
 memory is sampled every 100 steps; flat is where the median of the last fifth is at most 2 % above
 that of the second fifth. Of a sweep the samples are the ends of its jobs, of ``dltrain predict`` on
 a long table the time. The last result of a full run is in scripts/reliability.json.
+
+glibc before 2.39 leaves what remains of an aligned piece in its tcache, where it keeps free pieces
+apart (its bug 30723): large pieces that are taken and freed in turn then move through the heap.
+``--without-tcache`` turns that cache off, and tells what is left to explain.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import time
 from pathlib import Path
 
 from baseline_commands import make_files
+from dltrain.engine.malloc import KEPT, LARGEST
 from reliability import write_result
 from resident import own_bytes
 
@@ -31,6 +37,11 @@ SCRIPTS = Path(__file__).resolve().parent
 BOUND = 0.02
 STEPS, JOBS, ROWS = 20_000, 50, 2_000_000
 EVALUATIONS = 20
+WITHOUT_TCACHE = (
+    "glibc.malloc.tcache_count=0"
+    f":glibc.malloc.mmap_threshold={LARGEST}:glibc.malloc.trim_threshold={KEPT}"
+)
+"""And what dltrain sets where the user has set nothing."""
 
 COMMON = (
     "seed=0 device=cpu trainer.log_every=50 trainer.checkpoint_seconds=5 "
@@ -78,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS, help="of the table for predict")
     parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--also", nargs="+", default=[], help="settings of every run")
+    parser.add_argument("--without-tcache", action="store_true", help="in glibc's malloc")
     parser.add_argument("--trace", action="store_true", help="which lines of Python hold more")
     parser.add_argument("--keep", type=Path, help="a folder for the samples, one file a run")
     asked = parser.parse_args()
@@ -103,9 +115,12 @@ def main() -> None:
         f"{found[highest]['growth']:+.2%}"
     )
     full = (asked.steps, asked.count, asked.rows) == (STEPS, JOBS, ROWS)
-    if full and asked.only == kinds and not asked.also and not asked.trace:
-        sizes = {"steps": STEPS, "jobs": JOBS, "rows": ROWS}
-        write_result("flat_memory", {**sizes, "grown": grown, "kinds": found})
+    if full and not asked.also and not asked.trace:
+        result = {"steps": STEPS, "jobs": JOBS, "rows": ROWS, "grown": grown, "kinds": found}
+        if asked.without_tcache:
+            write_result("flat_memory_without_tcache", result)
+        elif asked.only == kinds:
+            write_result("flat_memory", result)
     sys.exit(1 if grown else 0)
 
 
@@ -128,6 +143,8 @@ def sampled(kind: str, asked: argparse.Namespace, made: Path) -> list[dict[str, 
         command.append("callbacks.tensorboard.figure_seconds=0")
     if asked.trace:
         environment["RESIDENT_TRACE"] = "1"
+    if asked.without_tcache:
+        environment["GLIBC_TUNABLES"] = WITHOUT_TCACHE
     done = subprocess.run(
         [sys.executable, "-m", "dltrain", *command], env=environment, capture_output=True, text=True
     )

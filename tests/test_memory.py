@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from pathlib import Path
 from typing import Any
 
+import pytest
+from hydra.core.utils import JobReturn
 from matplotlib.figure import Figure
 
 from dltrain import training
 from dltrain.callbacks.drawing import rendered
+from dltrain.config.compose.composing import launch
 from dltrain.contracts.run import Callback, Probe
 from dltrain.reports.canvas import blank
 from tests.conftest import Compose
@@ -83,3 +87,18 @@ def test_a_run_that_has_ended_leaves_neither_network_nor_data(
     finally:
         gc.enable()
     assert [there() for there in sees.known] == [None, None]
+
+
+def test_a_sweep_keeps_no_configs_of_the_jobs_that_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["dltrain"])
+    monkeypatch.chdir(tmp_path)
+    kept = []
+
+    def work(job: Any) -> None:
+        found = [one for one in gc.get_objects() if type(one) is JobReturn]
+        kept.append(sum(one.cfg is not None for one in found))
+
+    launch(["-m", "seed=1,2,3", "model=mlp", "data=moons"], work)
+    assert kept == [1, 1, 1], "its own"
