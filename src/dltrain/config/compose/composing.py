@@ -190,17 +190,17 @@ def unresolved(typed: Sequence[str]) -> dict[str, Any]:
 def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The config of ``typed`` with each choice of ``group``, by name; without what is at fault.
 
-    Composing takes a tenth of a second. A choice whose file brings its own values alone differs
-    from another such one in these, and in what is named after it (``hydra:runtime.choices``): they
-    are put in the other's place, and the names may be the other's.
+    Composing takes a tenth of a second. Choices whose files are the same but for their own values
+    differ in these, and in what is named after them (``hydra:runtime.choices``): they are put in
+    the place of another's, and the names may be the other's.
     """
     with set_up():
-        other: dict[str, Any] | None = None
+        others: dict[str, dict[str, Any]] = {}
         for name in options_of(group):
-            alone = _values_alone(group, name)
+            alone, beside = _values_and_the_rest(group, name)
             try:
-                if other is not None and alone is not None:
-                    yield name, {**other, group: alone}
+                if alone is not None and beside in others:
+                    yield name, {**others[beside], group: alone}
                     continue
                 made = composed([*typed, f"{group}={name}"], with_hydra=True)
                 config = _resolved(made)
@@ -208,23 +208,24 @@ def compose_each(typed: Sequence[str], group: str) -> Iterator[tuple[str, dict[s
                 continue
             elsewhere = re.search(rf"\$\{{(?!hydra:)[^}}]*\b{group}\b", OmegaConf.to_yaml(made))
             if alone is not None and alone == config.get(group) and not elsewhere:
-                other = config
+                others[beside] = config
             yield name, config
 
 
-def _values_alone(group: str, name: str) -> dict[str, Any] | None:
-    """What the file of a choice sets, if that is no other key and asks for no other's value."""
+def _values_and_the_rest(group: str, name: str) -> tuple[dict[str, Any] | None, str]:
+    """What the file of a choice sets of its own, if it asks for no other's value; all else in it.
+
+    The rest is a text, to be compared.
+    """
     try:
         text = text_of(f"{group}/{name}")
         if not text.startswith("# @package _global_\n") or "${" in text:
-            return None
+            return None, ""
         content = OmegaConf.to_container(OmegaConf.create(text))  # which reads 1e-3 as a number
     except (UserError, YAMLError, OmegaConfBaseException, ValueError):
-        return None  # to compose it tells why
-    if not isinstance(content, dict) or list(content) != [group]:
-        return None
-    values = content[group]
-    return values if isinstance(values, dict) else None
+        return None, ""  # to compose it tells why
+    values = content.pop(group, None) if isinstance(content, dict) else None
+    return (values, repr(content)) if isinstance(values, dict) else (None, "")
 
 
 def _composed(lines: Sequence[str]) -> dict[str, Any]:
