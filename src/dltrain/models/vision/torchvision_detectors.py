@@ -28,11 +28,11 @@ class TorchvisionDetector(nn.Module):
     """
 
     def __init__(self, name: str, spec: DataSpec) -> None:
+        channels, classes = channels_and_classes(spec)  # before a second's import
         with torch.device("cpu"):  # as in ResNet18
             from torchvision import models
 
         super().__init__()
-        channels, classes = channels_and_classes(spec)
         known = [
             one for one in models.list_models(module=models.detection) if one.startswith(KINDS)
         ]

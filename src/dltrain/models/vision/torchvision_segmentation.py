@@ -47,12 +47,12 @@ class TorchvisionSegmenter(Freezable):
         backbone: bool | InitialWeights | None = None,
         freeze: Sequence[str] = (),
     ) -> None:
+        channels, classes = segmented(name, spec)  # before a second's import
         with torch.device("cpu"):  # as of torchvision's classifiers
             from torchvision import models
             from torchvision.models import segmentation
 
         super().__init__()
-        channels, classes = segmented(name, spec)
         known = models.list_models(module=segmentation)
         if name not in known:
             hint = did_you_mean(name, known) or f"There are {', '.join(known)}."
