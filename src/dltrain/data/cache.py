@@ -183,7 +183,8 @@ def _decode_all(
     skip_unreadable: bool,
     check: Callable[[Shape], None],
 ) -> None:
-    total = sum(len(split.names) for split in splits.values())
+    names = {name: split.names for name, split in splits.items()}
+    total = sum(map(len, names.values()))
     faults: dict[str, dict[int, str]] = {}
     headers: dict[str, dict[int, Header]] = {}
     looks: dict[str, Looks] = {}
@@ -196,8 +197,8 @@ def _decode_all(
                 faults[name] |= wrong
                 bars.advance(bar, done)
     if not any(headers.values()):
-        _refuse(splits, faults, skip_unreadable=False)
-    shape = find_shape(asked, headers, {name: split.names for name, split in splits.items()})
+        refuse_unreadable(names, faults, skip_unreadable=False)
+    shape = find_shape(asked, headers, names)
     check(shape)
     with progress("Decoding images") as bars:
         bar = bars.add_task("", total=total)
@@ -208,7 +209,7 @@ def _decode_all(
                 faults[name] |= wrong
                 looks[name] = looks[name].merged(seen)
                 bars.advance(bar, done)
-    _refuse(splits, faults, skip_unreadable)
+    refuse_unreadable(names, faults, skip_unreadable)
     tallies = {}
     for name, images in splits.items():
         rows = [row for row in range(len(images.names)) if row not in faults[name]]
@@ -224,20 +225,24 @@ def _decode_all(
     (place / "found.json").write_text(content, encoding="utf-8")
 
 
-def _refuse(
-    splits: Mapping[str, EncodedImages],
+def refuse_unreadable(
+    names: Mapping[str, Sequence[object]],
     faults: Mapping[str, Mapping[int, str]],
     skip_unreadable: bool,
 ) -> None:
-    everything = [
-        f"{splits[name].names[row]} {why}"
-        for name, found in faults.items()
+    """Raise :class:`UserError` of the files that have ``faults``, unless these may be left out.
+
+    Both are of each split: its files by their rows, and what is wrong with a row's.
+    """
+    lines = [
+        f"{names[split][row]} {why}"
+        for split, found in faults.items()
         for row, why in sorted(found.items())
     ]
-    if everything and not skip_unreadable:
-        rest = len(everything) - SHOWN
+    if lines and not skip_unreadable:
+        rest = len(lines) - SHOWN
         raise UserError(
-            "\n".join(everything[:SHOWN])
+            "\n".join(lines[:SHOWN])
             + (f"\nand {rest} more" if rest > 0 else "")
             + "\nMend or remove them, or set data.skip_unreadable=true."
         )

@@ -24,7 +24,7 @@ from dltrain.data.audio.decode import (
     read_sound,
     require_soundfile,
 )
-from dltrain.data.cache import made_once, progress, state
+from dltrain.data.cache import made_once, progress, refuse_unreadable, state
 from dltrain.data.streams.ragged import Ragged
 from dltrain.errors import UserError
 
@@ -173,7 +173,7 @@ def _decode_all(place: Path, splits: Mapping[str, Sequence[Path]], asked: Asked)
                     headers[name][row] = result
                 bars.advance(bar)
     if not any(headers.values()):
-        _refuse(splits, faults, False)
+        refuse_unreadable(splits, faults, False)
     rate = asked.rate or _common_rate(headers)
     seconds = sum(header.seconds for part in headers.values() for header in part.values())
     if asked.max_seconds is not None:
@@ -211,7 +211,7 @@ def _decode_all(place: Path, splits: Mapping[str, Sequence[Path]], asked: Asked)
             np.save(place / f"{name}-samples.npy", whole)
             np.save(place / f"{name}-lengths.npy", np.array([len(one) for one in kept], np.int64))
             found[name] = {"rows": rows, "tally": asdict(tally)}
-    _refuse(splits, faults, asked.skip_unreadable)
+    refuse_unreadable(splits, faults, asked.skip_unreadable)
     content = json.dumps({"rate": rate, "splits": found})
     (place / "found.json").write_text(content, encoding="utf-8")
 
@@ -235,22 +235,3 @@ def _each(work: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T | Unre
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for first in range(0, len(paths), CHUNK):
             yield from pool.map(one, paths[first : first + CHUNK])
-
-
-def _refuse(
-    splits: Mapping[str, Sequence[Path]],
-    faults: Mapping[str, Mapping[int, str]],
-    skip_unreadable: bool,
-) -> None:
-    lines = [
-        f"{splits[name][row]} {why}"
-        for name, found in faults.items()
-        for row, why in sorted(found.items())
-    ]
-    if lines and not skip_unreadable:
-        rest = len(lines) - SHOWN
-        raise UserError(
-            "\n".join(lines[:SHOWN])
-            + (f"\nand {rest} more" if rest > 0 else "")
-            + "\nMend or remove them, or set data.skip_unreadable=true."
-        )
