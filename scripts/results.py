@@ -3,10 +3,13 @@
     python scripts/results.py                      # all rows, three seeds each
     python scripts/results.py --rows digits line   # some; the others stay as they are
     python scripts/results.py --jobs 2             # two runs at once, on half the cores each
+    python scripts/results.py --seeds 3 --add      # one more seed, beside those already kept
+    taskset -c 1 python scripts/results.py --cores 1 --cpu-time   # beside other work
     python scripts/results.py --check              # exit 1 if a kept result is under its bound
 
 Each run is the command that the table shows, in a process of its own; a figure is the mean over
-seeds of the last epoch on the test split. What was measured is kept in scripts/results.json,
+seeds of the last epoch on the test split. With ``--cpu-time`` the time is what the processors spent
+on the run, for machines that do other work too. What was measured is kept in scripts/results.json,
 from which the table between the README's markers is made; the rows are in
 scripts/result_rows.py. Data is read from DLTRAIN_DATA, else
 from ../shared/data if that is there, else downloaded.
@@ -43,6 +46,11 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of all runs")
+    parser.add_argument("--add", action="store_true", help="to the seeds that are kept")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="time by the processors, not by the clock"
+    )
     parser.add_argument("--check", action="store_true", help="train nothing; check what is kept")
     arguments = parser.parse_args()
     beside = ROOT.parent / "shared" / "data"
@@ -51,10 +59,11 @@ def main() -> None:
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.check:
+            bench = Bench(arguments.jobs, arguments.cores, arguments.cpu_time)
             if any("$CLASSIFIER" in ROWS[name].arguments for name in arguments.rows):
-                train_classifier(Path(folder))
-            for name, result in measured(arguments.rows, arguments.seeds, arguments.jobs):
-                kept[name] = result
+                bench.train_classifier(Path(folder))
+            for name, result in bench.measured(arguments.rows, arguments.seeds):
+                kept[name] = added(kept.get(name), result) if arguments.add else result
                 KEPT.write_text(json.dumps(kept, indent=2) + "\n")
                 write_table(kept)
     short = [name for name, row in ROWS.items() if not reached(row, kept.get(name))]
@@ -62,48 +71,75 @@ def main() -> None:
         sys.exit(f"under their bound, or not measured: {', '.join(short)}")
 
 
-def train_classifier(folder: Path) -> None:
-    """Train the classifier that measures sample quality, unless one is named already."""
-    if "CLASSIFIER" not in os.environ:
-        command("experiment=lenet5_mnist", 0, str(folder), os.cpu_count() or 1)
-        os.environ["CLASSIFIER"] = str(latest(folder))
+class Bench:
+    """Runs commands, ``jobs`` at a time, on ``cores`` in all."""
+
+    def __init__(self, jobs: int, cores: int, cpu_time: bool) -> None:
+        self.jobs, self.threads, self.cpu_time = jobs, max(1, cores // jobs), cpu_time
+        several = "s" if self.threads > 1 else ""
+        self.device = f"{self.threads} core{several}, {platform.machine()}"
+        if cpu_time:
+            self.device += ", CPU time"
+
+    def train_classifier(self, folder: Path) -> None:
+        """Train the classifier that measures sample quality, unless one is named already."""
+        if "CLASSIFIER" not in os.environ:
+            self.command("experiment=lenet5_mnist", 0, str(folder))
+            os.environ["CLASSIFIER"] = str(latest(folder))
+
+    def measured(self, names: list[str], seeds: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each row as soon as all its seeds have run."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            runs = {}
+            for name in names:
+                own = list(range(1, (ROWS[name].seeds or 0) + 1)) or seeds
+                runs[name] = own, [pool.submit(self.run, ROWS[name], seed) for seed in own]
+            for name, (own, started) in runs.items():
+                values, seconds = zip(*(one.result() for one in started), strict=True)
+                yield (
+                    name,
+                    {"seeds": own, "values": values, "seconds": seconds, "device": self.device},
+                )
+
+    def run(self, row: Row, seed: int) -> tuple[list[float], float]:
+        """The row's figures for one seed, and the seconds that its command took."""
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = self.command(row.arguments, seed, folder)
+            values = [figure.measure(latest(Path(folder))) for figure in row.figures]
+        shown = ", ".join(f"{v:.6g}" for v in values)
+        print(f"dltrain {row.arguments} seed={seed}: {shown} in {seconds:.1f} s", flush=True)
+        return values, seconds
+
+    def command(self, arguments: str, seed: int, folder: str) -> float:
+        """Run it in a process of its own; return the seconds that it took."""
+        words = [
+            *shlex.split(os.path.expandvars(arguments)),
+            f"seed={seed}",
+            f"output_dir={folder}",
+        ]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dltrain", *words],
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": str(self.threads)},
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        if status != 0:
+            sys.exit(f"dltrain {' '.join(words)}: {os.waitstatus_to_exitcode(status)}")
+        spent = usage.ru_utime + usage.ru_stime
+        return round(spent if self.cpu_time else time.perf_counter() - started, 1)
 
 
-def measured(names: list[str], seeds: list[int], jobs: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row as soon as all its seeds have run, ``jobs`` commands at a time."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    device = f"{threads} core{'s' if threads > 1 else ''}, {platform.machine()}"
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = {}
-        for name in names:
-            own = list(range(1, (ROWS[name].seeds or 0) + 1)) or seeds
-            runs[name] = own, [pool.submit(run, ROWS[name], seed, threads) for seed in own]
-        for name, (own, started) in runs.items():
-            values, seconds = zip(*(one.result() for one in started), strict=True)
-            yield name, {"seeds": own, "values": values, "seconds": seconds, "device": device}
-
-
-def run(row: Row, seed: int, threads: int) -> tuple[list[float], float]:
-    """The row's figures for one seed, and the seconds that its command took."""
-    with tempfile.TemporaryDirectory() as folder:
-        seconds = command(row.arguments, seed, folder, threads)
-        values = [figure.measure(latest(Path(folder))) for figure in row.figures]
-    shown = ", ".join(f"{v:.6g}" for v in values)
-    print(f"dltrain {row.arguments} seed={seed}: {shown} in {seconds:.1f} s", flush=True)
-    return values, seconds
-
-
-def command(arguments: str, seed: int, folder: str, threads: int) -> float:
-    """Run it in a process of its own; return the seconds that it took."""
-    words = [*shlex.split(os.path.expandvars(arguments)), f"seed={seed}", f"output_dir={folder}"]
-    started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "dltrain", *words],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": str(threads)},
-    )
-    return round(time.perf_counter() - started, 1)
+def added(kept: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """Both results as one; a seed that was measured again is as it is now."""
+    if kept is None:
+        return new
+    seeds: dict[int, tuple[Any, float]] = {}
+    for one in (kept, new):
+        seeds |= zip(one["seeds"], zip(one["values"], one["seconds"], strict=True), strict=True)
+    values, seconds = zip(*(seeds[seed] for seed in sorted(seeds)), strict=True)
+    device = " or ".join(dict.fromkeys((kept["device"], new["device"])))
+    return {"seeds": sorted(seeds), "values": values, "seconds": seconds, "device": device}
 
 
 def reached(row: Row, result: dict[str, Any] | None) -> bool:
