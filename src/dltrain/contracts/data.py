@@ -25,7 +25,7 @@ beside it.
 RARE = 100
 """Tokens of the training split to each of the vocabulary, below which they are rare."""
 
-Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio"]
+Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio", "category"]
 Role = Literal["input", "target", "other"]
 
 
@@ -46,7 +46,9 @@ class Field:
     back. ``transform`` is what it learns in the place of the target: its logarithm (``log1p``: of 1
     and it); mean and std are then of that. A field of kind ``audio`` has the samples of a sound
     (time,) or, as an input, frames of features (time, features); ``rate`` is how many samples or
-    frames a second.
+    frames a second. A field of kind
+    ``category`` has one of ``size`` values by its number, which a network embeds: a user, an item,
+    a city; 0 is what the training split did not have, and ``names`` names them all, 0 included.
     """
 
     shape: tuple[int | None, ...]
