@@ -255,6 +255,29 @@ def test_transcripts_become_letters_and_what_is_doubtful_is_told(
         AudioTranscripts(str(tmp_path / "a"), root=str(tmp_path), alphabet=" ab").read(0)
 
 
+def test_transcripts_become_words_where_that_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoken(tmp_path / "a" / "train", {"1": "Yes  no", "2": "no", "3": "no no"})
+    spoken(tmp_path / "a" / "test", {"5": "yes maybe not"})
+    words = {"root": str(tmp_path), "validation": 0, "tokens": "word"}
+    source = AudioTranscripts(str(tmp_path / "a"), **words)
+
+    spec = source.read(0)
+
+    assert spec.target.names == ("<blank>", "<unk>", "▁no", "▁yes")
+    assert spec.target.counts == (0, 0, 4, 1)
+    assert "have words that no training transcript has, each an error in any case: maybe not" in (
+        caplog.text
+    )
+    (batch,) = source.open(PLACE)["test"].plain()
+    assert batch["target"].tolist() == [[3, 1, 1]]
+    with pytest.raises(ValueError, match=r"1\.txt: 'yes' is not in data.alphabet.* such words"):
+        AudioTranscripts(str(tmp_path / "a"), alphabet="no maybe", **words).read(0)
+    with pytest.raises(ValueError, match="alphabet has each word once"):
+        AudioTranscripts(str(tmp_path / "a"), alphabet="no no", **words)
+
+
 def test_transcripts_beside_sounds_are_used_and_what_is_not_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

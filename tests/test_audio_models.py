@@ -176,6 +176,18 @@ def test_error_rates_are_sums_of_edits_over_a_split() -> None:
     assert found.tables["transcripts"].rows[0] == ["a a", "a b", 1]
 
 
+def test_transcripts_of_words_have_both_error_rates_too() -> None:
+    metric = Transcripts(("<blank>", "<unk>", "▁yes", "▁no"), 1)
+    outputs = {"hypothesis": torch.tensor([[2, 3, 3]]), "hypothesis_length": torch.tensor([3])}
+    metric.update(outputs, batch_of([[2, 2, 1]], [4]), torch.tensor([0]))
+
+    found = metric.compute()
+
+    # "yes no no" for "yes yes ?".
+    assert found.scalars == {"wer": 2 / 3, "cer": 5 / 9, "exact": 0.0}
+    assert found.tables["transcripts"].rows == [["yes yes \ufffd", "yes no no", 5]]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "edits"),
     [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("", "", 0), ("ab", "ba", 2)],

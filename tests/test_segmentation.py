@@ -159,6 +159,20 @@ def test_tiles_give_what_the_whole_image_gives() -> None:
     assert float(apart.max()) < 0.1
 
 
+def test_views_are_moved_back_before_their_mean() -> None:
+    """A network that answers pixel by pixel says the same of every view, and of their mean."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 1, 5, 8)
+    one = Segmentation(nn.Conv2d(1, 3, 1), spec_of())
+    several = Segmentation(one.model, spec_of(), mirrored=True, turned=True)
+    torch.testing.assert_close(several({"input": images}), one({"input": images}))
+
+    # One that looks to a side says of all views the same as of any one of them.
+    several.model = nn.Conv2d(1, 3, 3, padding=1)
+    turned = several({"input": torch.rot90(images, 1, (2, 3))})["logits"]
+    torch.testing.assert_close(torch.rot90(turned, -1, (2, 3)), several({"input": images})["logits"])
+
+
 def test_the_loss_is_that_of_its_formula() -> None:
     torch.manual_seed(0)
     logits, targets = torch.randn(2, 3, 5, 4), masks(2, 5, 4)

@@ -101,11 +101,11 @@ class ClassifiedSounds(SoundExamples):
 
 
 class WrittenSounds(SoundExamples):
-    """With the transcript, and each letter where the most probable path writes it."""
+    """With the transcript, and each letter or word where the most probable path writes it."""
 
     def __init__(self, spec: DataSpec, letters: Sequence[str], space: str = BLANK) -> None:
         super().__init__(spec)
-        self._letters = [" " if one == space else one for one in letters]
+        self._letters = [one.replace(space, " ") for one in letters]
 
     def told(self, outputs: Outputs, batch: Batch) -> list[Tensor]:
         path = outputs["logits"].argmax(2)
@@ -119,10 +119,10 @@ class WrittenSounds(SoundExamples):
                 if letter and letter != before:
                     marks.append((step * frames // steps, self._letters[letter]))
                 before = letter
-            said = "".join(text for _, text in marks)
-            true = "".join(self._letters[one] for one in target[:count])
+            said = "".join(text for _, text in marks).strip()
+            true = "".join(self._letters[one] for one in target[:count]).strip()
             wrong = said != true
-            shown = [(place, "␣" if text == " " else text) for place, text in marks]
+            shown = [(place, text.strip() or "␣") for place, text in marks]
             yield f"{said}{f', true: {true}' if wrong else ''}", wrong, shown
 
 

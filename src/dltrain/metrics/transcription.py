@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
@@ -19,26 +18,31 @@ if TYPE_CHECKING:
 LISTED = 1000
 """Transcripts of a split that a table lists; the first of it."""
 SHOWN = 10
-NEVER = -1
-"""In the place of a reference's letter that the alphabet lacks: nothing equals it."""
+LACKING = "\N{REPLACEMENT CHARACTER}"
+"""In the place of a reference's letter that the alphabet lacks: no hypothesis has it."""
 
 
 class Transcripts(Metric):
     """Edits between hypotheses and references, whole transcripts that are right, and examples.
 
     Of outputs it reads ``hypothesis`` (batch, letters) and ``hypothesis_length``, of the batch
-    ``target`` and ``target_length``, all numbers of ``names``, of which ``space`` parts words and
-    ``unknown`` is what the alphabet lacks. Rates are sums over the split: ``cer`` the edits of
-    letters by the letters of the references, ``wer`` those of words. ``exact`` is the fraction of
-    transcripts without an edit.
+    ``target`` and ``target_length``, all numbers of ``names``: letters, of which ``space`` parts
+    words, or words that begin with ``space``. ``unknown`` is what the alphabet lacks. Rates are
+    sums over the split: ``cer`` the edits of letters by the letters of the references, ``wer``
+    those of words. ``exact`` is the fraction of transcripts without an edit.
     """
 
     names = ("wer", "cer", "exact")
     better = {"wer": "min", "cer": "min", "exact": "max"}  # noqa: RUF012 - as its contract has it
 
-    def __init__(self, letters: Sequence[str], unknown: int, space: str = BLANK) -> None:
-        self._letters, self._unknown = list(letters), unknown
-        self._space = self._letters.index(space) if space in self._letters else NEVER
+    def __init__(self, names: Sequence[str], unknown: int, space: str = BLANK) -> None:
+        words = any(name.startswith(space) and name != space for name in names)
+        self._said = [tuple(name.replace(space, " ")) for name in names]
+        self._said[unknown] = (names[unknown],)
+        self._true = list(self._said)
+        self._true[unknown] = (" ", LACKING) if words else (LACKING,)
+        # The blank before the first word is none of the text.
+        self._first = 1 if words else 0
         self._parts: list[list[Tensor]] = []
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
@@ -65,10 +69,10 @@ class Transcripts(Metric):
             edits = edit_distance(said, true)
             letter_edits, letters = letter_edits + edits, letters + len(true)
             right += not edits
-            own = [self._words(one) for one in (said, true)]
+            own = [[word for word in "".join(one).split(" ") if word] for one in (said, true)]
             word_edits, words = word_edits + edit_distance(*own), words + len(own[1])
             if len(lines) < LISTED:
-                lines.append([self._text(true), self._text(said), edits])
+                lines.append(["".join(true), "".join(said), edits])
         scalars = {
             "wer": word_edits / max(1, words),
             "cer": letter_edits / max(1, letters),
@@ -83,33 +87,16 @@ class Transcripts(Metric):
             weights={"exact": len(pairs)},
         )
 
-    def _pairs(self, part: Sequence[Tensor]) -> list[tuple[int, list[int], list[int]]]:
+    def _pairs(self, part: Sequence[Tensor]) -> list[tuple[int, list[str], list[str]]]:
         rows, said, said_lengths, true, true_lengths = (one.cpu() for one in part)
-        true = torch.where(true == self._unknown, NEVER, true)
         columns = (rows, said, said_lengths, true, true_lengths)
         return [
-            (row, a[:m], b[:n])
+            (row, self._letters(self._said, a[:m]), self._letters(self._true, b[:n]))
             for row, a, m, b, n in zip(*(one.tolist() for one in columns), strict=True)
         ]
 
-    def _words(self, letters: Sequence[int]) -> list[tuple[int, ...]]:
-        found: list[list[int]] = [[]]
-        for one in letters:
-            if one == self._space:
-                found.append([])
-            else:
-                found[-1].append(one)
-        return [tuple(word) for word in found if word]
-
-    def _text(self, letters: Sequence[int]) -> str:
-        return "".join(
-            "\N{REPLACEMENT CHARACTER}"
-            if one in (NEVER, self._unknown)
-            else " "
-            if one == self._space
-            else self._letters[one]
-            for one in letters
-        )
+    def _letters(self, spelled: Sequence[Sequence[str]], ids: Sequence[int]) -> list[str]:
+        return [letter for one in ids for letter in spelled[one]][self._first :]
 
 
 def edit_distance(one: Sequence[Any], other: Sequence[Any]) -> int:

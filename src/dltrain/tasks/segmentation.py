@@ -60,8 +60,9 @@ class Segmentation(Task):
 
     After training, images with a side of more than ``tile`` pixels are read in tiles that share
     ``overlap`` pixels (null: at once). ``mirrored`` answers with the mean over an image and its
-    mirror image; ``boundary`` is the distance in pixels within which borders are the same, null:
-    0.75 % of the diagonal.
+    mirror image, ``turned`` with that over its quarter turns, as the authors of U-Net did where
+    nothing has an up and down; both: over eight views. ``boundary`` is the distance in pixels
+    within which borders are the same, null: 0.75 % of the diagonal.
 
     Raises ValueError for targets that are no masks, and for weights that do not fit the classes.
     """
@@ -78,6 +79,7 @@ class Segmentation(Task):
         class_weights: ClassWeights = None,
         auxiliary: float = 0.4,
         mirrored: bool = False,
+        turned: bool = False,
         tile: int | None = 1024,
         overlap: int = 128,
         boundary: float | None = None,
@@ -104,7 +106,13 @@ class Segmentation(Task):
         self.ignored = IGNORED if target.fill is None else int(target.fill)
         weights = None if class_weights is None else weights_of(target, class_weights)
         self.loss = PixelLoss(self.ignored, cross_entropy, dice, weights, focal_gamma)
-        self.auxiliary, self.mirrored = auxiliary, mirrored
+        self.auxiliary = auxiliary
+        self._views = [
+            (turns, flipped)
+            for turns in (range(4) if turned else (0,))
+            for flipped in ((False, True) if mirrored else (False,))
+        ]
+        """Quarter turns, and whether mirrored before them, of what an answer is the mean of."""
         self.tile, self.overlap, self.boundary = tile, overlap, boundary
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
@@ -128,14 +136,15 @@ class Segmentation(Task):
 
     def forward(self, batch: Batch) -> Outputs:
         """``logits`` (batch, classes, h, w)."""
-        images = batch["input"]
-        if not self.mirrored:
-            return {"logits": in_tiles(self.model, images, self.tile, self.overlap)}
-        # The mean of mirrored answers, mirrored back.
-        both = [
-            in_tiles(self.model, view, self.tile, self.overlap) for view in (images, images.flip(3))
-        ]
-        return {"logits": (both[0] + both[1].flip(3)) / 2}
+        answers = [self._seen(batch["input"], *view) for view in self._views]
+        return {"logits": answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)}
+
+    def _seen(self, images: Tensor, turns: int, flipped: bool) -> Tensor:
+        """The logits of a view, moved back to where the images have the pixels."""
+        view = torch.rot90(images.flip(3) if flipped else images, turns, (2, 3))
+        logits = in_tiles(self.model, view, self.tile, self.overlap)
+        logits = torch.rot90(logits, -turns, (2, 3))
+        return logits.flip(3) if flipped else logits
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
         """The ``class`` of each pixel, and of each image ``confusion`` and ``losses``."""

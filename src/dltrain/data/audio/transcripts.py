@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -38,9 +38,10 @@ class TranscriptSource(AudioSource):
 
     A text is read letter by letter, after ``replace`` (what stands for what, such as ``{_: " "}``)
     and, with ``lower``, in small letters; Unicode's composed form, and one blank between words.
-    ``alphabet`` are the letters; null: those of the training split. A training transcript with
-    others is refused or, by ``unknown``, they are dropped from it and counted; one that is
-    evaluated keeps them, and each counts as an error.
+    With ``tokens="word"`` it is read word by word, where there are few. ``alphabet`` are the
+    letters, or the words with blanks between; null: those of the training split. A training
+    transcript with others is refused or, by ``unknown``, they are dropped from it and counted; one
+    that is evaluated keeps them, and each counts as an error.
     """
 
     text_column = "text"
@@ -48,6 +49,7 @@ class TranscriptSource(AudioSource):
     def __init__(
         self,
         path: FilePath,
+        tokens: Literal["character", "word"] = "character",
         alphabet: str | None = None,
         unknown: Literal["refuse", "drop"] = "refuse",
         lower: bool = True,
@@ -57,7 +59,8 @@ class TranscriptSource(AudioSource):
         super().__init__(path, **common)
         if self.balance or self.stratify:
             raise ValueError("balance and stratify are for classes, and transcripts are none")
-        self.letters = None if alphabet is None else Alphabet.of(alphabet)
+        self.words = tokens == "word"
+        self.letters = None if alphabet is None else Alphabet.of(alphabet, self.words)
         self.unknown, self.lower, self.replace = unknown, lower, dict(replace or {})
         if "" in self.replace:
             raise ValueError("replace: an empty text stands nowhere")
@@ -81,7 +84,7 @@ class TranscriptSource(AudioSource):
         texts = self.texts(train)
         if not any(texts):
             raise ValueError(f"{train.places[0]}: this transcript is empty, and so are all others")
-        self.known = self.letters or Alphabet.learn(texts)
+        self.known = self.letters or Alphabet.learn(texts, self.words)
         beyond = [
             (place, self.known.lacks(text)) for place, text in zip(train.places, texts, strict=True)
         ]
@@ -90,14 +93,13 @@ class TranscriptSource(AudioSource):
             place, letters = beyond[0]
             raise ValueError(
                 f"{place}: {letters[0]!r} is not in data.alphabet, and {len(beyond):,} training "
-                "transcripts have such letters. Add them, map them by data.replace={old: new}, or "
-                "set data.unknown=drop."
+                f"transcripts have such {self._parts}. Add them, map them by "
+                "data.replace={old: new}, or set data.unknown=drop."
             )
         if beyond:
-            shown = "".join(dict.fromkeys("".join(letters for _, letters in beyond)))[:40]
             logger.warning(
-                "letters that data.alphabet lacks are dropped from %s training transcripts: %s",
-                *(f"{len(beyond):,}", shown),
+                "%s that data.alphabet lacks are dropped from %s training transcripts: %s",
+                *(self._parts, f"{len(beyond):,}", self._shown(letters for _, letters in beyond)),
             )
         for name, rows in parts.items():
             self._tell(name, rows, self.texts(rows))
@@ -148,12 +150,20 @@ class TranscriptSource(AudioSource):
             )
         lacking = [self.known.lacks(text) for text in texts]
         if name != "train" and any(lacking):
-            letters = "".join(dict.fromkeys("".join(lacking)))[:40]
             logger.warning(
-                "%s split: %s transcripts have letters that no training transcript has, each an "
-                "error in any case: %s",
-                *(name, f"{sum(map(bool, lacking)):,}", letters),
+                "%s split: %s transcripts have %s that no training transcript has, each an error "
+                "in any case: %s",
+                *(name, f"{sum(map(bool, lacking)):,}", self._parts, self._shown(lacking)),
             )
+
+    @property
+    def _parts(self) -> str:
+        return "words" if self.words else "letters"
+
+    def _shown(self, lacking: Iterable[Sequence[str]]) -> str:
+        """The first of them, each once."""
+        parts = dict.fromkeys(one for own in lacking for one in own)
+        return (" " if self.words else "").join(parts)[:40]
 
     def _tell_short(self, rows: Rows, ids: list[list[int]], lengths: Tensor) -> None:
         """Sounds of fewer frames than their transcript needs: CTC's loss of them is infinite."""

@@ -24,7 +24,9 @@ class Transcriber(nn.Module):
     Blocks of convolution over time and frequency, one for each of ``channels``, then ``layers`` of
     bidirectional LSTMs of ``hidden_size`` units a direction, as Deep Speech 2 has them (Amodei et
     al. 2016, section 3), and a dense layer at each step. The blocks pool the features by 2, the
-    first of them time too, so that ``reduction`` frames become one step.
+    first of them time too, so that ``reduction`` frames become one step. With ``layers=0`` the
+    convolutions stand alone: what is said of a moment depends on its surroundings, and on nothing
+    that was spoken long before or after.
 
     Raises ValueError for inputs that are no frames, and for a reduction that the blocks cannot do.
     """
@@ -42,9 +44,9 @@ class Transcriber(nn.Module):
         super().__init__()
         require_units(channels=channels)
         require_fraction(dropout=dropout)
-        if min(hidden_size, layers) < 1:
+        if hidden_size < 1 or layers < 0:
             raise ValueError(
-                f"hidden_size and layers are at least 1, got {hidden_size} and {layers}"
+                f"hidden_size is at least 1 and layers at least 0, got {hidden_size} and {layers}"
             )
         allowed = [one for one in REDUCTIONS if one <= 2 ** len(channels)]
         if reduction not in allowed or not channels:
