@@ -10,10 +10,13 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
+
+if TYPE_CHECKING:
+    from dltrain.config.compose import ConfigFile
 
 CITATION = re.compile(r" \([^()]*\b\d{4}\b[^()]*\)")
 
@@ -69,16 +72,17 @@ def described(group: str, name: str, text: str) -> Choice:
     """The choice ``group=name``, whose file has ``text``."""
     from dltrain.config.annotations import types_of
     from dltrain.config.build import TARGET
-    from dltrain.config.compose import files_of, targets
+    from dltrain.config.compose import files_of
 
     keys: dict[str, Key] = {}
-    files = files_of(group, name)
+    every = files_of(group, name)
+    files = [file for file in every if file.inside]
     for file in files:
         for key in _keys(file.text, file.package):
             before = keys.get(key.name)
             key.comment = key.comment or (before.comment if before else "")
             keys[key.name] = key
-    classes = targets(group, name)
+    classes = {place: target for file in every for place, target in _targets(file)}
     made = keys.get(f"{group}.{TARGET}")
     # The choice's own keys come before those of the files that it builds on.
     own = {
@@ -93,6 +97,24 @@ def described(group: str, name: str, text: str) -> Choice:
         found.append(key)
     target = made.value if made else ""
     return Choice(group, name, target, head(text), list(_overridden(text)), found)
+
+
+def _targets(file: ConfigFile) -> Iterator[tuple[str, str]]:
+    """The class that each key of a config file names."""
+    import yaml
+
+    from dltrain.config.build import TARGET
+
+    def inside(node: Any, place: str) -> Iterator[tuple[str, str]]:
+        if not isinstance(node, dict):
+            return
+        if isinstance(node.get(TARGET), str):
+            yield place, node[TARGET]
+        for name, inner in node.items():
+            yield from inside(inner, f"{place}.{name}" if place else str(name))
+
+    content = yaml.load(file.text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    yield from inside(content, file.package)
 
 
 def _kind(annotation: Any) -> str:

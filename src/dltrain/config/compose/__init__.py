@@ -23,7 +23,6 @@ from dltrain.config.compose.config_files import (
     files_of,
     groups,
     origin,
-    targets,
 )
 from dltrain.config.compose.grammar import as_text, assigned, assignments, first_of
 from dltrain.config.compose.hydra_setup import UserFolder, folder_used, use_folder
@@ -56,7 +55,6 @@ __all__ = [
     "origin",
     "planned",
     "separate",
-    "targets",
     "unresolved",
     "use_folder",
 ]

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dltrain.config.compose.grammar import is_group, parse
 from dltrain.config.compose.hydra_setup import (
@@ -19,7 +18,6 @@ from dltrain.config.compose.hydra_setup import (
     defaults_of,
     group_names,
     inner_groups_of,
-    keys_of,
     options_of,
     set_up,
     source_of,
@@ -31,10 +29,14 @@ BUILT_IN_ORIGIN = "built-in"
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The text of a config file, and the key that its own keys lie under; empty: the root."""
+    """The text of a config file, and the key that its own keys lie under; empty: the root.
+
+    ``inside`` tells whether a choice brings it, or it is in every run.
+    """
 
     package: str
     text: str
+    inside: bool
 
 
 def groups() -> list[str]:
@@ -84,25 +86,19 @@ def default_choices() -> dict[str, str]:
 
 
 def files_of(group: str, choice: str) -> list[ConfigFile]:
-    """The files that ``group=choice`` brings, itself among them; later ones win."""
+    """The files of a run with ``group=choice`` and no other choice; later ones win."""
     with set_up():
         inside = {f"{group}/{choice}"}
         defaults = defaults_of([f"{group}={choice}"])
         for _ in defaults:  # a file stands before or after the one that names it
             inside |= {d.config_path for d in defaults if d.config_path and d.parent in inside}
         return [
-            ConfigFile(default.package or "", text_of(default.config_path))
+            ConfigFile(
+                default.package or "", text_of(default.config_path), default.config_path in inside
+            )
             for default in defaults
-            if default.config_path in inside
+            if default.config_path
         ]
-
-
-def targets(group: str, choice: str) -> dict[str, str]:
-    """The class that each key names in a run with ``group=choice`` and no other choice."""
-    with set_up():
-        config = hydra.compose(ROOT, [f"{group}={choice}"])
-        ends = [key for key in keys_of(config) if key.endswith("._target_")]
-        return {key.removesuffix("._target_"): OmegaConf.select(config, key) for key in ends}
 
 
 def defining_file(key: str, typed: Sequence[str]) -> str | None:
