@@ -51,7 +51,7 @@ class StyleTransfer(Task):
         content_layers: Sequence[str] | Mapping[str, float] = ("relu3_1",),
         style_layers: Sequence[str] | Mapping[str, float] = ("relu1_1", "relu2_1", "relu3_1"),
         content_weight: float = 1.0,
-        style_weight: float = 1000.0,
+        style_weight: float = 10000.0,
         total_variation: float = 0.0,
         keep_color: bool = False,
         begin: Literal["content", "noise"] = "content",
