@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -326,6 +326,23 @@ class Reader(ABC):
         None: nobody can tell; such a network takes batches as :meth:`read` makes them.
         """
         return None
+
+
+@runtime_checkable
+class KnowsUsers(Protocol):
+    """A reader of users and items: who is meant, what they have, what items are called.
+
+    Numbers are those of the data's spec.
+    """
+
+    def user(self, name: str) -> int:
+        """The number of a user; 0, which is told, for one that training did not have."""
+
+    def known(self, user: int) -> Sequence[int]:
+        """The items that a user has already."""
+
+    def titled(self, items: Sequence[int]) -> Sequence[str]:
+        """What items are called; empty where no file has named any."""
 
 
 class Labeled(NamedTuple):
