@@ -38,9 +38,7 @@ def require_alone(asked: argparse.Namespace) -> None:
         raise UserError(f"predict: --n is a whole number from 1; got {asked.n}.")
 
 
-def recommended(
-    asked: argparse.Namespace, predictor: Predictor
-) -> Mapping[str, Sequence[Any]]:
+def recommended(asked: argparse.Namespace, predictor: Predictor) -> Mapping[str, Sequence[Any]]:
     """The items as columns. Raises :class:`UserError` where none is left."""
     found = predictor.recommend(asked.user, COUNT if asked.n is None else asked.n)
     if not found["item"]:

@@ -27,12 +27,12 @@ SCORE = Field((), "number")
 
 
 class RankItems(Task):
-    """A user's item against ``negatives`` others that are drawn, alike likely.
+    """A user's item against ``negatives`` others that are drawn, alike likely; None: against all.
 
     ``bpr``: each of them is to score lower (Rendle et al. 2009); ``softmax``: the item is to be
-    told from all of them by cross-entropy (sampled softmax, with a uniform proposal). What a user
-    has may be drawn, too, as in word2vec: it is rare among many items. In an evaluation an item is
-    ranked among all that its user does not have in training, nor, in a test, in validation;
+    told from all of them by cross-entropy (a sampled softmax, with a uniform proposal; or a whole
+    one). What a user has may be among them, for it is rare among many items. In an evaluation an
+    item is ranked among all that its user does not have in training, nor, in a test, in validation;
     ``cutoffs`` are the numbers of first items that are looked at.
 
     Raises ValueError for a network that scores no users and items.
@@ -47,11 +47,12 @@ class RankItems(Task):
         model: nn.Module,
         spec: DataSpec,
         loss: Literal["bpr", "softmax"] = "bpr",
-        negatives: int = 10,
+        negatives: int | None = 10,
         cutoffs: Sequence[int] = (10,),
     ) -> None:
         super().__init__()
-        require_at_least(1, negatives=negatives)
+        if negatives is not None:
+            require_at_least(1, negatives=negatives)
         require_units(cutoffs=cutoffs)
         if not cutoffs:
             raise ValueError("cutoffs is empty")
@@ -71,8 +72,14 @@ class RankItems(Task):
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Draw items, and minimize the mean loss of the batch."""
         user, item = batch["user"], batch["item"][:, None]
-        drawn = torch.randint(1, self.model.items, (len(user), self.negatives), device=user.device)
-        loss = self._losses(self.model.score(user, torch.cat([item, drawn], 1))).mean()
+        if self.negatives is None:
+            scores = self.model.score_all(user)
+            loss = self._losses(scores.gather(1, item), scores[:, 1:]).mean()
+        else:
+            shape = (len(user), self.negatives)
+            drawn = torch.randint(1, self.model.items, shape, device=user.device)
+            scores = self.model.score(user, torch.cat([item, drawn], 1))
+            loss = self._losses(scores[:, :1], scores[:, 1:]).mean()
         optimize(loss)
         return {"loss": loss.detach()}
 
@@ -81,12 +88,14 @@ class RankItems(Task):
         return {"score": self.model.score(batch["user"], batch["item"][:, None])[:, 0]}
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
-        """The rank of each pair's item, and its loss beside items that are drawn."""
+        """The rank of each pair's item, and its loss as in training."""
         scores = self.model.score_all(batch["user"]).float()
-        shape = (len(scores), self.negatives)
-        drawn = torch.randint(1, self.model.items, shape, generator=draw.generator)
-        columns = torch.cat([batch["item"][:, None], drawn.to(scores.device)], 1)
-        losses = self._losses(scores.gather(1, columns))
+        others = scores[:, 1:]
+        if self.negatives is not None:
+            shape = (len(scores), self.negatives)
+            drawn = torch.randint(1, self.model.items, shape, generator=draw.generator)
+            others = scores.gather(1, drawn.to(scores.device))
+        losses = self._losses(scores.gather(1, batch["item"][:, None]), others)
         return {"loss": losses} | self.ranks(scores, batch, draw.final)
 
     def ranks(self, scores: Tensor, batch: Batch, final: bool) -> Outputs:
@@ -120,11 +129,13 @@ class RankItems(Task):
         fields = {"item": item_field(self.spec), "score": SCORE}
         return Predictions({"item": items, "score": scores[items]}, fields)
 
-    def _losses(self, scores: Tensor) -> Tensor:
-        """Of rows (batch,) of ``scores`` (batch, 1 + negatives), the wanted item first."""
-        if self.loss == "softmax":
-            return -functional.log_softmax(scores, 1)[:, 0]
-        return -functional.logsigmoid(scores[:, :1] - scores[:, 1:]).mean(1)
+    def _losses(self, own: Tensor, others: Tensor) -> Tensor:
+        """Of each pair (batch,), by its score (batch, 1) and that of ``others`` (batch, n)."""
+        if self.loss == "bpr":
+            return -functional.logsigmoid(own - others).mean(1)
+        # The item itself may be among all of them, and is counted once.
+        all_of_them = others if self.negatives is None else torch.cat([own, others], 1)
+        return all_of_them.logsumexp(1) - own[:, 0]
 
 
 def _total(outputs: Outputs, batch: Batch) -> Tensor:

@@ -28,7 +28,8 @@ class Owned(nn.Module):
     def fill(self, streams: Streams, splits: Sequence[str]) -> None:
         """Take the pairs of ``splits``, as far as there are such."""
         batches = [b for name in splits if name in streams for b in streams[name].plain()]
-        self.users, self.items = (torch.cat([b[name] for b in batches]) for name in ("user", "item"))
+        self.users = torch.cat([batch["user"] for batch in batches])
+        self.items = torch.cat([batch["item"] for batch in batches])
 
     def mask(self, user: Tensor, items: int) -> Tensor:
         """Which of so many items users (batch,) have: (batch, items), bool."""
@@ -58,7 +59,7 @@ def tell_pairs(model: Recommender, streams: Streams) -> None:
 
 
 def best_items(scores: Tensor, count: int, without: Sequence[int]) -> Tensor:
-    """The best ``count`` of ``scores`` (items,), best first; not item 0, and none of ``without``."""
+    """The ``count`` best of ``scores`` (items,), best first: not 0, and none of ``without``."""
     kept = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
     kept[[0, *(number for number in without if number < len(scores))]] = False
     places = kept.nonzero()[:, 0]

@@ -25,7 +25,7 @@ def without_duplicates(found: Interactions, how: Duplicates) -> Interactions:
     if how == "keep":
         return found
     order = np.lexsort((np.arange(len(found)), _times(found), pairs))
-    new = np.append(True, np.diff(pairs[order]) != 0)  # noqa: FBT003
+    new = np.append(True, np.diff(pairs[order]) != 0)
     if new.all():
         return found
     count = len(found) - int(new.sum())
@@ -40,7 +40,7 @@ def without_duplicates(found: Interactions, how: Duplicates) -> Interactions:
         raise ValueError(
             f"{found.name}: {told}; duplicates=last keeps the last of them, mean their mean"
         )
-    chosen = order[new] if how in ("first", "mean") else order[np.append(new[1:], True)]  # noqa: FBT003
+    chosen = order[new] if how in ("first", "mean") else order[np.append(new[1:], True)]
     if how == "mean" and found.values is not None:
         group = new.cumsum() - 1
         sums = np.bincount(group, found.values[order])

@@ -20,7 +20,9 @@ LEAST = 2
 def in_time(found: Interactions) -> Interactions:
     """The rows from the first to the last. Raises ``ValueError`` where the file has no times."""
     if found.times is None:
-        raise ValueError(f"{found.name} has no column of times (time=NAME), and split=time needs it")
+        raise ValueError(
+            f"{found.name} has no column of times (time=NAME), and split=time needs it"
+        )
     return found.only(np.argsort(found.times, kind="stable"))
 
 
@@ -57,7 +59,7 @@ def last_of_each(found: Interactions, split: str) -> tuple[Interactions, Interac
     else:
         turn = found.times
     order = np.lexsort((np.arange(rows), turn, found.users))
-    last = np.append(np.diff(found.users[order]) != 0, True)  # noqa: FBT003
+    last = np.append(np.diff(found.users[order]) != 0, True)
     enough = np.bincount(found.users)[found.users[order]] > LEAST
     tested = np.zeros(rows, bool)
     tested[order[last & enough]] = True

@@ -18,9 +18,10 @@ class MatrixFactorization(Recommender):
 
     (Koren, Bell and Volinsky 2009.) With ``implicit``, a user's vector is a vector of its own and
     the sum of one of each item that it has rated, whatever the value, over the root of their
-    number: SVD++ (Koren 2008). ``dropout`` acts on the products of two numbers. ``init_std`` is of
-    the initial vectors. ``sparse``: their gradients have the rows of a batch alone, which is faster
-    where most users and items are in no batch; of optimizers Adagrad and plain SGD take these.
+    number: SVD++ (Koren 2008). ``dropout`` acts on users' vectors, and so on the products of two
+    numbers. ``init_std`` is of the initial vectors. ``sparse``: their gradients have the rows of a
+    batch alone, which is faster where most users and items are in no batch; of optimizers Adagrad
+    and plain SGD take these.
 
     Number 0 has no vector and no bias, and is never trained: of a user or an item that training
     did not have, the other's bias decides.
@@ -48,18 +49,17 @@ class MatrixFactorization(Recommender):
         self.dropout = nn.Dropout(dropout)
         self.rated: Rated | None = None
         if implicit:
-            pairs = sum((spec.of("input")[0].counts or (0,)))
+            pairs = sum(spec.of("input")[0].counts or (0,))
             self.rated = Rated(self.users, self.items, pairs)
             self.rated_vectors = _table(self.items, factors, init_std, sparse)
 
     def score(self, user: Tensor, item: Tensor) -> Tensor:
         """The products and the biases."""
-        products = self._of_users(user)[:, None] * self.item_vectors(item)
-        biases = self.user_biases[user][:, None] + self.item_biases[item]
-        return self.dropout(products).sum(-1) + biases
+        products = (self._of_users(user)[:, None] * self.item_vectors(item)).sum(-1)
+        return products + self.user_biases[user][:, None] + self.item_biases[item]
 
     def score_all(self, user: Tensor) -> Tensor:
-        """The same for every item, without dropout, as one product of matrices."""
+        """The same for every item, as one product of matrices."""
         biases = self.user_biases[user][:, None] + self.item_biases
         return self._of_users(user) @ self.item_vectors.weight.T + biases
 
@@ -68,10 +68,11 @@ class MatrixFactorization(Recommender):
             self.rated.fill(user, item)
 
     def _of_users(self, user: Tensor) -> Tensor:
-        own: Tensor = self.user_vectors(user)
-        if self.rated is None:
-            return own
-        return own + self.rated(self.rated_vectors.weight)[user]
+        found: Tensor = self.user_vectors(user)
+        if self.rated is not None:
+            found = found + self.rated(self.rated_vectors.weight)[user]
+        dropped: Tensor = self.dropout(found)
+        return dropped
 
 
 class Rated(nn.Module):
