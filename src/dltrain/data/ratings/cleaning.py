@@ -29,11 +29,13 @@ def without_duplicates(found: Interactions, how: Duplicates) -> Interactions:
     if new.all():
         return found
     count = len(found) - int(new.sum())
-    second = order[~new].min()
+    repeated = np.ones(len(found), bool)
+    repeated[np.unique(pairs, return_index=True)[1]] = False
+    second = int(repeated.argmax())
     first = int((pairs == pairs[second]).argmax())
     told = (
         f"{count:,} of {len(found):,} rows are of a user and an item that stand there before, such "
-        f"as {found.place(first)} and {found.place(int(second))} "
+        f"as {found.place(first)} and {found.place(second)} "
         f"({found.user_names[found.users[first]]}, {found.item_names[found.items[first]]})"
     )
     if how == "refuse":

@@ -67,10 +67,11 @@ class RatingReader(Reader):
             ids = [numbers.get(cell, 0) for cell in column]
             new = sum(number == 0 for number in ids)
             if new:
+                what = "a user" if name == "user" else "an item"
                 logger.warning(
-                    "%d of %d pairs have %s that training did not have: it counts as an average "
-                    "one.",
-                    *(new, len(ids), "a user" if name == "user" else "an item"),
+                    "%d of %d pairs have %s that training did not have: what is known of the other "
+                    "decides.",
+                    *(new, len(ids), what),
                 )
             found[name] = torch.tensor(ids)
         return found
@@ -79,10 +80,10 @@ class RatingReader(Reader):
         """The number of a user; 0 for one that training did not have, who is told of."""
         found = self._numbers[0].get(name, 0)
         if not found:
-            hint = did_you_mean(name, self.users)
             logger.warning(
-                "%s %r is no user that training had: these are best for anyone. %s",
-                *(self.columns[0], name, hint),
+                "%s",
+                f"{self.columns[0]} {name!r} is nobody that training had: these are best for "
+                f"anyone. {did_you_mean(name, self.users)}".rstrip(),
             )
         return found
 
@@ -119,7 +120,7 @@ class RatingReader(Reader):
             )
         user, item = (str(cell).strip() for cell in example)
         if not user or not item:
-            raise ValueError(f"example {number} has an empty {self.columns[not item and 1]!r}")
+            raise ValueError(f"example {number} has an empty {self.columns[bool(user)]!r}")
         return user, item
 
 

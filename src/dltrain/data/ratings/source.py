@@ -161,7 +161,8 @@ class Ratings(ArraySource):
             found[name]["target"] = split.columns["target"]
         self._fields |= self._target(train.columns["target"])
         rated = [torch.stack([found[n][s] for s in SIDES], 1) for n in found if n != "test"]
-        self._known = torch.cat(rated).numpy()
+        known = torch.cat(rated)
+        self._known = known[(known > 0).all(1)].numpy()
         if self.titles is not None:
             self._titles = read_titles(self.titles, self._fields["item"].names[1:])
         self._lines = [_described(name, columns) for name, columns in found.items()]
@@ -221,8 +222,10 @@ class Ratings(ArraySource):
         exact = values.double()
         low, high = self.range or (float(exact.min()), float(exact.max()))
         std = float(exact.std(unbiased=False))
-        scale = {"mean": (float(exact.mean()),), "std": (std,)} if std > 0 else {}
-        return {"target": Field((1,), "number", "target", bounds=(low, high), **scale)}
+        target = Field((1,), "number", "target", bounds=(low, high))
+        if std > 0:
+            target = replace(target, mean=(float(exact.mean()),), std=(std,))
+        return {"target": target}
 
 
 def _columns_of(part: Interactions) -> dict[str, Tensor]:
