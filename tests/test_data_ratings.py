@@ -190,6 +190,13 @@ def test_bad_ratings_are_refused_in_one_line(what: str, tmp_path: Path) -> None:
     assert re.search(said, found), found
 
 
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    assert "cannot be read: No such file" in refusal(tmp_path / "nowhere.csv")
+    assert "folder" in refusal(tmp_path)
+    path = write(tmp_path / "u.data")
+    assert "cannot be read" in refusal(path, titles=str(tmp_path / "nowhere"))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -125,6 +125,25 @@ def test_hit_rate_recall_and_ndcg_are_means_over_users() -> None:
     assert found["mrr"] == pytest.approx((1 + 1 / 6) / 2)
 
 
+def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
+    metric = Ranking([2])
+    batch = {"user": torch.tensor([4, 4, 1, 4])}
+    metric.update({"rank": torch.tensor([0, 0, 1, 0])}, batch, torch.arange(4))
+
+    found = metric.compute().scalars
+
+    assert found["recall@2"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["ndcg@2"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
+
+
+def test_a_score_that_is_no_number_ranks_last() -> None:
+    task = RankItems(MatrixFactorization(spec()), spec())
+    scores = torch.full((1, 8), torch.nan)
+    batch = {"user": torch.tensor([1]), "item": torch.tensor([4])}
+
+    assert task.ranks(scores, batch, final=False)["rank"].tolist() == [6]
+
+
 def test_an_ndcg_is_discounted_by_the_place() -> None:
     metric = Ranking([10])
     metric.update({"rank": torch.tensor([2])}, {"user": torch.tensor([1])}, torch.arange(1))
@@ -143,7 +162,6 @@ def test_another_network_is_refused(task: Any) -> None:
     [
         ({"factors": 0}, "factors"),
         ({"dropout": 1.0}, "dropout"),
-        ({"implicit": True, "sparse": True}, "sparse"),
     ],
 )
 def test_impossible_arguments_are_refused(settings: dict[str, Any], said: str) -> None:

@@ -37,7 +37,7 @@ class Ranking(AccumulatorMetric):
     def compute(self) -> Evaluation:
         """Means over users."""
         users, ranks = self._all.found()
-        numbers = users.unique(return_inverse=True)[1]
+        numbers, ranks = _apart(users.unique(return_inverse=True)[1], ranks)
         ranks = ranks.double()
         owned = numbers.bincount().double()
         first = torch.full_like(owned, torch.inf).scatter_reduce_(0, numbers, ranks, "amin")
@@ -68,6 +68,15 @@ class Cold(AccumulatorMetric):
 
     def compute(self) -> Evaluation:
         return Evaluation({"cold_start": float(self._cold.value) / self._cold.examples})
+
+
+def _apart(users: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+    """Pairs sorted by user and rank, each of a user's ranks at least one more than that before."""
+    far = 2 * (int(ranks.max()) + len(ranks) + 1)  # no rank of a user reaches that of the next
+    keys = (users * far + ranks).sort().values
+    places = torch.arange(len(keys), device=keys.device)
+    keys = (keys - places).cummax(0).values + places
+    return keys // far, keys % far
 
 
 def _best_gains(owned: Tensor, k: int) -> Tensor:

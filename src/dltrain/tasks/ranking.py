@@ -108,7 +108,8 @@ class RankItems(Task):
         owned[:, 0] = True
         own = scores.gather(1, batch["item"][:, None])
         others = ~owned.scatter(1, batch["item"][:, None], value=True)
-        before = ((scores > own) & others).sum(1) + ((scores == own) & others).sum(1) // 2
+        # Not >: nothing is known of a score that is no number.
+        before = (~(scores <= own) & others).sum(1) + ((scores == own) & others).sum(1) // 2
         return {"rank": torch.where(batch["item"] == 0, others.sum(1), before)}
 
     def metrics(self, final: bool) -> Sequence[Metric]:

@@ -107,10 +107,19 @@ def _table(path: Path, columns: Columns) -> RawTable:
     return _without_header(path, separator or ",", columns.encoding, header or cells, header)
 
 
-def _first_line(path: Path, encoding: str | None) -> str:
-    content = read_bytes(path)
+def content_of(path: Path) -> bytes:
+    """All bytes of a file. Raises ``ValueError`` where it cannot be read, or is empty."""
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content.strip():
         raise ValueError(f"{path} is empty")
+    return content
+
+
+def _first_line(path: Path, encoding: str | None) -> str:
+    content = content_of(path)
     return content.split(b"\n", 1)[0].decode(encoding or "utf-8-sig", "replace").rstrip("\r")
 
 
@@ -121,7 +130,7 @@ def _without_header(
     import pyarrow as pa
     import pyarrow.csv
 
-    content = read_bytes(path).removeprefix(b"\xef\xbb\xbf")
+    content = content_of(path).removeprefix(b"\xef\xbb\xbf")
     if b"\0" in content:
         raise ValueError(f"{path} has a NUL byte: this is no text")
     try:

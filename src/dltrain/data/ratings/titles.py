@@ -7,8 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dltrain.data.ratings.files import SEPARATORS
-from dltrain.files import read_bytes
+from dltrain.data.ratings.files import SEPARATORS, content_of
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +39,7 @@ def read_titles(path: Path, items: Sequence[str], encoding: str | None = None) -
 
 
 def _text(path: Path, encoding: str | None) -> str:
-    content = read_bytes(path)
-    if not content.strip():
-        raise ValueError(f"titles: {path} is empty")
+    content = content_of(path)
     if encoding is not None:
         return content.decode(encoding)
     try:
