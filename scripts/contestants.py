@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 WORKLOADS = (
     *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "seq2seq", "unet", "yolo"),
     *("lstm_language", "transformer_language", "audio_cnn", "fast_style", "adain"),
+    "matrix_factorization",
 )
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
@@ -535,6 +536,42 @@ def translations_by_hand(batch: int, watch: Watch) -> None:
                 return
 
 
+def ratings_by_hand(batch: int, watch: Watch) -> None:
+    """SVD++ in the usual lines: each rating's user is looked up, and the sum over what it has."""
+    import torch
+    from torch.nn.functional import mse_loss
+
+    rows = torch.tensor(
+        [
+            [int(cell) for cell in line.split("\t")[:3]]
+            for line in Path(f"{os.environ['DLTRAIN_DATA']}/ml-100k/u.data")
+            .read_text()
+            .splitlines()
+        ]
+    )
+    user, item, value = rows[:, 0], rows[:, 1], rows[:, 2].float()
+    shape = (int(user.max()) + 1, int(item.max()) + 1)
+    has = torch.zeros(shape)
+    has[user, item] = 1
+    has /= has.sum(1, keepdim=True).clamp_min(1).sqrt()
+    vectors = [torch.randn(size, 50).mul_(0.1).requires_grad_() for size in (*shape, shape[1])]
+    biases = [torch.zeros(size, requires_grad=True) for size in shape]
+    optimizer = torch.optim.Adam([*vectors, *biases], lr=1e-3)
+    mean = value.mean()
+    torch.set_flush_denormal(True)
+    watch.begin()
+    while True:
+        for chosen in torch.randperm(len(value)).split(batch):
+            optimizer.zero_grad()
+            u, i = user[chosen], item[chosen]
+            of_users = vectors[0][u] + has[u] @ vectors[2]
+            said = mean + biases[0][u] + biases[1][i] + (of_users * vectors[1][i]).sum(1)
+            mse_loss(said, value[chosen]).backward()
+            optimizer.step()
+            if watch.step(never):
+                return
+
+
 def text_of_letters(workload: str, folder: Path) -> list[str]:
     """What has the command read the same text."""
     path = folder / "letters.txt"
@@ -547,6 +584,7 @@ OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "dcgan": adversaries_by_hand,
     "lstm": reviews_by_hand,
     "seq2seq": translations_by_hand,
+    "matrix_factorization": ratings_by_hand,
     **{name: partial(language_by_hand, name) for name in LANGUAGE},
     "yolo": boxes_by_hand,
     "audio_cnn": sounds_by_hand,
@@ -562,6 +600,12 @@ def translations(folder: Path) -> list[str]:
     path = f"data.path={os.environ['DLTRAIN_DATA']}/multi30k/task1/raw"
     language = ["data.source=de", "data.target=en", "data.test=test_2016_flickr"]
     return ["data=parallel", path, *language, "data.tokens_per_batch=null"]
+
+
+def ratings(folder: Path) -> list[str]:
+    """What has the command learn ratings by SVD++."""
+    path = f"data.path={os.environ['DLTRAIN_DATA']}/ml-100k/u.data"
+    return ["data=ratings", path, "data.test=0.001", "model.implicit=true", "model.dropout=0"]
 
 
 def noise_as_cifar(folder: Path) -> list[str]:
@@ -733,6 +777,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
                 "alexnet": noise_as_cifar,
                 "lstm": lambda _: ["data=imdb"],
                 "seq2seq": translations,
+                "matrix_factorization": ratings,
                 "unet": noise_with_masks,
                 "yolo": cells,
                 **{name: partial(text_of_letters, name) for name in LANGUAGE},

@@ -54,6 +54,9 @@ OWN_FILES = {
     *("model/audio_cnn", "model/ctc", "task/ctc"),
     *("experiment/fsdd", "experiment/yesno", "experiment/digit_strings"),
     *("model/adain", "task/adaptive_style"),
+    # tests/test_recommending.py trains these.
+    *("data/ratings", "model/matrix_factorization", "model/neumf", "task/rating", "task/ranking"),
+    *("experiment/movielens", "experiment/movielens_ranking", "callbacks/recommender_baseline"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
 }
 # What several data sets have in common; none of them by itself.

@@ -27,7 +27,7 @@ BUNDLED = [
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
 SOUNDS = {"audio_folder", "audio_strings", "audio_transcripts"}
-SPATIAL = {"image_masks", "style", "text_file", "parallel", *BOXES, *SOUNDS}
+SPATIAL = {"image_masks", "style", "text_file", "parallel", "ratings", *BOXES, *SOUNDS}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -44,6 +44,7 @@ KINDS = {
     **dict.fromkeys({*TEXTS, "parallel", "text_file"}, "tokens"),
     **dict.fromkeys(IMAGES, "image"),
     **dict.fromkeys(SOUNDS, "audio"),
+    "ratings": "category",
 }
 REVIEWS = "text,label\ngood,1\nbad,0\na good one,1\na bad one,0\n"
 
@@ -55,6 +56,8 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     table.write_text("a,b,y\n1,2,u\n3,4,v\n1,2,u\n3,4,v\n", encoding="utf-8")
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("".join(f"text {n}\tsatz {n}\n" for n in range(20)), encoding="utf-8")
+    rated = tmp_path / "rated.tsv"
+    rated.write_text("".join(f"{n % 7}\t{n % 6}\t{n % 5}\n" for n in range(42)), encoding="utf-8")
     reviews = tmp_path / "reviews"
     reviews.mkdir()
     for split in ("train", "test"):
@@ -99,6 +102,7 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
             *("data.text=text", "data.label=label", "data.test=0.5"),
         ],
+        "ratings": [f"data.path={rated}"],
         "parallel": [f"data.path={pairs}", "data.source=1", "data.target=2"],
         "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],
     }
@@ -159,7 +163,7 @@ def test_making_a_source_and_its_outline_read_nothing(
     monkeypatch.setattr("datasets.load_dataset", None)
     source: Source = build(data, Source, "data")
     spec = source.outline()
-    assert (spec.input.role, spec.input.kind) == ("input", KINDS.get(name, "number"))
+    assert {field.kind for field in spec.of("input")} == {KINDS.get(name, "number")}
     assert not (tmp_path / "nowhere").exists()
 
 

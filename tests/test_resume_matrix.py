@@ -116,8 +116,14 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("model.embedding_size=4", "model.hidden_size=4", "task.beam=2"),
         *("modifier=average", "modifiers.average.every_steps=2"),
     ),
+    "ranking": (
+        *("data=ratings", "data.path=rated.csv", "data.test=0.17", "task=ranking"),
+        *("data.duplicates=last", "data.batch_size=13"),
+        *("model=matrix_factorization", "model.factors=4", "model.implicit=true"),
+        "modifier=ema",
+    ),
 }
-FEW = {"pruned", "detection", "segmentation", "translation", "sounds"}
+FEW = {"ranking", "pruned", "detection", "segmentation", "translation", "sounds"}
 """Families with no state of their own in the loop: they are cut once, in an accumulation."""
 
 
@@ -177,6 +183,12 @@ def draw_pairs(file: Path) -> None:
     file.write_text("\n".join(lines), encoding="utf-8")
 
 
+def write_ratings(file: Path) -> None:
+    """Every user has rated some items; the last rows are those of a test file."""
+    rows = [f"{n % 9},{n * n % 8 + n // 36},{n % 5}" for n in range(72)]
+    file.write_text("\n".join(["user,item,value", *dict.fromkeys(rows)]), encoding="utf-8")
+
+
 def draw_boxes(folder: Path) -> None:
     """Images with none, one or two boxes."""
     for split, count in (("train", 60), ("test", 8)):
@@ -205,6 +217,7 @@ DRAWN = {
     "sounds": record_sounds,
     "pairs.txt": draw_pairs,
     "text.txt": write_text,
+    "rated.csv": write_ratings,
 }
 """What makes the folders and files that families name as data.path."""
 

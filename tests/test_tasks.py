@@ -66,6 +66,8 @@ ELSEWHERE = {
     "fast_style": "fast_style",
     "language_model": "language",
     "multilabel": "tasks_multilabel",
+    "ranking": "recommending",
+    "rating": "recommending",
     "segmentation": "segmentation",
     "style_transfer": "style",
     "torchvision_detection": "tasks_detection",

@@ -229,6 +229,7 @@ class Run:
             self.config = {**config, "task": {**config["task"], **taken}}
         open_images(parts.task, settings.device)
         self.streams = _open(parts, config["seed"])
+        parts.task.opened(self.streams)
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
         self.groups = groups_of(parts.task)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
+from dltrain.commands.recommend import add_user_options, recommended, require_alone
 from dltrain.errors import UserError
 from dltrain.inference.painted import PAINTED, PaintedWriter
 from dltrain.inference.writers import (
@@ -54,7 +55,8 @@ def predict(arguments: Sequence[str]) -> int:
     parser = _parser()
     asked = parser.parse(arguments)
     top = _top(asked.top)
-    if not asked.more:
+    require_alone(asked)
+    if not asked.more and asked.user is None:
         raise UserError("predict: give an INPUT. See dltrain predict --help.")
     folder = find_run(asked.run, asked.output_dir)
     from dltrain import messages
@@ -67,6 +69,8 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     from dltrain.inference.predictor import Predictor
 
     predictor = Predictor(folder, asked.weights, asked.device)
+    if asked.user is not None:
+        return _recommend(asked, predictor, folder)
     predictor.require_predicts()
     if asked.threshold is not None:
         predictor.require_score(_score(asked.threshold))
@@ -104,13 +108,28 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     return 0
 
 
+def _recommend(asked: argparse.Namespace, predictor: Predictor, folder: RunFolder) -> int:
+    found = recommended(asked, predictor)
+    if _is_folder(asked.out):
+        raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
+    with _writer(asked, paints=False, folder=folder) as writer:
+        writer.write(found)
+    if asked.out:
+        print(f"{len(found['item']):,} items in {asked.out}")
+    return 0
+
+
 def _parser() -> Parser:
     parser = Parser(
         "predict",
         "What a trained network says of new examples: images (files, folders, patterns), texts "
         "(as they are, or a file of lines), rows of a table (csv, Parquet, JSON, Excel). - reads "
         "paths, texts or csv from standard input.",
-        ["latest photo.jpg scans/ --figure answers.png", "latest houses.csv --out prices.csv"],
+        [
+            "latest photo.jpg scans/ --figure answers.png",
+            "latest houses.csv --out prices.csv",
+            "mf-ratings --user 42 --n 10",
+        ],
         more="INPUT …",
     )
     add = parser.add_argument
@@ -127,6 +146,7 @@ def _parser() -> Parser:
     add("--threshold", metavar="SCORE", help="of what is found in images: the least score, 0 to 1")
     add("--style", metavar="FILE", help="an image in whose style to paint, of a run of model=adain")
     add("--style-size", metavar="PIXELS", help="of its longer side: how large its strokes are")
+    add_user_options(parser)
     add("--skip-unreadable", action="store_true", help="leave out and list what cannot be read")
     parser.add_weights()
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda:0, … (default auto)")

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ class Field:
     frames a second. A field of kind
     ``category`` has one of ``size`` values by its number, which a network embeds: a user, an item,
     a city; 0 is what the training split did not have, and ``names`` names them all, 0 included.
+    ``bounds`` are the least and the greatest value that a number has, where it is known to have no
+    other, such as the stars of a rating.
     """
 
     shape: tuple[int | None, ...]
@@ -63,14 +65,16 @@ class Field:
     transform: Literal["log", "log1p"] | None = None
     colors: tuple[tuple[int, ...], ...] = ()
     rate: float | None = None
+    bounds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
-        for name in ("shape", "names", "counts", "mean", "std"):
+        for name in ("shape", "names", "counts", "mean", "std", "bounds"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "colors", tuple(map(tuple, self.colors)))
         assert self.kind in get_args(Kind), self.kind
         assert self.role in get_args(Role), self.role
+        assert len(self.bounds) in (0, 2), self.bounds
         sides = [side for side in (*self.shape, self.size) if side is not None]
         assert all(isinstance(side, int) and side >= 0 for side in sides), sides
 
@@ -322,6 +326,23 @@ class Reader(ABC):
         None: nobody can tell; such a network takes batches as :meth:`read` makes them.
         """
         return None
+
+
+@runtime_checkable
+class KnowsUsers(Protocol):
+    """A reader of users and items: who is meant, what they have, what items are called.
+
+    Numbers are those of the data's spec.
+    """
+
+    def user(self, name: str) -> int:
+        """The number of a user; 0, which is told, for one that training did not have."""
+
+    def known(self, user: int) -> Sequence[int]:
+        """The items that a user has already."""
+
+    def titled(self, items: Sequence[int]) -> Sequence[str]:
+        """What items are called; empty where no file has named any."""
 
 
 class Labeled(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch, Draw, Field
+from dltrain.contracts.data import Batch, Draw, Field, Streams
 from dltrain.contracts.metric import Metric, Mode, Outputs
 
 Metrics = Mapping[str, "Tensor | tuple[Tensor, Tensor]"]
@@ -81,6 +81,14 @@ class Task(nn.Module, ABC):
         """
         return {"model": [p for p in self.parameters() if p.requires_grad]}
 
+    def opened(self, streams: Streams) -> None:
+        """The data is open: of a new run, of one that goes on, or that is evaluated on it again.
+
+        What is counted once over its examples, such as who has rated what, is counted here. What a
+        run is used with, too, is kept in buffers, whose sizes follow from the data's spec.
+        """
+        return None
+
     def enter(self, phase: Phase) -> None:
         """A phase begins, or goes on after an interruption."""
         return None
@@ -148,6 +156,29 @@ class Painted(NamedTuple):
 
     pixels: Tensor
     colors: Sequence[Sequence[int]] = ()
+
+
+@runtime_checkable
+class Recommends(Protocol):
+    """A task that answers which items a user would like best."""
+
+    def recommend(self, user: int, count: int, without: Sequence[int] = ()) -> Predictions:
+        """The best ``count`` items for a user, best first, none of ``without``; in eval mode.
+
+        Users and items go by their numbers in the data's spec; 0 is a user whom nobody knows.
+        Columns ``item`` and ``score``, a row an item; fewer where there are no more.
+        """
+
+
+@runtime_checkable
+class RanksItems(Protocol):
+    """A task whose metrics tell how an item is ranked among all that a user might want."""
+
+    def ranks(self, scores: Tensor, batch: Batch, final: bool) -> Outputs:
+        """What its metrics read of ``scores`` (batch, items), whoever gave them.
+
+        So other models are measured as the task is. What the user is known to have does not count.
+        """
 
 
 @runtime_checkable

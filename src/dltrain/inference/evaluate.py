@@ -161,6 +161,7 @@ def _own(
             if attack is not None:
                 stream = attacked(stream, loaded.task, parts.spec, attack)
             open_beside(loaded.task, folder, config, settings.device)
+            loaded.task.to(settings.device).opened(streams)
             result = _evaluated(
                 loaded, stream, settings, config["seed"], _epochs(folder), final=name == TEST
             )

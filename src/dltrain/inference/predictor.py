@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
-from dltrain.contracts.data import Batch, DataSpec, Reader
+from dltrain.contracts.data import Batch, DataSpec, KnowsUsers, Reader
 from dltrain.contracts.task import (
     FindsByScore,
     Painted,
@@ -22,6 +22,7 @@ from dltrain.contracts.task import (
     PaintsAs,
     Predictions,
     Predicts,
+    Recommends,
     Task,
 )
 from dltrain.data.images.style import read_image
@@ -158,6 +159,26 @@ class Predictor:
         folder = RunFolder(self.path)
         other = data_of(folder, shlex.split(data))
         return evaluate_run(folder, split, other, self.weights, str(self.device))
+
+    def recommend(self, user: str | int, count: int = 10) -> dict[str, list[Any]]:
+        """The best ``count`` items for a user that it does not have yet, as columns, best first.
+
+        ``item``, ``title`` where a file has named some, and ``rating`` or ``score``. A user whom
+        training did not have is told of. Raises :class:`UserError` where the run recommends
+        nothing, and ValueError for a ``count`` below 1.
+        """
+        reader = self.reader
+        if not isinstance(self.task, Recommends) or not isinstance(reader, KnowsUsers):
+            name = type(self.task).__name__
+            raise UserError(f"{self.path} recommends nothing: its task is {name}.")
+        if count < 1:
+            raise ValueError(f"count must be at least 1, got {count}")
+        number = reader.user(str(user))
+        answers = Answers(self.task.recommend(number, count, reader.known(number)))
+        titles = list(reader.titled(answers.tensors["item"].tolist()))
+        columns = {name: answers.column(name) for name in answers.columns}
+        items = columns.pop("item")
+        return {"item": items, **({"title": titles} if titles else {}), **columns}
 
     def require_predicts(self) -> None:
         """Raise :class:`UserError` where the task answers no questions about examples."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from dltrain.contracts.attack import AttackScores
-from dltrain.contracts.data import Batch, DataSpec, Draw
+from dltrain.contracts.data import Batch, DataSpec, Draw, Streams
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import Metrics, Optimize, Phase, Predictions, Task
 from dltrain.errors import UserError
@@ -63,6 +63,10 @@ class Supervised(Task):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Those of the task that fits the data, as all else."""
         return self.task.parameter_groups()
+
+    def opened(self, streams: Streams) -> None:
+        """Tell it of the data."""
+        self.task.opened(streams)
 
     def enter(self, phase: Phase) -> None:
         """Tell it of the phase."""

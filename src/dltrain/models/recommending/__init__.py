@@ -1,0 +1,1 @@
+"""Networks that say how much a user would like an item."""

@@ -1,0 +1,254 @@
+"""Recommenders: their formulas, how items are ranked, and runs from end to end."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import dltrain
+from dltrain.commands.predict import predict
+from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.errors import UserError
+from dltrain.metrics.ranking import Ranking
+from dltrain.models.mlp import MLP
+from dltrain.models.recommending.factorization import MatrixFactorization
+from dltrain.models.recommending.neumf import NeuMF
+from dltrain.tasks.ranking import RankItems
+from dltrain.tasks.rating import Rating
+from tests.conftest import Train
+
+USERS, ITEMS = 5, 7
+
+
+def spec(pairs: int = 9) -> DataSpec:
+    names = tuple(map(str, range(ITEMS + 1)))
+    return DataSpec(
+        {
+            "user": Field((), "category", "input", USERS + 1, counts=(0, pairs, 0, 0, 0, 0)),
+            "item": Field((), "category", "input", ITEMS + 1, names),
+            "target": Field((1,), "number", "target", mean=(3.0,), std=(2.0,), bounds=(1, 5)),
+        }
+    )  # fmt: skip
+
+
+def pairs(count: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randperm(USERS * ITEMS, generator=generator)[:count]
+    return chosen // ITEMS + 1, chosen % ITEMS + 1
+
+
+def test_svd_plus_plus_is_its_formula_and_has_its_gradient() -> None:
+    user, item = pairs()
+    model = MatrixFactorization(spec(), factors=3, implicit=True, dropout=0.0).double()
+    model.rated_by(user, item)
+    rated = torch.zeros(USERS + 1, ITEMS + 1, dtype=torch.float64)
+    rated[user, item] = 1
+    rated /= rated.sum(1, keepdim=True).clamp_min(1).sqrt()
+
+    vectors = model.user_vectors.weight + rated @ model.rated_vectors.weight
+    wanted = vectors @ model.item_vectors.weight.T
+
+    found = model.score_all(torch.arange(USERS + 1))
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    weight = model.rated_vectors.weight
+    (own,) = torch.autograd.grad(found.square().sum(), weight)
+    (true,) = torch.autograd.grad(wanted.square().sum(), weight)
+    torch.testing.assert_close(own[1:], true[1:], rtol=1e-6, atol=1e-6)
+    assert not own[0].any()
+    everything = torch.arange(ITEMS + 1).expand(2, -1)
+    torch.testing.assert_close(model.score(torch.tensor([1, 4]), everything), found[[1, 4]])
+
+
+@pytest.mark.parametrize("kind", [MatrixFactorization, NeuMF])
+def test_all_items_are_scored_as_pairs_are_and_ratings_keep_to_their_bounds(kind: Any) -> None:
+    model = kind(spec()).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_()
+        user = torch.tensor([0, 3, 5])
+        found = model.score_all(user)
+        torch.testing.assert_close(model.score(user, torch.arange(8).expand(3, -1)), found)
+        ratings = model(user.repeat(3), torch.arange(9) % 8) * 2 + 3
+    assert ratings.shape == (9, 1)
+    assert (ratings >= 1 - 1e-6).all() and (ratings <= 5 + 1e-6).all()
+
+
+def test_a_network_that_knows_nothing_answers_the_mean() -> None:
+    model = MatrixFactorization(spec(), init_std=0.0)
+
+    assert model(torch.tensor([1]), torch.tensor([2])).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_nobody_and_nothing_are_answered_by_the_biases_of_the_other() -> None:
+    model = MatrixFactorization(spec()).eval()
+    with torch.no_grad():
+        model.item_biases[2] = 1.5
+
+    assert model.score(torch.tensor([0]), torch.tensor([[2, 0]])).tolist() == [[1.5, 0.0]]
+
+
+def test_ranks_leave_out_what_a_user_has() -> None:
+    task = RankItems(MatrixFactorization(spec()), spec(), cutoffs=[2])
+    stream = [{"user": torch.tensor([1, 1, 2]), "item": torch.tensor([7, 6, 1])}]
+    task.trained.fill({"train": Plain(stream)}, ["train"])  # type: ignore[dict-item]
+    scores = torch.arange(8.0).repeat(3, 1)
+    batch = {"user": torch.tensor([1, 2, 1]), "item": torch.tensor([4, 4, 0])}
+
+    assert task.ranks(scores, batch, final=False)["rank"].tolist() == [1, 3, 5]
+
+
+class Plain:
+    """Some batches."""
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self._batches = batches
+
+    def plain(self) -> Any:
+        return iter(self._batches)
+
+
+def test_hit_rate_recall_and_ndcg_are_means_over_users() -> None:
+    metric = Ranking([2])
+    batch = {"user": torch.tensor([3, 3, 3, 8])}
+    metric.update({"rank": torch.tensor([0, 1, 9, 5])}, batch, torch.arange(4))
+
+    found = metric.compute().scalars
+
+    assert found["hit_rate@2"] == 0.5
+    assert found["recall@2"] == pytest.approx(1 / 3)
+    assert found["ndcg@2"] == pytest.approx(0.5)  # the best order of the first user
+    assert found["mrr"] == pytest.approx((1 + 1 / 6) / 2)
+
+
+def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
+    metric = Ranking([2])
+    batch = {"user": torch.tensor([4, 4, 1, 4])}
+    metric.update({"rank": torch.tensor([0, 0, 1, 0])}, batch, torch.arange(4))
+
+    found = metric.compute().scalars
+
+    assert found["recall@2"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["ndcg@2"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
+
+
+def test_a_score_that_is_no_number_ranks_last() -> None:
+    task = RankItems(MatrixFactorization(spec()), spec())
+    scores = torch.full((1, 8), torch.nan)
+    batch = {"user": torch.tensor([1]), "item": torch.tensor([4])}
+
+    assert task.ranks(scores, batch, final=False)["rank"].tolist() == [6]
+
+
+def test_an_ndcg_is_discounted_by_the_place() -> None:
+    metric = Ranking([10])
+    metric.update({"rank": torch.tensor([2])}, {"user": torch.tensor([1])}, torch.arange(1))
+
+    assert metric.compute().scalars["ndcg@10"] == pytest.approx(1 / math.log2(4))
+
+
+@pytest.mark.parametrize("task", [Rating, RankItems])
+def test_another_network_is_refused(task: Any) -> None:
+    with pytest.raises(ValueError, match="scores users and items"):
+        task(MLP((2,), 1), spec())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"factors": 0}, "factors"),
+        ({"dropout": 1.0}, "dropout"),
+    ],
+)
+def test_impossible_arguments_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        MatrixFactorization(spec(), **settings)
+
+
+@pytest.fixture
+def rated(tmp_path: Path) -> Path:
+    """Two groups of users who like other items."""
+    draw = np.random.default_rng(0)
+    lines = []
+    for user in range(20):
+        for item in draw.permutation(16)[:11]:
+            value = 4 + draw.integers(2) if (user % 2) == (item % 2) else 1 + draw.integers(2)
+            lines.append(f"u{user},i{item},{value},{draw.integers(1000)}")
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating,time\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "titles.csv").write_text(
+        "item,title\n" + "".join(f'i{n},"Film {n}, the"\n' for n in range(16)), encoding="utf-8"
+    )
+    return path
+
+
+def test_ratings_are_learned_and_a_user_is_recommended_what_it_likes(
+    rated: Path, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = train(
+        *("data=ratings", f"data.path={rated}", f"data.titles={rated.parent / 'titles.csv'}"),
+        *("model=matrix_factorization", "model.implicit=true", "model.factors=4"),
+        *("optimizer.lr=0.05", "data.batch_size=16", "callbacks=recommender_baseline"),
+    )
+    test = found.summary["test"]
+
+    assert test["rmse"] < 0.9 < test["baseline_biases_rmse"]
+    run = dltrain.load(found.folder)
+    best = run.recommend("u4", 3)
+    assert list(best) == ["item", "title", "rating"]
+    assert all(int(name[1:]) % 2 == 0 for name in best["item"][:2])
+    assert best["title"][0] == f"Film {best['item'][0][1:]}, the"
+    seen = {line.split(",")[1] for line in rated.read_text().splitlines() if line.startswith("u4,")}
+    everything = run.recommend("u4", 99)["item"]
+    assert len(set(everything)) == len(everything)
+    (row,) = run.predict([{"user": "u4", "item": "i2"}])
+    assert 3.5 < row["prediction"] <= 5
+    assert len(everything) + len(seen) <= 16 + 4  # of the test split it knows nothing
+
+    capsys.readouterr()
+    assert predict([str(found.folder), "--user", "u4", "--n", "2", "--csv"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "item,title,rating"
+    assert len(printed) == 3
+    assert predict([str(found.folder), "--user", "who", "--n", "1"]) == 0
+    assert "'who' is nobody that training had" in capsys.readouterr().err
+    for words, said in (
+        (["--user", "u4", "x.csv"], "not both"),
+        (["x.csv", "--n", "3"], "--n is of"),
+        (["--user", "u4", "--n", "0"], "--n is a whole number"),
+        (["--user", "u4", "--figure", "a.png"], "--figure does not go with --user"),
+    ):
+        with pytest.raises(UserError, match=said):
+            predict([str(found.folder), *words])
+
+
+@pytest.mark.parametrize("loss", ["bpr", "softmax"])
+def test_rankings_are_learned_of_pairs_alone(loss: str, rated: Path, train: Train) -> None:
+    found = train(
+        *("data=ratings", f"data.path={rated}", "data.split=leave_one_out", "data.positive=4"),
+        *("task=ranking", f"task.loss={loss}", "model=neumf", "task.cutoffs=[3]"),
+        *("optimizer.lr=0.02", "data.batch_size=16", "trainer.epochs=10"),
+        *(["task.negatives=null"] if loss == "softmax" else []),
+        "callbacks=recommender_baseline",
+    )
+    test = found.summary["test"]
+
+    assert test["hit_rate@3"] > 0.5
+    assert test["hit_rate@3"] == test["recall@3"]  # one item a user
+    assert {"baseline_popular_ndcg@3", "baseline_neighbors_ndcg@3", "cold_start"} <= test.keys()
+    assert set(dltrain.load(found.folder).recommend("u3", 2)) == {"item", "score"}
+    evaluated = dltrain.load(found.folder).evaluate().evaluation.scalars
+    assert evaluated["hit_rate@3"] == test["hit_rate@3"]
+
+
+def test_another_run_recommends_nothing(train: Train) -> None:
+    found = train("data=gates", "model=mlp", "trainer.epochs=1", "callbacks=none")
+
+    with pytest.raises(UserError, match="recommends nothing"):
+        dltrain.load(found.folder).recommend("1")
+    with pytest.raises(UserError, match="recommends nothing"):
+        predict([str(found.folder), "--user", "1"])
