@@ -151,7 +151,7 @@ def _own(
         with Assembly(config, allowed_packages()) as assembly:
             parts = assembly.read(kept)
             settings = parts.settings
-            streams = parts.source.open(Placement(settings.device, config["seed"]))
+            streams = parts.source.open(Placement(settings.device, config["seed"], loaded.task))
             name = split or (TEST if TEST in streams else VALIDATION)
             names = [one for one in streams if name in (one, ALL)]
             if not names:
