@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -56,6 +56,30 @@ class Experience(ABC):
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
+
+
+class Played(NamedTuple):
+    """An episode that was watched: the sum of its rewards, its steps, and what was seen of it.
+
+    ``frames`` (height, width, 3) uint8.
+    """
+
+    total: float
+    length: int
+    frames: Sequence[NDArray[np.uint8]]
+
+
+@runtime_checkable
+class Plays(Protocol):
+    """What a run keeps of its environment, to play in it."""
+
+    def play(
+        self, best_action: Callable[[Tensor], Tensor], seeds: Sequence[int], every: int, most: int
+    ) -> Iterator[Played]:
+        """An episode for each seed; a frame of every so many steps, at most so many of them.
+
+        Raises ``ValueError`` where the environment cannot be made, or shows nothing.
+        """
 
 
 @runtime_checkable

@@ -117,9 +117,7 @@ class Gym(Source):
         for (split, count), origin in zip(self._counts.items(), (VALIDATION, TEST), strict=True):
             if count:
                 seeds = [epoch_seed(origin, number) for number in range(count)]
-                streams[split] = EpisodeStream(
-                    task, self._evaluated_seat, seeds, count, placement.device
-                )
+                streams[split] = EpisodeStream(task, self._seat, seeds, count, placement.device)
         return streams
 
     def reader(self) -> Reader:
@@ -140,15 +138,13 @@ class Gym(Source):
     def _seat(self) -> Seat:
         return Seat(self.environment, self._made, self._spaces)
 
-    _evaluated_seat = _seat
-
     def _tried(self, one: Seat, other: Seat, seed: int) -> tuple[int, bool]:
         """Steps of an episode by chance, and whether ``other`` repeats it."""
         asked, generator = self._spaces.asked, np.random.default_rng(seed)
         same = bool(np.array_equal(one.reset(seed), other.reset(seed)))
         for step in range(1, TRIED + 1):
             if asked.kind == "class":
-                action: Any = int(generator.integers(asked.size))
+                action: Any = int(generator.integers(asked.size or 1))
             else:
                 action = generator.uniform(-1, 1, [side or 1 for side in asked.shape])
             answer, again = one.step(action), other.step(action)
@@ -157,5 +153,3 @@ class Gym(Source):
             if answer.terminated or answer.truncated:
                 return step, same
         return TRIED, same
-
-

@@ -50,16 +50,16 @@ def made(
         with warnings.catch_warnings():
             # It warns of newer versions of an environment that somebody asked for.
             warnings.simplefilter("ignore")
-            found = gym.make(
-                registered, max_episode_steps=limit, disable_env_checker=True, **given
-            )
+            found = gym.make(registered, max_episode_steps=limit, disable_env_checker=True, **given)
     except gym.error.DependencyNotInstalled as error:
-        raise ValueError(f"environment {environment} needs more: {INSTALL}. {_line(error)}") from error
+        raise ValueError(
+            f"environment {environment} needs more: {INSTALL}. {_line(error)}"
+        ) from error
     except Exception as error:  # whatever the constructor of a stranger's environment raises
         raise ValueError(
             f"environment {environment} cannot be made: {type(error).__name__}: {_line(error)}"
         ) from error
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _registered(gym: Any, environment: str) -> str:

@@ -1,28 +1,26 @@
-"""What a run keeps of its environment: how to read an observation, and to play for others to see."""
+"""What a run keeps of its environment: how to read an observation, and to be watched in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
+from dltrain.contracts.acting import Played
 from dltrain.contracts.data import Batch, Reader
 from dltrain.data.environments.making import made
 from dltrain.data.environments.seat import Seat
 from dltrain.data.environments.spaces import Spaces
 
-
-class Played(NamedTuple):
-    """An episode: its ``frames`` (height, width, 3) uint8, the sum of its rewards, its steps."""
-
-    frames: Sequence[NDArray[np.uint8]]
-    total: float
-    length: int
+WIDEST = 400
+"""Pixels of a frame's longer side."""
 
 
 class EnvironmentReader(Reader):
@@ -58,24 +56,21 @@ class EnvironmentReader(Reader):
         return {"observation": torch.from_numpy(np.stack(rows))}
 
     def play(
-        self, best_action: Callable[[Tensor], Tensor], seeds: Sequence[int], seen: bool
+        self, best_action: Callable[[Tensor], Tensor], seeds: Sequence[int], every: int, most: int
     ) -> Iterator[Played]:
-        """An episode for each seed; with what it looks like where it is to be ``seen``.
-
-        Raises ValueError for an environment that cannot be made or shows nothing.
-        """
-        seat = Seat(self.environment, lambda: self._made(seen), self._known())
+        """See :class:`~dltrain.contracts.acting.Plays`; frames are made smaller than ``WIDEST``."""
+        seat = Seat(self.environment, partial(self._made, seen=True), self._known())
         for seed in seeds:
             observation, total, over = seat.reset(seed), 0.0, False
-            frames = [self._frame(seat)] if seen else []
+            frames = [self._frame(seat)]
             while not over:
                 action = best_action(torch.from_numpy(observation[None].copy()))[0]
                 answer = seat.step(action.item() if action.dim() == 0 else action.numpy())
                 observation, total = answer.observation, total + answer.reward
                 over = answer.terminated or answer.truncated
-                if seen:
+                if len(frames) < most and (over or len(seat.actions) % every == 0):
                     frames.append(self._frame(seat))
-            yield Played(frames, total, len(seat.actions))
+            yield Played(total, len(seat.actions), frames)
 
     def node(self, folder: Path) -> dict[str, Any]:
         return {
@@ -105,4 +100,5 @@ class EnvironmentReader(Reader):
             ) from error
         if frame.ndim != 3 or frame.shape[2] != 3:
             raise ValueError(f"environment {self.environment} shows no image of red, green, blue")
-        return frame.astype(np.uint8)
+        image = Image.fromarray(frame.astype(np.uint8))
+        return np.asarray(image.reduce(-(-max(image.size) // WIDEST)))

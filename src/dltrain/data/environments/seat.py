@@ -50,7 +50,9 @@ class Seat:
         """Take an action, as tasks have it: a number, or numbers (…)."""
         self.actions.append(action)
         try:
-            raw, reward, terminated, truncated, _ = self.environment.step(self.spaces.action(action))
+            raw, reward, terminated, truncated, _ = self.environment.step(
+                self.spaces.action(action)
+            )
             found = self.spaces.observation(raw)
             answer = Answer(found, float(reward), bool(terminated), bool(truncated))
         except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ CHANNELS = (1, 3, 4)
 
 
 class Spaces:
-    """Observations and actions of ``environment``: an ``observation`` field and an ``action`` field.
+    """A field ``observation`` and a field ``action``, of what an environment shows and asks for.
 
     Numbers are shown as they are, in float32; one of some states as a vector of a single 1; a
     screen as an image with its channels first, kept as bytes.
@@ -90,7 +89,7 @@ class Spaces:
         )
 
 
-def _names(environment: Any, size: int) -> Sequence[str]:
+def _names(environment: Any, size: int) -> tuple[str, ...]:
     """What actions are called: Atari's games tell, others have numbers."""
     meanings = getattr(environment.unwrapped, "get_action_meanings", None)
     names = tuple(map(str, meanings())) if meanings is not None else ()

@@ -41,7 +41,7 @@ class DQN(ActingTask):
         model: nn.Module,
         spec: DataSpec,
         double: bool = True,
-        n_step: int = 1,
+        n_step: int = 3,
         prioritized: bool = False,
         priority: float = 0.6,
         importance: float = 0.4,
@@ -55,7 +55,7 @@ class DQN(ActingTask):
         explore_from: float = 1.0,
         explore_to: float = 0.04,
         explore_steps: int = 10_000,
-        target_every: int = 10,
+        target_every: int = 128,
         target_rate: float = 1.0,
     ) -> None:
         super().__init__(model, spec)
@@ -79,7 +79,7 @@ class DQN(ActingTask):
             importance=importance,
             importance_batches=importance_batches,
         )
-        self.double = double
+        self._double = double
         self._explore = (explore_from, explore_to, explore_steps)
         self._target_every, self._target_rate = target_every, target_rate
         # No module of this one: it is no part of what was learned.
@@ -124,7 +124,7 @@ class DQN(ActingTask):
         with torch.no_grad():
             following = self.read(batch["next_observation"])
             after = target(following)
-            chosen = self.model(following) if self.double else after
+            chosen = self.model(following) if self._double else after
             best = after.gather(1, chosen.argmax(1, keepdim=True))[:, 0]
             wanted = batch["reward"] + batch["discount"] * best
         losses = functional.smooth_l1_loss(value, wanted, reduction="none")

@@ -65,9 +65,7 @@ class Replay(Experience):
     that is over has a place more, for its last one.
     """
 
-    def __init__(
-        self, how: Replaying, environments: int, device: torch.device, seed: int
-    ) -> None:
+    def __init__(self, how: Replaying, environments: int, device: torch.device, seed: int) -> None:
         self._how, self._device = how, device
         self._places = max(how.capacity // environments, how.n_step) + FEWEST
         shape = (environments, self._places)
@@ -145,7 +143,10 @@ class Replay(Experience):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._reward, self._ended = state["reward"].cpu().numpy(), state["ended"].cpu().numpy()
-        self._terminated, self._start = state["terminated"].cpu().numpy(), state["start"].cpu().numpy()
+        self._terminated, self._start = (
+            state["terminated"].cpu().numpy(),
+            state["start"].cpu().numpy(),
+        )
         self._written = state["written"].cpu().numpy()
         for name in ("observation", "action", "errors", "largest"):
             setattr(self, f"_{name}", state[name].to(self._device))
