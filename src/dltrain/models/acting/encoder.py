@@ -14,7 +14,7 @@ from dltrain.models.layers.activations import ACTIVATIONS, Activation
 LAYERS = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 """Channels, kernel and stride of each convolution of Mnih et al. 2015."""
 SMALLEST = 36
-"""Pixels of a side, of which the last of them has one."""
+"""Pixels of a side of which the last of them makes one; smaller images are read as numbers."""
 
 
 def dense(before: int, hidden: Sequence[int], activation: Activation) -> tuple[nn.Sequential, int]:
@@ -29,17 +29,12 @@ def dense(before: int, hidden: Sequence[int], activation: Activation) -> tuple[n
 def eyes(input_shape: Sequence[int], activation: Activation) -> tuple[nn.Sequential, int]:
     """From observations (n, *input_shape) to features (n, width): numbers as they are.
 
-    Images (channels, height, width) go through the convolutions of Mnih et al. 2015. Raises
-    ValueError for images that are too small for them.
+    Images (channels, height, width) go through the convolutions of Mnih et al. 2015, unless a side
+    has fewer than ``SMALLEST`` pixels.
     """
-    if len(input_shape) != 3:
+    if len(input_shape) != 3 or min(input_shape[1:]) < SMALLEST:
         return nn.Sequential(nn.Flatten()), math.prod(input_shape)
     channels, height, width = input_shape
-    if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"images of {height}x{width} are too small for these convolutions, which need "
-            f"{SMALLEST}x{SMALLEST}"
-        )
     layers: list[nn.Module] = []
     for out, kernel, stride in LAYERS:
         layers += [nn.Conv2d(channels, out, kernel, stride), ACTIVATIONS[activation]()]
