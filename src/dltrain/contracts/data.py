@@ -272,6 +272,10 @@ class Stream(ABC):
     def rows(self, epoch: int, position: int) -> Tensor:
         """Which examples make up batch number ``position``, as positions in the split."""
 
+    def scalars(self) -> Mapping[str, float]:
+        """What it has to show of itself so far, by name."""
+        return {}
+
     def state_dict(self) -> dict[str, Any]:
         """What ``(seed, epoch, position)`` do not tell: of what was handed out, not read ahead."""
         return {}

@@ -391,7 +391,7 @@ def _other_data(
 
 def _named(data: Mapping[str, Any]) -> str:
     """What a data set is called: its path, or its class."""
-    for key in ("path", "name"):
+    for key in ("path", "name", "environment"):
         if isinstance(data.get(key), str):
             return str(data[key])
     return str(data.get("_target_", "")).rpartition(".")[2]

@@ -71,11 +71,11 @@ def _registered(gym: Any, environment: str) -> str:
                 f"environment {environment}: importing {package} would run its code: set "
                 f"DLTRAIN_PACKAGES={package} to allow it"
             )
-        _imported(package, f"the package {package} is not installed")
+        _imported(package, f"environment {environment}: {package} is not installed")
     namespace = plain.partition("/")[0]
     if namespace in NAMESPACES and plain not in gym.registry:
         module, install = NAMESPACES[namespace]
-        _imported(module, f"it comes with {module}: {install}")
+        _imported(module, f"environment {plain} comes with {module}: {install}")
     if plain in gym.registry:
         return plain
     known = sorted(gym.registry)
@@ -96,7 +96,7 @@ def _imported(module: str, problem: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise ValueError(f"environment: {problem}") from error
+        raise ValueError(problem) from error
 
 
 def _line(error: Exception) -> str:

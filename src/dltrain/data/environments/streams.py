@@ -78,6 +78,10 @@ class ActingStream(Stream):
         """None: nothing that can be found again."""
         return torch.empty(0, dtype=torch.int64)
 
+    def scalars(self) -> dict[str, float]:
+        """``episodes`` that have ended, and ``environment_steps`` taken in all environments."""
+        return {"episodes": self.episodes, "environment_steps": self.steps}
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "seats": [seat.state_dict() for seat in self._seats],
