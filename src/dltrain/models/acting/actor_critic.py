@@ -23,8 +23,8 @@ class ActorCritic(nn.Module):
     """Observations (n, *input_shape) to a policy's outputs (n, outputs), and a value.
 
     Actor and critic have dense layers of ``hidden`` units of their own; the convolutions of images
-    of at least 36x36 (Mnih et al. 2015) are the same for both. Initial weights are orthogonal, the policy's last ones small: it begins
-    with all actions alike.
+    of at least 36x36 (Mnih et al. 2015) are the same for both. Initial weights are orthogonal, the
+    policy's last ones small: it begins with all actions alike.
     """
 
     def __init__(

@@ -14,9 +14,9 @@ class QNetwork(nn.Module):
     """Observations (n, *input_shape) to values (n, outputs), one for each action.
 
     Dense layers of ``hidden`` units; before them, of images of at least 36x36, the convolutions of
-    Mnih et al. 2015 (theirs are followed by one layer of 512). With ``dueling`` the last hidden layer is two: of one
-    the value of the state is computed, of the other what each action adds to the mean of all (Wang
-    et al. 2016).
+    Mnih et al. 2015 (theirs are followed by one layer of 512). With ``dueling`` the last hidden
+    layer is two: of one the value of the state is computed, of the other what each action adds to
+    the mean of all (Wang et al. 2016).
     """
 
     def __init__(
