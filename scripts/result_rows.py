@@ -21,6 +21,11 @@ def accuracy(folder: Path) -> float:
     return 100 * json.loads((folder / "summary.json").read_text())["test"]["accuracy"]
 
 
+def episode_return(folder: Path) -> float:
+    """Mean over the episodes of the test split, which are of seeds that nothing else has."""
+    return json.loads((folder / "summary.json").read_text())["test"]["return"]
+
+
 def mean_squared_error(folder: Path) -> float:
     """Of the test split."""
     return json.loads((folder / "summary.json").read_text())["test"]["mse"]
@@ -561,6 +566,22 @@ ROWS = {
     ),
     "adding_lstm": Row(
         "model=lstm data=adding", (Figure("MSE", mean_squared_error, 0.01, at_most=True),)
+    ),
+    "cartpole_dqn": Row(
+        "experiment=cartpole_dqn",
+        (Figure("mean return of 100 episodes", episode_return, 475.0),),
+        "475 is solved, 500 the most there is",
+    ),
+    "cartpole_ppo": Row(
+        "experiment=cartpole_ppo",
+        (Figure("mean return of 100 episodes", episode_return, 475.0),),
+        "475 is solved, 500 the most there is",
+    ),
+    "lunarlander_ppo": Row(
+        "experiment=lunarlander_ppo",
+        (Figure("mean return of 100 episodes", episode_return, 200.0),),
+        "200 is solved",
+        seconds=1800,
     ),
     "gan": Row(
         "experiment=gan_mnist callbacks.sample_quality.run=$CLASSIFIER",

@@ -58,6 +58,10 @@ OWN_FILES = {
     *("data/ratings", "model/matrix_factorization", "model/neumf", "task/rating", "task/ranking"),
     *("experiment/movielens", "experiment/movielens_ranking", "callbacks/recommender_baseline"),
     *("experiment/imdb_best", "experiment/imdb_bilstm", "experiment/imdb_rnn"),
+    # tests/test_environments.py builds these.
+    *("data/gym", "model/dqn", "model/ppo", "model/reinforce"),
+    *("task/dqn", "task/ppo", "task/reinforce", "data/atari", "experiment/pong_dqn"),
+    *("experiment/cartpole_dqn", "experiment/cartpole_ppo", "experiment/lunarlander_ppo"),
 }
 # What several data sets have in common; none of them by itself.
 BASES = {name for name in NAMES if "/base/" in name}

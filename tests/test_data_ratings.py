@@ -75,7 +75,7 @@ def test_a_file_says_who_has_rated_what_however_it_is_written(
     found = named(one, "train") + named(one, "test")
 
     assert sorted(found) == sorted((str(u), str(i), float(v)) for u, i, v, _ in ROWS)
-    assert one.outline().target.bounds == (1, 5)
+    assert (one.outline().target.low, one.outline().target.high) == ((1,), (5,))
 
 
 def test_parquet_and_dates_are_read(tmp_path: Path) -> None:

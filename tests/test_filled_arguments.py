@@ -65,7 +65,7 @@ def told(spec: DataSpec) -> dict[str, str]:
     return {
         f"{name}.{fact}": shown(list(value) if isinstance(value, tuple) else value)
         for name, field in spec.fields.items()
-        for fact in ("names", "counts", "fill", "mean", "std", "bounds")
+        for fact in ("names", "counts", "fill", "mean", "std", "low", "high")
         if (value := getattr(field, fact)) not in ((), None)
     }
 

@@ -31,7 +31,7 @@ def spec(pairs: int = 9) -> DataSpec:
         {
             "user": Field((), "category", "input", USERS + 1, counts=(0, pairs, 0, 0, 0, 0)),
             "item": Field((), "category", "input", ITEMS + 1, names),
-            "target": Field((1,), "number", "target", mean=(3.0,), std=(2.0,), bounds=(1, 5)),
+            "target": Field((1,), "number", "target", mean=(3.0,), std=(2.0,), low=(1,), high=(5,)),
         }
     )  # fmt: skip
 

@@ -38,10 +38,11 @@ COMMON = (
     "trainer.accumulate=3",
     f"trainer.evaluate_steps={EVALUATED[0]}",
     "trainer.log_every=2",
-    # Of the images and rows, 48 are trained on: 3 batches an epoch.
     "data.validation=12",
-    "data.batch_size=16",
 )
+# Of the images and rows, 48 are trained on: 3 batches an epoch.
+BATCHES = "data.batch_size=16"
+CART = ("data=gym", "data.environment=CartPole-v1", "data.environments=3", "data.test=2")
 IMAGES = ("data=digits", "data.limit=48")
 FAMILIES: dict[str, tuple[str, ...]] = {
     "classification": (
@@ -122,6 +123,16 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("model=matrix_factorization", "model.factors=4", "model.implicit=true"),
         "modifier=ema",
     ),
+    "replay": (
+        *(*CART, "model=dqn", "model.hidden=[8]", "model.dueling=true", "task.prioritized=true"),
+        *("task.n_step=2", "task.warmup=20", "task.collect=9", "task.updates=2"),
+        *("task.capacity=45", "task.target_every=3", "task.explore_steps=40"),
+    ),
+    "rollouts": (
+        *(*CART, "model=ppo", "model.hidden=[8]", "task.steps=9", "task.epochs=2"),
+        *("task.batch_size=16", "data.max_episode_steps=12"),
+    ),
+    "whole episodes": (*CART, "model=reinforce", "model.hidden=[8]"),
 }
 FEW = {"ranking", "pruned", "detection", "segmentation", "translation", "sounds"}
 """Families with no state of their own in the loop: they are cut once, in an accumulation."""
@@ -229,7 +240,8 @@ def test_a_run_may_be_interrupted_in_every_step_and_evaluation(
 ) -> None:
     monkeypatch.setenv("DLTRAIN_PACKAGES", "tests")
     monkeypatch.chdir(tmp_path)
-    config = compose(*COMMON, *FAMILIES[family])
+    batches = () if "data=gym" in FAMILIES[family] else (BATCHES,)
+    config = compose(*COMMON, *batches, *FAMILIES[family])
     if name := config["data"].get("path"):
         DRAWN[name](tmp_path / name)
     config["callbacks"]["cutting"] = {"_target_": f"{__name__}.CuttingEvaluation"}

@@ -406,7 +406,7 @@ class Run:
             raise found from error
 
     def _first_batch(self) -> dict[str, torch.Tensor]:
-        return next(iter(self.streams["train"].plain()))
+        return self.streams["train"].first()
 
     def _summarize(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
@@ -447,7 +447,7 @@ class Run:
 
 
 def _open(parts: Parts, seed: int) -> Streams:
-    streams = parts.source.open(Placement(parts.settings.device, seed))
+    streams = parts.source.open(Placement(parts.settings.device, seed, parts.task))
     if not parts.settings.overfit:
         return streams
     return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}

@@ -149,7 +149,7 @@ class TensorBoard(Probe):
         """
         self._show()
         split = "test" if "test" in streams else "train"
-        batch = {name: column[:1] for name, column in next(iter(streams[split].plain())).items()}
+        batch = {name: column[:1] for name, column in streams[split].first().items()}
         try:
             with cycles_freed():
                 self._events.graph(task, batch)

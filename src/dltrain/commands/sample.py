@@ -1,4 +1,4 @@
-"""``dltrain sample RUN``: what a trained network generates: images as a sheet or files, or text.
+"""``dltrain sample RUN``: what a trained network generates: images, text, or what it does.
 
 Nothing here imports torch until the arguments are known to be right.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
+from dltrain.commands.sample_episodes import add_episode_options, played
 from dltrain.commands.sample_text import (
     TOKENS,
     add_text_options,
@@ -45,6 +46,8 @@ def sample(arguments: Sequence[str]) -> int:
     folder = find_run(asked.run, asked.output_dir)
     with runtime.generators_kept():
         task = _task(folder, asked)
+        if played(task, folder, asked):
+            return 0
         texts = texts_of(task, folder, asked)
         if texts is not None:
             return write_texts(texts, asked)
@@ -61,11 +64,13 @@ def sample(arguments: Sequence[str]) -> int:
 def _parser() -> Parser:
     parser = Parser(
         "sample",
-        "Images or text that a trained network generates. The same command gives the same bytes.",
+        "Images or text that a network generates, or how it acts. The same command gives the same "
+        "bytes.",
         [
             "latest --n 100 --out sheet.png",
             "gan-mnist --label 7 --each --out sevens/",
             "lstm-text_file --prompt 'ROMEO:' --n 500 --temperature 0.8",
+            "dqn-gym --episodes 3",
         ],
     )
     add = parser.add_argument
@@ -74,6 +79,7 @@ def _parser() -> Parser:
         help=f"how many images (default {COUNT}), or tokens of a text (default {TOKENS})",
     )  # fmt: skip
     add_text_options(parser)
+    add_episode_options(parser)
     add("--label", metavar="CLASS", help="of which class, by name or number: conditional models")
     add("--seed", type=int, default=0, metavar="N", help="another seed, other samples (default 0)")
     add("--each", action="store_true", help="one file an image, as it is, for one enlarged sheet")
@@ -85,7 +91,7 @@ def _parser() -> Parser:
     add(
         "--out",
         metavar="PATH",
-        help="a .png file, or a folder (default: RUN/samples); a file of text",
+        help="a .png or .gif file, or a folder (default: RUN/samples); a file of text",
     )
     return parser
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dltrain.contracts.preprocessing import Preprocessing
 from dltrain.errors import UserError
@@ -26,7 +26,7 @@ RARE = 100
 """Tokens of the training split to each of the vocabulary, below which they are rare."""
 
 Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio", "category"]
-Role = Literal["input", "target", "other"]
+Role = Literal["input", "target", "action", "other"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ class Field:
     frames a second. A field of kind
     ``category`` has one of ``size`` values by its number, which a network embeds: a user, an item,
     a city; 0 is what the training split did not have, and ``names`` names them all, 0 included.
-    ``bounds`` are the least and the greatest value that a number has, where it is known to have no
-    other, such as the stars of a rating.
+    ``low`` and ``high`` are the least and the greatest value that a number has, where it is known
+    to have no other: one for all, or one a component. A field of role ``action`` is no column of
+    the data: it is what an environment asks for, a class or numbers between ``low`` and ``high``.
     """
 
     shape: tuple[int | None, ...]
@@ -65,11 +66,12 @@ class Field:
     transform: Literal["log", "log1p"] | None = None
     colors: tuple[tuple[int, ...], ...] = ()
     rate: float | None = None
-    bounds: tuple[float, ...] = ()
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
-        for name in ("shape", "names", "counts", "mean", "std", "bounds"):
+        for name in ("shape", "names", "counts", "mean", "std", "low", "high"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "colors", tuple(map(tuple, self.colors)))
         assert self.kind in get_args(Kind), self.kind
@@ -117,6 +119,15 @@ class DataSpec:
         return self._only("target")
 
     @property
+    def action(self) -> Field:
+        """What an environment asks for. Raises ValueError where this data is none."""
+        if not self.of("action"):
+            raise ValueError(
+                "this learns by acting in an environment, as data=gym is, and this data is none"
+            )
+        return self._only("action")
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """What the classes of the target are called; empty where it is no class."""
         targets = self.of("target")
@@ -142,7 +153,7 @@ class DataSpec:
     def facts(self) -> dict[str, Any]:
         """What is filled in by name."""
         found: dict[str, Any] = {}
-        inputs, targets = self.of("input"), self.of("target")
+        inputs, targets = self.of("input"), [*self.of("target"), *self.of("action")]
         if len(inputs) == 1 and inputs[0].kind == "tokens":
             found |= {"vocabulary_size": inputs[0].size, "pad_index": inputs[0].fill}
         elif len(inputs) == 1 and None not in inputs[0].shape:
@@ -181,6 +192,11 @@ class DataSpec:
         found = self.of(role)
         if len(found) != 1:
             names = ", ".join(n for n, field in self.fields.items() if field.role == role)
+            if role == "target" and self.of("action"):
+                raise ValueError(
+                    "this learns from targets, and an environment has none: model=dqn, ppo and "
+                    "reinforce learn by acting in it"
+                )
             raise ValueError(f"this needs one {role}, and this data has {names or 'none'}")
         return found[0]
 
@@ -250,9 +266,17 @@ class Stream(ABC):
         """The batches of epoch 0 as they are without augmentation."""
         return self.batches(0)
 
+    def first(self) -> Batch:
+        """A batch to look at, of the columns that a network reads: that of epoch 0 as it is."""
+        return next(iter(self.plain()))
+
     @abstractmethod
     def rows(self, epoch: int, position: int) -> Tensor:
         """Which examples make up batch number ``position``, as positions in the split."""
+
+    def scalars(self) -> Mapping[str, float]:
+        """What it has to show of itself so far, by name."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """What ``(seed, epoch, position)`` do not tell: of what was handed out, not read ahead."""
@@ -269,10 +293,14 @@ Streams = Mapping[str, Stream]
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a source is to put its batches, and by which seed it draws."""
+    """Where a source is to put its batches, and by which seed it draws.
+
+    ``task`` is who is trained or evaluated on them: data that comes of acting asks it what to do.
+    """
 
     device: torch.device
     seed: int
+    task: nn.Module | None = None
 
 
 class Reader(ABC):

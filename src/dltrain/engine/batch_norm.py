@@ -25,7 +25,7 @@ def require_variance(task: Task, stream: Stream) -> None:
     """
     if stream.smallest_batch != 1 or not any(isinstance(m, _BatchNorm) for m in task.modules()):
         return
-    one = {name: column[:1] for name, column in next(iter(stream.plain())).items()}
+    one = {name: column[:1] for name, column in stream.first().items()}
     with runtime.generators_kept(next(iter(one.values())).device):
         try:
             copy.deepcopy(task).train().train_step(one, _compute)

@@ -151,7 +151,7 @@ def _own(
         with Assembly(config, allowed_packages()) as assembly:
             parts = assembly.read(kept)
             settings = parts.settings
-            streams = parts.source.open(Placement(settings.device, config["seed"]))
+            streams = parts.source.open(Placement(settings.device, config["seed"], loaded.task))
             name = split or (TEST if TEST in streams else VALIDATION)
             names = [one for one in streams if name in (one, ALL)]
             if not names:
@@ -392,7 +392,7 @@ def _other_data(
 
 def _named(data: Mapping[str, Any]) -> str:
     """What a data set is called: its path, or its class."""
-    for key in ("path", "name"):
+    for key in ("path", "name", "environment"):
         if isinstance(data.get(key), str):
             return str(data[key])
     return str(data.get("_target_", "")).rpartition(".")[2]

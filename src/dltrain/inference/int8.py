@@ -40,7 +40,7 @@ def training_examples(folder: RunFolder) -> Examples:
     try:
         with Assembly(config, allowed_packages()) as assembly:
             parts = assembly.read(kept)
-            streams = parts.source.open(Placement(torch.device("cpu"), config["seed"]))
+            streams = parts.source.open(Placement(torch.device("cpu"), config["seed"], parts.task))
             return Examples("train", _first(streams["train"].plain()))
     except UserError as error:
         raise UserError(

@@ -36,7 +36,7 @@ def keep_examples(folder: RunFolder, streams: Streams) -> None:
     Plain tensors: ``torch.load(path, weights_only=True)`` reads it.
     """
     split = next((name for name in SPLITS if name in streams), next(iter(streams)))
-    batch = next(iter(streams[split].plain()))
+    batch = streams[split].first()
     size = len(next(iter(batch.values())))
     numbers = sum(column[0].numel() for column in batch.values())
     count = min(COUNT, size, max(1, NUMBERS // max(1, numbers)))

@@ -222,7 +222,7 @@ class Ratings(ArraySource):
         exact = values.double()
         low, high = self.range or (float(exact.min()), float(exact.max()))
         std = float(exact.std(unbiased=False))
-        target = Field((1,), "number", "target", bounds=(low, high))
+        target = Field((1,), "number", "target", low=(low,), high=(high,))
         if std > 0:
             target = replace(target, mean=(float(exact.mean()),), std=(std,))
         return {"target": target}

@@ -39,6 +39,9 @@ class FirstBatches(Stream):
         """The same examples, not augmented."""
         return islice(self._stream.plain(), len(self._kept))
 
+    def first(self) -> Batch:
+        return self._stream.first()
+
     def rows(self, epoch: int, position: int) -> Tensor:
         """The examples of a kept batch in the underlying split."""
         return self._rows[position]

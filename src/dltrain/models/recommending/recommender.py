@@ -18,7 +18,7 @@ class Recommender(nn.Module, ABC):
     """Scores a user (batch,) and an item (batch,); number 0 is one that training did not have.
 
     Called, it says the rating (batch, 1). Where the data tells which are the least and the
-    greatest (``bounds``), the score goes through a sigmoid that spans a little more (Howard and
+    greatest, the score goes through a sigmoid that spans a little more (Howard and
     Gugger 2020, chapter 8), and what is used is cut to them. Ratings are in stds from their mean,
     where the data tells these.
 
@@ -60,11 +60,11 @@ class Recommender(nn.Module, ABC):
 
 
 def _range(target: Field) -> tuple[float, float, float] | None:
-    """The bounds in stds from the mean, and the score at which the mean is given."""
-    if not target.bounds or target.bounds[0] == target.bounds[1]:
+    """The least and the greatest in stds from the mean, and the score at which the mean is given."""
+    if not target.low or target.low == target.high:
         return None
     mean, std = (*target.mean, 0.0)[0], (*target.std, 1.0)[0]
-    low, high = ((bound - mean) / std for bound in target.bounds)
+    low, high = ((bound - mean) / std for bound in (target.low[0], target.high[0]))
     margin = MARGIN * (high - low)
     middle = (0.0 - low + margin) / (high - low + 2 * margin)
     return low, high, math.log(middle / (1 - middle))

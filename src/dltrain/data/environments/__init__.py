@@ -1,0 +1,1 @@
+"""Environments, whose examples come of acting in them."""

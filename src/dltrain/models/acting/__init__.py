@@ -1,0 +1,1 @@
+"""Networks that see an observation and say what to do, or what that is worth."""

@@ -1,0 +1,1 @@
+"""Reinforcement learning: tasks that act, and what they keep of what happened."""
