@@ -43,7 +43,17 @@ ROOMS: dict[str, set[str]] = {
     "inference": CONTRACTS
     | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
-    | {"messages", "config", "engine", "data", "runs", "callbacks", "assemble", "training"},
+    | {
+        "messages",
+        "config",
+        "engine",
+        "optim",
+        "data",
+        "runs",
+        "callbacks",
+        "assemble",
+        "training",
+    },
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS

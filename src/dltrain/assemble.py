@@ -27,7 +27,7 @@ from dltrain.contracts.run import (
     Schedule,
 )
 from dltrain.contracts.task import Task
-from dltrain.core.loop import OnePhase
+from dltrain.core.loop import OwnPhases
 from dltrain.core.settings import Settings
 from dltrain.data.kept import KeptData
 from dltrain.engine import runtime
@@ -157,7 +157,7 @@ class Assembly(AbstractContextManager["Assembly"]):
             regularizers,
             modifiers,
             callbacks,
-            OnePhase(),
+            OwnPhases(self._task),
         )
 
     def _read(self) -> DataSpec:

@@ -50,11 +50,16 @@ class Monitor(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A part of a run: so many ``steps`` on the batches of ``stream``."""
+    """A part of a run: so many ``steps`` on the batches of ``stream``.
+
+    In one that is ``scheduled`` the learning rate goes through the whole schedule; else the
+    schedule is laid over the run.
+    """
 
     name: str
     steps: int
     stream: str = "train"
+    scheduled: bool = False
 
 
 class Task(nn.Module, ABC):
@@ -80,6 +85,13 @@ class Task(nn.Module, ABC):
         What is frozen is left out, or penalties and norm limits would act on it.
         """
         return {"model": [p for p in self.parameters() if p.requires_grad]}
+
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
+        """The phases of a run of ``steps`` steps, in order. Their steps sum to ``steps``.
+
+        ``steps_per_epoch`` is by stream. Raises :class:`ValueError` where that is impossible.
+        """
+        return [Phase("train", steps)]
 
     def enter(self, phase: Phase) -> None:
         """A phase begins, or goes on after an interruption."""

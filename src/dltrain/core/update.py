@@ -178,6 +178,10 @@ class Optimize:
         for modifier in self.modifiers:
             modifier.after_update(name)
 
+    def begin_phase(self) -> None:
+        """Forget the gradient norms of groups that the new phase may not step."""
+        self.gradient_norms.clear()
+
     def finish(self) -> None:
         """Step with what the run's last calls have accumulated, averaged over those calls."""
         for name, calls in self._calls.items():
