@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"config"},
     "tasks": CONTRACTS | {"metrics", "models", "engine"},
     "data": CONTRACTS | {"config"},
+    "federated": CONTRACTS | {"data"},
     "runs": CONTRACTS | {"config", "engine", "optim"},
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},

@@ -461,9 +461,13 @@ def phases_of(parts: Parts, streams: Streams, steps: int) -> list[Phase]:
 
 def _open(parts: Parts, seed: int) -> Streams:
     streams = parts.source.open(Placement(parts.settings.device, seed))
-    if not parts.settings.overfit:
-        return streams
-    return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
+    if parts.settings.overfit:
+        few = FirstBatches(streams["train"], parts.settings.overfit)
+        streams = {**streams, "train": few}
+    try:
+        return parts.plan.streams(streams)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _check(

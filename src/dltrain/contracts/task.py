@@ -53,13 +53,15 @@ class Phase(NamedTuple):
     """A part of a run: so many ``steps`` on the batches of ``stream``.
 
     In one that is ``scheduled`` the learning rate goes through the whole schedule; else the
-    schedule is laid over the run.
+    schedule is laid over the run. In one that is ``fresh`` the optimizers begin anew, without the
+    momentum of the one before.
     """
 
     name: str
     steps: int
     stream: str = "train"
     scheduled: bool = False
+    fresh: bool = False
 
 
 class Task(nn.Module, ABC):

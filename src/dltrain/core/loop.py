@@ -208,7 +208,9 @@ class Trainer:
     def _leave_phases(self) -> None:
         """Tell the task of what is over, once each."""
         while self.state.left < bisect.bisect_right(self._phase_ends, self.state.step):
-            self.task.leave(self.phases[self.state.left])
+            phase = self.phases[self.state.left]
+            self.task.leave(phase)
+            self.optimize.end_phase(phase)
             self.state.left += 1
 
     def _enter_phase(self) -> int:
@@ -218,7 +220,7 @@ class Trainer:
             self._phase = self.phases[number]
             self.task.enter(self._phase)
             if self.state.step == self._phase_ends[number] - self._phase.steps:
-                self.optimize.begin_phase()
+                self.optimize.begin_phase(self._phase)
         return number
 
     def _turn_epoch(self, phase: Phase) -> None:

@@ -120,8 +120,8 @@ class DeepBelief(Classification):
 
     def leave(self, phase: Phase) -> None:
         """Hand over what a machine has learned; the next one's chains begin anew."""
-        if self._machine is not None:
-            self._net.hand_over(self._machine)
+        if phase.name in self._names:
+            self._net.hand_over(self._names.index(phase.name))
         self._divergence.chains = None
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:

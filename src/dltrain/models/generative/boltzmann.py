@@ -24,16 +24,21 @@ class _Stack(nn.Module):
     """
 
     def __init__(
-        self, name: str, spec: DataSpec, hidden: Sequence[int], visible: Units, top: Units
+        self,
+        name: str,
+        input_shape: Sequence[int],
+        spec: DataSpec,
+        hidden: Sequence[int],
+        visible: Units,
+        top: Units,
     ) -> None:
         super().__init__()
-        shape = [side or 0 for side in spec.input.shape]
-        image_shape(name, shape)
-        self._shape = tuple(shape)
+        image_shape(name, input_shape)
+        self._shape = tuple(input_shape)
         self._pixels = Pixels(spec.input)
         inner: list[Units] = ["bernoulli"] * (len(hidden) - 1)
         kinds = [visible, *inner, top]
-        widths = [math.prod(shape), *hidden]
+        widths = [math.prod(input_shape), *hidden]
         self.machines = nn.ModuleList(
             BoltzmannLayer(*sides, *units)
             for sides, units in zip(pairwise(widths), pairwise(kinds), strict=True)
@@ -90,13 +95,15 @@ class RBM(_Stack):
 
     def __init__(
         self,
+        input_shape: Sequence[int],
         spec: DataSpec,
         hidden: int = 500,
         visible: Units = "bernoulli",
         units: Units = "bernoulli",
     ) -> None:
         require_at_least(1, hidden=hidden)
-        super().__init__("a restricted Boltzmann machine", spec, [hidden], visible, units)
+        name = "a restricted Boltzmann machine"
+        super().__init__(name, input_shape, spec, [hidden], visible, units)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Reconstructions (n, c, h, w) of 0..1 by the means of the hidden units."""
@@ -116,6 +123,7 @@ class DBN(_Stack):
 
     def __init__(
         self,
+        input_shape: Sequence[int],
         spec: DataSpec,
         outputs: int,
         hidden: Sequence[int] = (500, 500, 2000),
@@ -125,9 +133,9 @@ class DBN(_Stack):
     ) -> None:
         require_units(hidden=hidden)
         require_at_least(1, machines=len(hidden))
-        super().__init__("a deep belief net", spec, hidden, visible, "bernoulli")
+        super().__init__("a deep belief net", input_shape, spec, hidden, visible, "bernoulli")
         self.classifier = MLP(
-            self._shape, outputs, hidden, "sigmoid", dropout=dropout, input_dropout=input_dropout
+            input_shape, outputs, hidden, "sigmoid", dropout=dropout, input_dropout=input_dropout
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
