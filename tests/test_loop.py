@@ -154,6 +154,8 @@ class Recorder(Task):
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
         noise = torch.rand(len(batch["input"]), generator=draw.generator)
+        # What is told depends on the phase.
+        noise += float(self.phase == "rehearse")
         error = torch.full((len(noise),), float(max(0, self.steps - self.worse_from)))
         return {"error": error, "noise": noise, "final": torch.full_like(error, draw.final)}
 

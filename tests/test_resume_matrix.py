@@ -93,12 +93,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "federated averaging": (
         *(*IMAGES, "model=mlp", "model.hidden=[6]", "model.batch_norm=true", "model.dropout=0.3"),
         *("federated=fedprox", "federated.clients=6", "federated.per_round=2"),
-        *(
-            "federated.local_epochs=2",
-            "data.augment.shift=1",
-            "data.batch_size=6",
-            "optimizer=adam",
-        ),
+        *("federated.local_epochs=2", "data.augment.shift=1"),
     ),
     "denoising": (
         *IMAGES,

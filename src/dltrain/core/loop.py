@@ -188,6 +188,10 @@ class Trainer:
 
     def _train(self) -> None:
         self.task.train()
+        if self.state.step:
+            # It may be evaluated before its next step, and left.
+            self._phase = self.phases[bisect.bisect_left(self._phase_ends, self.state.step)]
+            self.task.enter(self._phase)
         self._resume_clock()
         while True:
             # The phase of the last step, or the first of all.
