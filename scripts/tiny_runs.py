@@ -130,9 +130,9 @@ def alternate() -> None:
     """Have runs of this process train in phases of five steps and of two."""
     import dltrain.assemble
     from dltrain.contracts.task import Phase
-    from dltrain.core.loop import OnePhase
+    from dltrain.core.loop import OwnPhases
 
-    class Alternating(OnePhase):
+    class Alternating(OwnPhases):
         """As a task with a rehearsal would have it."""
 
         def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
@@ -143,7 +143,7 @@ def alternate() -> None:
                 steps -= found[-1].steps
             return found
 
-    dltrain.assemble.OnePhase = Alternating  # type: ignore[misc]
+    dltrain.assemble.OwnPhases = Alternating  # type: ignore[misc]
 
 
 def run_folder(outputs: Path) -> Path | None:

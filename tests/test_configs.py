@@ -19,6 +19,7 @@ from dltrain.config.build import OWN_PACKAGES, TARGET, plan
 from dltrain.contracts.data import Source
 from dltrain.errors import ConfigError
 from dltrain.tasks.autoencoder import Reconstruction
+from dltrain.tasks.boltzmann import BoltzmannMachine
 from dltrain.tasks.gan import AdversarialGame
 from dltrain.tasks.vae import Variational
 from tests.asking import answers, assembled
@@ -86,6 +87,8 @@ COMPANY = {
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
     "modifier/ema_generator": ["model=gan"],
     "task/adversarial": ["model=gan"],
+    "task/boltzmann": ["model=rbm"],
+    "task/deep_belief": ["model=dbn"],
     "task/reconstruction": ["model=autoencoder"],
     "task/attack": ["task=adversarial_training"],
     "task/loss": ["data=diabetes", "model=mlp"],
@@ -147,7 +150,10 @@ def test_every_file_composes_builds_and_its_network_runs(
 
     # One score an image, or the image itself, not an output a class.
     shape = facts.get("input_shape")
-    each = {AdversarialGame: (), Reconstruction: shape, Variational: shape}
+    each = {
+        **dict.fromkeys((BoltzmannMachine, Reconstruction, Variational), shape),
+        AdversarialGame: (),
+    }
     assert said.shape == (2, *each.get(type(parts.task), (facts["outputs"],)))
     assert bool(said.isfinite().all())
 

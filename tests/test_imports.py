@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"config"},
     "tasks": CONTRACTS | {"metrics", "models", "engine"},
     "data": CONTRACTS | {"config"},
+    "federated": CONTRACTS | {"data"},
     "runs": CONTRACTS | {"config", "engine", "optim"},
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
@@ -43,7 +44,17 @@ ROOMS: dict[str, set[str]] = {
     "inference": CONTRACTS
     | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS
-    | {"messages", "config", "engine", "data", "runs", "callbacks", "assemble", "training"},
+    | {
+        "messages",
+        "config",
+        "engine",
+        "optim",
+        "data",
+        "runs",
+        "callbacks",
+        "assemble",
+        "training",
+    },
     "tuning": CONTRACTS
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS

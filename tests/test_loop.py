@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from dltrain import training as run
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Placement, Source, Stream, Streams
 from dltrain.contracts.metric import Evaluation, Metric, Outputs
-from dltrain.contracts.run import Callback, Logged, Modifier, Plan, Probe, Setup, View
+from dltrain.contracts.run import Callback, Logged, Modifier, Probe, Setup, View
 from dltrain.contracts.task import Metrics, Monitor, Optimize, Phase, Task
-from dltrain.core.loop import OnePhase
+from dltrain.core.loop import OwnPhases
 from dltrain.errors import ConfigError, Diverged, UserError
 from dltrain.metrics.history import History
 from dltrain.runs import checkpoint
@@ -154,6 +154,8 @@ class Recorder(Task):
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
         noise = torch.rand(len(batch["input"]), generator=draw.generator)
+        # What is told depends on the phase.
+        noise += float(self.phase == "rehearse")
         error = torch.full((len(noise),), float(max(0, self.steps - self.worse_from)))
         return {"error": error, "noise": noise, "final": torch.full_like(error, draw.final)}
 
@@ -278,7 +280,7 @@ def test_data_that_never_ends_is_counted_in_steps(recorder: dict[str, Any]) -> N
     assert [step for step, _ in rows(folder, "validation", "error")] == [3, 6, 8]
 
 
-class Alternating(Plan):
+class Alternating(OwnPhases):
     """Five steps on ``train``, two on ``other``, and so on."""
 
     def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
@@ -294,7 +296,7 @@ class Alternating(Plan):
 
 def test_a_plan_orders_phases(recorder: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     recorder["data"] = node("Numbers", splits=["train", "validation", "test", "other"])
-    monkeypatch.setattr("dltrain.assemble.OnePhase", Alternating)
+    monkeypatch.setattr("dltrain.assemble.OwnPhases", Alternating)
     trained(recorder)
     learn = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
     rehearse = [(100, 100), (100, 101)]
@@ -310,7 +312,7 @@ def test_a_plan_orders_phases(recorder: dict[str, Any], monkeypatch: pytest.Monk
 
 
 def test_the_ordinary_plan_is_one_phase() -> None:
-    assert OnePhase().phases(7, {}) == [Phase("train", 7)]
+    assert OwnPhases(Recorder(nn.Linear(1, 1))).phases(7, {}) == [Phase("train", 7)]
 
 
 def test_the_best_checkpoint_names_the_step_of_the_best_evaluation(
@@ -460,7 +462,7 @@ def test_any_step_may_be_the_last_before_an_interruption(
     recorder: dict[str, Any], step: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DLTRAIN_PACKAGES", "tests")
-    monkeypatch.setattr("dltrain.assemble.OnePhase", Alternating)
+    monkeypatch.setattr("dltrain.assemble.OwnPhases", Alternating)
     recorder["data"] = node("Numbers", splits=["train", "validation", "test", "other"])
     recorder["trainer"] |= {"log_every": 1, "evaluate_steps": 2, "accumulate": 3}
     recorder["callbacks"] = {"interrupting": node("Interrupting")}

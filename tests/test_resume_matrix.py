@@ -18,8 +18,7 @@ from PIL import Image
 
 from dltrain import training as run
 from dltrain.contracts.metric import Evaluation
-from dltrain.contracts.run import Callback, View
-from dltrain.optim.schedules import Cosine
+from dltrain.contracts.run import Callback, Modifier, Progress, View
 from dltrain.runs.finding import latest
 from tests.boxes import Boxes, write_yolo
 from tests.conftest import Compose
@@ -32,7 +31,6 @@ COMMON = (
     "callbacks=none",
     "device=cpu",
     "schedule=cosine",
-    f"schedule._target_={__name__}.Cutting",
     "trainer.precision=float32",
     f"trainer.steps={STEPS}",
     "trainer.accumulate=3",
@@ -86,6 +84,18 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("model.generator_hidden=[8]", "model.discriminator_hidden=[8]", "task.loss=wasserstein"),
         *("task.n_critic=3", "task.gradient_penalty=1"),
     ),
+    "Boltzmann machine": (
+        *(*IMAGES, "model=rbm", "model.hidden=6", "task.cd_steps=2", "task.persistent=true"),
+    ),
+    "deep belief net": (
+        *(*IMAGES, "model=dbn", "model.hidden=[6,5]", "task.pretraining_epochs=1"),
+        *("task.persistent=true", "model.dropout=0.3"),
+    ),
+    "federated averaging": (
+        *(*IMAGES, "model=mlp", "model.hidden=[6]", "model.batch_norm=true", "model.dropout=0.3"),
+        *("federated=fedprox", "federated.clients=6", "federated.per_round=2"),
+        *("federated.local_epochs=2", "data.augment.shift=1"),
+    ),
     "denoising": (
         *IMAGES,
         *("model=autoencoder", "model.hidden=[8]", "model.latent_size=2"),
@@ -138,16 +148,15 @@ FEW = {"ranking", "pruned", "detection", "segmentation", "translation", "sounds"
 """Families with no state of their own in the loop: they are cut once, in an accumulation."""
 
 
-class Cutting(Cosine):
+class Cutting(Modifier):
     """Ends the run as a machine that is shut down does, in the middle of its step ``last``."""
 
     last: int | None = None
 
-    def __call__(self, step: int) -> float:
-        """The loop asks for the rate as the step after ``step`` others begins."""
-        if step + 1 == Cutting.last:
+    def before_step(self, progress: Progress) -> None:
+        """The loop asks as the step after ``progress.step`` others begins."""
+        if progress.step + 1 == Cutting.last:
             os.kill(os.getpid(), signal.SIGTERM)
-        return super().__call__(step)
 
 
 class CuttingEvaluation(Callback):
@@ -244,6 +253,7 @@ def test_a_run_may_be_interrupted_in_every_step_and_evaluation(
     config = compose(*COMMON, *batches, *FAMILIES[family])
     if name := config["data"].get("path"):
         DRAWN[name](tmp_path / name)
+    config["modifiers"]["cutting"] = {"_target_": f"{__name__}.Cutting"}
     config["callbacks"]["cutting"] = {"_target_": f"{__name__}.CuttingEvaluation"}
     assert run.train({**config, "output_dir": "whole"})["status"] == "finished"
     whole = contents(latest(Path("whole")))

@@ -27,7 +27,7 @@ from dltrain.contracts.run import (
     Schedule,
 )
 from dltrain.contracts.task import Task
-from dltrain.core.loop import OnePhase
+from dltrain.core.loop import OwnPhases
 from dltrain.core.settings import Settings
 from dltrain.data.kept import KeptData
 from dltrain.engine import runtime
@@ -107,6 +107,8 @@ class Assembly(AbstractContextManager["Assembly"]):
             self._make_task(spec)
         else:
             self._check_task()
+        if self._config.get(PLAN) is not None:
+            self._find_faults(PLAN, Plan, spec)
         self._check_optimization()
         self._watchers = self._make_watchers(spec)
         self._raise_faults()
@@ -138,6 +140,7 @@ class Assembly(AbstractContextManager["Assembly"]):
         settings = self._settings
         assert self._task is not None
         assert settings is not None
+        phases = self._phases(spec)
         regularizers, modifiers, callbacks = self._watchers
         for name, modifier in zip(self._config["modifiers"], modifiers, strict=True):
             try:
@@ -146,6 +149,7 @@ class Assembly(AbstractContextManager["Assembly"]):
                 arguments = self._config["modifiers"][name]
                 self._faults.append(refused(f"modifiers.{name}", arguments, error))
         self._raise_faults()
+        assert phases is not None
         task: Any = self._task  # torch's types know of no memory_format here
         task.to(settings.device, memory_format=settings.memory_format)
         callbacks = [Record(), *callbacks]
@@ -154,11 +158,28 @@ class Assembly(AbstractContextManager["Assembly"]):
             self._source,
             spec,
             self._task,
-            regularizers,
-            modifiers,
+            [*phases.regularizers, *regularizers],
+            [*phases.modifiers, *modifiers],
             callbacks,
-            OnePhase(),
+            phases,
         )
+
+    def _phases(self, spec: DataSpec) -> Plan | None:
+        """The config's plan, or the task's own phases; None with a fault noted."""
+        assert self._task is not None
+        node = self._config.get(PLAN)
+        if node is None:
+            return OwnPhases(self._task)
+        found: Plan | None = self._made(PLAN, node, Plan, spec)
+        if found is None:
+            return None
+        try:
+            found.check(self._task)
+        except ValueError as error:
+            self._faults.append(refused(PLAN, node, error))
+        for modifier in found.modifiers:
+            modifier.attach(self._task)
+        return found
 
     def _read(self) -> DataSpec:
         try:
@@ -317,6 +338,9 @@ GROUPS = ("model", "data", "task", "optimizer", "schedule", *WATCHERS, "trainer"
 
 DECAYS = ("momentum", "alpha")
 """Of torch's optimizers: fractions that are kept of what was, whatever their size to torch."""
+
+PLAN = "federated"
+"""The key of a plan of phases; null, or missing in runs of earlier versions: the task's own."""
 
 PATTERNS = "groups"
 """The key in optimizer of what is named by patterns, and by no group of the task's."""

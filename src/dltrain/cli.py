@@ -48,7 +48,7 @@ MULTIRUN = {"--multirun", "-m"}
 OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
 OPTIONS |= {"--help", "-h", *CONFIG_DIR}  # which are ours to answer
 # Commands whose results are in folders, whoever reads what they print.
-TRAINING = {"train", "resume", "tune"}
+TRAINING = {"train", "federate", "resume", "tune"}
 
 
 def main() -> None:
@@ -106,6 +106,14 @@ def train(arguments: Sequence[str]) -> int:
     """``dltrain [train] key=value …``: train a new run, or several with ``-m``."""
     with runtime.no_collection():
         return _train(arguments)
+
+
+def federate(arguments: Sequence[str]) -> int:
+    """``dltrain federate key=value …``: train by clients, by federated averaging or as is typed."""
+    if {"--help", "-h"} & set(arguments):
+        return COMMANDS["help"](["federated=fedavg"])
+    chosen = any(argument.startswith("federated=") for argument in arguments)
+    return train(arguments if chosen else ["federated=fedavg", *arguments])
 
 
 def _train(arguments: Sequence[str]) -> int:

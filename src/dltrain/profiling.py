@@ -87,9 +87,8 @@ def profiled(config: Config, folder: Path, warmup: int, steps: int) -> Profile:
 def _steps(run: Run, parts: Parts) -> Iterator[None]:
     """Train a step each time; the data begins anew where it ends."""
     settings, task, stream = parts.settings, parts.task, run.streams["train"]
-    lengths = {name: stream.steps_per_epoch for name, stream in run.streams.items()}
     total = settings.total_steps(stream.steps_per_epoch)
-    task.enter(parts.plan.phases(total, lengths)[0])
+    task.enter(run.phases[0])
     task.train()
     for name, own in run.optimize.steps.items():
         # torch names these itself, but not where its compiler was kept out of them.

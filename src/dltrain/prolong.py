@@ -28,11 +28,12 @@ from dltrain.data.kept import IDENTITY, KeptData
 from dltrain.engine import clock
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.files import open_within, own
+from dltrain.optim.by_phase import by_phase
 from dltrain.runs import checkpoint
 from dltrain.runs.finding import find_run
 from dltrain.runs.folder import CONFIG, RunFolder, known_status
 from dltrain.runs.load import ID, SPEC, allowed_packages, no_larger_than, read_config, spec_of_run
-from dltrain.training import Run, begun, described
+from dltrain.training import Run, begun, described, phases_of
 
 logger = logging.getLogger(__name__)
 
@@ -201,10 +202,14 @@ def _schedules(before: Mapping[str, Any], run: Run, step: int) -> str:
     """What the schedule of the new length does to the learning rate, as a sentence."""
     now, each = run.schedule, run.schedule.steps_per_epoch
     length = before["trainer"]["steps"] or before["trainer"]["epochs"] * each
-    given = {"total_steps": length, "steps_per_epoch": each}
+
     # The parent's, which nobody has typed; where another schedule was typed, it is not looked at
     # before.
-    old = plan(before["schedule"], Schedule, "schedule", given, allowed_packages()).make()
+    def make(total_steps: int) -> Schedule:
+        given = {"total_steps": total_steps, "steps_per_epoch": each}
+        return plan(before["schedule"], Schedule, "schedule", given, allowed_packages()).make()
+
+    old = by_phase(phases_of(run.parts, run.streams, length), make)
     base = {
         name: optimizer.param_groups[0]["initial_lr"]
         for name, optimizer in run.optimize.optimizers.items()

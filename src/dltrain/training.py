@@ -11,6 +11,7 @@ import logging
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dltrain.config.paths import absolute, has_initial_weights
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode, Table
 from dltrain.contracts.run import Callback, Probe, Schedule, Setup
+from dltrain.contracts.task import Phase
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
 from dltrain.data.images.others import open_images
@@ -33,6 +35,7 @@ from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
+from dltrain.optim.by_phase import by_phase
 from dltrain.optim.groups import groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
@@ -259,13 +262,12 @@ class Run:
             parts.modifiers,
         )
         total = settings.total_steps(steps_per_epoch)
-        self.schedule = build(
-            config["schedule"],
-            Schedule,
-            "schedule",
-            total_steps=total,
-            # Data that never ends has one epoch: the run.
-            steps_per_epoch=steps_per_epoch or total,
+        self.phases = phases_of(parts, self.streams, total)
+        # Data that never ends has one epoch: the run.
+        given = {"steps_per_epoch": steps_per_epoch or total}
+        self.schedule: Schedule = by_phase(
+            self.phases,
+            partial(build, config["schedule"], Schedule, "schedule", **given),
         )
         self._layers = self._summary_of_layers()
 
@@ -283,7 +285,7 @@ class Run:
             folder,
             parts.modifiers,
             [*parts.callbacks, self._console],
-            parts.plan,
+            self.phases,
             self.config["seed"],
             saved=lambda: self._summarize("running"),
             watchers=self._watchers,
@@ -446,11 +448,27 @@ class Run:
         )
 
 
+def phases_of(parts: Parts, streams: Streams, steps: int) -> list[Phase]:
+    """The phases of a run of so many steps.
+
+    Raises :class:`UserError` where that is impossible.
+    """
+    lengths = {name: stream.steps_per_epoch for name, stream in streams.items()}
+    try:
+        return list(parts.plan.phases(steps, lengths))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
 def _open(parts: Parts, seed: int) -> Streams:
     streams = parts.source.open(Placement(parts.settings.device, seed, parts.task))
-    if not parts.settings.overfit:
-        return streams
-    return {**streams, "train": FirstBatches(streams["train"], parts.settings.overfit)}
+    if parts.settings.overfit:
+        few = FirstBatches(streams["train"], parts.settings.overfit)
+        streams = {**streams, "train": few}
+    try:
+        return parts.plan.streams(streams)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _check(

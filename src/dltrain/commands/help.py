@@ -23,6 +23,7 @@ GROUPS = {
     "modifier": "what else acts on weights",
     "callbacks": "logs, figures, stopping",
     "trainer": "epochs, precision, speed",
+    "federated": "clients, and their average",
     "experiment": "a recipe with its result",
 }
 

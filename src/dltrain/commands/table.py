@@ -32,6 +32,7 @@ class Command:
 
 COMMANDS = {
     "train": Command("key=value …", "may be left out", "dltrain.cli:train"),
+    "federate": Command("key=value …", "by clients, in rounds", "dltrain.cli:federate"),
     "resume": Command("RUN", "finish it, or go on longer", "dltrain.commands.resume:resume"),
     "predict": Command("RUN INPUT …", "answers to new data", "dltrain.commands.predict:predict"),
     "evaluate": Command(

@@ -118,6 +118,12 @@ class Modifier:
         Counts belong on the device, for a CUDA graph replays this.
         """
 
+    def begin_phase(self, phase: Phase) -> None:
+        """A phase begins, once: its first step is to come. An interruption begins none."""
+
+    def end_phase(self, phase: Phase) -> None:
+        """A phase is over, once: its last gradients are stepped, its evaluation is to come."""
+
     @contextmanager
     def evaluation_weights(self) -> Iterator[None]:
         """While inside, the task has the weights that it is evaluated and used with."""
@@ -159,7 +165,25 @@ def evaluation_weights(modifiers: Sequence[Modifier]) -> Iterator[None]:
 
 
 class Plan(ABC):
-    """The order of a run's phases. There is one global step; it knows them all from it."""
+    """The order of a run's phases. There is one global step; it knows them all from it.
+
+    What else a run of such phases needs, it has itself: ``modifiers`` and ``regularizers`` come
+    before those of the config.
+    """
+
+    modifiers: Sequence[Modifier] = ()
+    regularizers: Sequence[Regularizer] = ()
+
+    def check(self, task: Task) -> None:
+        """Raise :class:`ValueError` for a task that cannot be trained in such phases."""
+        return None
+
+    def streams(self, streams: Streams) -> Streams:
+        """What the phases train on, made of what the source has opened.
+
+        Raises :class:`ValueError` where it cannot be.
+        """
+        return streams
 
     @abstractmethod
     def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:

@@ -50,11 +50,18 @@ class Monitor(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """A part of a run: so many ``steps`` on the batches of ``stream``."""
+    """A part of a run: so many ``steps`` on the batches of ``stream``.
+
+    In one that is ``scheduled`` the learning rate goes through the whole schedule; else the
+    schedule is laid over the run. In one that is ``fresh`` the optimizers begin anew, without the
+    momentum of the one before.
+    """
 
     name: str
     steps: int
     stream: str = "train"
+    scheduled: bool = False
+    fresh: bool = False
 
 
 class Task(nn.Module, ABC):
@@ -88,6 +95,13 @@ class Task(nn.Module, ABC):
         run is used with, too, is kept in buffers, whose sizes follow from the data's spec.
         """
         return None
+
+    def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
+        """The phases of a run of ``steps`` steps, in order. Their steps sum to ``steps``.
+
+        ``steps_per_epoch`` is by stream. Raises :class:`ValueError` where that is impossible.
+        """
+        return [Phase("train", steps)]
 
     def enter(self, phase: Phase) -> None:
         """A phase begins, or goes on after an interruption."""

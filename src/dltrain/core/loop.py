@@ -2,7 +2,7 @@
 
 In full, it is::
 
-    for phase in plan.phases(steps, …):
+    for phase in plan.phases(steps, …):                      # most tasks have one
         for epoch in epochs:
             for batch in streams[phase.stream].batches(epoch):   # already on the device
                 learning rate = schedule(step); modifiers look at the step
@@ -61,11 +61,14 @@ ADVICE = "Lower optimizer.lr, set trainer.clip_norm=1"
 """What may help a run that diverged."""
 
 
-class OnePhase(Plan):
-    """The ordinary run: all steps on the training split."""
+class OwnPhases(Plan):
+    """The phases that the task itself asks for: of most, one of all steps."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
 
     def phases(self, steps: int, steps_per_epoch: Mapping[str, int | None]) -> Sequence[Phase]:
-        return [Phase("train", steps)]
+        return self._task.phases(steps, steps_per_epoch)
 
 
 class Trainer:
@@ -86,7 +89,7 @@ class Trainer:
         folder: RunFolder,
         modifiers: Sequence[Modifier] = (),
         callbacks: Sequence[Callback] = (),
-        plan: Plan | None = None,
+        phases: Sequence[Phase] | None = None,
         seed: int = 0,
         saved: Callable[[], object] = lambda: None,
         watchers: Sequence[Callback] = (),
@@ -99,8 +102,7 @@ class Trainer:
         steps_per_epoch = streams["train"].steps_per_epoch
         self.max_steps = settings.total_steps(steps_per_epoch)
         self._log_interval = settings.log_interval(self.max_steps)
-        lengths = {name: stream.steps_per_epoch for name, stream in streams.items()}
-        self.phases = list((plan or OnePhase()).phases(self.max_steps, lengths))
+        self.phases = [Phase("train", self.max_steps)] if phases is None else list(phases)
         assert sum(phase.steps for phase in self.phases) == self.max_steps, "a plan of other steps"
         assert all(phase.stream in streams for phase in self.phases), "a phase without a stream"
         self._phase_ends = list(itertools.accumulate(phase.steps for phase in self.phases))
@@ -186,6 +188,10 @@ class Trainer:
 
     def _train(self) -> None:
         self.task.train()
+        if self.state.step:
+            # It may be evaluated before its next step, and left.
+            self._phase = self.phases[bisect.bisect_left(self._phase_ends, self.state.step)]
+            self.task.enter(self._phase)
         self._resume_clock()
         while True:
             # The phase of the last step, or the first of all.
@@ -206,7 +212,9 @@ class Trainer:
     def _leave_phases(self) -> None:
         """Tell the task of what is over, once each."""
         while self.state.left < bisect.bisect_right(self._phase_ends, self.state.step):
-            self.task.leave(self.phases[self.state.left])
+            phase = self.phases[self.state.left]
+            self.task.leave(phase)
+            self.optimize.end_phase(phase)
             self.state.left += 1
 
     def _enter_phase(self) -> int:
@@ -215,6 +223,8 @@ class Trainer:
         if self._phase is not self.phases[number]:
             self._phase = self.phases[number]
             self.task.enter(self._phase)
+            if self.state.step == self._phase_ends[number] - self._phase.steps:
+                self.optimize.begin_phase(self._phase)
         return number
 
     def _turn_epoch(self, phase: Phase) -> None:

@@ -6,6 +6,7 @@ after it are each here, once, for every task.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.run import Group, Modifier, Regularizer
+from dltrain.contracts.task import Phase
 from dltrain.engine.torch_startup import step_of
 from dltrain.errors import UserError
 
@@ -67,6 +69,11 @@ class Optimize:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["initial_lr"] = group["lr"]
+        self._initial = {
+            name: copy.deepcopy(optimizer.state_dict()["state"])
+            for name, optimizer in self.optimizers.items()
+        }
+        """What optimizers have gathered before their first step: of most, nothing."""
 
     def __call__(
         self,
@@ -177,6 +184,26 @@ class Optimize:
     def _after(self, name: str) -> None:
         for modifier in self.modifiers:
             modifier.after_update(name)
+
+    @torch.no_grad()
+    def begin_phase(self, phase: Phase) -> None:
+        """Tell the modifiers; forget what the optimizers have gathered, where it is ``fresh``.
+
+        And the gradient norms, for it may not step all groups.
+        """
+        self.gradient_norms.clear()
+        if phase.fresh:
+            for name, optimizer in self.optimizers.items():
+                state = {"state": copy.deepcopy(self._initial[name])}
+                optimizer.load_state_dict({**optimizer.state_dict(), **state})
+        for modifier in self.modifiers:
+            modifier.begin_phase(phase)
+
+    @torch.no_grad()
+    def end_phase(self, phase: Phase) -> None:
+        """Tell the modifiers."""
+        for modifier in self.modifiers:
+            modifier.end_phase(phase)
 
     def finish(self) -> None:
         """Step with what the run's last calls have accumulated, averaged over those calls."""

@@ -6,7 +6,7 @@ Below the callbacks, so that one of them may use another run.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import yaml
 from dltrain.config.build import OWN_PACKAGES, plan
 from dltrain.config.offered import named, offered
 from dltrain.contracts.data import DataSpec, Reader
-from dltrain.contracts.run import Modifier, evaluation_weights
+from dltrain.contracts.run import Modifier, Plan, evaluation_weights
 from dltrain.contracts.task import Task
 from dltrain.engine import runtime
 from dltrain.engine.memory import available_memory, network_within
@@ -86,8 +86,11 @@ def _load(
             given = {"model": model}
             task = plan(config.get("task", {}), Task, "task", given, packages, spec).make()
         modifiers = [
-            plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
-            for name, node in _modifiers(config).items()
+            *_modifiers_of_phases(config, packages, spec),
+            *(
+                plan(node, Modifier, f"modifiers.{name}", {}, packages, spec).make()
+                for name, node in _modifiers(config).items()
+            ),
         ]
         for modifier in modifiers:
             modifier.attach(task)
@@ -185,6 +188,16 @@ def _modifiers(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(found, Mapping):
         raise ConfigError([Fault("modifiers", "this group is missing from the config.")])
     return found
+
+
+def _modifiers_of_phases(
+    config: Mapping[str, Any], packages: frozenset[str] | None, spec: DataSpec
+) -> Sequence[Modifier]:
+    """What a plan of phases adds, where the run has one."""
+    node = config.get("federated")
+    if node is None:
+        return ()
+    return plan(node, Plan, "federated", {}, packages, spec).make().modifiers
 
 
 def allowed_packages() -> frozenset[str]:

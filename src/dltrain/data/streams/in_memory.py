@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -197,6 +198,17 @@ class OrderedStream(Stream, Generic[O]):
         return order.rows[low:high]
 
 
+def batch_bounds(count: int, size: int, alone: bool) -> list[tuple[int, int]]:
+    """Where each batch of ``count`` examples begins and ends.
+
+    A last one of a single example joins the one before, unless it may be ``alone``.
+    """
+    bounds = [(low, min(low + size, count)) for low in range(0, count, size)]
+    if not alone and count % size == 1 and len(bounds) > 1:
+        bounds[-2:] = [(bounds[-2][0], count)]
+    return bounds
+
+
 class FixedSizeStream(OrderedStream[Order]):
     """Batches of one size; the last may be smaller.
 
@@ -206,17 +218,44 @@ class FixedSizeStream(OrderedStream[Order]):
 
     def __init__(self, count: int, batching: Batching) -> None:
         self._batch_size = min(batching.limits.examples or count, count)
+        self._chosen: Callable[[int], Order] | None = None
         super().__init__(count, batching)
 
+    @property
+    def batch_size(self) -> int:
+        """Examples of a batch, the last excepted."""
+        return self._batch_size
+
+    @property
+    def balanced(self) -> bool:
+        """Whether classes are drawn about as often."""
+        return self._balanced is not None
+
+    @property
+    def seed(self) -> int:
+        """By which it is shuffled."""
+        return self._seed
+
+    def on_device(self, rows: Tensor) -> Tensor:
+        """``rows`` where the batches are."""
+        return rows.to(self._device)
+
+    def chosen(self, draw: Callable[[int], Order]) -> FixedSizeStream:
+        """The same examples, in the batches that ``draw`` chooses for an epoch by its number.
+
+        There are as many in every epoch. It is shuffled, or this is an evaluation's.
+        """
+        assert self._generator is not None, "nothing is drawn of an evaluated split"
+        found = copy.copy(self)
+        found._chosen, found._latest, found._unshuffled = draw, None, draw(0)
+        return found
+
     def lying(self) -> Order:
-        lows = range(0, self._count, self._batch_size)
-        bounds = [(low, min(low + self._batch_size, self._count)) for low in lows]
-        alone = self._count % self._batch_size == 1 and len(bounds) > 1
-        if alone and self._generator is not None:
-            bounds[-2:] = [(bounds[-2][0], self._count)]
-        return Order(None, bounds)
+        return Order(None, batch_bounds(self._count, self._batch_size, self._generator is None))
 
     def draw(self, epoch: int) -> Order:
+        if self._chosen is not None:
+            return self._chosen(epoch)
         # A batch of everything has no order, and needs no gathering.
         if self._batch_size == self._count and self._balanced is None:
             return self._unshuffled

@@ -1,0 +1,1 @@
+"""Federated learning: clients train in turn, each on examples of its own, and are averaged."""
