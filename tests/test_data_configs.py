@@ -27,7 +27,7 @@ BUNDLED = [
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
 SOUNDS = {"audio_folder", "audio_strings", "audio_transcripts"}
-SPATIAL = {"image_masks", "style", "text_file", "parallel", *BOXES, *SOUNDS}
+SPATIAL = {"image_masks", "style", "text_file", "parallel", "series", *BOXES, *SOUNDS}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -55,6 +55,9 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     table.write_text("a,b,y\n1,2,u\n3,4,v\n1,2,u\n3,4,v\n", encoding="utf-8")
     pairs = tmp_path / "pairs.txt"
     pairs.write_text("".join(f"text {n}\tsatz {n}\n" for n in range(20)), encoding="utf-8")
+    series = tmp_path / "series.csv"
+    days = [f"2024-01-{day:02},{day % 7},{day}\n" for day in range(1, 31)]
+    series.write_text("date,a,b\n" + "".join(days), encoding="utf-8")
     reviews = tmp_path / "reviews"
     reviews.mkdir()
     for split in ("train", "test"):
@@ -98,6 +101,10 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
         "text_csv": [
             *(f"data.path={reviews / 'train.csv'}", f"data.root={tmp_path}"),
             *("data.text=text", "data.label=label", "data.test=0.5"),
+        ],
+        "series": [
+            *(f"data.path={series}", "data.target=all", "data.history=4", "data.horizon=2"),
+            "data.validation=4",
         ],
         "parallel": [f"data.path={pairs}", "data.source=1", "data.target=2"],
         "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],

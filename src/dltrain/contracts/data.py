@@ -25,7 +25,9 @@ beside it.
 RARE = 100
 """Tokens of the training split to each of the vocabulary, below which they are rare."""
 
-Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio", "category"]
+Kind = Literal[
+    "image", "mask", "boxes", "tokens", "class", "labels", "number", "audio", "category", "time"
+]
 Role = Literal["input", "target", "other"]
 
 
@@ -48,7 +50,9 @@ class Field:
     (time,) or, as an input, frames of features (time, features); ``rate`` is how many samples or
     frames a second. A field of kind
     ``category`` has one of ``size`` values by its number, which a network embeds: a user, an item,
-    a city; 0 is what the training split did not have, and ``names`` names them all, 0 included.
+    a city; 0 is what the training split did not have, and ``names`` names them all, 0 included. A
+    field of kind ``time`` has points in time, int64: microseconds since 1970, in UTC. Of series
+    over time, ``period`` is after how many steps values come back: the hours of a day, say.
     """
 
     shape: tuple[int | None, ...]
@@ -63,6 +67,7 @@ class Field:
     transform: Literal["log", "log1p"] | None = None
     colors: tuple[tuple[int, ...], ...] = ()
     rate: float | None = None
+    period: int | None = None
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
