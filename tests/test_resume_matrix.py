@@ -23,6 +23,7 @@ from dltrain.optim.schedules import Cosine
 from dltrain.runs.finding import latest
 from tests.boxes import Boxes, write_yolo
 from tests.conftest import Compose
+from tests.series import write_series
 from tests.sounds import write_folder
 
 STEPS = 12
@@ -66,6 +67,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("data=text_file", "data.path=text.txt", "data.window=5", "data.test=40"),
         *("model=lstm", "model.hidden_size=4", "model.embedding_size=4", "model.tied=true"),
         *("model.dropout=0.3", "model.word_dropout=0.2", "model.recurrent_dropout=0.2"),
+    ),
+    "forecast": (
+        *("data=series", "data.path=series.csv", "data.target=a", "data.history=5"),
+        *("data.horizon=3", "data.test=12", "model=lstm", "model.hidden_size=4"),
+        *("model.dropout=0.3", "task.level=last"),
     ),
     "regression": ("data=diabetes", "data.limit=48", "data.augment.noise=0.1", "model=linreg"),
     "vae": (
@@ -205,6 +211,7 @@ DRAWN = {
     "sounds": record_sounds,
     "pairs.txt": draw_pairs,
     "text.txt": write_text,
+    "series.csv": lambda path: write_series(path, 79),  # 48 windows to train on
 }
 """What makes the folders and files that families name as data.path."""
 

@@ -38,7 +38,8 @@ class History(NamedTuple):
 class SeriesReader(Reader):
     """Reads what a forecast begins with: the last ``history`` steps of ``columns``.
 
-    An example is a :class:`History`, or an array (history, columns). The other arguments are as the
+    An example is a :class:`History`, an array (history, columns), or a mapping from column to what
+    it was (history,). The other arguments are as the
     run's data had them: its ``step`` and ``unit`` of time, its rules, and what it was scaled by.
     """
 
@@ -135,13 +136,27 @@ class SeriesReader(Reader):
         following = self.step.after(int(series.times[-1]), self.horizon)
         return History(series.values[-self.history :], following)
 
-    def _values(self, position: int, example: Any) -> NDArray[np.float64]:
-        if isinstance(example, Mapping):
+    def _stacked(self, position: int, example: Mapping[str, Any]) -> Any:
+        lacking = [name for name in self.columns if name not in example]
+        if lacking:
+            raise ValueError(
+                f"example {position} has no series {lacking[0]!r}; it needs "
+                f"{', '.join(self.columns)}"
+            )
+        found = [example[name] for name in self.columns]
+        if any(np.ndim(values) == 0 for values in found):
             raise ValueError(
                 f"example {position} is one row; give a file of rows, or an array of "
                 f"{self.history} steps of {len(self.columns)} series"
             )
+        if len({len(values) for values in found}) > 1:
+            raise ValueError(f"example {position} has series of different lengths")
+        return np.stack(found, 1)
+
+    def _values(self, position: int, example: Any) -> NDArray[np.float64]:
         values = example.values if isinstance(example, History) else example
+        if isinstance(example, Mapping):
+            values = self._stacked(position, example)
         try:
             found = np.asarray(values, np.float64)
         except (TypeError, ValueError) as error:

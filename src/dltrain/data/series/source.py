@@ -219,7 +219,11 @@ class SeriesFile(Source):
             for first in range(0, len(starts), self.evaluation_batch_size):
                 begins = starts[first : first + self.evaluation_batch_size, None]
                 target = values[begins + future, : self._targets]
-                yield Labeled(list(values[begins + past]), torch.from_numpy(target))
+                examples = [
+                    dict(zip(self._columns, history.T, strict=True))
+                    for history in values[begins + past]
+                ]
+                yield Labeled(examples, torch.from_numpy(target))
 
     def identity(self) -> Mapping[str, Any]:
         """How many windows each split has, a digest of its values, and the file they are from."""
