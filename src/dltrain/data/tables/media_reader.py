@@ -136,8 +136,9 @@ class MediaReader(TableReader):
             try:
                 pixels.append(next(iter(reader.decoded([row[name]])))[0])
             except ValueError as error:
-                said = str(error).removeprefix("example 0").lstrip(", ")
-                raise ValueError(f"example {number}, column {name!r}: {said}") from error
+                said = str(error).removeprefix("example 0").removeprefix(f", {row[name]},")
+                where = f"example {number}, column {name!r}: {row[name]}"
+                raise ValueError(where + said) from error
         found = reader.inputs(pixels)
         return found.masked_fill(torch.tensor(absent)[:, None, None, None], torch.nan)
 
