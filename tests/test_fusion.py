@@ -134,6 +134,19 @@ def test_any_column_may_be_left_out_where_training_had_it_so(run: Predictor, fol
         run.predict({"kind": "dark"})
 
 
+def test_a_number_is_predicted_from_texts_alone(folder: Path) -> None:
+    found = train(
+        [
+            *("data=csv", f"data.path={folder / 't.csv'}", "data.target=size", "device=cpu"),
+            *("data.texts=[title]", "data.features=[]", "callbacks=none", "trainer.steps=2"),
+            *("model.pooling=attention", "model.text=bag", f"output_dir={folder / 'runs'}"),
+        ]
+    )
+    assert 0 < found.predict({"title": "dim"})["prediction"][0] < 7
+    with pytest.raises(ValueError, match="has no 'title'"):
+        found.predict({"size": 3})
+
+
 def test_columns_are_needed_where_training_had_them_all(folder: Path) -> None:
     made = table(folder / "t.csv")
     made.read(0)

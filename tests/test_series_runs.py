@@ -67,7 +67,9 @@ def test_its_folder_is_enough_to_go_on_where_a_file_ends(
     truth = [20 + 3 * (n % 6) for n in range(50, 54)]
     assert [step["a"] for step in answer["forecast"]] == pytest.approx(truth, abs=1)
     assert answer["forecast"][0]["when"] == "2024-01-03 02:00:00"
-    assert dispatch(["predict", str(run.path), str(new), "--out", str(folder / "f.csv")]) == 0
+    written = ["--out", str(folder / "f.csv"), "--figure", str(folder / "f.png")]
+    assert dispatch(["predict", str(run.path), str(new), *written]) == 0
+    assert (folder / "f.png").is_file()
     assert "4 predictions" in capsys.readouterr().out
     lines = (folder / "f.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "series,when,a,b" and len(lines) == 5

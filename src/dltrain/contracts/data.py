@@ -287,6 +287,8 @@ class Reader(ABC):
     """What one example is called, in the head of a column: ``image``, ``text``, ``row``."""
     columns: Sequence[str] = ()
     """The columns that it reads, of an example that is a row of a table."""
+    file_columns: Sequence[str] = ()
+    """Those of them whose cells are files: a path, or a file's content as bytes."""
     at_once: int | None = None
     """How many examples :meth:`read` takes at most, such as images of different sizes: one."""
 

@@ -7,8 +7,7 @@ The metrics read ``scaled`` (batch, horizon, targets) of the outputs, and of the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,29 +26,41 @@ WINDOWS = 4
 NETWORK, NAIVE, SEASONAL = "network", "naive", "seasonal_naive"
 
 
-@dataclass(frozen=True)
 class Scale:
     """Brings targets (…, targets) to mean 0 and std 1 in training, in float64, and back."""
 
-    mean: Tensor
-    std: Tensor
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean, self._std = list(mean), list(std)
+        self._there: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @classmethod
     def of(cls, spec: DataSpec) -> Scale:
         """That of the target of ``spec``."""
         target = spec.target
-        sides = (target.mean or (0.0,), target.std or (1.0,))
-        return cls(*(torch.tensor(side, dtype=torch.float64) for side in sides))
+        return cls(target.mean or (0.0,), target.std or (1.0,))
 
     def apply(self, values: Tensor) -> Tensor:
         """To mean 0 and std 1."""
         values = double(values)
-        return (values - self.mean.to(values.device)) / self.std.to(values.device)
+        mean, std = self._on(values.device)
+        return (values - mean) / std
 
     def undo(self, values: Tensor) -> Tensor:
         """To the targets' own unit."""
         values = double(values)
-        return values * self.std.to(values.device) + self.mean.to(values.device)
+        mean, std = self._on(values.device)
+        return values * std + mean
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and std on a device, copied once: a step waits for nothing."""
+        if device not in self._there:
+            with torch.inference_mode(False):  # training may be next
+                sides = (
+                    torch.tensor(side, dtype=torch.float64, device=device)
+                    for side in (self._mean, self._std)
+                )
+                self._there[device] = (next(sides), next(sides))
+        return self._there[device]
 
 
 def naive(history: Tensor, horizon: int) -> Tensor:

@@ -18,16 +18,19 @@ LONGEST = 24
 
 
 def draw_forecasts(
-    history: NDArray[Any], truth: NDArray[Any], forecast: NDArray[Any], names: Sequence[str]
+    history: NDArray[Any],
+    truth: NDArray[Any] | None,
+    forecast: NDArray[Any],
+    names: Sequence[str],
 ) -> Figure:
     """Windows side by side, series one below the other.
 
     ``history`` (windows, time, series), ``truth`` and ``forecast`` (windows, horizon, series), in
-    the series' units. Steps are counted from the first that is forecast. Of many series the first
-    ``MOST_SERIES`` are drawn.
+    the series' units; without a ``truth`` there is none yet. Steps are counted from the first that
+    is forecast. Of many series the first ``MOST_SERIES`` are drawn.
     """
     windows, past, count = history.shape
-    series, horizon = min(count, MOST_SERIES), truth.shape[1]
+    series, horizon = min(count, MOST_SERIES), forecast.shape[1]
     figure = blank(3.2 * windows + 0.6, 1.7 * series + 0.8)
     before, ahead = np.arange(-past, 0), np.arange(horizon)
     for row in range(series):
@@ -36,6 +39,8 @@ def draw_forecasts(
             axes.plot(before, history[column, :, row], color=GRAY, linewidth=1)
             lines = ((truth, BLUE, "true"), (forecast, ORANGE, "forecast"))
             for values, color, label in lines:
+                if values is None:
+                    continue
                 # From the last value on, so that no step lacks its line.
                 drawn = np.append(history[column, -1, row], values[column, :, row])
                 axes.plot(np.append(-1, ahead), drawn, color=color, linewidth=1.2, label=label)

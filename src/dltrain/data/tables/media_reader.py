@@ -52,6 +52,7 @@ class MediaReader(TableReader):
         parsed = map(Vocabulary.parse, self._tokenizers)
         self.texts = dict(zip(texts, parsed, strict=True))
         self.columns = [*self.encoding.columns, *self.images, *self.texts]
+        self.file_columns = list(self.images)
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """As of any table; paths of images are made relative to the file's folder."""
