@@ -558,6 +558,15 @@ ROWS = {
         (Figure("% WER", per_cent("wer"), 5.0, at_most=True),),
         seconds=900,
     ),
+    "etth1": Row(
+        "experiment=etth1",
+        (
+            Figure("MSE", scored("mse"), 0.40, at_most=True),
+            Figure("MAE", scored("mae"), None),
+            Figure("MSE, the last day again", scored("baseline_seasonal_naive_mse"), None),
+        ),
+        "0.399 linear, 0.499 transformer (MTS-Mixers)",
+    ),
     "adding_rnn": Row(
         "model=rnn data=adding", (Figure("MSE", mean_squared_error, 0.1),), "0.167 by chance"
     ),

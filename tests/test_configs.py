@@ -45,6 +45,8 @@ OWN_FILES = {
     *("data/voc", "data/coco", "data/yolo_txt", "data/augment/boxes"),
     *("model/yolo", "model/ssdlite", "model/fasterrcnn", "model/retinanet", "model/fcos"),
     *("task/detection", "task/torchvision_detection"),
+    # tests/test_series_runs.py trains these.
+    *("data/series", "task/forecasting", "model/linear", "experiment/etth1"),
     # tests/test_segmentation.py builds these.
     *("data/image_masks", "model/unet", "model/segnet", "model/fcn_resnet", "model/deeplab"),
     *("task/segmentation", "experiment/unet_cells", "experiment/unet_camvid"),

@@ -30,6 +30,7 @@ BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 SOUNDS = {"audio_folder", "audio_strings", "audio_transcripts"}
 SPATIAL = {"image_masks", "style", "text_file", "parallel", "ratings", *BOXES, *SOUNDS}
 SPATIAL = {"gym", "image_masks", "style", "text_file", "parallel", *BOXES, *SOUNDS}
+SPATIAL = {"image_masks", "style", "text_file", "parallel", "series", *BOXES, *SOUNDS}
 IMAGES = {
     *BOXES,
     "cifar10",
@@ -60,6 +61,9 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
     pairs.write_text("".join(f"text {n}\tsatz {n}\n" for n in range(20)), encoding="utf-8")
     rated = tmp_path / "rated.tsv"
     rated.write_text("".join(f"{n % 7}\t{n % 6}\t{n % 5}\n" for n in range(42)), encoding="utf-8")
+    series = tmp_path / "series.csv"
+    days = [f"2024-01-{day:02},{day % 7},{day}\n" for day in range(1, 31)]
+    series.write_text("date,a,b\n" + "".join(days), encoding="utf-8")
     reviews = tmp_path / "reviews"
     reviews.mkdir()
     for split in ("train", "test"):
@@ -107,6 +111,10 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             *("data.text=text", "data.label=label", "data.test=0.5"),
         ],
         "ratings": [f"data.path={rated}"],
+        "series": [
+            *(f"data.path={series}", "data.target=all", "data.history=4", "data.horizon=2"),
+            "data.validation=4",
+        ],
         "parallel": [f"data.path={pairs}", "data.source=1", "data.target=2"],
         "trec": [f"data.path={tmp_path}", f"data.root={tmp_path}"],
     }

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from dltrain.cli import dispatch
+from dltrain.data.tables.media_reader import MediaReader
 from dltrain.data.tables.reader import TableReader
 from dltrain.errors import UserError
 from dltrain.inference.predictor import Predictor
@@ -93,6 +94,22 @@ def test_a_row_is_an_object_and_never_a_path(predictor: Predictor) -> None:
         assert refused.json()["error"] == "example 0 is no row: 'rows.csv'"
         wrong = ask.post("/predict", json={"examples": [{"a": "x", "b": "1"}]})
         assert "this, column 'a': 'x' is not a (finite) number" in wrong.json()["error"]
+
+
+def test_an_image_in_a_row_is_its_content_and_never_a_path(predictor: Predictor) -> None:
+    images = {"b": {"channels": 1, "height": 9, "width": 7, "mean": [0.0], "std": [1.0]}}
+    reader = MediaReader(["a"], images, [], tokenizers=[])
+    vars(predictor)["reader"] = reader
+    read: list[Any] = []
+    reader.read = lambda examples: read.extend(examples) or {}  # type: ignore[method-assign]
+    with client(predictor) as ask:
+        for row in ({"a": 1, "b": "/etc/hostname"}, [1, "/etc/hostname"]):
+            refused = ask.post("/predict", json={"examples": [row]})
+            assert refused.json()["error"] == "example 0: 'b' is no file in base64"
+        assert not read
+        content = base64.b64encode(png()).decode()
+        ask.post("/predict", json={"examples": [[1, content], {"a": 1, "b": content}]})
+    assert read[:2] == [{"a": 1, "b": png()}] * 2
 
 
 def test_a_port_that_is_taken_is_one_line(predictor: Predictor) -> None:

@@ -15,7 +15,9 @@ from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.contracts.metric import Evaluation, Metric
 from dltrain.contracts.task import Task
 from dltrain.reports import boundary, classes, labels, numbers, probabilities, words
+from dltrain.reports import forecasts as forecasting
 from dltrain.tasks.classification import Classification
+from dltrain.tasks.forecasting import Forecasting
 from dltrain.tasks.multilabel import Multilabel
 from dltrain.tasks.perceptron import Perceptron
 from dltrain.tasks.regression import Regression
@@ -27,6 +29,7 @@ CLASSES = ["one", "two", "three"]
 WORDS = [f"word {number}" for number in range(30)]
 DRAWN = {
     boundary: ["draw_decision_boundary"],
+    forecasting: ["draw_errors_by_step", "draw_forecasts"],
     classes: ["draw_confusion_matrix", "draw_predictions"],
     labels: ["draw_labels"],
     numbers: ["draw_fit", "draw_predicted_against_true", "draw_residuals"],
@@ -84,6 +87,17 @@ def texts() -> tuple[Task, Batch]:
     return task, {"input": ids, "target": torch.randint(3, (EXAMPLES,))}
 
 
+def forecasts() -> tuple[Task, Batch]:
+    source = Field((6, 3), "number", "input", names=("a", "b", "c"))
+    target = Field(
+        (4, 2), "number", "target", names=("a", "b"), mean=(1.0, 2.0), std=(2.0, 3.0), period=3
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(18, 8))
+    task = Forecasting(model, DataSpec({"input": source, "target": target}))
+    batch = {"input": torch.randn(EXAMPLES, 6, 3), "target": torch.randn(EXAMPLES, 4, 2).double()}
+    return task, batch
+
+
 CASES: dict[str, Callable[[], tuple[Task, Batch]]] = {
     "images": images,
     "points": lambda: points(Classification),
@@ -92,6 +106,7 @@ CASES: dict[str, Callable[[], tuple[Task, Batch]]] = {
     "regression": lambda: regression(4, 3),
     "one feature": lambda: regression(1, 1),
     "texts": texts,
+    "forecasts": forecasts,
 }
 
 

@@ -22,6 +22,8 @@ from dltrain.contracts.run import Callback, Modifier, Progress, View
 from dltrain.runs.finding import latest
 from tests.boxes import Boxes, write_yolo
 from tests.conftest import Compose
+from tests.photos import write_photos
+from tests.series import write_series
 from tests.sounds import write_folder
 
 STEPS = 12
@@ -65,6 +67,17 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("data=text_file", "data.path=text.txt", "data.window=5", "data.test=40"),
         *("model=lstm", "model.hidden_size=4", "model.embedding_size=4", "model.tied=true"),
         *("model.dropout=0.3", "model.word_dropout=0.2", "model.recurrent_dropout=0.2"),
+    ),
+    "fusion": (
+        *("data=csv", "data.path=photos.csv", "data.target=kind", "data.images=[photo]"),
+        *("data.texts=[title]", "data.embed=[city]", "data.augment.drop=0.3", "model=fusion"),
+        *("model.width=4", "model.hidden=[4]", "model.image_channels=[2]"),
+        *("model.text_filters=2", "model.embedding_size=3"),
+    ),
+    "forecast": (
+        *("data=series", "data.path=series.csv", "data.target=a", "data.history=5"),
+        *("data.horizon=3", "data.test=12", "model=lstm", "model.hidden_size=4"),
+        *("model.dropout=0.3", "task.level=last"),
     ),
     "regression": ("data=diabetes", "data.limit=48", "data.augment.noise=0.1", "model=linreg"),
     "vae": (
@@ -238,6 +251,8 @@ DRAWN = {
     "pairs.txt": draw_pairs,
     "text.txt": write_text,
     "rated.csv": write_ratings,
+    "photos.csv": lambda path: write_photos(path, 75),  # 60 are no test
+    "series.csv": lambda path: write_series(path, 79),  # 48 windows to train on
 }
 """What makes the folders and files that families name as data.path."""
 

@@ -64,6 +64,7 @@ ELSEWHERE = {
     "detection": "tasks_detection",
     "distillation": "tasks_distillation",
     "fast_style": "fast_style",
+    "forecasting": "series_runs",
     "language_model": "language",
     "multilabel": "tasks_multilabel",
     "ranking": "recommending",

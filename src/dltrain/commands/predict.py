@@ -29,6 +29,7 @@ from dltrain.inference.writers import (
     LineWriter,
     ShownWriter,
     Writer,
+    by_step,
 )
 from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
@@ -85,11 +86,13 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     if Path(asked.out or "").suffix.lower() == PNG and not predictor.paints:
         raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
     with _writer(asked, predictor.paints, folder) as writer:
-        count = 0
+        count = rows = 0
         try:
             for part in predictor.predict_in_parts(typed, top, asked.skip_unreadable):
-                writer.write(_columns(predictor, part, count, asked))
+                columns = by_step(_columns(predictor, part, count, asked))
+                writer.write(columns)
                 count += len(part.answers)
+                rows += len(next(iter(columns.values())))
                 if figure is not None:
                     figure.add(part)
         except UserError:
@@ -102,7 +105,7 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     if not count:
         raise UserError("predict: there was nothing to predict.")
     if where := asked.out or writer.place:
-        print(f"{count:,} {'predictions' if count > 1 else 'prediction'} in {where}")
+        print(f"{rows:,} {'predictions' if rows > 1 else 'prediction'} in {where}")
     if figure is not None:
         figure.draw()
     return 0

@@ -25,7 +25,9 @@ beside it.
 RARE = 100
 """Tokens of the training split to each of the vocabulary, below which they are rare."""
 
-Kind = Literal["image", "mask", "boxes", "tokens", "class", "labels", "number", "audio", "category"]
+Kind = Literal[
+    "image", "mask", "boxes", "tokens", "class", "labels", "number", "audio", "category", "time"
+]
 Role = Literal["input", "target", "action", "other"]
 
 
@@ -46,9 +48,10 @@ class Field:
     back. ``transform`` is what it learns in the place of the target: its logarithm (``log1p``: of 1
     and it); mean and std are then of that. A field of kind ``audio`` has the samples of a sound
     (time,) or, as an input, frames of features (time, features); ``rate`` is how many samples or
-    frames a second. A field of kind
-    ``category`` has one of ``size`` values by its number, which a network embeds: a user, an item,
-    a city; 0 is what the training split did not have, and ``names`` names them all, 0 included.
+    frames a second. A field of kind ``category`` has one of ``size`` values by its number, which a
+    network embeds: a user, an item, a city; 0 is what the training split did not have, and ``names`` names them all, 0 included. A
+    field of kind ``time`` has points in time, int64: microseconds since 1970, in UTC. Of series
+    over time, ``period`` is after how many steps values come back: the hours of a day, say.
     ``low`` and ``high`` are the least and the greatest value that a number has, where it is known
     to have no other: one for all, or one a component. A field of role ``action`` is no column of
     the data: it is what an environment asks for, a class or numbers between ``low`` and ``high``.
@@ -68,6 +71,7 @@ class Field:
     rate: float | None = None
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    period: int | None = None
 
     def __post_init__(self) -> None:
         """Lists, as JSON has them, become tuples."""
@@ -314,6 +318,8 @@ class Reader(ABC):
     """What one example is called, in the head of a column: ``image``, ``text``, ``row``."""
     columns: Sequence[str] = ()
     """The columns that it reads, of an example that is a row of a table."""
+    file_columns: Sequence[str] = ()
+    """Those of them whose cells are files: a path, or a file's content as bytes."""
     at_once: int | None = None
     """How many examples :meth:`read` takes at most, such as images of different sizes: one."""
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from dltrain.contracts.data import Field
 from dltrain.contracts.pieces import sentence_of
 from dltrain.contracts.task import Predictions
+from dltrain.data.series.steps import Unit, written
+from dltrain.inference.writers import FORECAST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +23,8 @@ SEPARATOR = "|"
 """Between the labels of one example, as a table of labels has it."""
 OBJECTS = "objects"
 """The column of what was found in an example."""
+TIME = "time"
+"""The prediction that says when these steps are."""
 DECIMALS = 10_000
 SHOWN = 10
 """Rows that are printed of many."""
@@ -33,7 +37,8 @@ class Answers(Sequence[Mapping[str, Any]]):
     examples. Of classes with a number each, such as probabilities, the row has that of its own
     class and, as ``class_2``, ``probability_2`` and so on, those of the next ``top - 1``; ``top``
     None: every class's, as ``probability[NAME]``. Where an example has any number of boxes, these
-    are its :class:`Objects`, in the column ``objects``. Tokens are a text. Images and masks are in
+    are its :class:`Objects`, in the column ``objects``; the :class:`Steps` of a forecast are in
+    ``forecast``. Tokens are a text. Images and masks are in
     ``tensors`` alone, where all columns are as the task predicted them, (examples, …), described by
     ``fields``; of masks the row has ``height`` and ``width``, and those of several sizes are padded
     on the right and below, with their field's ``fill``. :attr:`images` has each image of its own
@@ -139,6 +144,9 @@ def columns(
     if boxes:
         return {OBJECTS: objects(tensors, fields, tensors[f"{boxes[0]}_length"])}
     for name, field in fields.items():
+        if field.kind == "number" and len(field.shape) == 2:
+            return {FORECAST: _forecasts(field, tensors[name], fields.get(TIME), tensors)}
+    for name, field in fields.items():
         values = tensors[name].numpy()
         if field.kind == "class":
             found[name] = _named(values, field.names)
@@ -208,6 +216,32 @@ def objects(
         )
         for row, count in enumerate(lengths.tolist())
     ]
+
+
+class Steps(list[dict[str, Any]]):
+    """What was forecast of an example: of each step its time, if it is known, and its numbers.
+
+    As a text it is how many steps there are.
+    """
+
+    def __str__(self) -> str:
+        return f"{len(self)} steps"
+
+
+def _forecasts(
+    field: Field, values: Tensor, times: Field | None, tensors: Mapping[str, Tensor]
+) -> list[Steps]:
+    """Steps of each of ``values`` (examples, horizon, series)."""
+    names = field.names or [str(number) for number in range(values.shape[2])]
+    found = [Steps(dict(zip(names, row, strict=True)) for row in one) for one in values.tolist()]
+    if times is None:
+        return found
+    (head,) = times.names
+    unit: Unit = "microsecond" if times.kind == "time" else "number"
+    for steps, moments in zip(found, tensors[TIME].tolist(), strict=True):
+        shown = written(moments, unit)
+        steps[:] = [{head: when, **step} for when, step in zip(shown, steps, strict=True)]
+    return found
 
 
 def _rounded(values: Tensor) -> list[Any]:

@@ -228,6 +228,8 @@ class Targets:
             return self._masks(target), kept
         if self._here.kind == "tokens":
             return self._tokens(target), kept
+        if self._here.kind == "number":
+            return self._numbers(target), kept
         mapped = self._places[target]
         kept = mapped >= 0
         if not bool(kept.all()):
@@ -268,6 +270,24 @@ class Targets:
                 if not self._skip:
                     self._refuse(name)
                 self._skipped[name] = self._skipped.get(name, 0) + count
+        return found
+
+    def _numbers(self, target: Tensor) -> Tensor:
+        """Series by their names, in the run's order."""
+        assert self._places is not None
+        lengths = tuple(target.shape[1:-1]), tuple(self._here.shape[:-1])
+        if lengths[0] != lengths[1]:
+            raise UserError(
+                f"data: its targets have {lengths[0]} steps, and this run's {lengths[1]}: give "
+                "data.history and data.horizon as the run has them."
+            )
+        found = torch.empty(*target.shape[:-1], len(self._here.names), dtype=target.dtype)
+        for own, name in enumerate(self._here.names):
+            if name not in self._there.names:
+                raise UserError(
+                    f"data: its target has no series {name!r}, which the run forecasts."
+                )
+            found[..., own] = target[..., self._there.names.index(name)]
         return found
 
     def _tokens(self, target: Tensor) -> Tensor:

@@ -140,15 +140,26 @@ def _json(body: bytes) -> Any:
 def _example(one: Any, number: int, reader: Reader) -> Any:
     """An example that is surely none but that: no path, no name of anything here."""
     if reader.example in FILES:
-        try:
-            return base64.b64decode(one, validate=True)
-        except (TypeError, ValueError, binascii.Error) as error:
-            what = f"example {number} is no {reader.example} in base64"
-            raise RefusedError(422, what) from error
+        return _content(one, f"example {number} is no {reader.example} in base64")
     allowed: Mapping[str, tuple[type, ...]] = {"text": (str, dict), "row": (dict, list)}
     if not isinstance(one, allowed.get(reader.example, (list, int, float))):
         raise RefusedError(422, f"example {number} is no {reader.example}: {str(one)[:80]!r}")
-    return one
+    if not reader.file_columns or not isinstance(one, (dict, list)):
+        return one
+    row = one if isinstance(one, dict) else dict(zip(reader.columns, one, strict=False))
+    files = {
+        name: _content(row[name], f"example {number}: {name!r} is no file in base64")
+        for name in reader.file_columns
+        if row.get(name)
+    }
+    return row | files
+
+
+def _content(cell: Any, what: str) -> bytes:
+    try:
+        return base64.b64decode(cell, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise RefusedError(422, what) from error
 
 
 def _cell(value: Any) -> Any:

@@ -22,7 +22,27 @@ LEAST = 12
 IMAGES = "answer"
 """The column of answers that are images."""
 
+FORECAST = "forecast"
+"""The column of the steps that were forecast of an example."""
+
 Columns = Mapping[str, Sequence[Any]]
+
+
+def by_step(columns: Columns) -> Columns:
+    """Forecasts as rows of their own, a step each, beside what else is known of their example."""
+    if FORECAST not in columns:
+        return columns
+    steps = columns[FORECAST]
+    found: dict[str, list[Any]] = {
+        name: [cell for cell, some in zip(cells, steps, strict=True) for _ in some]
+        for name, cells in columns.items()
+        if name != FORECAST
+    }
+    for name in steps[0][0]:
+        found[name if name not in found else f"{FORECAST} {name}"] = [
+            step[name] for some in steps for step in some
+        ]
+    return found
 
 
 class Writer(ABC):

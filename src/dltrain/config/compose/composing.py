@@ -36,6 +36,7 @@ from dltrain.config.compose.hydra_setup import (
     set_up,
     text_of,
     use_offered,
+    with_implied,
 )
 from dltrain.config.compose.meant import files_meant, is_like_a_group
 from dltrain.config.compose.sweeps import faults_of_number
@@ -83,7 +84,7 @@ def launch(arguments: Sequence[str], work: Callable[[Job], object]) -> None:
     use_offered()
     # A traceback that reaches Hydra is a bug: it must arrive whole.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    sys.argv = [sys.argv[0], *arguments]
+    sys.argv = [sys.argv[0], *with_implied(arguments)]
     logging.getLogger("hydra").setLevel(logging.WARNING)
     start = hydra.main(config_path=f"pkg://{CONFIGS}", config_name=ROOT, version_base=VERSION_BASE)
     try:

@@ -25,6 +25,8 @@ from dltrain.config.offered import config_packages
 from dltrain.errors import UserError
 
 CONFIGS = "dltrain.configs"
+IMPLIED = {"model=fusion": {"data.images", "data.texts"}}
+"""Choices that follow from keys that were typed, where their group was not."""
 ROOT = "train"
 VERSION_BASE = "1.3"
 TARGET = "_target_"
@@ -112,10 +114,23 @@ def composed(lines: Sequence[str], with_hydra: bool = False) -> DictConfig:
     Raises :class:`NotComposedError` for whatever keeps them from it.
     """
     try:
-        return hydra.compose(ROOT, list(lines), return_hydra_config=with_hydra)
+        return hydra.compose(ROOT, with_implied(lines), return_hydra_config=with_hydra)
     except Exception as error:
         # Hydra has no kind for it: what it does not foresee ends in any of Python's errors.
         raise NotComposedError(_why(error)) from error
+
+
+def with_implied(typed: Sequence[str]) -> list[str]:
+    """What was typed, and the choices of :data:`IMPLIED` that follow from it."""
+    keys = {one.partition("=")[0].lstrip("+") for one in typed if not one.endswith("=[]")}
+    return [
+        *typed,
+        *(
+            choice
+            for choice, by in IMPLIED.items()
+            if keys & by and not keys & {choice.partition("=")[0], "experiment"}
+        ),
+    ]
 
 
 def _why(error: Exception) -> str:

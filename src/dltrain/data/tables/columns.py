@@ -17,11 +17,13 @@ from torch import Tensor
 from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
 from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.data.streams.division import Division
-from dltrain.data.streams.in_memory import InMemory, Split
+from dltrain.data.streams.in_memory import InMemory, Prepare, Split
 from dltrain.data.tables.deciding import Deciding
 from dltrain.data.tables.dividing import RowSplits
 from dltrain.data.tables.encoding import is_constant
 from dltrain.data.tables.features import Block, Encoding
+from dltrain.data.tables.media import Media, MissingImages
+from dltrain.data.tables.media_reader import MediaReader
 from dltrain.data.tables.missing import Missing, rows_to_use
 from dltrain.data.tables.parse import Numbers, Texts
 from dltrain.data.tables.raw import RawTable
@@ -30,6 +32,7 @@ from dltrain.data.tables.report import Report
 from dltrain.data.tables.rows import TableRows
 from dltrain.data.tables.source import TableSource, require_values, target_field
 from dltrain.data.tables.values import MISSING, CellFormat
+from dltrain.data.text.scripts import Tokens
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,9 @@ class ColumnsTable(TableSource):
     differ only in ``case`` are refused, merged, or kept. ``test`` is the fraction of the rows to
     set aside, the same rows whatever the run's seed.
 
+    Columns of ``images`` and ``texts`` are inputs of their own, too: see
+    :class:`~dltrain.data.tables.media.Media` for these and what follows them.
+
     ``group``, ``order`` or ``split_column`` is a column by which the rows are split
     (:class:`~dltrain.data.tables.dividing.RowSplits`); it is no feature unless ``features`` has it.
 
@@ -86,9 +92,21 @@ class ColumnsTable(TableSource):
         order: str | None = None,
         split_column: str | None = None,
         embed: Sequence[str] = (),
+        images: Sequence[str] = (),
+        texts: Sequence[str] = (),
+        image_size: int | None = None,
+        missing_images: MissingImages = "refuse",
+        tokens: Tokens = "word",
+        text_length: int = 64,
+        vocabulary_size: int = 10_000,
         **common: Any,
     ) -> None:
         super().__init__(**common)
+        self.media = Media(
+            *(tuple(images), tuple(texts), image_size, missing_images, tokens, text_length),
+            vocabulary_size,
+        )
+        self.media.require_free(target=[target], exclude=exclude, embed=embed)
         if features is not None and target in features:
             raise ValueError(f"the target {target!r} is among the features")
         if target in exclude:
@@ -126,9 +144,11 @@ class ColumnsTable(TableSource):
                 for name, key in self._encoding.indices.items()
                 for levels in [self._encoding.embedded[name]]
             }
-            return DataSpec({"input": known.input, **own, "target": known.target})
+            beside = self.media.fields()
+            return DataSpec({"input": known.input, **own, **beside, "target": known.target})
         fields = {"input": Field((None,), "number", "input")}
         fields |= {f"input.{name}": Field((), "class", "input") for name in self.embed}
+        fields |= self.media.fields()
         if self.kind == "regression":
             fields["target"] = target_field(())
         elif self.kind == "classification":
@@ -146,7 +166,8 @@ class ColumnsTable(TableSource):
                     "has it"
                 )
         for table in [train] if isinstance(test, float) else [train, test]:
-            for name in (*self._columns, self.target, *sorted(self.categorical), *self.embed):
+            needed = (*sorted(self.categorical), *self.embed, *self.media.columns)
+            for name in (*self._columns, self.target, *needed):
                 table.require(name)
         for name in self.exclude:
             train.require(name)
@@ -199,10 +220,13 @@ class ColumnsTable(TableSource):
         """
         train = splits["train"]
         assert isinstance(train, TableRows)
+        self.media.learn(train.columns)
         self.scaling = train.learn_scaling(self.unscaled, self.standardize)
         require_values(self.scaling, self.feature_names)
         return {
-            name: InMemory({**split.columns, "input": split.inputs(self.scaling)})
+            name: InMemory(
+                {**self.media.encoded(split.columns), "input": split.inputs(self.scaling)}
+            )
             for name, split in splits.items()
             if isinstance(split, TableRows)
         }
@@ -223,13 +247,24 @@ class ColumnsTable(TableSource):
         scaling = self.scaling
         fill = scaling.fill if self.missing == "mean" else ()
         assert self._encoding is not None
-        return TableReader(
-            **self._encoding.node(),
-            fill=fill,
-            mean=scaling.mean,
-            std=scaling.std,
-            index_missing=self.missing == "mean",
-        )
+        table = self._encoding.node() | {
+            "fill": fill,
+            "mean": scaling.mean,
+            "std": scaling.std,
+            "index_missing": self.missing == "mean",
+        }
+        if not self.media.columns:
+            return TableReader(**table)
+        return MediaReader(**table, **self.media.reading(), optional=bool(self.augment.drop))
+
+    def prepare(self, device: torch.device) -> Prepare:
+        """Noise, and inputs left out, when asked; images are normalized."""
+        fields = self.outline().fields
+        self.augment.check(fields)
+        vary = super().prepare(device)
+        if not self.media.columns:
+            return vary
+        return lambda batch, draw: vary(self.media.prepare(batch), draw)
 
     def report(self) -> Sequence[Mapping[str, Any]]:
         """A line for each column of the table as it was read."""
@@ -250,7 +285,7 @@ class ColumnsTable(TableSource):
             table = test if own and isinstance(test, RawTable) else train
             for first in range(0, len(rows), self.evaluation_batch_size):
                 part = slice(first, first + self.evaluation_batch_size)
-                yield Labeled(table.taken(rows[part]), targets[part])
+                yield Labeled(self.media.located(table, table.taken(rows[part])), targets[part])
 
     @abstractmethod
     def tables(self) -> tuple[RawTable, RawTable | float]:
@@ -274,7 +309,8 @@ class ColumnsTable(TableSource):
         else:
             others = {self.target, self.row_splits.column, *self.exclude}
             names = [name for name in train.columns if name not in others]
-        if not names:
+        names = [name for name in names if name not in self.media.columns]
+        if not names and not self.media.columns:
             train.require(self.target)
             raise ValueError(
                 f"{train.name} has no column beside the target {self.target!r}"
@@ -287,7 +323,7 @@ class ColumnsTable(TableSource):
         if self.row_splits.column is not None and self.row_splits.column not in self._columns:
             named[self.row_splits.column] = "it splits the rows"
         if self.features is not None:
-            used = {*self.features, *self.exclude, self.target}
+            used = {*self.features, *self.exclude, self.target, *self.media.columns}
             named |= {n: "not in data.features" for n in train.columns if n not in used}
         return {**train.left_out, **named}
 
@@ -317,11 +353,12 @@ class ColumnsTable(TableSource):
 
     def _blocks(
         self, table: RawTable, columns: Mapping[str, Numbers | Texts]
-    ) -> tuple[list[Block], dict[str, NDArray[np.int32]]]:
-        """The features of all rows, and the indices of embedded columns by the input's name."""
+    ) -> tuple[list[Block], dict[str, NDArray[Any]]]:
+        """The features of all rows; by the input's name indices, images, texts."""
         encoding = self._encoding
         assert encoding is not None
-        blocks, indices = [], {}
+        blocks: list[Block] = []
+        indices: dict[str, NDArray[Any]] = {}
         for name in self._columns:
             unknown = encoding.unknown(name, columns[name])
             if unknown:
@@ -335,7 +372,7 @@ class ColumnsTable(TableSource):
                 indices[encoding.indices[name]] = encoding.index(name, columns[name])
             else:
                 blocks.append(encoding.block(name, columns[name], place))
-        return blocks, indices
+        return blocks, indices | self.media.read(table)
 
     def _second(self, table: RawTable) -> TableRows:
         """The rows of a table of its own, read as the training rows were."""

@@ -51,7 +51,7 @@ class CsvTable(ColumnsTable):
         return train, self.test if isinstance(self.test, float) else self._read(self.test)
 
     def _read(self, path: Path) -> RawTable:
-        texts = {*self.categorical, *self.embed} | (
+        texts = {*self.categorical, *self.embed, *self.media.columns} | (
             {self.target} if self.kind == "classification" else set()
         )
         return read_table(path, self.separator, self.encoding, self.format, texts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dltrain.config.suggest import did_you_mean
@@ -86,6 +87,10 @@ class TableReader(Reader):
     def read(self, examples: Sequence[Any]) -> Batch:
         """The features, float32 (batch, features); for each embedded column indices (batch,)."""
         rows = [self._cells(position, row) for position, row in enumerate(several(examples))]
+        return self._batch(rows, np.zeros(len(rows), np.bool_))
+
+    def _batch(self, rows: Sequence[Mapping[str, Any]], excused: NDArray[np.bool_]) -> Batch:
+        """Cells as a batch; rows that are ``excused`` (rows,) may lack any of them."""
         blocks = []
         indices: Batch = {}
         for name in self.encoding.columns:
@@ -97,8 +102,9 @@ class TableReader(Reader):
             found = self.encoding.read(name, self._column(column), place)
             embedded = name in self.encoding.embedded
             fills = self.index_missing if embedded else bool(self.scaling.fill)
-            if not fills and found.missing.any():
-                raise ValueError(f"{place(int(found.missing.argmax()))} is empty")
+            missing = found.missing & ~excused
+            if not fills and missing.any():
+                raise ValueError(f"{place(int(missing.argmax()))} is empty")
             unknown = self.encoding.unknown(name, found)
             if unknown:
                 logger.warning(
@@ -124,7 +130,7 @@ class TableReader(Reader):
             "index_missing": self.index_missing,
         }
 
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing | None:
         """``features``, float64 (batch, features), NaN where a cell is missing.
 
         The index of an embedded column stays an input of its own, ``input.COLUMN``.

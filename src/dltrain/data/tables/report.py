@@ -76,7 +76,7 @@ class Report:
             described.append(f"{count} {PLURAL[kind] if count > 1 else kind} ({_some(names)})")
         logger.info(
             "%s: %s rows; features: %s.",
-            *(self._name, f"{self._rows:,}", "; ".join(described)),
+            *(self._name, f"{self._rows:,}", "; ".join(described) or "none"),
         )
         column = found[target]
         if isinstance(column, Texts):

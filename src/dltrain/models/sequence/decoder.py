@@ -1,4 +1,4 @@
-"""A transformer that predicts the next token: a decoder alone (Radford et al. 2019)."""
+"""A transformer that predicts what comes next: a decoder alone (Radford et al. 2019)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch.nn import functional
 from dltrain.contracts.data import DataSpec
 from dltrain.errors import require_at_least
 from dltrain.models.sequence.language import NextToken, State, predicts_next_token
+from dltrain.models.sequence.sequences import forecasts, sequence_shape
 from dltrain.models.sequence.transformer import sinusoids, turned
 
 STD = 0.02
@@ -25,8 +26,9 @@ class Decoder(nn.Module):
     what each part adds. ``tied``: the output's weights are the vectors of the tokens.
 
     It reads as many tokens at a time as a window of the data has. Read on, it keeps the keys and
-    values of what it has read. Raises ValueError for data whose target is not the next token, and
-    for sizes that do not fit each other.
+    values of what it has read. Of series (rows, time, series), whose steps a dense layer brings to
+    its width, it gives the forecast (rows, outputs) after the last step. Raises ValueError for data
+    whose target is neither the next token nor a forecast, and for sizes that do not fit each other.
     """
 
     carries = False
@@ -43,10 +45,11 @@ class Decoder(nn.Module):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        if not predicts_next_token(spec):
+        self.forecasts = forecasts(spec)
+        if not self.forecasts and not predicts_next_token(spec):
             raise ValueError(
-                "this network predicts the next token of a text, as data=text_file asks for; "
-                "to classify texts take model=attention"
+                "this network predicts the next token of a text, as data=text_file asks for, or "
+                "forecasts series; to classify texts take model=attention"
             )
         require_at_least(1, layers=layers, heads=heads, embedding_size=embedding_size)
         if feedforward is not None:
@@ -62,14 +65,22 @@ class Decoder(nn.Module):
         assert window is not None, "it was checked"
         self.context: int | None = window
         self.head_size = embedding_size // heads
-        self.embedding = nn.Embedding(outputs, embedding_size)
+        self.embedding: nn.Module
+        self.next: nn.Module
+        if self.forecasts:
+            self.embedding = nn.Linear(sequence_shape(spec.input)[1], embedding_size)
+        else:
+            self.embedding = nn.Embedding(outputs, embedding_size)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             DecoderLayer(embedding_size, heads, feedforward or 4 * embedding_size, dropout)
             for _ in range(layers)
         )
         self.norm = nn.RMSNorm(embedding_size)
-        self.next = NextToken(embedding_size, outputs, self.embedding if tied else None)
+        if isinstance(self.embedding, nn.Embedding):
+            self.next = NextToken(embedding_size, outputs, self.embedding if tied else None)
+        else:
+            self.next = nn.Linear(embedding_size, outputs)
         turns = sinusoids(window, self.head_size, torch.device("cpu"))
         self.register_buffer("turns", turns, persistent=False)
         self._initialize(layers)
@@ -99,7 +110,8 @@ class Decoder(nn.Module):
         for number, layer in enumerate(self.layers):
             states, *pair = layer(states, turns, *state[2 * number : 2 * number + 2])
             kept += pair
-        logits: Tensor = self.next(self.norm(states))
+        states = self.norm(states[:, -1] if self.forecasts else states)
+        logits: Tensor = self.next(states)
         return logits, tuple(kept)
 
     def _turns(self, time: int) -> Tensor:

@@ -186,6 +186,12 @@ def sequence_shape(source: Field) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
+def forecasts(spec: DataSpec) -> bool:
+    """Whether the data's target are steps (horizon, series) that follow its input."""
+    fields = [*spec.of("input"), *spec.of("target")]
+    return [(field.kind, len(field.shape)) for field in fields] == [("number", 2)] * 2
+
+
 def _vocabulary(source: Field) -> tuple[int, int]:
     """How many words there are, and which of them is the padding."""
     if source.size is None or source.fill is None:
