@@ -170,7 +170,9 @@ def test_views_are_moved_back_before_their_mean() -> None:
     # One that looks to a side says of all views the same as of any one of them.
     several.model = nn.Conv2d(1, 3, 3, padding=1)
     turned = several({"input": torch.rot90(images, 1, (2, 3))})["logits"]
-    torch.testing.assert_close(torch.rot90(turned, -1, (2, 3)), several({"input": images})["logits"])
+    torch.testing.assert_close(
+        torch.rot90(turned, -1, (2, 3)), several({"input": images})["logits"]
+    )
 
 
 def test_the_loss_is_that_of_its_formula() -> None:

@@ -49,12 +49,13 @@ class Field:
     and it); mean and std are then of that. A field of kind ``audio`` has the samples of a sound
     (time,) or, as an input, frames of features (time, features); ``rate`` is how many samples or
     frames a second. A field of kind ``category`` has one of ``size`` values by its number, which a
-    network embeds: a user, an item, a city; 0 is what the training split did not have, and ``names`` names them all, 0 included. A
-    field of kind ``time`` has points in time, int64: microseconds since 1970, in UTC. Of series
-    over time, ``period`` is after how many steps values come back: the hours of a day, say.
-    ``low`` and ``high`` are the least and the greatest value that a number has, where it is known
-    to have no other: one for all, or one a component. A field of role ``action`` is no column of
-    the data: it is what an environment asks for, a class or numbers between ``low`` and ``high``.
+    network embeds: a user, an item, a city; 0 is what the training split did not have, and
+    ``names`` names them all, 0 included. A field of kind ``time`` has points in time, int64:
+    microseconds since 1970, in UTC. Of series over time, ``period`` is after how many steps values
+    come back: the hours of a day, say. ``low`` and ``high`` are the least and the greatest value
+    that a number has, where it is known to have no other: one for all, or one a component. A field
+    of role ``action`` is no column of the data: it is what an environment asks for, a class or
+    numbers between ``low`` and ``high``.
     """
 
     shape: tuple[int | None, ...]

@@ -60,7 +60,7 @@ class Recommender(nn.Module, ABC):
 
 
 def _range(target: Field) -> tuple[float, float, float] | None:
-    """The least and the greatest in stds from the mean, and the score at which the mean is given."""
+    """The least and the greatest in stds from the mean, and the score that gives the mean."""
     if not target.low or target.low == target.high:
         return None
     mean, std = (*target.mean, 0.0)[0], (*target.std, 1.0)[0]
