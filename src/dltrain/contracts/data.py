@@ -81,7 +81,7 @@ class Field:
         object.__setattr__(self, "colors", tuple(map(tuple, self.colors)))
         assert self.kind in get_args(Kind), self.kind
         assert self.role in get_args(Role), self.role
-        assert len(self.bounds) in (0, 2), self.bounds
+        assert len(self.low) == len(self.high), (self.low, self.high)
         sides = [side for side in (*self.shape, self.size) if side is not None]
         assert all(isinstance(side, int) and side >= 0 for side in sides), sides
 
