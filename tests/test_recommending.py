@@ -138,10 +138,14 @@ def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
 
 def test_a_score_that_is_no_number_ranks_last() -> None:
     task = RankItems(MatrixFactorization(spec()), spec())
+    stream = [{"user": torch.tensor([2]), "item": torch.tensor([1])}]
+    task.trained.fill({"train": Plain(stream)}, ["train"])  # type: ignore[dict-item]
     scores = torch.full((1, 8), torch.nan)
     batch = {"user": torch.tensor([1]), "item": torch.tensor([4])}
 
     assert task.ranks(scores, batch, final=False)["rank"].tolist() == [6]
+    with pytest.raises(UserError, match="on its own data alone"):  # of another nobody knows
+        task.ranks(scores, batch, final=True)
 
 
 def test_an_ndcg_is_discounted_by_the_place() -> None:
@@ -162,6 +166,7 @@ def test_another_network_is_refused(task: Any) -> None:
     [
         ({"factors": 0}, "factors"),
         ({"dropout": 1.0}, "dropout"),
+        ({"implicit": True, "sparse": True}, "sparse"),
     ],
 )
 def test_impossible_arguments_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -224,6 +229,25 @@ def test_ratings_are_learned_and_a_user_is_recommended_what_it_likes(
     ):
         with pytest.raises(UserError, match=said):
             predict([str(found.folder), *words])
+
+
+def test_gradients_of_a_batchs_rows_alone_do_as_whole_ones(rated: Path, train: Train) -> None:
+    settings = (
+        *("data=ratings", f"data.path={rated}", "model=matrix_factorization", "model.factors=4"),
+        *("optimizer=adagrad", "data.batch_size=16", "trainer.steps=5", "trainer.accumulate=2"),
+        *("trainer.clip_norm=1", "trainer.checkpoint_seconds=0"),
+    )
+    runs = [train(*settings, f"model.sparse={sparse}") for sparse in ("false", "true")]
+
+    whole, rows = (dict(dltrain.load(run.folder).model.named_parameters()) for run in runs)
+    for name, weight in whole.items():
+        torch.testing.assert_close(rows[name], weight, rtol=1e-4, atol=1e-5)
+    for wrong, said in (
+        ("optimizer=adam", "Adam takes no gradients of a few rows"),
+        ("optimizer.weight_decay=0.1", "weight decay needs whole gradients"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train(*settings, "model.sparse=true", wrong)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "softmax"])

@@ -27,10 +27,16 @@ def groups_of(task: Task) -> dict[str, Group]:
         if isinstance(module, _NORMS)
         for parameter in module.parameters()
     }
+    sparse = {
+        module.weight
+        for module in task.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
+    }
     return {
         name: Group(
             parameters,
             [p for p in parameters if p.ndim > 1 and p.requires_grad and p not in norm_parameters],
+            not sparse.isdisjoint(parameters),
         )
         for name, parameters in task.parameter_groups().items()
     }

@@ -186,7 +186,8 @@ def _chosen(table: RawTable, role: str, columns: Columns) -> str | None:
     hint = "; task=ranking learns without values" if role == VALUE else ""
     raise ValueError(
         f"{table.name} has no column for the {role} that is called as usual: {role}=NAME says "
-        f"which; it has {', '.join(table.columns)}{hint}"
+        f"which; it has {', '.join(table.columns)}{hint}. If these are a row: "
+        "header=[user,item,value,time] names the columns"
     )
 
 

@@ -161,8 +161,8 @@ class Ratings(ArraySource):
             found[name]["target"] = split.columns["target"]
         self._fields |= self._target(train.columns["target"])
         rated = [torch.stack([found[n][s] for s in SIDES], 1) for n in found if n != "test"]
-        known = torch.cat(rated)
-        self._known = known[(known > 0).all(1)].numpy()
+        pairs = torch.cat(rated)
+        self._known = pairs[(pairs > 0).all(1)].numpy()
         if self.titles is not None:
             self._titles = read_titles(self.titles, self._fields["item"].names[1:])
         self._lines = [_described(name, columns) for name, columns in found.items()]
