@@ -137,7 +137,7 @@ def test_a_pair_that_stands_there_twice_is_one_as_it_is_said(
     rows = [("a", "x", 2, 9), ("a", "x", 5, 1), *ROWS]
     path = write(tmp_path / "u.data", rows, header="user\titem\tvalue\ttime")
 
-    assert "such as line 2 and line 3 (a, x); duplicates=last" in refusal(path)
+    assert "such as line 2 and line 3 (a, x); data.duplicates=last" in refusal(path)
     one = source(path, duplicates=how, test=0.01)
     found = [v for u, _, v in named(one, "train") + named(one, "test") if u == "a"]
     assert found == ([value] if value is not None else [2.0, 5.0])
@@ -147,7 +147,7 @@ def test_positive_keeps_what_users_like(tmp_path: Path) -> None:
     one = source(write(tmp_path / "u.data"), positive=4)
 
     assert {pair[2] for pair in named(one, "train")} == {4.0, 5.0}
-    assert "no value is at least 6 (positive); the greatest is 5" in refusal(
+    assert "no value is at least 6 (data.positive); the greatest is 5" in refusal(
         write(tmp_path / "u.data"), positive=6
     )
 
@@ -155,8 +155,8 @@ def test_positive_keeps_what_users_like(tmp_path: Path) -> None:
 BAD: Mapping[str, tuple[str, dict[str, Any], str]] = {
     "empty": ("", {}, "is empty"),
     "header alone": ("user,item,rating\n", {}, "has a header but no row"),
-    "no value": ("user,item\n1,2\n1,3\n", {}, "no column for the value .* value=NAME"),
-    "no user": ("who,item,rating\n1,2,3\n", {}, "no column for the user .* user=NAME"),
+    "no value": ("user,item\n1,2\n1,3\n", {}, "no column for the value .* data.value=NAME"),
+    "no user": ("who,item,rating\n1,2,3\n", {}, "no column for the user .* data.user=NAME"),
     "two items": ("user,movie,item,rating\n1,2,2,3\n", {}, "'movie' and 'item' may both be"),
     "no such column": ("user,item,rating\n1,2,3\n", {"value": "ratng"}, "Did you mean 'rating'"),
     "a text": ("user,item,rating\n1,2,3\n1,3,good\n", {}, "line 3, column 'rating': 'good' is no"),
@@ -191,10 +191,13 @@ def test_bad_ratings_are_refused_in_one_line(what: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere.csv").startswith("path: ")
     assert "cannot be read: No such file" in refusal(tmp_path / "nowhere.csv")
     assert "folder" in refusal(tmp_path)
     path = write(tmp_path / "u.data")
-    assert "cannot be read" in refusal(path, titles=str(tmp_path / "nowhere"))
+    for name in ("titles", "test"):
+        found = refusal(path, **{name: str(tmp_path / "nowhere")})
+        assert found.startswith(f"{name}: ") and "cannot be read" in found
 
 
 @pytest.mark.parametrize(
