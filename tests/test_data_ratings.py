@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from dltrain.contracts.data import KnowsUsers
 from dltrain.data.ratings.reader import RatingReader, RunReader
 from dltrain.data.ratings.source import Ratings
 from dltrain.errors import UserError
+from tests.conftest import REPOSITORY
 from tests.streams import opened, whole
 
 Rows = list[tuple[Any, ...]]
@@ -249,3 +251,19 @@ def test_a_reader_keeps_names_titles_and_what_users_have(tmp_path: Path) -> None
         again.read([{"user": 1, "itm": 2}])
     with pytest.raises(ValueError, match="no pair"):
         again.read(["42"])
+
+
+def test_movielens_and_a_test_file_are_a_fold(caplog: pytest.LogCaptureFixture) -> None:
+    root = Path(os.environ.get("DLTRAIN_DATA") or REPOSITORY.parent / "shared" / "data")
+    path = root / "ml-100k"
+    if not path.is_dir():
+        pytest.skip(f"no MovieLens: there is no {path}; DLTRAIN_DATA names the folder above")
+    one = Ratings("u.data", root=str(path), test="u1.test", titles="u.item", validation=0)
+    spec = one.read(0)
+
+    assert [line["ratings"] for line in one.report()] == [80_000, 20_000]
+    assert (spec.fields["user"].size, spec.fields["item"].size) == (944, 1651)
+    assert one.report()[1]["of new items"] == 32
+    reader = one.reader()
+    assert isinstance(reader, RatingReader)
+    assert reader.titled([1]) == ["Toy Story (1995)"]
