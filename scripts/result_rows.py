@@ -513,16 +513,17 @@ ROWS = {
         seconds=3600,
     ),
     "tatoeba_en_zh": Row("experiment=tatoeba_en_zh", translated(None, None), seconds=3600),
-    # The mean of the folds is to be at most 0.915.
-    **{
-        f"movielens_u{fold}": Row(
-            f"experiment=movielens data.test=u{fold}.test",
-            (Figure("RMSE", scored("rmse"), 0.915, at_most=True),),
-            "0.919, SVD++ of Surprise, mean of five random folds",
-            seconds=60,
-        )
-        for fold in range(1, 6)
-    },
+    # Each seed is a fold, u1 to u5.
+    "movielens": Row(
+        "experiment=movielens 'data.test=u${seed}.test'",
+        (
+            Figure("RMSE", scored("rmse"), 0.915, at_most=True),
+            Figure("MAE", scored("mae"), None),
+        ),
+        "0.919 and 0.721, SVD++ of Surprise, five random folds",
+        seconds=60,
+        seeds=5,
+    ),
     "movielens_ranking": Row(
         "experiment=movielens_ranking",
         (

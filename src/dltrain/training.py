@@ -33,7 +33,7 @@ from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
-from dltrain.optim.groups import groups_of
+from dltrain.optim.groups import gives_rows, groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
@@ -246,6 +246,7 @@ class Run:
                 parts.regularizers,
                 settings.device,
                 parts.modifiers,
+                gives_rows(parts.task, group),
             )
         for modifier in parts.modifiers:
             modifier.start(self.groups)

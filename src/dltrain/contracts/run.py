@@ -79,8 +79,6 @@ class Group(NamedTuple):
     parameters: Sequence[nn.Parameter]
     weights: Sequence[nn.Parameter]
     """Those that decay and limits may touch: no biases, nothing of a norm."""
-    sparse: bool = False
-    """Whether some have gradients of a few rows alone, which not every optimizer takes."""
 
 
 class Modifier:

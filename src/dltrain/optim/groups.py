@@ -27,16 +27,20 @@ def groups_of(task: Task) -> dict[str, Group]:
         if isinstance(module, _NORMS)
         for parameter in module.parameters()
     }
+    return {
+        name: Group(
+            parameters,
+            [p for p in parameters if p.ndim > 1 and p.requires_grad and p not in norm_parameters],
+        )
+        for name, parameters in task.parameter_groups().items()
+    }
+
+
+def gives_rows(task: Task, group: Group) -> bool:
+    """Whether gradients of some of ``group`` have a few rows alone (``sparse`` of embeddings)."""
     sparse = {
         module.weight
         for module in task.modules()
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
     }
-    return {
-        name: Group(
-            parameters,
-            [p for p in parameters if p.ndim > 1 and p.requires_grad and p not in norm_parameters],
-            not sparse.isdisjoint(parameters),
-        )
-        for name, parameters in task.parameter_groups().items()
-    }
+    return not sparse.isdisjoint(group.parameters)

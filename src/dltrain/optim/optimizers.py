@@ -27,10 +27,12 @@ def make_optimizer(
     regularizers: Sequence[Regularizer],
     device: torch.device,
     modifiers: Sequence[Modifier] = (),
+    sparse: bool = False,
 ) -> tuple[torch.optim.Optimizer, list[Regularizer]]:
     """The optimizer of ``group``, which decays its weights alone, and the penalties left over.
 
     What a pattern names (``named``) has that pattern's settings (``own``) before those for all.
+    ``sparse``: some gradients have a few rows alone, which not every optimizer takes.
     """
     target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
     assert target is not None
@@ -52,15 +54,14 @@ def make_optimizer(
             for part, rate in ((weights, decay), (others, 0.0))
             if part
         ]
-    if group.sparse:
+    if sparse:
         _require_sparse(target, any(one["weight_decay"] for one in groups))
     optimizer = build(
         {key: value for key, value in settings.items() if key != "weight_decay"},
         torch.optim.Optimizer,
         "optimizer",
         params=groups,
-        fused=not group.sparse
-        and _has_fused(target, device, any(one.freezes for one in modifiers)),
+        fused=not sparse and _has_fused(target, device, any(one.freezes for one in modifiers)),
     )
     return optimizer, penalties
 
