@@ -251,6 +251,10 @@ def test_a_reader_keeps_names_titles_and_what_users_have(tmp_path: Path) -> None
         again.read([{"user": 1, "itm": 2}])
     with pytest.raises(ValueError, match="no pair"):
         again.read(["42"])
+    for content in (b"", b"no array", (tmp_path / "known_items.npy").read_bytes()[:-1]):
+        (tmp_path / "known_items.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"known_items\.npy is no"):
+            RunReader(tmp_path, "user", "item", node["users"], node["items"])
 
 
 def test_movielens_and_a_test_file_are_a_fold(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,8 +13,9 @@ import torch
 import dltrain
 from dltrain.commands.predict import predict
 from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.core.evaluate import Position
 from dltrain.errors import UserError
-from dltrain.metrics.ranking import Ranking
+from dltrain.metrics.ranking import Cold, Ranking
 from dltrain.models.mlp import MLP
 from dltrain.models.recommending.factorization import MatrixFactorization
 from dltrain.models.recommending.neumf import NeuMF
@@ -125,6 +126,21 @@ def test_hit_rate_recall_and_ndcg_are_means_over_users() -> None:
     assert found["mrr"] == pytest.approx((1 + 1 / 6) / 2)
 
 
+@pytest.mark.parametrize("kind", [lambda: Ranking([2, 3]), Cold])
+def test_what_parts_of_a_split_say_is_merged(kind: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    names, most = ("user", "item", "rank"), (4, 3, 9)
+    columns = {n: torch.randint(m, (20,), generator=draw) for n, m in zip(names, most, strict=True)}
+    whole, *parts = kind(), kind(), kind()
+    whole.update(columns, columns, torch.arange(20))
+    for part, rows in zip(parts, torch.arange(20).split(13), strict=True):
+        batch = {name: column[rows] for name, column in columns.items()}
+        part.update(batch, batch, rows)
+    parts[0].merge(parts[1])
+
+    assert parts[0].compute().scalars == pytest.approx(whole.compute().scalars)
+
+
 def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
     metric = Ranking([2])
     batch = {"user": torch.tensor([4, 4, 1, 4])}
@@ -134,6 +150,20 @@ def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
 
     assert found["recall@2"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["ndcg@2"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
+
+
+def test_items_are_ranked_in_full_precision() -> None:
+    task = RankItems(MatrixFactorization(spec()).eval(), spec())
+    draw = torch.Generator().manual_seed(0)
+    stream = [{"user": torch.tensor([2]), "item": torch.tensor([1])}]
+    task.opened({"train": Plain(stream)})  # type: ignore[dict-item]
+    user = torch.randint(1, USERS + 1, (9,), generator=draw)
+    batch = {"user": user, "item": torch.randint(1, ITEMS + 1, (9,), generator=draw)}
+    given = Position(0, 0, final=False, rows=torch.arange(9), position=0)
+
+    found = task.eval_step(batch, given)["rank"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(task.eval_step(batch, given)["rank"], found)
 
 
 def test_a_score_that_is_no_number_ranks_last() -> None:
