@@ -193,6 +193,8 @@ class Figure:
     bound: float | None
     """None: only reported."""
     at_most: bool = False
+    digits: str | None = None
+    """How a value is shown, such as .4f; None: by its size."""
 
 
 @dataclass(frozen=True)
@@ -517,8 +519,8 @@ ROWS = {
     "movielens": Row(
         "experiment=movielens 'data.test=u${seed}.test'",
         (
-            Figure("RMSE", scored("rmse"), 0.915, at_most=True),
-            Figure("MAE", scored("mae"), None),
+            Figure("RMSE", scored("rmse"), 0.915, at_most=True, digits=".4f"),
+            Figure("MAE", scored("mae"), None, digits=".4f"),
         ),
         "0.919 and 0.721, SVD++ of Surprise, five random folds",
         seconds=60,
