@@ -186,7 +186,8 @@ def write_table(kept: dict[str, Any]) -> None:
 
 def shown(figure: Figure, values: Sequence[float]) -> str:
     """The mean of seeds, and their standard deviation."""
-    digits = ".2g" if figure.at_most and statistics.fmean(values) < 1 else ".2f"
+    small = figure.at_most and statistics.fmean(values) < 1
+    digits = figure.digits or (".2g" if small else ".2f")
     if len(values) == 1:
         return f"{values[0]:{digits}} {figure.unit} (one seed)"
     std = statistics.stdev(values)

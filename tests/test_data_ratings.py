@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from dltrain.contracts.data import KnowsUsers
 from dltrain.data.ratings.reader import RatingReader, RunReader
 from dltrain.data.ratings.source import Ratings
 from dltrain.errors import UserError
+from tests.conftest import REPOSITORY
 from tests.streams import opened, whole
 
 Rows = list[tuple[Any, ...]]
@@ -137,7 +139,7 @@ def test_a_pair_that_stands_there_twice_is_one_as_it_is_said(
     rows = [("a", "x", 2, 9), ("a", "x", 5, 1), *ROWS]
     path = write(tmp_path / "u.data", rows, header="user\titem\tvalue\ttime")
 
-    assert "such as line 2 and line 3 (a, x); duplicates=last" in refusal(path)
+    assert "such as line 2 and line 3 (a, x); data.duplicates=last" in refusal(path)
     one = source(path, duplicates=how, test=0.01)
     found = [v for u, _, v in named(one, "train") + named(one, "test") if u == "a"]
     assert found == ([value] if value is not None else [2.0, 5.0])
@@ -147,7 +149,7 @@ def test_positive_keeps_what_users_like(tmp_path: Path) -> None:
     one = source(write(tmp_path / "u.data"), positive=4)
 
     assert {pair[2] for pair in named(one, "train")} == {4.0, 5.0}
-    assert "no value is at least 6 (positive); the greatest is 5" in refusal(
+    assert "no value is at least 6 (data.positive); the greatest is 5" in refusal(
         write(tmp_path / "u.data"), positive=6
     )
 
@@ -155,8 +157,8 @@ def test_positive_keeps_what_users_like(tmp_path: Path) -> None:
 BAD: Mapping[str, tuple[str, dict[str, Any], str]] = {
     "empty": ("", {}, "is empty"),
     "header alone": ("user,item,rating\n", {}, "has a header but no row"),
-    "no value": ("user,item\n1,2\n1,3\n", {}, "no column for the value .* value=NAME"),
-    "no user": ("who,item,rating\n1,2,3\n", {}, "no column for the user .* user=NAME"),
+    "no value": ("user,item\n1,2\n1,3\n", {}, "no column for the value .* data.value=NAME"),
+    "no user": ("who,item,rating\n1,2,3\n", {}, "no column for the user .* data.user=NAME"),
     "two items": ("user,movie,item,rating\n1,2,2,3\n", {}, "'movie' and 'item' may both be"),
     "no such column": ("user,item,rating\n1,2,3\n", {"value": "ratng"}, "Did you mean 'rating'"),
     "a text": ("user,item,rating\n1,2,3\n1,3,good\n", {}, "line 3, column 'rating': 'good' is no"),
@@ -191,10 +193,13 @@ def test_bad_ratings_are_refused_in_one_line(what: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nowhere.csv").startswith("path: ")
     assert "cannot be read: No such file" in refusal(tmp_path / "nowhere.csv")
     assert "folder" in refusal(tmp_path)
     path = write(tmp_path / "u.data")
-    assert "cannot be read" in refusal(path, titles=str(tmp_path / "nowhere"))
+    for name in ("titles", "test"):
+        found = refusal(path, **{name: str(tmp_path / "nowhere")})
+        assert found.startswith(f"{name}: ") and "cannot be read" in found
 
 
 @pytest.mark.parametrize(
@@ -246,3 +251,23 @@ def test_a_reader_keeps_names_titles_and_what_users_have(tmp_path: Path) -> None
         again.read([{"user": 1, "itm": 2}])
     with pytest.raises(ValueError, match="no pair"):
         again.read(["42"])
+    for content in (b"", b"no array", (tmp_path / "known_items.npy").read_bytes()[:-1]):
+        (tmp_path / "known_items.npy").write_bytes(content)
+        with pytest.raises(ValueError, match=r"known_items\.npy is no"):
+            RunReader(tmp_path, "user", "item", node["users"], node["items"])
+
+
+def test_movielens_and_a_test_file_are_a_fold(caplog: pytest.LogCaptureFixture) -> None:
+    root = Path(os.environ.get("DLTRAIN_DATA") or REPOSITORY.parent / "shared" / "data")
+    path = root / "ml-100k"
+    if not path.is_dir():
+        pytest.skip(f"no MovieLens: there is no {path}; DLTRAIN_DATA names the folder above")
+    one = Ratings("u.data", root=str(path), test="u1.test", titles="u.item", validation=0)
+    spec = one.read(0)
+
+    assert [line["ratings"] for line in one.report()] == [80_000, 20_000]
+    assert (spec.fields["user"].size, spec.fields["item"].size) == (944, 1651)
+    assert one.report()[1]["of new items"] == 32
+    reader = one.reader()
+    assert isinstance(reader, RatingReader)
+    assert reader.titled([1]) == ["Toy Story (1995)"]

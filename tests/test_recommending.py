@@ -13,8 +13,9 @@ import torch
 import dltrain
 from dltrain.commands.predict import predict
 from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.core.evaluate import Position
 from dltrain.errors import UserError
-from dltrain.metrics.ranking import Ranking
+from dltrain.metrics.ranking import Cold, Ranking
 from dltrain.models.mlp import MLP
 from dltrain.models.recommending.factorization import MatrixFactorization
 from dltrain.models.recommending.neumf import NeuMF
@@ -125,6 +126,21 @@ def test_hit_rate_recall_and_ndcg_are_means_over_users() -> None:
     assert found["mrr"] == pytest.approx((1 + 1 / 6) / 2)
 
 
+@pytest.mark.parametrize("kind", [lambda: Ranking([2, 3]), Cold])
+def test_what_parts_of_a_split_say_is_merged(kind: Any) -> None:
+    draw = torch.Generator().manual_seed(0)
+    names, most = ("user", "item", "rank"), (4, 3, 9)
+    columns = {n: torch.randint(m, (20,), generator=draw) for n, m in zip(names, most, strict=True)}
+    whole, *parts = kind(), kind(), kind()
+    whole.update(columns, columns, torch.arange(20))
+    for part, rows in zip(parts, torch.arange(20).split(13), strict=True):
+        batch = {name: column[rows] for name, column in columns.items()}
+        part.update(batch, batch, rows)
+    parts[0].merge(parts[1])
+
+    assert parts[0].compute().scalars == pytest.approx(whole.compute().scalars)
+
+
 def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
     metric = Ranking([2])
     batch = {"user": torch.tensor([4, 4, 1, 4])}
@@ -136,12 +152,30 @@ def test_items_of_one_user_with_the_same_rank_stand_behind_each_other() -> None:
     assert found["ndcg@2"] == pytest.approx((1 + 1 / math.log2(3)) / 2)
 
 
+def test_items_are_ranked_in_full_precision() -> None:
+    task = RankItems(MatrixFactorization(spec()).eval(), spec())
+    draw = torch.Generator().manual_seed(0)
+    stream = [{"user": torch.tensor([2]), "item": torch.tensor([1])}]
+    task.opened({"train": Plain(stream)})  # type: ignore[dict-item]
+    user = torch.randint(1, USERS + 1, (9,), generator=draw)
+    batch = {"user": user, "item": torch.randint(1, ITEMS + 1, (9,), generator=draw)}
+    given = Position(0, 0, final=False, rows=torch.arange(9), position=0)
+
+    found = task.eval_step(batch, given)["rank"]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(task.eval_step(batch, given)["rank"], found)
+
+
 def test_a_score_that_is_no_number_ranks_last() -> None:
     task = RankItems(MatrixFactorization(spec()), spec())
+    stream = [{"user": torch.tensor([2]), "item": torch.tensor([1])}]
+    task.trained.fill({"train": Plain(stream)}, ["train"])  # type: ignore[dict-item]
     scores = torch.full((1, 8), torch.nan)
     batch = {"user": torch.tensor([1]), "item": torch.tensor([4])}
 
     assert task.ranks(scores, batch, final=False)["rank"].tolist() == [6]
+    with pytest.raises(UserError, match="on its own data alone"):  # of another nobody knows
+        task.ranks(scores, batch, final=True)
 
 
 def test_an_ndcg_is_discounted_by_the_place() -> None:
@@ -162,6 +196,7 @@ def test_another_network_is_refused(task: Any) -> None:
     [
         ({"factors": 0}, "factors"),
         ({"dropout": 1.0}, "dropout"),
+        ({"implicit": True, "sparse": True}, "sparse"),
     ],
 )
 def test_impossible_arguments_are_refused(settings: dict[str, Any], said: str) -> None:
@@ -224,6 +259,25 @@ def test_ratings_are_learned_and_a_user_is_recommended_what_it_likes(
     ):
         with pytest.raises(UserError, match=said):
             predict([str(found.folder), *words])
+
+
+def test_gradients_of_a_batchs_rows_alone_do_as_whole_ones(rated: Path, train: Train) -> None:
+    settings = (
+        *("data=ratings", f"data.path={rated}", "model=matrix_factorization", "model.factors=4"),
+        *("optimizer=adagrad", "data.batch_size=16", "trainer.steps=5", "trainer.accumulate=2"),
+        *("trainer.clip_norm=1", "trainer.checkpoint_seconds=0"),
+    )
+    runs = [train(*settings, f"model.sparse={sparse}") for sparse in ("false", "true")]
+
+    whole, rows = (dict(dltrain.load(run.folder).model.named_parameters()) for run in runs)
+    for name, weight in whole.items():
+        torch.testing.assert_close(rows[name], weight, rtol=1e-4, atol=1e-5)
+    for wrong, said in (
+        ("optimizer=adam", "Adam takes no gradients of a few rows"),
+        ("optimizer.weight_decay=0.1", "weight decay needs whole gradients"),
+    ):
+        with pytest.raises(UserError, match=said):
+            train(*settings, "model.sparse=true", wrong)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "softmax"])

@@ -36,7 +36,7 @@ from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.by_phase import by_phase
-from dltrain.optim.groups import groups_of
+from dltrain.optim.groups import gives_rows, groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
@@ -249,6 +249,7 @@ class Run:
                 parts.regularizers,
                 settings.device,
                 parts.modifiers,
+                gives_rows(parts.task, group),
             )
         for modifier in parts.modifiers:
             modifier.start(self.groups)

@@ -243,7 +243,7 @@ class Optimize:
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "calls": dict(self._calls),
             "totals": dict(self._totals),
-            "gradients": {n: [p.grad for p in ps] for n, ps in self._parameters.items()},
+            "gradients": {n: [_whole(p.grad) for p in ps] for n, ps in self._parameters.items()},
             # With accumulation they may be logged steps after they were measured.
             "gradient_norms": dict(self.gradient_norms),
         }
@@ -259,6 +259,11 @@ class Optimize:
         self._calls, self._multiplier = dict(state["calls"]), None
         self._totals = dict(state["totals"])
         self.gradient_norms = dict(state["gradient_norms"])
+
+
+def _whole(gradient: Tensor | None) -> Tensor | None:
+    """A gradient that may have a few rows alone, which no checkpoint holds, with all of them."""
+    return gradient.to_dense() if gradient is not None and gradient.is_sparse else gradient
 
 
 def _inverse(total: Tensor | float) -> Tensor | float:

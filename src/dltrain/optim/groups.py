@@ -34,3 +34,13 @@ def groups_of(task: Task) -> dict[str, Group]:
         )
         for name, parameters in task.parameter_groups().items()
     }
+
+
+def gives_rows(task: Task, group: Group) -> bool:
+    """Whether gradients of some of ``group`` have a few rows alone (``sparse`` of embeddings)."""
+    sparse = {
+        module.weight
+        for module in task.modules()
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.sparse
+    }
+    return not sparse.isdisjoint(group.parameters)

@@ -10,9 +10,13 @@ from torch import nn
 
 from dltrain.config.build import build, plan
 from dltrain.contracts.run import Group, Modifier, Regularizer
+from dltrain.errors import ConfigError, Fault
 from dltrain.optim.weight_decay import with_decay_where_exact
 
 Settings = Mapping[str, Any]
+
+SPARSE = (torch.optim.SGD, torch.optim.Adagrad)
+"""Those that take sparse gradients beside whole ones."""
 
 
 def make_optimizer(
@@ -23,10 +27,12 @@ def make_optimizer(
     regularizers: Sequence[Regularizer],
     device: torch.device,
     modifiers: Sequence[Modifier] = (),
+    sparse: bool = False,
 ) -> tuple[torch.optim.Optimizer, list[Regularizer]]:
     """The optimizer of ``group``, which decays its weights alone, and the penalties left over.
 
     What a pattern names (``named``) has that pattern's settings (``own``) before those for all.
+    ``sparse``: some gradients have a few rows alone, which not every optimizer takes.
     """
     target = plan(settings, torch.optim.Optimizer, "optimizer", {"params": []}).target
     assert target is not None
@@ -48,14 +54,28 @@ def make_optimizer(
             for part, rate in ((weights, decay), (others, 0.0))
             if part
         ]
+    if sparse:
+        _require_sparse(target, any(one["weight_decay"] for one in groups))
     optimizer = build(
         {key: value for key, value in settings.items() if key != "weight_decay"},
         torch.optim.Optimizer,
         "optimizer",
         params=groups,
-        fused=_has_fused(target, device, any(one.freezes for one in modifiers)),
+        fused=not sparse and _has_fused(target, device, any(one.freezes for one in modifiers)),
     )
     return optimizer, penalties
+
+
+def _require_sparse(optimizer: type[torch.optim.Optimizer], decays: bool) -> None:
+    """Raise :class:`ConfigError` where gradients of a few rows alone cannot be used."""
+    if optimizer not in SPARSE:
+        hint = f"{' and '.join(one.__name__ for one in SPARSE)} do: optimizer=adagrad."
+        problem = f"{optimizer.__name__} takes no gradients of a few rows alone (model.sparse)."
+    elif decays:
+        problem, hint = "weight decay needs whole gradients, and model.sparse gives none.", ""
+    else:
+        return
+    raise ConfigError([Fault("optimizer", problem, hint)])
 
 
 def _has_fused(

@@ -88,8 +88,11 @@ class RankItems(Task):
         return {"score": self.model.score(batch["user"], batch["item"][:, None])[:, 0]}
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
-        """The rank of each pair's item, and its loss as in training."""
-        scores = self.model.score_all(batch["user"]).float()
+        """The rank of each pair's item, and its loss as in training; in full precision."""
+        with torch.autocast(
+            batch["user"].device.type, enabled=False
+        ):  # or many scores are the same
+            scores = self.model.score_all(batch["user"]).float()
         others = scores[:, 1:]
         if self.negatives is not None:
             shape = (len(scores), self.negatives)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.contracts.data import DataSpec, Field, Streams
+from dltrain.errors import UserError
 from dltrain.models.recommending.recommender import Recommender
 
 
@@ -32,7 +33,15 @@ class Owned(nn.Module):
         self.items = torch.cat([batch["item"] for batch in batches])
 
     def mask(self, user: Tensor, items: int) -> Tensor:
-        """Which of so many items users (batch,) have: (batch, items), bool."""
+        """Which of so many items users (batch,) have: (batch, items), bool.
+
+        Raises :class:`UserError` where nobody has told.
+        """
+        if not len(self.users):
+            raise UserError(
+                "a ranking leaves out what users have, which is not known here: such a run is "
+                "evaluated on its own data alone."
+            )
         chosen = torch.zeros(int(user.max()) + 1, dtype=torch.bool, device=user.device)
         chosen[user] = True
         few = self.users < len(chosen)

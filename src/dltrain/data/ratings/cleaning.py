@@ -40,7 +40,7 @@ def without_duplicates(found: Interactions, how: Duplicates) -> Interactions:
     )
     if how == "refuse":
         raise ValueError(
-            f"{found.name}: {told}; duplicates=last keeps the last of them, mean their mean"
+            f"{found.name}: {told}; data.duplicates=last keeps the last of them, mean their mean"
         )
     chosen = order[new] if how in ("first", "mean") else order[np.append(new[1:], True)]
     if how == "mean" and found.values is not None:
@@ -62,18 +62,21 @@ def require_within(found: Interactions, bounds: Sequence[float]) -> None:
         row = int(outside.argmax())
         raise ValueError(
             f"{found.name}, {found.place(row)}: the value {found.values[row]:g} is not from "
-            f"{bounds[0]:g} to {bounds[1]:g} (range); {outside.sum():,} of {len(found):,} are not"
+            f"{bounds[0]:g} to {bounds[1]:g} (data.range), as {outside.sum():,} of {len(found):,} "
+            "are not"
         )
 
 
 def only_liked(found: Interactions, least: float) -> Interactions:
     """The rows of at least that value. Raises ``ValueError`` where there is none."""
     if found.values is None:
-        raise ValueError(f"{found.name} has no values, of which positive={least:g} would be one")
+        raise ValueError(
+            f"{found.name} has no values, of which data.positive={least:g} would be one"
+        )
     liked = found.values >= least
     if not liked.any():
         raise ValueError(
-            f"{found.name}: no value is at least {least:g} (positive); the greatest is "
+            f"{found.name}: no value is at least {least:g} (data.positive); the greatest is "
             f"{found.values.max():g}"
         )
     if not liked.all():

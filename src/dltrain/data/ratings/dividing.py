@@ -21,7 +21,7 @@ def in_time(found: Interactions) -> Interactions:
     """The rows from the first to the last. Raises ``ValueError`` where the file has no times."""
     if found.times is None:
         raise ValueError(
-            f"{found.name} has no column of times (time=NAME), and split=time needs it"
+            f"{found.name} has no column of times (data.time=NAME), and split=time needs it"
         )
     return found.only(np.argsort(found.times, kind="stable"))
 

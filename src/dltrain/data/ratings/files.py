@@ -75,7 +75,7 @@ def read_ratings(path: Path, columns: Columns) -> Interactions:
     if columns.missing == "refuse":
         raise ValueError(
             f"{path}, {first} lacks a user, an item, a value or a time, as do {lacking.sum():,} of "
-            f"{table.rows:,} rows; missing=drop leaves them out"
+            f"{table.rows:,} rows; data.missing=drop leaves them out"
         )
     if lacking.all():
         raise ValueError(f"{path}: every row lacks a user, an item, a value or a time")
@@ -99,7 +99,7 @@ def _table(path: Path, columns: Columns) -> RawTable:
         if len(cells) < 2 or len(cells) > len(ROLES):
             raise ValueError(
                 f"{path} does not name its columns, and its first line has {len(cells)} cells: "
-                "give their names as header=[user,item,value,time]"
+                "give their names as data.header=[user,item,value,time]"
             )
         logger.info("%s: it names no columns: they are %s.", path.name, ", ".join(header))
     if header is None and separator != "::":
@@ -137,7 +137,7 @@ def _without_header(
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line} is no UTF-8 text; give its encoding") from error
+        raise ValueError(f"{path}, line {line} is no UTF-8 text; give its data.encoding") from error
     if len(separator) > 1:  # of which pyarrow knows nothing
         text = text.replace(separator, "\t")
         separator = "\t"
@@ -177,15 +177,17 @@ def _chosen(table: RawTable, role: str, columns: Columns) -> str | None:
     if len(found) > 1:
         raise ValueError(
             f"{table.name}: {' and '.join(map(repr, found))} may both be the column of the {role}: "
-            f"{role}=NAME says which"
+            f"data.{role}=NAME says which"
         )
     if found:
         return found[0]
     if role == TIME or (role == VALUE and not columns.valued):
         return None
     hint = "; task=ranking learns without values" if role == VALUE else ""
+    if columns.header is None:
+        hint += ". If these are a row: data.header=[user,item,value,time] names the columns"
     raise ValueError(
-        f"{table.name} has no column for the {role} that is called as usual: {role}=NAME says "
+        f"{table.name} has no column for the {role} that is called as usual: data.{role}=NAME says "
         f"which; it has {', '.join(table.columns)}{hint}"
     )
 
@@ -236,7 +238,7 @@ def _times(table: RawTable, name: str | None) -> NDArray[np.float64] | None:
             return _seconds(column)
         except pa.ArrowInvalid:
             said = str(error).replace("these are times", "it is no time as in 2026-11-26 15:00")
-            raise ValueError(f"{said}; another column: time=NAME") from error
+            raise ValueError(f"{said}; another column: data.time=NAME") from error
 
 
 def _seconds(column: pa.ChunkedArray) -> NDArray[np.float64]:

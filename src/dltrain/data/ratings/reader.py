@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,11 +142,9 @@ class RunReader(RatingReader):
 
 def _known(content: bytes) -> np.ndarray[Any, Any]:
     """Pairs of numbers, of a file that may be a stranger's."""
-    import io
-
     try:
         found = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError) as error:
         raise ValueError(f"{KNOWN} is no .npy file of numbers that is whole") from error
     if found.ndim != 2 or found.shape[1] != 2 or found.dtype.kind != "i":
         raise ValueError(f"{KNOWN} has no pairs of whole numbers")

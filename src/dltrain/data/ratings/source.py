@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ from dltrain.data.streams.division import Division, Ordered
 from dltrain.data.streams.in_memory import InMemory, Prepare, Split
 from dltrain.data.streams.source import ArraySource
 from dltrain.data.tables.values import sorted_levels
+from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -117,23 +119,15 @@ class Ratings(ArraySource):
     def splits(self) -> dict[str, Split]:
         """Read the files, and set a test split aside where there is none."""
         columns = replace(self._columns, valued=self.target_needed)
-        parts = {
-            name: self._cleaned(read_ratings(path, columns)) for name, path in self.files.items()
-        }
+        parts = {}
+        for name, path in self.files.items():
+            with _about("path" if name == "train" else name):
+                parts[name] = self._cleaned(read_ratings(path, columns))
         parts = dict(zip(parts, together(list(parts.values())), strict=True))
-        train = parts["train"]
-        if self.split == "time":
-            train = in_time(train)
-        if "test" in parts:
-            train = without_tested(train, parts["test"])
-        else:
-            assert isinstance(self.test, float)
-            train, parts["test"] = aside(train, self.split, self.test)
-        parts["train"] = train
-        if self.split == "leave_one_out" and self.validation:
-            parts["train"], parts["validation"] = last_of_each(train, "validation")
-        self._require_some(parts["train"])
-        self._read = parts
+        with _about("path"):
+            self._read = self._divided(parts)
+            self._require_some(self._read["train"])
+        parts = self._read
         return {name: InMemory(_columns_of(part)) for name, part in parts.items()}
 
     def division(self, train: Split) -> Division:
@@ -164,7 +158,8 @@ class Ratings(ArraySource):
         pairs = torch.cat(rated)
         self._known = pairs[(pairs > 0).all(1)].numpy()
         if self.titles is not None:
-            self._titles = read_titles(self.titles, self._fields["item"].names[1:])
+            with _about("titles"):
+                self._titles = read_titles(self.titles, self._fields["item"].names[1:])
         self._lines = [_described(name, columns) for name, columns in found.items()]
         return {name: InMemory(columns) for name, columns in found.items()}
 
@@ -201,6 +196,21 @@ class Ratings(ArraySource):
             found = only_liked(found, self.positive)
         return without_duplicates(found, self.duplicates)
 
+    def _divided(self, parts: Mapping[str, Interactions]) -> dict[str, Interactions]:
+        """What is trained on, and what of it is set aside where there is no file of it."""
+        found = dict(parts)
+        train = found["train"]
+        if self.split == "time":
+            train = in_time(train)
+        if "test" in found:
+            train = without_tested(train, found["test"])
+        else:
+            assert isinstance(self.test, float)
+            train, found["test"] = aside(train, self.split, self.test)
+        if self.split == "leave_one_out" and self.validation:
+            train, found["validation"] = last_of_each(train, "validation")
+        return found | {"train": train}
+
     def _require_some(self, train: Interactions) -> None:
         """Refuse what no recommender can learn from."""
         for side, codes in zip(SIDES, (train.users, train.items), strict=True):
@@ -226,6 +236,17 @@ class Ratings(ArraySource):
         if std > 0:
             target = replace(target, mean=(float(exact.mean()),), std=(std,))
         return {"target": target}
+
+
+@contextmanager
+def _about(argument: str) -> Iterator[None]:
+    """What is refused in here is told of that argument."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from error
 
 
 def _columns_of(part: Interactions) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ def read_titles(path: Path, items: Sequence[str], encoding: str | None = None) -
     lines = _text(path, encoding).splitlines()
     separator = next((mark for mark in SEPARATORS if lines and mark in lines[0]), None)
     if separator is None:
-        raise ValueError(f"titles: {path} has no item and title in a line, between tabs, | or so")
+        raise ValueError(f"{path} has no item and title in a line, between tabs, | or so")
     found: dict[str, str] = {}
     for cells in _rows(lines, separator):
         if len(cells) > 1:
@@ -30,7 +30,7 @@ def read_titles(path: Path, items: Sequence[str], encoding: str | None = None) -
     lacking = sum(not title for title in titles)
     if lacking == len(items):
         raise ValueError(
-            f"titles: {path} names none of the items; it begins with {lines[0][:40]!r}, and an "
+            f"{path} names none of the items; it begins with {lines[0][:40]!r}, and an "
             f"item is {items[0]!r}"
         )
     if lacking:
