@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -203,10 +204,15 @@ def test_states_are_one_of_some_and_actions_begin_where_they_do() -> None:
     assert (numbers.kind, numbers.shape, numbers.low, numbers.high) == ("number", (1,), (-2,), (2,))
 
 
-def test_an_episode_without_a_limit_of_its_own_has_one() -> None:
+def test_an_episode_without_a_limit_of_its_own_has_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     for longest, limit in ((None, 10_000), (3, 3)):
-        one = Gym(SPELLED, max_episode_steps=longest)._made()
-        assert one.spec.max_episode_steps == limit
+        source = Gym(SPELLED, max_episode_steps=longest)
+        assert source._made().spec.max_episode_steps == limit
+        source.read(0)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "its episodes are cut after 10,000 (data.max_episode_steps)."
+    ]
 
 
 @pytest.mark.parametrize("model", ["dqn", "ppo", "reinforce"])

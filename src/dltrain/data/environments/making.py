@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -14,8 +14,6 @@ from dltrain.config.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     import gymnasium
-
-logger = logging.getLogger(__name__)
 
 INSTALL = "pip install 'dltrain[rl]'"
 NAMESPACES = {"ALE": ("ale_py", "pip install 'dltrain[atari]'")}
@@ -45,6 +43,8 @@ def made(
     gym = library()
     registered = _registered(gym, environment)
     limit = longest or gym.spec(registered).max_episode_steps or LONGEST
+    if shown:  # into memory: it looks for a display otherwise, and says so where there is none
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     given = {**options, **({"render_mode": "rgb_array"} if shown else {})}
     try:
         with warnings.catch_warnings():
@@ -59,6 +59,13 @@ def made(
         raise ValueError(
             f"environment {environment} cannot be made: {type(error).__name__}: {_line(error)}"
         ) from error
+    return found
+
+
+def own_limit(environment: str) -> int | None:
+    """After how many steps its episodes are cut, where whoever registered it says so."""
+    gym = library()
+    found: int | None = gym.spec(_registered(gym, environment)).max_episode_steps
     return found
 
 
