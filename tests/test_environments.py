@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from dltrain import training
 from dltrain.assemble import Assembly
+from dltrain.callbacks.stream import StreamScalars
 from dltrain.cli import dispatch
 from dltrain.contracts.data import Placement
 from dltrain.data.environments.gym import Gym
@@ -179,6 +181,9 @@ def test_batches_tell_of_the_episodes_that_ended() -> None:
     assert told == [[3], [5], [5]]
     assert batch["return"].max() < 2.5  # what is learned from was cut at 0.5
     assert train.scalars() == {"episodes": 3, "environment_steps": 15}
+    shown: Any = StreamScalars().look
+    assert shown(None, {"train": train}, None, "train").scalars == train.scalars()
+    assert not shown(None, {"train": train}, None, "validation").scalars
 
 
 def test_states_are_one_of_some_and_actions_begin_where_they_do() -> None:
@@ -186,14 +191,28 @@ def test_states_are_one_of_some_and_actions_begin_where_they_do() -> None:
     assert (lake.input.shape, lake.input.kind, lake.action.size) == ((16,), "number", 4)
     found = EnvironmentReader("FrozenLake-v1").read([3, 15])["observation"]
     assert found.argmax(1).tolist() == [3, 15]
+    with pytest.raises(ValueError, match="observation 1: -1 is none of 16 states"):
+        EnvironmentReader("FrozenLake-v1").read([[3.0], -1])
+    Path("seen.csv").write_text("0.5,-1\n\n1 2\n")
+    reader = EnvironmentReader(SPELLED)
+    seen = list(reader.expand([Path("seen.csv"), "3,4", [5, 6]]))
+    assert reader.read(seen)["observation"].tolist() == [[0.5, -1], [1, 2], [3, 4], [5, 6]]
+    for bad, told in (("a,b", "'a,b' are no numbers"), ("1", r"has shape \(1,\)")):
+        with pytest.raises(ValueError, match=told):
+            reader.read(list(reader.expand([bad])))
     numbers = Gym(SPELLED, {"fault": "numbers"}).outline().action
     assert (numbers.kind, numbers.shape, numbers.low, numbers.high) == ("number", (1,), (-2,), (2,))
 
 
-def test_an_episode_without_a_limit_of_its_own_has_one() -> None:
+def test_an_episode_without_a_limit_of_its_own_has_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     for longest, limit in ((None, 10_000), (3, 3)):
-        one = Gym(SPELLED, max_episode_steps=longest)._made()
-        assert one.spec.max_episode_steps == limit
+        source = Gym(SPELLED, max_episode_steps=longest)
+        assert source._made().spec.max_episode_steps == limit
+        source.read(0)
+    assert [message.partition(": ")[2] for message in caplog.messages] == [
+        "its episodes are cut after 10,000 (data.max_episode_steps)."
+    ]
 
 
 @pytest.mark.parametrize("model", ["dqn", "ppo", "reinforce"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from dltrain.contracts.acting import Acts
 from dltrain.contracts.data import DataSpec, Placement, Reader, Source, Stream, epoch_seed
-from dltrain.data.environments.making import made
+from dltrain.data.environments.making import LONGEST, made, own_limit
 from dltrain.data.environments.reader import EnvironmentReader
 from dltrain.data.environments.seat import Seat
 from dltrain.data.environments.spaces import Spaces
@@ -90,6 +90,12 @@ class Gym(Source):
                 "data.environment=%s: the same seed and actions lead elsewhere when they are "
                 "repeated: a run on it cannot be resumed.",
                 self.environment,
+            )
+        if self._longest is None and own_limit(self.environment) is None:
+            logger.info(
+                "data.environment=%s has no limit of steps: its episodes are cut after %s "
+                "(data.max_episode_steps).",
+                *(self.environment, f"{LONGEST:,}"),
             )
         return self.outline()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -14,8 +14,6 @@ from dltrain.config.suggest import did_you_mean, nearest
 
 if TYPE_CHECKING:
     import gymnasium
-
-logger = logging.getLogger(__name__)
 
 INSTALL = "pip install 'dltrain[rl]'"
 NAMESPACES = {"ALE": ("ale_py", "pip install 'dltrain[atari]'")}
@@ -45,6 +43,8 @@ def made(
     gym = library()
     registered = _registered(gym, environment)
     limit = longest or gym.spec(registered).max_episode_steps or LONGEST
+    if shown:  # into memory: it looks for a display otherwise, and says so where there is none
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     given = {**options, **({"render_mode": "rgb_array"} if shown else {})}
     try:
         with warnings.catch_warnings():
@@ -62,21 +62,27 @@ def made(
     return found
 
 
+def own_limit(environment: str) -> int | None:
+    """After how many steps its episodes are cut, where whoever registered it says so."""
+    gym = library()
+    found: int | None = gym.spec(_registered(gym, environment)).max_episode_steps
+    return found
+
+
 def _registered(gym: Any, environment: str) -> str:
     """The id, once whoever registers it is imported."""
     package, _, plain = environment.rpartition(":")
     if package:
-        if package not in named():
-            raise ValueError(
-                f"environment {environment}: importing {package} would run its code: set "
-                f"DLTRAIN_PACKAGES={package} to allow it"
-            )
+        _require_allowed(environment, package)
         _imported(package, f"environment {environment}: {package} is not installed")
     namespace = plain.partition("/")[0]
     if namespace in NAMESPACES and plain not in gym.registry:
         module, install = NAMESPACES[namespace]
         _imported(module, f"environment {plain} comes with {module}: {install}")
     if plain in gym.registry:
+        place = gym.spec(plain).entry_point
+        if isinstance(place, str):
+            _require_allowed(plain, place.partition(":")[0])
         return plain
     known = sorted(gym.registry)
     bare = VERSION.sub("", plain)
@@ -90,6 +96,16 @@ def _registered(gym: Any, environment: str) -> str:
         hint = f"Did you mean {names[-1]!r}?" if names else did_you_mean(plain, known)
     hint = hint or f"There are {', '.join(sorted({VERSION.sub('', name) for name in known}))}."
     raise ValueError(f"environment {environment}: no such environment is installed. {hint}")
+
+
+def _require_allowed(environment: str, package: str) -> None:
+    """Raise ValueError for a package that nobody trusts: a run folder may be a stranger's."""
+    trusted = {"gymnasium", *(module for module, _ in NAMESPACES.values()), *named()}
+    if not any(f"{package}.".startswith(f"{one}.") for one in trusted):
+        raise ValueError(
+            f"environment {environment}: importing {package} would run its code: set "
+            f"DLTRAIN_PACKAGES={package} to allow it"
+        )
 
 
 def _imported(module: str, problem: str) -> None:

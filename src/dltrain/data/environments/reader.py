@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,15 @@ class EnvironmentReader(Reader):
         self.environment, self.options = environment, dict(options or {})
         self.max_episode_steps = max_episode_steps
         self._spaces: Spaces | None = None
+
+    def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
+        """Numbers, typed as 0.1,-0.2 or a line each of a file; anything else is an observation."""
+        for one in inputs:
+            if isinstance(one, Path):
+                lines = one.read_text(encoding="utf-8").splitlines()
+                yield from (_numbers(line, f"{one}: ") for line in lines if line.strip())
+            else:
+                yield _numbers(one) if isinstance(one, str) else one
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """Observations as the environment shows them: numbers, or what numpy makes an array of."""
@@ -102,3 +111,11 @@ class EnvironmentReader(Reader):
             raise ValueError(f"environment {self.environment} shows no image of red, green, blue")
         image = Image.fromarray(frame.astype(np.uint8))
         return np.asarray(image.reduce(-(-max(image.size) // WIDEST)))
+
+
+def _numbers(line: str, place: str = "") -> list[float]:
+    """What stands between commas or blanks."""
+    try:
+        return [float(word) for word in line.replace(",", " ").split()]
+    except ValueError as error:
+        raise ValueError(f"{place}{line.strip()!r} are no numbers, as 0.1,-0.2 are") from error

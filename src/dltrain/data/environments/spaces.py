@@ -53,8 +53,11 @@ class Spaces:
     def observation(self, raw: Any) -> NDArray[Any]:
         """One observation of the field's shape."""
         if self._states is not None:
+            state = int(np.asarray(raw).item()) - self._first_state
+            if not 0 <= state < self._states:
+                raise ValueError(f"{raw} is none of {self._states} states")
             found = np.zeros(self._states, np.float32)
-            found[int(raw) - self._first_state] = 1
+            found[state] = 1
             return found
         if self.bytes:
             pixels = np.asarray(raw, np.uint8)

@@ -215,7 +215,8 @@ class EpisodeStream(Stream):
 
     def first(self) -> Batch:
         """The first observation of some episodes, of which none is played."""
-        return {"observation": torch.from_numpy(self._begun(self._seeds[: self._at_once]))}
+        begun = self._begun(self._seeds[: self._at_once])
+        return {"observation": torch.from_numpy(begun).to(self._device)}
 
     def rows(self, epoch: int, position: int) -> Tensor:
         first = position * self._at_once

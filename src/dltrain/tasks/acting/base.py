@@ -54,6 +54,9 @@ class ActingTask(Task):
     def predict(self, batch: Batch) -> Predictions:
         """The best ``action`` for each observation."""
         action = self.best_action(batch[self._input])
+        if self.asked.low:
+            low, high = (action.new_tensor(bound) for bound in (self.asked.low, self.asked.high))
+            action = action.clamp(low, high)
         return Predictions({"action": action}, {"action": replace(self.asked, role="other")})
 
     def episodes(self, batch: Batch) -> Metrics:

@@ -106,7 +106,7 @@ class DQN(ActingTask):
         chance = torch.rand(count, generator=generator) < self.epsilon(steps)
         if not bool(chance.all()):
             action = torch.where(chance, action, self.best_action(observation).cpu())
-        return {"action": action}
+        return {"action": action.to(observation.device)}
 
     def best_action(self, observation: Tensor) -> Tensor:
         """The one of the highest value (n,)."""
