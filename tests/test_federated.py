@@ -232,6 +232,17 @@ def plan_clients(plan: Federated) -> list[int]:
     return plan._rounds.clients(0)
 
 
+def test_what_is_used_of_a_run_within_a_round_are_the_servers_weights() -> None:
+    task, averaging, optimize = parts()
+    before = floats(task)
+    client(task, optimize, 1)
+    optimize.begin_phase(Phase("client", 1, fresh=True))
+    loaded, plan_of_run, _ = parts()
+    plan_of_run.load_state_dict(averaging.state_dict())
+    with plan_of_run.evaluation_weights():
+        assert all(a.equal(b) for a, b in zip(floats(loaded), before, strict=True))
+
+
 def test_a_run_counts_rounds_and_tells_what_was_sent(train: Train) -> None:
     folder = train(
         *("data=digits", "data.limit=60", "data.batch_size=5", "model=mlp", "model.hidden=[4]"),
