@@ -15,6 +15,7 @@ from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.update import Optimize
 from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
+from dltrain.errors import ConfigError
 from dltrain.federated.averaging import Averaging, Proximal
 from dltrain.federated.partition import by_class, even
 from dltrain.federated.plan import Federated
@@ -23,7 +24,7 @@ from dltrain.optim.groups import groups_of
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.gan import AdversarialGame
 from tests.asking import classes
-from tests.conftest import Train
+from tests.conftest import Compose, Train
 
 SPEC = classes(["a", "b", "c", "d"], 3)
 COUNT = 40
@@ -241,6 +242,11 @@ def test_what_is_used_of_a_run_within_a_round_are_the_servers_weights() -> None:
     plan_of_run.load_state_dict(averaging.state_dict())
     with plan_of_run.evaluation_weights():
         assert all(a.equal(b) for a, b in zip(floats(loaded), before, strict=True))
+
+
+def test_a_key_of_no_choice_is_answered_by_what_to_type(compose: Compose) -> None:
+    with pytest.raises(ConfigError, match="It comes with federated=fedavg"):
+        compose("federated.per_round=3")
 
 
 def test_a_run_counts_rounds_and_tells_what_was_sent(train: Train) -> None:
