@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.cli import dispatch
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.update import Optimize
 from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
-from dltrain.errors import ConfigError
 from dltrain.federated.averaging import Averaging, Proximal
 from dltrain.federated.partition import by_class, even
 from dltrain.federated.plan import Federated
@@ -24,7 +24,7 @@ from dltrain.optim.groups import groups_of
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.gan import AdversarialGame
 from tests.asking import classes
-from tests.conftest import Compose, Train
+from tests.conftest import Train
 
 SPEC = classes(["a", "b", "c", "d"], 3)
 COUNT = 40
@@ -244,9 +244,12 @@ def test_what_is_used_of_a_run_within_a_round_are_the_servers_weights() -> None:
         assert all(a.equal(b) for a, b in zip(floats(loaded), before, strict=True))
 
 
-def test_a_key_of_no_choice_is_answered_by_what_to_type(compose: Compose) -> None:
-    with pytest.raises(ConfigError, match="It comes with federated=fedavg"):
-        compose("federated.per_round=3")
+def test_a_key_of_no_choice_is_answered_by_what_to_type(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dispatch(["federated.per_round=3"]) == 2
+    said = "federated.per_round: there is no such key. It comes with federated=fedavg."
+    assert capsys.readouterr().err == f"dltrain: {said}\n"
 
 
 def test_a_run_counts_rounds_and_tells_what_was_sent(train: Train) -> None:
