@@ -24,6 +24,9 @@ def accuracy(folder: Path) -> float:
 def episode_return(folder: Path) -> float:
     """Mean over the episodes of the test split, which are of seeds that nothing else has."""
     return json.loads((folder / "summary.json").read_text())["test"]["return"]
+def error(folder: Path) -> float:
+    """Per cent of the test split that is wrong."""
+    return 100 - accuracy(folder)
 
 
 def mean_squared_error(folder: Path) -> float:
@@ -627,5 +630,24 @@ ROWS = {
         (Figure("nats, test NLL (k = 500)", negative_log_likelihood, 95.0, at_most=True),),
         "86.8, a VAE of one layer (Burda et al. 2016); 84.8, the best of its kind",
         seconds=600,
+    ),
+    "dbn": Row(
+        "experiment=dbn_mnist",
+        (Figure("% test error", error, 1.25, at_most=True),),
+        "1.25 (Hinton et al. 2006), 1.15 fine-tuned further",
+        seconds=1800,
+        seeds=1,
+    ),
+    "fedavg": Row(
+        "experiment=fedavg_mnist",
+        (Figure("% test accuracy", accuracy, 99.0),),
+        "99 after 34 rounds of a larger network (McMahan et al. 2017)",
+        seeds=1,
+    ),
+    "fedavg_two_classes": Row(
+        "experiment=fedavg_mnist federated.classes_per_client=2 trainer.epochs=150",
+        (Figure("% test accuracy", accuracy, 97.0),),
+        "99 after 350 rounds of a larger network (McMahan et al. 2017)",
+        seeds=1,
     ),
 }

@@ -353,7 +353,7 @@ def test_all_files_of_a_group_are_packaged_alike() -> None:
         )
 
     own = {".", "data/augment", "optimizer", "schedule", "trainer"}
-    own |= {"task", "task/attack", "task/loss"}
+    own |= {"task", "task/attack", "task/loss", "federated"}
     assert styles == {
         group: {"its own" if group in own else "# @package _global_"} for group in styles
     }

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.cli import dispatch
 from dltrain.contracts.data import Batch, DataSpec, Draw, Field
 from dltrain.contracts.task import Phase, Task
 from dltrain.core.update import Optimize
@@ -230,6 +231,25 @@ def test_a_thousand_phases_are_silent_and_cheap(
 def plan_clients(plan: Federated) -> list[int]:
     assert plan._rounds is not None
     return plan._rounds.clients(0)
+
+
+def test_what_is_used_of_a_run_within_a_round_are_the_servers_weights() -> None:
+    task, averaging, optimize = parts()
+    before = floats(task)
+    client(task, optimize, 1)
+    optimize.begin_phase(Phase("client", 1, fresh=True))
+    loaded, plan_of_run, _ = parts()
+    plan_of_run.load_state_dict(averaging.state_dict())
+    with plan_of_run.evaluation_weights():
+        assert all(a.equal(b) for a, b in zip(floats(loaded), before, strict=True))
+
+
+def test_a_key_of_no_choice_is_answered_by_what_to_type(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert dispatch(["federated.per_round=3"]) == 2
+    said = "federated.per_round: there is no such key. It comes with federated=fedavg."
+    assert capsys.readouterr().err == f"dltrain: {said}\n"
 
 
 def test_a_run_counts_rounds_and_tells_what_was_sent(train: Train) -> None:

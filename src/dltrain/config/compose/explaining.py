@@ -20,7 +20,7 @@ from dltrain.config.compose.hydra_setup import (
     keys_of,
     options_of,
 )
-from dltrain.config.compose.meant import NOTHING, comes_with, files_meant, takers
+from dltrain.config.compose.meant import NOTHING, brought_by, comes_with, files_meant, takers
 from dltrain.config.quoting import in_grammar, override_as_text
 from dltrain.config.renamed import called_now
 from dltrain.config.suggest import nearest
@@ -116,6 +116,9 @@ def _listed_beside(key: str, keys: Sequence[str]) -> str:
         group = group.rpartition(".")[0]
     inside = [k[len(group) + 1 :] for k in keys if k.startswith(f"{group}.")] if group else keys
     names = sorted({name.partition(".")[0] for name in inside} - {"_target_"})
+    bringing = "" if names else brought_by(group, key)
+    if bringing:
+        return bringing
     return f"{f'{group} has' if group else 'There are'} {', '.join(names) or 'nothing'}."
 
 

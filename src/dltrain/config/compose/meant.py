@@ -59,6 +59,15 @@ def comes_with(key: str) -> str:
     return ""
 
 
+def brought_by(group: str, key: str) -> str:
+    """Which choice of ``group``, of which none is made, brings ``key``: a sentence, or empty."""
+    own = key.removeprefix(f"{group}.")  # of a file that is packaged as its own
+    for choice in options_of(group):
+        if {own, key} & {*keys_of(config_of(f"{group}/{choice}"))}:
+            return f"It comes with {group}={choice}."
+    return ""
+
+
 def takers(line: str) -> list[str]:
     """The choices that go with ``line``, one of a group inside another: ``task/attack=pgd``."""
     outer = line.partition("=")[0].lstrip("+~").rpartition("/")[0]
