@@ -130,7 +130,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("modifier=average", "modifiers.average.every_steps=2"),
     ),
 }
-FEW = {"pruned", "detection", "segmentation", "translation", "sounds"}
+FEW = {"pruned", "fusion", "detection", "segmentation", "translation", "sounds"}
 """Families with no state of their own in the loop: they are cut once, in an accumulation."""
 
 
