@@ -2,9 +2,10 @@
 
     python scripts/fusion_baseline.py DIR
 
-Names: TF-IDF of pieces of 1 to 3 letters and logistic regression. Images: a support vector machine
-on pixels in 0..1. Both: logistic regression on the scores that the two give each class, which for
-training rows are those of models of the other folds. Each line has the accuracy on DIR/test.csv.
+Names: TF-IDF of pieces of 1 to 3 letters and logistic regression. Images: a perceptron with
+256 hidden units on pixels in 0..1. Both: logistic regression on the logarithms of what the two say,
+which for training rows is said by models of the other folds. Each line has the accuracy on
+DIR/test.csv.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ from __future__ import annotations
 import argparse
 import csv
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.svm import SVC
 
 FOLDS = 3
+EPOCHS = 20
+LEAST = 1e-6
+"""Of a probability whose logarithm is taken."""
 
 
 def read(folder: Path, split: str, most: int | None) -> tuple[Any, list[str], list[str]]:
@@ -37,6 +43,7 @@ def read(folder: Path, split: str, most: int | None) -> tuple[Any, list[str], li
 
 def main() -> None:
     """Fit, and print."""
+    warnings.simplefilter("ignore", ConvergenceWarning)  # so many epochs will do
     described = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=described)
     parser.add_argument("folder", type=Path)
@@ -47,14 +54,15 @@ def main() -> None:
     pieces = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 3))
     parts = {
         "names": (make_pipeline(pieces, LogisticRegression(C=10, max_iter=500)), names, test_names),
-        "images": (SVC(C=5), images, test_images),
+        "images": (MLPClassifier((256,), max_iter=EPOCHS, random_state=0), images, test_images),
     }
     said, test_said = [], []
     for name, (model, inputs, tested) in parts.items():
         started = time.process_time()
-        said.append(cross_val_predict(model, inputs, digits, cv=FOLDS, method="decision_function"))
-        answers = model.fit(inputs, digits).decision_function(tested)
-        test_said.append(answers)
+        out_of_fold = cross_val_predict(model, inputs, digits, cv=FOLDS, method="predict_proba")
+        said.append(np.log(out_of_fold + LEAST))
+        answers = model.fit(inputs, digits).predict_proba(tested)
+        test_said.append(np.log(answers + LEAST))
         report(name, model.classes_[answers.argmax(1)], truth, started)
     started = time.process_time()
     both = LogisticRegression(max_iter=500).fit(np.hstack(said), digits)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,6 @@ from dltrain.config.offered import config_packages
 from dltrain.errors import UserError
 
 CONFIGS = "dltrain.configs"
-IMPLIED = {"model=fusion": {"data.images", "data.texts"}}
-"""Choices that follow from keys that were typed, where their group was not."""
 ROOT = "train"
 VERSION_BASE = "1.3"
 TARGET = "_target_"
@@ -121,14 +120,15 @@ def composed(lines: Sequence[str], with_hydra: bool = False) -> DictConfig:
 
 
 def with_implied(typed: Sequence[str]) -> list[str]:
-    """What was typed, and the choices of :data:`IMPLIED` that follow from it."""
+    """What was typed, and the choices that follow from it: ``IMPLIED`` of the config package."""
+    implied: Mapping[str, Sequence[str]] = import_module(CONFIGS).IMPLIED
     keys = {one.partition("=")[0].lstrip("+") for one in typed if not one.endswith("=[]")}
     return [
         *typed,
         *(
             choice
-            for choice, by in IMPLIED.items()
-            if keys & by and not keys & {choice.partition("=")[0], "experiment"}
+            for choice, by in implied.items()
+            if keys & {*by} and not keys & {choice.partition("=")[0], "experiment"}
         ),
     ]
 
