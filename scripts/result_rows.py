@@ -24,6 +24,8 @@ def accuracy(folder: Path) -> float:
 def episode_return(folder: Path) -> float:
     """Mean over the episodes of the test split, which are of seeds that nothing else has."""
     return json.loads((folder / "summary.json").read_text())["test"]["return"]
+
+
 def error(folder: Path) -> float:
     """Per cent of the test split that is wrong."""
     return 100 - accuracy(folder)

@@ -303,6 +303,7 @@ def test_what_is_left_out_changes_nothing_else(text: Any, pooling: Any) -> None:
     [
         ({"input": Field((4, 2), "number", "input")}, {}, "no encoder for 'input', of kind number"),
         ({"input": Field((0,), "number", "input")}, {}, "fusion needs an input"),
+        ({"input": Field((1, None, None), "image", "input")}, {}, "reads images of one size"),
         ({"input": Field((2,), "number", "input")}, {"width": 0}, "width must be at least 1"),
         ({"input": Field((2,), "number", "input")}, {"dropout": 1.0}, "dropout must be a fraction"),
     ],

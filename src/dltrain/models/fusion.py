@@ -59,6 +59,10 @@ class Fusion(nn.Module):
         for name, field in spec.fields.items():
             if field.role != "input":
                 continue
+            if field.kind == "image" and None in field.shape:
+                raise ValueError(
+                    f"fusion reads images of one size, and those of {name!r} have many"
+                )
             if field.kind == "image":
                 encoders.append(_Image(field, width, image_channels))
             elif field.kind == "tokens" and text == "cnn":
