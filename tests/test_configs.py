@@ -425,6 +425,7 @@ MEANT = [
         "channels kernels stride padding groups dense response_norm batch_norm init unit_biases",
         "a third network of that class",
     ),
+    ("model/reinforce", "hidden", "a small policy learns from few episodes"),
     ("modifier/ema_generator", "groups", "of a GAN, the generator alone is used"),
     ("model/wgan_gp", "batch_norm", "a critic with a gradient penalty has none; a DCGAN's has"),
 ]

@@ -28,9 +28,11 @@ BUNDLED = [
 BOXES = {"voc": write_voc, "coco": write_coco, "yolo_txt": write_yolo}
 # What is no class or number an image: a network of its own reads it.
 SOUNDS = {"audio_folder", "audio_strings", "audio_transcripts"}
-SPATIAL = {"image_masks", "style", "text_file", "parallel", "ratings", *BOXES, *SOUNDS}
-SPATIAL = {"gym", "image_masks", "style", "text_file", "parallel", *BOXES, *SOUNDS}
-SPATIAL = {"image_masks", "style", "text_file", "parallel", "series", *BOXES, *SOUNDS}
+SPATIAL = {
+    *("gym", "image_masks", "style", "text_file", "parallel", "ratings", "series"),
+    *BOXES,
+    *SOUNDS,
+}
 IMAGES = {
     *BOXES,
     "cifar10",

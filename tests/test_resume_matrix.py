@@ -157,8 +157,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "whole episodes": (*CART, "model=reinforce", "model.hidden=[8]"),
 }
-FEW = {"ranking", "pruned", "detection", "segmentation", "translation", "sounds"}
-FEW = {"pruned", "fusion", "detection", "segmentation", "translation", "sounds"}
+FEW = {"ranking", "pruned", "fusion", "detection", "segmentation", "translation", "sounds"}
 """Families with no state of their own in the loop: they are cut once, in an accumulation."""
 
 

@@ -25,7 +25,7 @@ class Transcriber(nn.Module):
     bidirectional LSTMs of ``hidden_size`` units a direction, as Deep Speech 2 has them (Amodei et
     al. 2016, section 3), and a dense layer at each step. The blocks pool the features by 2, the
     first of them time too, so that ``reduction`` frames become one step. With ``layers=0`` the
-    convolutions stand alone: what is said of a moment depends on its surroundings, and on nothing
+    convolutions stand alone: the answer for a moment depends on its surroundings, and on nothing
     that was spoken long before or after.
 
     Raises ValueError for inputs that are no frames, and for a reduction that the blocks cannot do.
