@@ -116,7 +116,7 @@ def test_one_mistake_is_one_message(
     [
         (
             ["model=lenet5", "data=line"],
-            ["model", "images", "(1,)", "; fits: linreg, mlp"],
+            ["model", "images", "(1,)", "; fits: fusion, linreg, mlp, tabular"],
         ),
         (["model=mlp", "data=line", "task=classification"], ["task", "needs classes"]),
         (["task=regression"], ["task", "numbers", "class"]),

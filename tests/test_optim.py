@@ -65,6 +65,14 @@ def rmsprop(gradient: Tensor, memory: Memory, step: int) -> Tensor:
     return -LR * gradient / (memory["s"].sqrt() + 1e-8)
 
 
+def rmsprop_atari(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+    for name, value in {"s": gradient**2, "m": gradient}.items():
+        memory[name] = 0.95 * memory.get(name, torch.zeros_like(gradient)) + 0.05 * value
+    scaled = gradient / ((memory["s"] - memory["m"] ** 2).sqrt() + 1e-2)
+    memory["v"] = 0.95 * memory.get("v", torch.zeros_like(gradient)) + scaled
+    return -LR * memory["v"]
+
+
 def adam(first: float, second: float) -> Change:
     """Adam whose running means of gradients and of their squares decay so."""
 
@@ -100,6 +108,7 @@ FORMULAS: dict[str, Change] = {
     "nesterov": nesterov,
     "adagrad": adagrad,
     "rmsprop": rmsprop,
+    "rmsprop_atari": rmsprop_atari,
     "adam": adam(0.9, 0.999),
     "adam_gan": adam(0.5, 0.999),
     "adam_wgan_gp": adam(0.0, 0.9),

@@ -48,6 +48,10 @@ MULTIRUN = {"--multirun", "-m"}
 OPTIONS = WITH_VALUE | QUERIES | MULTIRUN | {"--resolve", "--run", "-r", "--version"}
 OPTIONS |= {"--help", "-h", *CONFIG_DIR}  # which are ours to answer
 # Commands whose results are in folders, whoever reads what they print.
+FEDERATE_EXAMPLES = """
+examples:
+  dltrain federate model=cnn data=mnist federated.clients=100
+  dltrain federate data=digits federated=fedprox federated.clients=10"""
 TRAINING = {"train", "federate", "resume", "tune"}
 
 
@@ -111,7 +115,9 @@ def train(arguments: Sequence[str]) -> int:
 def federate(arguments: Sequence[str]) -> int:
     """``dltrain federate key=value …``: train by clients, by federated averaging or as is typed."""
     if {"--help", "-h"} & set(arguments):
-        return COMMANDS["help"](["federated=fedavg"])
+        code = COMMANDS["help"](["federated=fedavg"])
+        print(FEDERATE_EXAMPLES)
+        return code
     chosen = any(argument.startswith("federated=") for argument in arguments)
     return train(arguments if chosen else ["federated=fedavg", *arguments])
 

@@ -29,7 +29,6 @@ GROUPS = {
 
 PAGE = """\
 dltrain trains deep-learning models: choose the parts, change any value.
-
   dltrain model=lenet5 data=mnist optimizer.lr=0.01   one run, kept in outputs
   dltrain -m model=lenet5,mlp seed=1,2,3              all combinations
 
@@ -38,7 +37,6 @@ Commands (dltrain help runs: one explained)
 
 Groups (dltrain help model: the choices; dltrain help model=mlp: one explained)
 {groups}
-
   --config-dir DIR     your own config files; they win over the built-in ones
 """
 

@@ -141,9 +141,8 @@ class Segmentation(Task):
 
     def _seen(self, images: Tensor, turns: int, flipped: bool) -> Tensor:
         """The logits of a view, moved back to where the images have the pixels."""
-        view = torch.rot90(images.flip(3) if flipped else images, turns, (2, 3))
-        logits = in_tiles(self.model, view, self.tile, self.overlap)
-        logits = torch.rot90(logits, -turns, (2, 3))
+        view = _turned(images.flip(3) if flipped else images, turns)
+        logits = _turned(in_tiles(self.model, view, self.tile, self.overlap), -turns % 4)
         return logits.flip(3) if flipped else logits
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
@@ -216,6 +215,12 @@ class Segmentation(Task):
         return Field(
             (None, None), "mask", size=len(names), names=names, fill=self.ignored, colors=colors
         )
+
+
+def _turned(images: Tensor, turns: int) -> Tensor:
+    """As ``torch.rot90`` over the last two dimensions, which ONNX lacks."""
+    turned = images.flip(2, 3) if turns >= 2 else images
+    return turned.transpose(2, 3).flip(2) if turns % 2 else turned
 
 
 class Probabilities(nn.Module):
