@@ -138,7 +138,10 @@ def added(kept: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
     for one in (kept, new):
         seeds |= zip(one["seeds"], zip(one["values"], one["seconds"], strict=True), strict=True)
     values, seconds = zip(*(seeds[seed] for seed in sorted(seeds)), strict=True)
-    device = " or ".join(dict.fromkeys((kept["device"], new["device"])))
+    devices = [new["device"]]
+    if not {*kept["seeds"]} <= {*new["seeds"]}:
+        devices = [*kept["device"].split(" or "), new["device"]]
+    device = " or ".join(dict.fromkeys(devices))
     return {"seeds": sorted(seeds), "values": values, "seconds": seconds, "device": device}
 
 
@@ -191,7 +194,8 @@ def shown(figure: Figure, values: Sequence[float]) -> str:
     if len(values) == 1:
         return f"{values[0]:{digits}} {figure.unit} (one seed)"
     std = statistics.stdev(values)
-    return f"{statistics.fmean(values):{digits}} ± {std:{digits}} {figure.unit}"
+    few = " (two seeds)" if len(values) == 2 else ""
+    return f"{statistics.fmean(values):{digits}} ± {std:{digits}} {figure.unit}{few}"
 
 
 def bounds(row: Row) -> str:
