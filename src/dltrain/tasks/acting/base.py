@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,9 +39,9 @@ class ActingTask(Task):
         found = observation.float()
         return found if self._divisor == 1 else found / self._divisor
 
+    @abstractmethod
     def best_action(self, observation: Tensor) -> Tensor:
         """See :meth:`~dltrain.contracts.acting.Acts.best_action`."""
-        raise NotImplementedError
 
     def eval_step(self, batch: Batch, draw: Draw) -> Outputs:
         """Nothing more than what the episodes came to, which the batch says."""
