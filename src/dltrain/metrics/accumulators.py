@@ -229,36 +229,34 @@ class First(Accumulator):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._rows = torch.empty(0, dtype=torch.int64)
+        self._rows: Tensor | None = None
         self._columns: list[Tensor] = []
 
     def add(self, rows: Tensor, *columns: Tensor) -> None:
         """Look through a batch: ``columns`` (n, ...) of the examples ``rows`` (n,)."""
-        rows = rows.cpu()
-        if len(self._rows) == self._most and bool(rows.min() > self._rows[-1]):
-            return
-        joined = torch.cat((self._rows, rows))
-        order = joined.argsort()[: self._most]
-        before = self._columns or [column[:0] for column in columns]
-        pairs = zip(before, columns, strict=True)
+        before = rows[:0] if self._rows is None else self._rows
+        joined = torch.cat((before, rows))
+        order = joined.argsort()[: self._most]  # on the rows' device, which need not be waited for
+        pairs = zip(self._columns or [column[:0] for column in columns], columns, strict=True)
         self._columns = [
-            torch.cat(pair).index_select(0, order.to(pair[0].device)) for pair in pairs
+            torch.cat(pair).index_select(0, order.to(pair[0].device, non_blocking=True))
+            for pair in pairs
         ]
-        self._rows = joined[order]
+        self._rows = joined.index_select(0, order)
 
     def found(self) -> list[Tensor]:
         """The columns of those found, in the split's order, on the CPU."""
         return [column.cpu() for column in self._columns]
 
     def merge(self, other: Self) -> None:
-        if other._columns:
+        if other._rows is not None:
             self.add(other._rows, *other._columns)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self._rows, "columns": list(self._columns)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._rows, self._columns = state["rows"].cpu(), list(state["columns"])
+        self._rows, self._columns = state["rows"], list(state["columns"])
 
 
 def spread(rows: Tensor) -> Tensor:
