@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from dltrain.runs.finding import latest
 from tests.asking import gathered
 from tests.conftest import Compose
 from tests.test_resume import assert_same_end
+from tests.test_resume_matrix import BATCHES, DRAWN, FAMILIES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -33,19 +36,42 @@ QUICK = (
     "trainer.epochs=2",
     "device=cuda",
 )
+WAITING = {"replay", "rollouts", "whole episodes"}
+"""Families whose step acts: an environment of the host has to be told what to do."""
 MODELS = ("model=mlp", "model=lenet5", "model=cnn", "model=gan", "model=vae", "model=autoencoder")
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_step_has_no_hidden_sync(model: str, compose: Compose, tmp_path: Path) -> None:
     """Gathering and augmenting a batch, and learning from it; the first steps may wait."""
-    config = compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}")
+    learn_without_sync(
+        compose(model, *QUICK, "data.augment.shift=1", f"output_dir={tmp_path}"), wait=3
+    )
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WAITING])
+def test_a_step_of_each_family_has_no_hidden_sync(
+    family: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # No phase of a plan ends in these steps, and no checkpoint is due.
+    config = compose(
+        *FAMILIES[family], BATCHES, "device=cuda", "callbacks=none", "trainer.steps=60"
+    )
+    if name := config["data"].get("path"):
+        DRAWN[name](tmp_path / name)
+    learn_without_sync(config, wait=7)
+
+
+def learn_without_sync(config: dict[str, Any], wait: int) -> None:
+    """Take ``wait`` steps, and then three that must not wait for the device."""
     parts = Assembly(config).read()
     with messages.shown() as shown:
         made = run.Run(config, parts, shown, 0.0)
     optimize, task = made.optimize, parts.task
-    batches = made.streams["train"].batches(0)
-    for _ in range(3):
+    epochs = (made.streams["train"].batches(epoch) for epoch in itertools.count())
+    batches = itertools.chain.from_iterable(epochs)
+    for _ in range(wait):
         task.train_step(next(batches), optimize)
 
     torch.cuda.set_sync_debug_mode("error")
