@@ -55,9 +55,8 @@ def test_a_step_of_each_family_has_no_hidden_sync(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # No phase of a plan ends in these steps, and no checkpoint is due.
-    config = compose(
-        *FAMILIES[family], BATCHES, "device=cuda", "callbacks=none", "trainer.steps=60"
-    )
+    common = ("callbacks=none", "device=cuda", "trainer.steps=60", BATCHES)
+    config = compose(*common, *FAMILIES[family])
     if name := config["data"].get("path"):
         DRAWN[name](tmp_path / name)
     learn_without_sync(config, wait=7)
