@@ -12,7 +12,8 @@ DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints
 (``pip install lightning``). All have the same network, batch, optimizer and threads. Each
 measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
 a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
-MNIST, IMDB, MovieLens 100K and blood cells are read from DLTRAIN_DATA, else from ../shared/data.
+MNIST, IMDB, MovieLens 100K, ETTh1 and blood cells are read from DLTRAIN_DATA, else from
+../shared/data.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ WORKLOADS = {
     "transformer_language": Workload("transformer_language", 32, 30, OURS),
     "seq2seq": Workload("seq2seq", 64, 60, OURS),
     "matrix_factorization": Workload("matrix_factorization", 1000, 200, OURS),
+    "ppo": Workload("ppo", 256, 1000, OURS[:2]),
+    "rbm": Workload("rbm", 100, 600, OURS),
+    "linear": Workload("linear", 32, 1500, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
     "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),

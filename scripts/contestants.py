@@ -27,13 +27,24 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loops_by_hand import (
+    CARTS,
+    DISCOUNT,
+    EPOCHS,
+    GAE,
+    LENGTH,
+    boltzmann_by_hand,
+    carts_by_hand,
+    series_by_hand,
+)
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 WORKLOADS = (
     *("linreg", "mlp", "lenet5", "cnn", "alexnet", "dcgan", "lstm", "seq2seq", "unet", "yolo"),
     *("lstm_language", "transformer_language", "audio_cnn", "fast_style", "adain"),
-    "matrix_factorization",
+    *("matrix_factorization", "ppo", "rbm", "linear"),
 )
 MEAN, STD = 0.1307, 0.3081
 POINTS = 8_000
@@ -572,6 +583,21 @@ def ratings_by_hand(batch: int, watch: Watch) -> None:
                 return
 
 
+def acting_by_hand(batch: int, watch: Watch) -> None:
+    """PPO on CartPole."""
+    carts_by_hand(batch, watch.begin, partial(watch.step, never))
+
+
+def machine_by_hand(batch: int, watch: Watch) -> None:
+    """A restricted Boltzmann machine of MNIST's digits."""
+    boltzmann_by_hand(mnist("train")[0].flatten(1), batch, watch.begin, partial(watch.step, never))
+
+
+def forecasts_by_hand(batch: int, watch: Watch) -> None:
+    """Seven series of ETTh1."""
+    series_by_hand(batch, watch.begin, partial(watch.step, never))
+
+
 def text_of_letters(workload: str, folder: Path) -> list[str]:
     """What has the command read the same text."""
     path = folder / "letters.txt"
@@ -587,6 +613,9 @@ OWN_LOOPS: dict[str, Callable[[int, Watch], None]] = {
     "matrix_factorization": ratings_by_hand,
     **{name: partial(language_by_hand, name) for name in LANGUAGE},
     "yolo": boxes_by_hand,
+    "ppo": acting_by_hand,
+    "rbm": machine_by_hand,
+    "linear": forecasts_by_hand,
     "audio_cnn": sounds_by_hand,
     "unet": segmentation_by_hand,
     "fast_style": partial(style_by_hand, "fast_style"),
@@ -606,6 +635,21 @@ def ratings(folder: Path) -> list[str]:
     """What has the command learn ratings by SVD++."""
     path = f"data.path={os.environ['DLTRAIN_DATA']}/ml-100k/u.data"
     return ["data=ratings", path, "data.test=0.001", "model.implicit=true", "model.dropout=0"]
+
+
+def carts(folder: Path) -> list[str]:
+    """What has the command act as by hand."""
+    ours = [f"task.discount={DISCOUNT}", f"task.gae={GAE}", f"task.steps={LENGTH}"]
+    return [
+        *("data=gym", "data.environment=CartPole-v1", f"data.environments={CARTS}", "data.test=2"),
+        *(*ours, f"task.epochs={EPOCHS}", "schedule=constant"),
+    ]
+
+
+def series(folder: Path) -> list[str]:
+    """What has the command forecast all series of ETTh1."""
+    path = f"data.path={os.environ['DLTRAIN_DATA']}/etth1/ETTh1.csv"
+    return ["data=series", path, "data.target=all", "data.train=8640", "data.test=2880"]
 
 
 def noise_as_cifar(folder: Path) -> list[str]:
@@ -780,12 +824,15 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
                 "matrix_factorization": ratings,
                 "unet": noise_with_masks,
                 "yolo": cells,
+                "ppo": carts,
+                "linear": series,
                 **{name: partial(text_of_letters, name) for name in LANGUAGE},
                 "audio_cnn": digits,
                 "fast_style": partial(noise_to_style, workload=workload),
                 "adain": partial(noise_to_style, workload=workload),
             }.get(workload, lambda _: ["data=mnist"])
-            data = [*named(Path(folder)), "data.validation=0", f"data.batch_size={batch}"]
+            size = {"ppo": "task.batch_size"}.get(workload, "data.batch_size")
+            data = [*named(Path(folder)), "data.validation=0", f"{size}={batch}"]
         model = {"alexnet": "alexnet_small"}.get(workload, workload).removesuffix("_language")
         sys.argv = [
             *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
