@@ -200,7 +200,7 @@ class Grammar:
         rest = st.lists(st.one_of(parts), max_size=4)
         line = st.builds(lambda a, b: [name, *a, *(w for part in b for w in part)], first, rest)
         # One that waits for requests never ends, and one that searches begins other processes.
-        ends = {"serve": ["--port", "99999999"], "tune": ["--trials", "0"]}
+        ends = {"serve": ["--port", "99999999"], "tune": ["--trials", "0"], "tour": ["0"]}
         short = {"profile": ["--steps", "1", "--warmup", "0"], "lr-find": ["--steps", "2"]}
         return line.map(lambda words: [*words, *ends.get(name, ()), *short.get(name, ())])
 

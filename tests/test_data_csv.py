@@ -109,6 +109,15 @@ def test_a_second_file_is_the_test_split(write: Write, caplog: pytest.LogCapture
     assert "1 cells of 'colour' hold a level that no training row has" in caplog.text
 
 
+def test_nothing_is_said_of_columns_that_there_are_not(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        splits(write(ROWS), target="weight", standardize=False)
+
+    assert "beside the features" not in caplog.text
+
+
 def test_quotes_byte_order_marks_and_empty_lines_are_read(write: Write) -> None:
     text = '\ufeff"a, b",y\r\n"1",two\r\n\r\n" 3 ","four\nfive"\r\n5,two\r\n7,"four\nfive"\r\n'
     source = CsvTable(write(text), target="y", test=0.5)

@@ -113,6 +113,7 @@ LIGHT = (
     "commands/sample",
     "commands/batch_find",
     "commands/lr_find",
+    "commands/tour",
     "commands/tune",
     "commands/serve",
     "engine/runtime",

@@ -56,6 +56,7 @@ COMMANDS = {
         "key=value …", "the largest batch (CUDA)", "dltrain.commands.batch_find:batch_find"
     ),
     "new": Command("KIND NAME", "a part of your own", "dltrain.commands.new:new"),
+    "tour": Command("[STEP]", "five steps to begin with", "dltrain.commands.tour:tour"),
     "completion": Command("SHELL", "for bash, zsh, fish", "dltrain.commands.completion:completion"),
     "help": Command("[TOPIC]", "on a command or a choice", "dltrain.commands.help:show"),
 }
@@ -79,6 +80,8 @@ MEANT = {
     "generate": "sample",
     "continue": "resume",
     "diff": "compare",
+    "tutorial": "tour",
+    "demo": "tour",
 }
 """What other tools call some of them."""
 

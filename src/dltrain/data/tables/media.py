@@ -239,7 +239,8 @@ class Media:
             f"texts {name!r} of {len(self.vocabularies[name]):,} {self.tokens}s"
             for name in self.texts
         ]
-        logger.info("beside the features: %s.", ", ".join(parts))
+        if parts:
+            logger.info("beside the features: %s.", ", ".join(parts))
 
     @staticmethod
     def _tell_empty(table: RawTable, name: str, texts: Sequence[str]) -> None:
