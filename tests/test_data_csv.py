@@ -109,6 +109,19 @@ def test_a_second_file_is_the_test_split(write: Write, caplog: pytest.LogCapture
     assert "1 cells of 'colour' hold a level that no training row has" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("start", "is_told"),
+    [(b"\x89PNG\r\n\x1a\n", "a PNG image"), (b"PK\3\4", ".xlsx"), (b"\x1f\x8b\x08", "gzip")],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_what_is_no_text_is_called_what_it_is(
+    start: bytes, is_told: str, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(start + bytes(range(256)))
+    with pytest.raises(ValueError, match=f"{name} is no text: .*{is_told}"):
+        CsvTable(str(tmp_path / name), target="y").read(0)
+
+
 def test_nothing_is_said_of_columns_that_there_are_not(
     write: Write, caplog: pytest.LogCaptureFixture
 ) -> None:

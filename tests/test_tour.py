@@ -25,6 +25,10 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         lines.append(command[3:])
         return int("fail" in " ".join(command))
 
+    for output_dir in ("outputs", "fail"):
+        checkpoints = tmp_path / output_dir / tour.DIGITS / "2026-01-31_12-00-00" / "checkpoints"
+        checkpoints.mkdir(parents=True)
+        (checkpoints / "last.pt").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(subprocess, "call", call)
     return lines
@@ -49,7 +53,7 @@ def test_each_command_is_a_right_one(number: int, ran: list[list[str]]) -> None:
     words = ran[0]
     if words[0] in COMMANDS:
         _, run, *files = words
-        assert run == "latest"
+        assert (Path(run) / "checkpoints" / "last.pt").is_file()
         assert all(Path(name).is_file() for name in files)
     else:
         composition.check([word for word in words if word != "-m"], "-m" in words)
@@ -68,6 +72,12 @@ def test_a_step_that_fails_says_how_to_go_on(
     assert cli.dispatch(["tour", "4", "output_dir=fail"]) == 1
     assert "dltrain tour 4" in capsys.readouterr().out
     assert ran[0][-1] == "output_dir=fail"
+
+
+def test_a_run_is_used_once_there_is_one(ran: list[list[str]]) -> None:
+    with pytest.raises(UserError, match="dltrain tour 1"):
+        cli.dispatch(["tour", "4", "output_dir=elsewhere"])
+    assert not ran
 
 
 @pytest.mark.parametrize("step", ["0", "6", "first", "-1"])

@@ -42,6 +42,28 @@ UNPACKED, RATIO = 1 << 28, 100
 """Bytes that anything may unpack to; beyond that, how many times its own size at most."""
 
 
+_FORMATS = (
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x1f\x8b", "compressed by gzip: unpack it first"),
+    (b"BZh", "compressed by bzip2: unpack it first"),
+    (b"\xfd7zXZ", "compressed by xz: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd: unpack it first"),
+    (b"PAR1", "Parquet, which is read by the ending .parquet"),
+    (b"PK\3\4", "a zip archive; a workbook of Excel is read by the ending .xlsx"),
+    (b"\xd0\xcf\x11\xe0", "of an old Microsoft Office: save it as .xlsx or .csv"),
+    (b"SQLite format 3", "an SQLite database"),
+    (b"ID3", "a sound (MP3)"),
+    (b"fLaC", "a sound (FLAC)"),
+    (b"OggS", "a sound (Ogg)"),
+)
+"""How files that are no text begin, and what they are."""
+START = 16
+"""Bytes that tell."""
+
+
 class NotAFileError(OSError, UserError):
     """What has the name is no plain file of its folder; ``strerror`` says what it is."""
 
@@ -52,6 +74,15 @@ class NotAFileError(OSError, UserError):
 def kind_of(mode: int) -> str:
     """What is no plain file, in words (``a pipe``); empty of one that is."""
     return next((name for is_one, name in _KINDS if is_one(mode)), "")
+
+
+def require_text(path: Path, start: bytes) -> None:
+    """Raise :class:`ValueError` where a file that begins with ``start`` is known to be no text."""
+    found = next((name for mark, name in _FORMATS if start.startswith(mark)), "")
+    if start[:4] == b"RIFF":
+        found = {b"WAVE": "a sound (WAV)", b"WEBP": "a WebP image"}.get(start[8:12], "")
+    if found:
+        raise ValueError(f"{path} is no text: it is {found}")
 
 
 def require_file(path: Path) -> None:

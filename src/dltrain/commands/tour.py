@@ -22,8 +22,9 @@ WIDTH = 76
 SCALE = 8
 """Pixels of the written image to one of the data set's."""
 SEVEN = 7
-OUTPUTS, FILES = "outputs", "tour"
-"""Where runs are kept unless one says otherwise, and the folder there for what steps read."""
+OUTPUTS, FILES, DIGITS = "outputs", "tour", "lenet5-digits"
+"""Where runs are kept unless one says otherwise, and the folders there of what steps read and of
+the first step's runs."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Step:
     """One command, what it is for, and what to look at in what it prints.
 
     ``command`` is what follows ``dltrain``; ``{files}`` in it is a folder that ``prepare`` is given
-    to write to.
+    to write to, ``{run}`` the newest run of the first step's kind.
     """
 
     title: str
@@ -96,9 +97,9 @@ STEPS = (
     ),
     Step(
         "Use a run",
-        "What was trained answers to new files. latest is the newest run; the image is "
-        "{files}/seven.png.",
-        "predict latest {files}/seven.png",
+        "What was trained answers to new files. The run is the newest on digits, of which latest, "
+        "too, would do if nothing else was trained since; the image is {files}/seven.png.",
+        "predict {run} {files}/seven.png",
         "It takes folders of images, too. dltrain serve latest makes a web page of it, dltrain "
         "export latest a file for other programs, and dltrain.load(FOLDER) a model in Python.",
         write_digit,
@@ -148,11 +149,24 @@ def _shown(number: int, outputs: Path) -> list[str]:
     step = STEPS[number - 1]
     print(f"{number}/{len(STEPS)}  {step.title}\n")
     _say(step.before.format(files=outputs / FILES))
-    words = [word.format(files=outputs / FILES) for word in shlex.split(step.command)]
+    run = _newest(outputs, number) if "{run}" in step.command else None
+    words = [word.format(files=outputs / FILES, run=run) for word in shlex.split(step.command)]
     if outputs != Path(OUTPUTS):
         words.append(f"output_dir={outputs}")
     print(f"  {shlex.join(['dltrain', *words])}\n", flush=True)
     return words
+
+
+def _newest(outputs: Path, number: int) -> Path:
+    """The folder of the newest run on digits that has weights."""
+    weights = (outputs / DIGITS).glob("*/checkpoints/last.pt")
+    found = sorted(path.parents[1] for path in weights)
+    if not found:
+        raise UserError(
+            f"tour: step {number} uses the run of step 1, and {outputs / DIGITS} has none. Begin "
+            "with dltrain tour 1."
+        )
+    return found[-1]
 
 
 def _run(number: int, words: Sequence[str], files: Path) -> int:

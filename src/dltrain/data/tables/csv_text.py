@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from dltrain.data.tables.cells import Cells
-from dltrain.files import open_file
+from dltrain.files import START, open_file, require_text
 
 logger = logging.getLogger(__name__)
 
@@ -138,11 +138,12 @@ def open_csv(
     """
     try:
         with open_file(path, "rb") as file:
-            start = file.read(4)
+            start = file.read(START)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    require_text(path, start)
     marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
-    if encoding is None and marked is None and b"\0" in start:
+    if encoding is None and marked is None and b"\0" in start[:4]:
         raise ValueError(
             f"{path} begins with a zero byte: it is no text of UTF-8"
             + (". Of UTF-16 without a byte order mark, say " + UTF_16 if configured else "")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dltrain.data.tables.csv_text import CsvText, open_csv
 from dltrain.data.tables.raw import RawTable, usable
 from dltrain.data.tables.values import CellFormat, clean
-from dltrain.files import open_file, too_much
+from dltrain.files import START, open_file, require_text, too_much
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -242,8 +242,10 @@ def _require_size(path: Path, wanted: int, size: int) -> None:
 
 
 def require_shallow(path: Path) -> None:
-    """Raise ``ValueError`` naming a line of JSON nested so deep that parsers fall over."""
+    """Raise ``ValueError`` for no text, and naming a line nested so deep that parsers fall over."""
     with open_file(path, "rb") as file:
+        require_text(path, file.read(START))
+        file.seek(0)
         for number, line in enumerate(file, 1):
             if len(line) > DEEPEST and line.count(b"[") + line.count(b"{") > DEEPEST:
                 try:

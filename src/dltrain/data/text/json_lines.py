@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.data.tables.cells import Cells
-from dltrain.files import open_file
+from dltrain.files import START, open_file, require_text
 
 _GAP = re.compile(r"[\s,]*")
 
@@ -27,6 +27,7 @@ def read_json_lines(path: Path, texts: Collection[str] = ()) -> Cells:
             content = file.read()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    require_text(path, content[:START])
     for number, found in _objects(path, content):
         place = f"{path}, line {number}"
         if not isinstance(found, dict):
