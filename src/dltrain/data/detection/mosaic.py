@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dltrain.data.streams.transfer import constant
+
 TILES = ((-1, -1), (1, -1), (-1, 1), (1, 1))
 """On which side of the meeting point a tile lies, x and y."""
 
@@ -42,17 +44,17 @@ class Mosaic(NamedTuple):
         side = torch.where(chosen, side, -1.0)
         within = (inner.abs() <= 1).all(-1, keepdim=True)
         # Half a pixel from the border on, its neighbor would be another image's.
-        edge = 1 - grid.new_tensor([1 / size[1], 1 / size[0]])
+        edge = 1 - constant((1 / size[1], 1 / size[0]), grid)
         inner = torch.maximum(torch.minimum(inner, edge), -edge)
         return torch.where(within, (inner + side) / 2, 2.0)
 
     def boxes(self, boxes: Tensor, size: tuple[int, int]) -> Tensor:
         """Those of an atlas's images (batch, 4 * n, 4), in pixels, as they lie on the canvas."""
-        half = boxes.new_tensor([size[1] / 2, size[0] / 2]).repeat(2)
+        half = constant((size[1] / 2, size[0] / 2) * 2, boxes)
         found = []
         for step, side in enumerate(TILES):
             corners = boxes.roll(-step, 0) / half - 1
-            there = boxes.new_tensor(side).repeat(2)
+            there = constant((*side, *side), boxes)
             placed = (corners + there) * self.zoom[:, None, None] + self.meeting.repeat(1, 2)[
                 :, None
             ]

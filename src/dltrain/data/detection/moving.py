@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dltrain.data.streams.transfer import constant
+
 ROUNDS = 8
 """Of the fixed point that undoes an elastic deformation."""
 PER_SIDE = 8
@@ -43,7 +45,7 @@ def clipped(boxes: Tensor, size: tuple[int, int], visible: float) -> tuple[Tenso
     Enough is the fraction ``visible`` of the whole, and a pixel each way.
     """
     height, width = size
-    limit = boxes.new_tensor([width, height]).repeat(2)
+    limit = constant((width, height, width, height), boxes)
     cut = torch.minimum(boxes.clamp(min=0), limit)
     sides = cut[..., 2:] - cut[..., :2]
     enough = area(cut) >= visible * area(boxes)
@@ -77,13 +79,13 @@ def real(lengths: Tensor, longest: int) -> Tensor:
 
 def _half(size: tuple[int, int], like: Tensor) -> Tensor:
     height, width = size
-    return like.new_tensor([width / 2, height / 2])
+    return constant((width / 2, height / 2), like)
 
 
 def _outline(boxes: Tensor, per_side: int) -> Tensor:
     """Points (batch, n, 4 * per_side, 2) around each box, its corners among them."""
     steps = torch.arange(per_side, device=boxes.device, dtype=boxes.dtype) / per_side
-    ends = steps.new_tensor([[0, 0], [1, 0], [1, 1], [0, 1]])
+    ends = constant((0, 0, 1, 0, 1, 1, 0, 1), steps).view(4, 2)
     way = torch.lerp(ends[:, None], ends.roll(-1, 0)[:, None], steps[None, :, None]).flatten(0, 1)
     low, high = boxes[..., None, :2], boxes[..., None, 2:]
     return low + way * (high - low)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from dltrain.data.streams.transfer import constant
+
 
 class Normalize:
     """Scale pixels of 0..255 to 0..1, and normalize each channel by ``mean`` and ``std``.
@@ -15,9 +17,10 @@ class Normalize:
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
-        stds = torch.tensor(std, device=device)[:, None, None]
+        like = torch.empty(0, device=device)
+        stds = constant(std, like)[:, None, None]
         self._scale = 1 / (255 * stds)
-        self._offset = torch.tensor(mean, device=device)[:, None, None] / stds
+        self._offset = constant(mean, like)[:, None, None] / stds
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Images (batch, c, h, w), uint8 or float32, as float32."""

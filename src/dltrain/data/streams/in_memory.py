@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, Draw, Stream, epoch_seed, position_seed
 from dltrain.data.streams.hashes import Hashes, hashes_of
+from dltrain.data.streams.transfer import fetched
 
 Prepare = Callable[[Batch, Draw | None], Batch]
 """Turns a gathered batch into what the model reads, on the device, whole batches at a time.
@@ -238,7 +239,7 @@ class FixedSizeStream(OrderedStream[Order]):
 
     def on_device(self, rows: Tensor) -> Tensor:
         """``rows`` where the batches are."""
-        return rows.to(self._device)
+        return fetched(rows, self._device)
 
     def chosen(self, draw: Callable[[int], Order]) -> FixedSizeStream:
         """The same examples, in the batches that ``draw`` chooses for an epoch by its number.
@@ -259,7 +260,7 @@ class FixedSizeStream(OrderedStream[Order]):
         # A batch of everything has no order, and needs no gathering.
         if self._batch_size == self._count and self._balanced is None:
             return self._unshuffled
-        rows = self.shuffled(self.shuffling(epoch)).to(self._device)
+        rows = fetched(self.shuffled(self.shuffling(epoch)), self._device)
         return Order(rows, self._unshuffled.bounds)
 
 

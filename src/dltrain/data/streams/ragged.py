@@ -11,6 +11,7 @@ from torch import Tensor
 from dltrain.contracts.data import Batch, Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of_ragged
 from dltrain.data.streams.in_memory import Batching, Order, OrderedStream, Split
+from dltrain.data.streams.transfer import fetched
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class RaggedStream(OrderedStream[RaggedOrder]):
         """Find how long each batch is."""
         lengths = [column[rows] for column in self._lengths]
         longest = [[int(column[low:high].max()) for column in lengths] for low, high in bounds]
-        return RaggedOrder(rows.to(self._device), bounds, longest)
+        return RaggedOrder(fetched(rows, self._device), bounds, longest)
 
 
 class RaggedSplit(Split):

@@ -76,10 +76,18 @@ def _of_torchvision() -> LayerOutputs:
 class Normalize(nn.Module):
     """Images of 0..1 as torchvision's networks read them."""
 
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", MEAN), ("std", STD)):
+            column = torch.tensor(values)[:, None, None]
+            self.register_buffer(name, column, persistent=False)
+
     def forward(self, images: Tensor) -> Tensor:
         """To mean 0 and std 1."""
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (MEAN, STD))
-        return (images - mean) / std
+        return (images - self.mean) / self.std
 
 
 def _of_file(path: Path) -> LayerOutputs:
