@@ -198,6 +198,30 @@ def test_training_learns_what_the_attack_makes_of_a_batch() -> None:
         AdversarialTraining(network, SPEC, clean=1.0)
 
 
+def test_changes_grow_over_the_first_steps_and_go_on_growing_when_resumed() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    settings: dict[str, Any] = {"attack": FGSM(SPEC, 0.1), "warmup_steps": 4}
+    task, batch = AdversarialTraining(network, SPEC, **settings), batch_of()
+    scores = scores_of(task, batch)
+    changed = FGSM(SPEC, 0.1).perturbed(scores, batch["input"])
+    losses: list[Any] = []
+
+    def optimize(loss: Tensor, name: str = "model", weight: Any = None) -> None:
+        losses.append(loss.detach())
+
+    for number in range(6):
+        if number == 3:
+            state = task.training_state()
+            task = AdversarialTraining(network, SPEC, **settings)
+            task.load_training_state(state)
+        task.train_step(batch, optimize)
+
+    for loss, size in zip(losses, (0.25, 0.5, 0.75, 1, 1, 1), strict=True):
+        inputs = torch.lerp(batch["input"], changed, size)
+        torch.testing.assert_close(loss, scores(inputs).losses.mean().detach())
+
+
 def test_a_run_is_trained_and_evaluated_under_attack(
     train: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
