@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from dltrain.contracts.data import Batch, DataSpec, Field, Stream
-from dltrain.data.text.reader import TextReader, lines_of
+from dltrain.data.text.reader import TextReader
 from dltrain.data.text.text_csv import TextCsv
 from dltrain.data.text.vocabulary import Vocabulary
 from dltrain.errors import ConfigError, UserError
@@ -457,7 +457,7 @@ def test_a_text_of_several_columns_is_read_and_predicted_alike(
     with pytest.raises(ValueError, match="photo is no text: it is a JPEG image"):
         list(reader.expand([tmp_path / "photo"]))
     with pytest.raises(ValueError, match="standard input is no UTF-8 text: it has the byte 0xff"):
-        list(lines_of(io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8"), "standard input"))
+        list(reader.expand([io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8")]))
     with pytest.raises(ValueError, match="example 0 is no text, and no row of title, review"):
         reader.read([3])
     with pytest.raises(ValueError, match="has no column 'body'"):

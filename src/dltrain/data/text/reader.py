@@ -16,7 +16,7 @@ from dltrain.contracts.preprocessing import Cast, Preprocessing
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.one_by_one import ENDINGS, is_frame, rows_of
 from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX, Vocabulary
-from dltrain.files import START, open_file, open_within, read_within, require_text
+from dltrain.files import lines_of, open_within, read_within
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +58,9 @@ class VocabularyReader(Reader):
                     )
                 yield from rows_of(one)
             elif isinstance(one, Path):
-                with open_file(one, "rb") as start:
-                    require_text(one, start.read(START))
-                with open_file(one, "r", "utf-8-sig") as file:
-                    yield from lines_of(file, str(one))
+                yield from lines_of(one)
             elif hasattr(one, "readline"):
-                yield from lines_of(one, "standard input")
+                yield from _typed(one)
             else:
                 if isinstance(one, str) and Path(one).suffix.lower() in (".txt", *ENDINGS):
                     logger.warning("%r is read as a text: there is no such file.", one)
@@ -127,13 +124,15 @@ class TextReader(VocabularyReader):
         super().__init__(read_within(folder, TOKENIZER).decode(), columns)
 
 
-def lines_of(file: Iterable[str], name: str) -> Iterator[str]:
+def _typed(file: Iterable[str]) -> Iterator[str]:
     """The lines of an open file, empty ones too. Raises ValueError where it is no UTF-8 text."""
     try:
         yield from (line.rstrip("\r\n") for line in file)
     except UnicodeDecodeError as error:
         found = error.object[error.start]
-        raise ValueError(f"{name} is no UTF-8 text: it has the byte {found:#04x}") from error
+        raise ValueError(
+            f"standard input is no UTF-8 text: it has the byte {found:#04x}"
+        ) from error
 
 
 def _tell_unknown(texts: Sequence[str], ids: Sequence[torch.Tensor]) -> None:
