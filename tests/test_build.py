@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dltrain.config.build import CONTRACTS, OWN_PACKAGES, build, plan
+from dltrain.config.refusals import refused
 from dltrain.contracts.attack import Attack
 from dltrain.contracts.data import Augment, DataSpec, Field, Reader, Source
 from dltrain.contracts.run import Callback, Modifier, Plan, Regularizer, Schedule
@@ -585,6 +586,26 @@ def test_what_a_constructor_refuses_by_value_is_the_configs_fault() -> None:
 
     with pytest.raises(ConfigError, match=r"slot\.inner\.size must be"):
         build(node("Collecting", inner=node("Refusing", size=0)), Part, "slot")
+
+
+@pytest.mark.parametrize(
+    ("message", "key", "problem"),
+    [
+        ("text: there is no such column", "data.text", "there is no such column"),
+        ("test must be below 1", "data.test", "must be below 1"),
+        ("augment.crop=9 is too large", "data.augment", ".crop=9 is too large"),
+        ("text.csv is empty", "data", "text.csv is empty"),
+        ("test/train.de, line 3 is empty", "data", "test/train.de, line 3 is empty"),
+        ("text one/a.txt is empty", "data", "text one/a.txt is empty"),
+        ("root is no folder", "data", "root is no folder"),
+    ],
+)
+def test_a_file_that_is_called_as_an_argument_is_a_file(
+    message: str, key: str, problem: str
+) -> None:
+    given = {"text": None, "test": 0.2, "augment": {"crop": 9}, "root": None}
+    found = refused("data", {**given, "path": "text one", "files": "root"}, ValueError(message))
+    assert (found.key, found.problem) == (key, problem)
 
 
 def test_a_bug_in_a_constructor_keeps_its_traceback() -> None:

@@ -152,7 +152,7 @@ def test_boxes_that_cannot_be_used_are_counted(
         (voc_xml([("cat", 2, 4, "x", 20)]), "line 9: <xmax> is no number"),  # type: ignore[list-item]
         (voc_xml([("cat", 2, 4, float("nan"), 20)]), "line 9: a box has a number that is not"),
         (voc_xml([("", 2, 4, 9, 20)]), "line 7: an object has no <name>"),
-        (voc_xml([], size=(32, 48)), "is 32x48, and it is 48x32 (it is turned by its EXIF"),
+        (voc_xml([], size=(32, 48)), "is 32x48, and it is 48x32 (the other way round: if EXIF"),
         ("<annotation>\n<object>", "line 2: is no XML that is whole"),
         ("<html/>", "line 1: is <html>, and no <annotation>"),
         (
@@ -204,9 +204,12 @@ def test_coco_crowds_are_ignored_and_missing_images_counted(
     content["images"].append({"id": 50, "file_name": "gone.png"})
     file.write_text(json.dumps(content))
 
-    batch = read(Coco, tmp_path, test=0.2)
+    with caplog.at_level("INFO"):
+        batch = read(Coco, tmp_path, test=0.2)
 
     assert int(batch["ignored"].sum()) == 1
+    assert "4 boxes of 2 classes: cat 2, dog 2" in caplog.text
+    assert "1 more are ignored" in caplog.text
     assert "images that are not there 1 (gone.png)" in caplog.text
     assert "boxes of images that are not listed 1 (" in caplog.text
 
@@ -310,6 +313,14 @@ def test_images_without_any_box_are_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(ValueError, match="no training image has a box: there is nothing to learn"):
         read(YoloTxt, tmp_path, test=0.2)
+    write_coco(tmp_path / "crowds", IMAGES)
+    content = coco(IMAGES)
+    for one in content["annotations"]:
+        one["iscrowd"] = 1
+    file = tmp_path / "crowds" / "annotations" / "instances_train.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no training image has a box but those that are ignored"):
+        read(Coco, tmp_path / "crowds", test=0.2)
 
 
 def test_what_is_only_for_one_class_an_image_is_refused(tmp_path: Path) -> None:

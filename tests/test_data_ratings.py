@@ -149,6 +149,14 @@ def test_positive_keeps_what_users_like(tmp_path: Path) -> None:
     one = source(write(tmp_path / "u.data"), positive=4)
 
     assert {pair[2] for pair in named(one, "train")} == {4.0, 5.0}
+    # Who liked it first and not at last, does not like it.
+    rows = [("a", "x", 2, 9), ("a", "x", 5, 1), ("a", "y", 5, 2), *ROWS]
+    path = write(tmp_path / "r.tsv", rows, header="user\titem\tvalue\ttime")
+    for how, liked in (("last", ["y"]), ("first", ["x", "y"]), ("mean", ["y"])):
+        one = source(path, positive=4, duplicates=how, test=0.01)
+        pairs = named(one, "train") + named(one, "test")
+        assert sorted(i for u, i, _ in pairs if u == "a") == liked
+    assert "stand there before" in refusal(path, positive=4)
     assert "no value is at least 6 (data.positive); the greatest is 5" in refusal(
         write(tmp_path / "u.data"), positive=6
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -449,6 +450,14 @@ def test_a_text_of_several_columns_is_read_and_predicted_alike(
     assert found[0].tolist() == found[1].tolist() and found[2].tolist()[2] == 0
     with pytest.raises(ValueError, match=r"example 1 has no column 'review'\. It needs title"):
         reader.read(["good", {"title": "good"}])
+    assert "no token" not in caplog.text
+    reader.read(["", "good"])
+    assert "1 of 2 texts have no token that the vocabulary has (such as '')" in caplog.text
+    (tmp_path / "photo").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ValueError, match="photo is no text: it is a JPEG image"):
+        list(reader.expand([tmp_path / "photo"]))
+    with pytest.raises(ValueError, match="standard input is no UTF-8 text: it has the byte 0xff"):
+        list(reader.expand([io.TextIOWrapper(io.BytesIO(b"\xff"), "utf-8")]))
     with pytest.raises(ValueError, match="example 0 is no text, and no row of title, review"):
         reader.read([3])
     with pytest.raises(ValueError, match="has no column 'body'"):

@@ -145,6 +145,7 @@ def test_lanes_fit_any_text(tokens: int) -> None:
         (b" \n\n ", "is empty: it has blanks alone"),
         (b"ab\ncd\xff\n", r"is no UTF-8: byte 0xFF at byte 5, line 2"),
         (b"\xef\xbb\xbfab\ncd\xff\n", r"is no UTF-8: byte 0xFF at byte 8, line 2"),
+        (b"\x89PNG\r\n\x1a\n\0", "is no text: it is a PNG image"),
         (b"ab\0c", r"has a NUL byte at byte 2, line 1"),
         ("ab".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (b"a", "too short: test would have 1 character,"),

@@ -19,6 +19,7 @@ from dltrain.data.images.reader import ImageReader
 from dltrain.errors import ConfigError, UserError
 from dltrain.inference.evaluate import evaluate_run
 from dltrain.inference.predictor import load
+from dltrain.metrics.style import StyleLosses
 from dltrain.models.generative.transform_net import TransformNet
 from dltrain.runs.folder import RunFolder
 from dltrain.tasks.fast_style import FastStyle
@@ -93,6 +94,13 @@ def test_a_batch_is_worth_the_mean_of_its_images(images: Path) -> None:
     assert set(told) == set(scalars)
     for name, value in told.items():
         assert scalars[name] == pytest.approx(float(value), rel=1e-5)
+
+
+def test_images_that_have_the_style_already_are_worth_a_number() -> None:
+    losses = StyleLosses()
+    names = ("loss", "content_loss", "style_loss", "plain_style_loss")
+    losses.update(dict.fromkeys(names, torch.zeros(2)), {}, torch.arange(2))
+    assert losses.compute().scalars["style_fraction"] == 0
 
 
 def test_impossible_settings_are_refused(images: Path) -> None:

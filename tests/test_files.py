@@ -12,6 +12,7 @@ import pytest
 from dltrain.errors import UserError
 from dltrain.files import (
     NotAFileError,
+    lines_of,
     make_room,
     open_file,
     open_within,
@@ -160,6 +161,22 @@ def test_what_has_no_end_is_not_waited_for(
     if kind != "a folder":
         with pytest.raises(UserError, match=kind):
             folder.hold()
+
+
+def test_the_lines_of_a_text_whatever_its_ends_and_what_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "lines"
+    file.write_bytes(b"\xef\xbb\xbf\xe5\xa5\xbd\r\n\nb\rc")
+    assert list(lines_of(file)) == ["好", "", "b", "c"]
+    for content, said in (
+        (b"a\nb\xff\n", "line 2 is no UTF-8 text: it has the byte 0xff"),
+        (b"RIFF\0\0\0\0WAVE", "is no text: it is a sound"),
+        ("a".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=said):
+            list(lines_of(file))
+    with pytest.raises(OSError, match="a folder"):
+        list(lines_of(tmp_path))
 
 
 def test_a_device_is_no_file() -> None:

@@ -158,7 +158,7 @@ def test_columns_are_needed_where_training_had_them_all(folder: Path) -> None:
     for name, said in (
         ("photo", "has no 'photo'.*only a run that was trained with data.augment.drop"),
         ("title", "has no 'title'"),
-        ("size", "has no column 'size'"),
+        ("size", r"has no column 'size'\. It needs size, city, photo, title\."),
     ):
         with pytest.raises(ValueError, match=said):
             reader.read([{key: cell for key, cell in row.items() if key != name}])

@@ -113,6 +113,19 @@ class Plain:
         return iter(self._batches)
 
 
+def test_users_whom_training_did_not_have_are_no_single_user() -> None:
+    metric = Ranking([2])
+    batch = {"user": torch.tensor([0, 3, 0, 0])}
+    metric.update({"rank": torch.tensor([0, 5, 9, 9])}, batch, torch.arange(4))
+    assert metric.compute().scalars["hit_rate@2"] == pytest.approx(1 / 4)
+
+    task = RankItems(MatrixFactorization(spec()), spec())
+    stream = [{"user": torch.tensor([1, 0]), "item": torch.tensor([7, 6])}]
+    task.known.fill({"validation": Plain(stream)}, ["validation"])  # type: ignore[dict-item]
+    asked = {"user": torch.tensor([0]), "item": torch.tensor([4])}
+    assert task.ranks(torch.arange(8.0)[None], asked, final=True)["rank"].tolist() == [3]
+
+
 def test_hit_rate_recall_and_ndcg_are_means_over_users() -> None:
     metric = Ranking([2])
     batch = {"user": torch.tensor([3, 3, 3, 8])}

@@ -20,7 +20,16 @@ from dltrain.contracts.colors import colors_of
 from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.errors import UserError
 from dltrain.inference.evaluate import Targets
-from dltrain.metrics.segmentation import BoundaryF1, PixelCounts, edges, pixel_confusion
+from dltrain.metrics.examples import PerExample
+from dltrain.metrics.segmentation import (
+    BoundaryF1,
+    PixelCounts,
+    SegmentedImages,
+    counted,
+    edges,
+    image_miou,
+    pixel_confusion,
+)
 from dltrain.models.layers.tiling import in_tiles, mirrored
 from dltrain.models.vision.segnet import SegNet, unpooled
 from dltrain.models.vision.torchvision_segmentation import TorchvisionSegmenter
@@ -226,6 +235,25 @@ def test_a_class_that_nobody_has_is_in_no_mean() -> None:
     counts = torch.tensor([[[3, 1, 0], [0, 4, 0], [0, 0, 0]]])
     metric.update({"confusion": counts, "losses": torch.ones(1)}, {}, torch.arange(1))
     assert metric.compute().scalars["miou"] == pytest.approx((3 / 4 + 4 / 5) / 2)
+
+
+def test_an_image_without_a_pixel_to_count_is_in_no_mean_and_no_mistake() -> None:
+    counts = torch.tensor([[[3, 1], [0, 4]], [[0, 0], [0, 0]]])
+    pixels = torch.zeros(2, 2, 4, dtype=torch.long)
+    outputs = {"confusion": counts, "losses": torch.ones(2), "class": pixels}
+    batch = {"input": torch.zeros(2, 1, 2, 4), "target": pixels}
+    metric, images = PixelCounts(["a", "b"]), SegmentedImages(["a", "b"], [(0, 0, 0)] * 2, _same)
+    examples = PerExample({"image_miou": image_miou}, counted=counted)
+    for one in (metric, images, examples):
+        one.update(outputs, batch, torch.arange(2))
+    mean = (3 / 4 + 4 / 5) / 2
+    assert metric.compute().scalars["image_miou"] == pytest.approx(mean)
+    assert examples.compute().tables["examples"].rows == [[f"{mean:.6g}"]]
+    assert len(images._worst.found()[0]) == 1
+
+
+def _same(images: Tensor) -> Tensor:
+    return images
 
 
 def test_borders_within_the_tolerance_are_the_same() -> None:

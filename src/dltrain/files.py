@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import IO, Any, Literal, overload
 
@@ -62,6 +63,7 @@ _FORMATS = (
 """How files that are no text begin, and what they are."""
 START = 16
 """Bytes that tell."""
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class NotAFileError(OSError, UserError):
@@ -123,6 +125,28 @@ def read_bytes(path: Path, largest: int = LARGEST) -> bytes:
 def read_text(path: Path, largest: int = LARGEST, encoding: str = "utf-8") -> str:
     """The text of a file, read as :func:`read_bytes` does."""
     return read_bytes(path, largest).decode(encoding)
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a text in UTF-8, without their ends, read as they are asked for.
+
+    Raises :class:`ValueError` naming file and line where it is none, and :class:`OSError`.
+    """
+    with open_file(path, "rb") as file:
+        start = file.read(START)
+        require_text(path, start)
+        if start[:2] in _UTF_16:
+            raise ValueError(f"{path} is UTF-16: save it as UTF-8")
+        file.seek(0)
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number} is no UTF-8 text: it has the byte "
+                    f"{line[error.start]:#04x}"
+                ) from error
+            yield from text.removesuffix("\n").removesuffix("\r").split("\r")
 
 
 def too_much(size: int, packed: int) -> str:

@@ -18,7 +18,8 @@ TORCH_NAMES = {"learning rate": "lr", "epsilon": "eps", "beta": "betas"}
 def refused(key: str, arguments: Collection[str], error: Exception) -> Fault:
     """The fault of the node ``key`` whose constructor, given ``arguments``, raised ``error``.
 
-    A message that begins with the name of an argument is about that key.
+    A message that begins with the name of an argument is about that key, unless it begins with
+    another argument's value, or a file, that happens to be called so.
     """
     message = str(error)
     theirs = TORCH.fullmatch(message)
@@ -29,11 +30,23 @@ def refused(key: str, arguments: Collection[str], error: Exception) -> Fault:
             problem = f"must be {bound}, got {theirs['got']}{theirs['at'] or ''}"
             return Fault(f"{key}.{name}", problem, joint=" ")
     name = re.match(r"\w*", message)[0]  # type: ignore[index]  # matches always
-    if name not in arguments:
+    if name not in arguments or _is_called_so(name, message, arguments):
         return Fault(key, message)
     rest = message[len(name) :]
     joint = re.match(r"(: | )?", rest)[0]  # type: ignore[index]
     return Fault(f"{key}.{name}", rest[len(joint) :], joint=joint)
+
+
+def _is_called_so(name: str, message: str, arguments: Collection[str]) -> bool:
+    """Whether what ``message`` begins with is no argument, as ``text.txt`` and ``test/a.csv``."""
+    if re.match(r"[/\\-]", message[len(name) :]):
+        return True
+    values = dict(arguments) if isinstance(arguments, Mapping) else {}
+    ending = re.match(r"\.\w", message[len(name) :]) is not None
+    if ending and isinstance(values.get(name), (str, int, float, type(None))):
+        return True
+    others = (value for own, value in values.items() if own != name and isinstance(value, str))
+    return any(value.startswith(name) and message.startswith(value) for value in others)
 
 
 def too_large(key: str, arguments: Mapping[str, Any], error: BaseException) -> Fault:

@@ -18,29 +18,40 @@ MOST = 100_000
 DIGITS = 6
 """Significant digits that are kept of a value."""
 
+Value = Callable[[Outputs, Batch], Tensor]
+
 
 class PerExample(AccumulatorMetric):
     """A table of values whose means over the split are the metrics that the columns are named by.
 
     ``values`` give a number (batch,) for each example of a batch. Rows are in the split's order,
-    so those of two runs on one split belong together. Of a split of more than ``most`` examples
-    there is no table, but a warning.
+    so those of two runs on one split belong together. Examples that are not ``counted`` (batch,) in
+    these means have none. Of a split of more than ``most`` examples there is no table, but a
+    warning.
     """
 
     def __init__(
-        self, values: Mapping[str, Callable[[Outputs, Batch], Tensor]], most: int = MOST
+        self,
+        values: Mapping[str, Value],
+        most: int = MOST,
+        counted: Value | None = None,
     ) -> None:
-        self._values, self._most = values, most
+        self._values, self._most, self._counted = values, most, counted
         self._all = Everything()
         super().__init__(all=self._all)
 
     def update(self, outputs: Outputs, batch: Batch, rows: Tensor) -> None:
         """Keep the batch's values."""
-        self._all.add(rows, *(widest(value(outputs, batch)) for value in self._values.values()))
+        columns = [widest(value(outputs, batch)) for value in self._values.values()]
+        some = torch.ones_like(columns[0], dtype=torch.bool)
+        if self._counted is not None:
+            some = self._counted(outputs, batch)
+        self._all.add(rows, some, *columns)
 
     def compute(self) -> Evaluation:
         """The table ``examples``."""
-        columns = torch.stack(self._all.found()).cpu()
+        some, *found = self._all.found()
+        columns = torch.stack(found)[:, some].cpu()
         count = columns.shape[1]
         if count > self._most:
             warning = (

@@ -15,11 +15,12 @@ from dltrain.metrics.accumulators import AccumulatorMetric, Everything, Sum
 class Ranking(AccumulatorMetric):
     """Hit rate, NDCG and recall of the first k items, for each of ``cutoffs``; and MRR.
 
-    They are means over the users who have an item in the split. ``rank`` (batch,) of the outputs
-    is how many items a pair's user would like better than the pair's item, of all that it does not
-    have yet. The hit rate counts users with at least one of their items among the first k, recall
-    is the fraction of a user's items that are, and NDCG (Järvelin and Kekäläinen 2002) discounts
-    each by the logarithm of its place, over what the best order would give.
+    They are means over the users who have an item in the split; of users whom training did not
+    have, number 0, nobody knows who is who: each pair counts as one. ``rank`` (batch,) of the
+    outputs is how many items a pair's user would like better than the pair's item, of all that it
+    does not have yet. The hit rate counts users with at least one of their items among the first k,
+    recall is the fraction of a user's items that are, and NDCG (Järvelin and Kekäläinen 2002)
+    discounts each by the logarithm of its place, over what the best order would give.
     """
 
     def __init__(self, cutoffs: Sequence[int] = (10,)) -> None:
@@ -37,6 +38,7 @@ class Ranking(AccumulatorMetric):
     def compute(self) -> Evaluation:
         """Means over users."""
         users, ranks = self._all.found()
+        users = torch.where(users > 0, users, -torch.arange(len(users), device=users.device))
         numbers, ranks = _apart(users.unique(return_inverse=True)[1], ranks)
         ranks = ranks.double()
         owned = numbers.bincount().double()

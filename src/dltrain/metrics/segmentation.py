@@ -61,16 +61,21 @@ def ratios(confusion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def image_miou(outputs: Outputs, batch: Batch) -> Tensor:
-    """Of each image (batch,) the mean IoU of the classes that occur in it."""
+    """Of each image (batch,) the mean IoU of the classes that occur in it; NaN where none does."""
     iou, _, _ = ratios(outputs["confusion"])
-    return iou.nanmean(-1).nan_to_num(0.0)
+    return iou.nanmean(-1)
+
+
+def counted(outputs: Outputs, batch: Batch) -> Tensor:
+    """Which images (batch,) have a pixel that is not ignored."""
+    return outputs["confusion"].sum((1, 2)) > 0
 
 
 class PixelCounts(AccumulatorMetric):
     """Cross-entropy, pixel accuracy, mean IoU and Dice, from counts of pixels alone.
 
     The means are over the classes that occur among targets or predictions of the whole split.
-    ``image_miou`` is the mean over the images of :func:`image_miou`.
+    ``image_miou`` is the mean of :func:`image_miou` over the images that have a pixel to count.
     """
 
     names = ("loss", "pixel_accuracy", "miou", "dice", "image_miou")
@@ -85,7 +90,8 @@ class PixelCounts(AccumulatorMetric):
         """Count the batch's pixels."""
         self._counts.add(outputs["confusion"].sum(0), len(rows))
         self._losses.add(double(outputs["losses"]).sum(), len(rows))
-        self._images.add(image_miou(outputs, batch).sum(), len(rows))
+        some, each = counted(outputs, batch), image_miou(outputs, batch)
+        self._images.add(torch.stack([each.nansum(), double(some).sum()]), len(rows))
 
     def compute(self) -> Evaluation:
         """The ratios, a table of the classes, and the counts as a figure."""
@@ -106,12 +112,13 @@ class PixelCounts(AccumulatorMetric):
                 ]
             )
         columns = ("class", "pixels", "iou", "dice", "precision", "recall")
+        total, images = self._images.value.tolist()
         scalars = {
             "loss": float(self._losses.value) / max(1, pixels),
             "pixel_accuracy": int(hits.sum()) / max(1, pixels),
             "miou": float(iou.nanmean()),
             "dice": float(dice.nanmean()),
-            "image_miou": float(self._images.value) / self._images.examples,
+            "image_miou": total / images if images else math.nan,
         }
         return Evaluation(
             scalars=scalars,
@@ -227,7 +234,8 @@ class SegmentedImages(AccumulatorMetric):
         right = counts.diagonal(dim1=1, dim2=2).sum(1) / counts.sum((1, 2)).clamp_min(1)
         columns = batch["input"], outputs["class"].to(torch.uint8), batch["target"], right
         self._some.add(spread(rows).to(right.device), *columns)
-        wrong = (1 - right).where(right < 1, float("-inf"))
+        mistaken = counted(outputs, batch) & (right < 1)
+        wrong = (1 - right).where(mistaken, float("-inf"))
         self._worst.add(wrong, *columns)
 
     def compute(self) -> Evaluation:

@@ -11,6 +11,8 @@ from dltrain.metrics.accumulators import AccumulatorMetric, Sum, double
 
 NAMES = ("loss", "content_loss", "style_loss")
 PLAIN = "plain_style_loss"
+LEAST = 1e-12
+"""A style loss below which there is no difference of styles."""
 
 
 class StyleLosses(AccumulatorMetric):
@@ -31,4 +33,6 @@ class StyleLosses(AccumulatorMetric):
         """Means over the examples."""
         *means, plain = (self._sums.value / self._sums.examples).tolist()
         found = dict(zip(NAMES, means, strict=True))
-        return Evaluation({**found, "style_fraction": found["style_loss"] / plain})
+        # A plain image may have the style already.
+        fraction = found["style_loss"] / max(plain, LEAST)
+        return Evaluation({**found, "style_fraction": fraction})

@@ -29,8 +29,9 @@ class Owned(nn.Module):
     def fill(self, streams: Streams, splits: Sequence[str]) -> None:
         """Take the pairs of ``splits``, as far as there are such."""
         batches = [b for name in splits if name in streams for b in streams[name].plain()]
-        self.users = torch.cat([batch["user"] for batch in batches])
-        self.items = torch.cat([batch["item"] for batch in batches])
+        users, items = (torch.cat([batch[name] for batch in batches]) for name in ("user", "item"))
+        known = users > 0  # what one unknown user has, the others have not
+        self.users, self.items = users[known], items[known]
 
     def mask(self, user: Tensor, items: int) -> Tensor:
         """Which of so many items users (batch,) have: (batch, items), bool.

@@ -28,6 +28,7 @@ from dltrain.metrics.segmentation import (
     BoundaryF1,
     PixelCounts,
     SegmentedImages,
+    counted,
     image_miou,
     pixel_confusion,
 )
@@ -165,7 +166,7 @@ class Segmentation(Task):
             SegmentedImages(names, self.colors, Pixels(self.spec.input).shown),
         ]
         if final:
-            metrics.append(PerExample({"image_miou": image_miou}))
+            metrics.append(PerExample({"image_miou": image_miou}, counted=counted))
         return metrics
 
     @torch.no_grad()

@@ -147,7 +147,7 @@ def _right_size(image: Annotated, size: tuple[int, int], findings: Findings) -> 
     if said is None or said == size or not all(said):  # some tools write 0x0
         return True
     turned = (
-        " (it is turned by its EXIF data: were the boxes drawn before?)"
+        " (the other way round: if EXIF data turns it, were the boxes drawn before?)"
         if said == size[::-1]
         else ""
     )

@@ -154,7 +154,10 @@ class DetectionSource(DecodedImages):
         fields = dict(self.outline().fields)
         counts = _counts(splits["train"], len(self.class_names))
         if not sum(counts):
-            raise ValueError(f"{self.path}: no training image has a box: there is nothing to learn")
+            rest = " but those that are ignored" if _ignored(splits["train"]) else ""
+            raise ValueError(
+                f"{self.path}: no training image has a box{rest}: there is nothing to learn"
+            )
         fields["labels"] = replace(fields["labels"], counts=tuple(counts))
         return DataSpec(fields)
 
@@ -291,13 +294,19 @@ class DetectionSource(DecodedImages):
         counts = {name: _counts(split, len(names)) for name, split in splits.items()}
         total = [sum(numbers) for numbers in zip(*counts.values(), strict=True)]
         images = sum(map(len, splits.values()))
-        empty = sum(int((_boxes(split).lengths == 0).sum()) for split in splits.values())
+        lengths = [_boxes(split, "labels").lengths for split in splits.values()]
+        empty = sum(int((one == 0).sum()) for one in lengths)
+        ignored = sum(map(_ignored, splits.values()))
         some = ", ".join(f"{n} {c:,}" for n, c in zip(names, total, strict=True))
         listed = f": {some}" if len(names) <= LISTED else ""
         kinds = "class" if len(names) == 1 else "classes"
         lines = [
             f"{self.place}: {images:,} images, {sum(total):,} boxes of {len(names)} {kinds}{listed}"
         ]
+        if ignored:
+            lines.append(
+                f"{ignored:,} more are ignored: what is found in them is neither right nor wrong"
+            )
         if empty:
             lines.append(f"{empty:,} images have no box: there is nothing to be found in them")
         lines.append(f"read: {what_was_read([stored.tally], shape)}")
@@ -324,15 +333,27 @@ def _ended(values: np.ndarray[Any, Any]) -> torch.Tensor:
     )
 
 
-def _boxes(split: Split) -> Ragged:
+def _boxes(split: Split, name: str) -> Ragged:
     assert isinstance(split, BoxSplit)
-    return split.ragged["labels"]
+    return split.ragged[name]
 
 
 def _counts(split: Split, classes: int) -> list[int]:
-    """How many boxes of each class there are."""
-    labels = _boxes(split)
-    every = torch.arange(int(labels.lengths.max()) if len(split) else 0)
-    real = every < labels.lengths[:, None]
-    found = labels.values[(labels.starts[:, None] + every)[real]]
+    """How many boxes of each class there are, those that are ignored not among them."""
+    labels, ignored = _boxes(split, "labels"), _boxes(split, "ignored")
+    places = _places(labels, len(split))
+    found = labels.values[places][~ignored.values[places].bool()]
     return [int(count) for count in found.bincount(minlength=classes)]
+
+
+def _ignored(split: Split) -> int:
+    """How many regions there are of which nothing is said."""
+    ignored = _boxes(split, "ignored")
+    return int(ignored.values[_places(ignored, len(split))].sum())
+
+
+def _places(column: Ragged, rows: int) -> torch.Tensor:
+    """Where the values of its rows lie."""
+    every = torch.arange(int(column.lengths.max()) if rows else 0)
+    real = every < column.lengths[:, None]
+    return (column.starts[:, None] + every)[real]

@@ -15,7 +15,7 @@ from dltrain.data.detection.source import SPLITS, DetectionSource
 from dltrain.data.detection.xml_text import Element, XmlError, read_xml
 from dltrain.data.images.listing import image_files
 from dltrain.errors import UserError
-from dltrain.files import read_text
+from dltrain.files import lines_of
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class Voc(DetectionSource):
             for name in self.lists.get(split, [] if self.lists else [LISTS[split]]):
                 file = place / f"{name}.txt"
                 if file.is_file():
-                    found.setdefault(split, []).extend(_names(read_text(file)))
+                    found.setdefault(split, []).extend(_names(lines_of(file)))
                 elif self.lists:
                     there = sorted(path.stem for path in place.glob("*.txt"))
                     hint = did_you_mean(name, there) or f"There are {', '.join(there[:8])}."
@@ -204,6 +204,6 @@ def _size(root: Element, file: Path, findings: Findings) -> tuple[int, int] | No
     return width, height
 
 
-def _names(text: str) -> Iterable[str]:
+def _names(lines: Iterable[str]) -> Iterable[str]:
     """Of each line the first word: lists of one class say more."""
-    return (line.split()[0] for line in text.splitlines() if line.strip())
+    return (line.split()[0] for line in lines if line.strip())

@@ -18,6 +18,7 @@ from dltrain.contracts.data import Batch, Reader
 from dltrain.data.environments.making import made
 from dltrain.data.environments.seat import Seat
 from dltrain.data.environments.spaces import Spaces
+from dltrain.files import lines_of
 
 WIDEST = 400
 """Pixels of a frame's longer side."""
@@ -42,8 +43,7 @@ class EnvironmentReader(Reader):
         """Numbers, typed as 0.1,-0.2 or a line each of a file; anything else is an observation."""
         for one in inputs:
             if isinstance(one, Path):
-                lines = one.read_text(encoding="utf-8").splitlines()
-                yield from (_numbers(line, f"{one}: ") for line in lines if line.strip())
+                yield from (_numbers(line, f"{one}: ") for line in lines_of(one) if line.strip())
             else:
                 yield _numbers(one) if isinstance(one, str) else one
 

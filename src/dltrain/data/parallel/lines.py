@@ -6,7 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from dltrain.files import LARGEST, RATIO, UNPACKED, open_file
+from dltrain.files import LARGEST, RATIO, START, UNPACKED, open_file, require_text
 
 PACKED = ".gz"
 
@@ -24,6 +24,7 @@ def read_lines(path: Path) -> list[str]:
         raise ValueError(f"{path} cannot be read: {told}") from error
     if not content.strip():
         raise ValueError(f"{path} is empty")
+    require_text(path, content[:START])
     if (place := content.find(b"\0")) >= 0:
         raise ValueError(f"{path}, line {_line(content, place)} has a NUL byte: this is no text")
     try:

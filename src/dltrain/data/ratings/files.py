@@ -18,7 +18,7 @@ from dltrain.data.tables.files import EXCEL, JSON_LINES, PARQUET, read_table
 from dltrain.data.tables.parse import Numbers, parse, parse_texts
 from dltrain.data.tables.raw import RawTable
 from dltrain.data.tables.values import CellFormat
-from dltrain.files import read_bytes
+from dltrain.files import START, read_bytes, require_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,6 +115,7 @@ def content_of(path: Path) -> bytes:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content.strip():
         raise ValueError(f"{path} is empty")
+    require_text(path, content[:START])
     return content
 
 

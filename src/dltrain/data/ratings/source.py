@@ -192,9 +192,9 @@ class Ratings(ArraySource):
     def _cleaned(self, found: Interactions) -> Interactions:
         if self.range is not None:
             require_within(found, self.range)
-        if self.positive is not None:
-            found = only_liked(found, self.positive)
-        return without_duplicates(found, self.duplicates)
+        # Of what a user said twice it is the one that counts which is liked or not.
+        found = without_duplicates(found, self.duplicates)
+        return found if self.positive is None else only_liked(found, self.positive)
 
     def _divided(self, parts: Mapping[str, Interactions]) -> dict[str, Interactions]:
         """What is trained on, and what of it is set aside where there is no file of it."""

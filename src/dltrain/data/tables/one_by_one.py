@@ -10,6 +10,7 @@ from typing import Any
 
 from dltrain.data.tables.csv_text import open_csv
 from dltrain.data.tables.files import EXCEL, JSON_LINES, PARQUET, batches_of, read_table
+from dltrain.files import lines_of
 
 SEPARATED = (".csv", ".tsv", ".tab")
 JSON = (".json",)
@@ -91,18 +92,17 @@ def _parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield _object(line, f"{path}, line {number}")
+    for number, line in enumerate(lines_of(path), 1):
+        if line.strip():
+            yield _object(line, f"{path}, line {number}")
 
 
 def _json(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = json.loads("\n".join(lines_of(path)))
     except RecursionError as error:
         raise ValueError(f"{path}: nested too deeply") from error
-    except ValueError as error:
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     rows = found if isinstance(found, list) else [found]
     for number, row in enumerate(rows):

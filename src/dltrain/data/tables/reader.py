@@ -169,7 +169,7 @@ class TableReader(Reader):
                 raise ValueError(
                     f"example {position} has no column {name!r}. "
                     f"{did_you_mean(name, list(map(str, example)))} It needs "
-                    f"{', '.join(self.encoding.columns)}.".replace("  ", " ")
+                    f"{', '.join(self.columns)}.".replace("  ", " ")
                 )
             found[name] = _cell(example[name])
         return found

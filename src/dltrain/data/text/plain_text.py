@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from dltrain.files import read_bytes
+from dltrain.files import START, read_bytes, require_text
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ def read_plain_text(path: Path) -> str:
     encoding = MARKS.get(content[:2])
     if encoding:
         raise ValueError(f"{path} is {encoding}: save it as UTF-8")
+    require_text(path, content[:START])
     nul = content.find(b"\0")
     if nul >= 0:
         raise ValueError(f"{path} is no text: it has a NUL byte at {_place(content, nul)}")

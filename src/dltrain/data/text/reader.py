@@ -16,11 +16,13 @@ from dltrain.contracts.preprocessing import Cast, Preprocessing
 from dltrain.data.streams.reader import several
 from dltrain.data.tables.one_by_one import ENDINGS, is_frame, rows_of
 from dltrain.data.text.vocabulary import PAD_INDEX, UNKNOWN_INDEX, Vocabulary
-from dltrain.files import open_file, open_within, read_within
+from dltrain.files import lines_of, open_within, read_within
 
 logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer.json"
+SHOWN = 40
+"""Characters of a text that a message shows."""
 
 
 class VocabularyReader(Reader):
@@ -56,19 +58,23 @@ class VocabularyReader(Reader):
                     )
                 yield from rows_of(one)
             elif isinstance(one, Path):
-                with open_file(one, "r", "utf-8-sig") as file:
-                    yield from lines_of(file, str(one))
+                yield from lines_of(one)
             elif hasattr(one, "readline"):
-                yield from lines_of(one, "standard input")
+                yield from _typed(one)
             else:
                 if isinstance(one, str) and Path(one).suffix.lower() in (".txt", *ENDINGS):
                     logger.warning("%r is read as a text: there is no such file.", one)
                 yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
-        """Ids (batch, time) and how many of them are real, (batch,)."""
+        """Ids (batch, time) and how many of them are real, (batch,).
+
+        Texts without a token that the vocabulary has are told of: whatever is said of one would be
+        said of any other.
+        """
         texts = [self._text(number, example) for number, example in enumerate(several(examples))]
         ids = self.vocabulary.rows(texts)
+        _tell_unknown(texts, ids)
         return {
             "input": self.vocabulary.padded(ids),
             "input_length": torch.tensor([len(row) for row in ids]),
@@ -118,12 +124,26 @@ class TextReader(VocabularyReader):
         super().__init__(read_within(folder, TOKENIZER).decode(), columns)
 
 
-def lines_of(file: Iterable[str], name: str) -> Iterator[str]:
+def _typed(file: Iterable[str]) -> Iterator[str]:
     """The lines of an open file, empty ones too. Raises ValueError where it is no UTF-8 text."""
     try:
         yield from (line.rstrip("\r\n") for line in file)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is no UTF-8 text: {error}") from error
+        found = error.object[error.start]
+        raise ValueError(
+            f"standard input is no UTF-8 text: it has the byte {found:#04x}"
+        ) from error
+
+
+def _tell_unknown(texts: Sequence[str], ids: Sequence[torch.Tensor]) -> None:
+    """Warn of texts (rows,) whose ``ids`` are all unknown."""
+    unknown = [row for row, own in enumerate(ids) if bool((own == UNKNOWN_INDEX).all())]
+    if unknown:
+        logger.warning(
+            "%s of %s texts have no token that the vocabulary has (such as %r): the answer is that "
+            "for an unknown one.",
+            *(f"{len(unknown):,}", f"{len(texts):,}", texts[unknown[0]][:SHOWN]),
+        )
 
 
 def joined(cells: Sequence[str]) -> str:
