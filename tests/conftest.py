@@ -95,24 +95,13 @@ def composed() -> dict[tuple[str | None, ...], dict[str, Any]]:
 
 
 @pytest.fixture
-def compose(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    composed: dict[tuple[str | None, ...], dict[str, Any]],
-) -> Compose:
+def compose(composed: dict[tuple[str | None, ...], dict[str, Any]]) -> Compose:
     """``compose("model=mlp", …)``: the plain config that this command line trains."""
 
     def compose_or_recall(*overrides: str) -> dict[str, Any]:
         key = (os.environ.get("DLTRAIN_DATA"), *overrides)
         if key not in composed:
-            jobs: list[composition.Job] = []
-            with monkeypatch.context() as patch:
-                # Hydra reads sys.argv and the working directory, and leaves its mark on all three.
-                patch.setattr(sys, "argv", ["dltrain"])
-                patch.setenv("HYDRA_FULL_ERROR", "1")
-                patch.chdir(tmp_path)
-                composition.launch(overrides, jobs.append)
-            composed[key] = jobs[0].config
+            composed[key] = composition.compose(overrides)
         return copy.deepcopy(composed[key])
 
     return compose_or_recall

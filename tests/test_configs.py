@@ -120,7 +120,8 @@ def nodes(config: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def read(name: str) -> Any:
-    return yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+    text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def settings_of(node: dict[str, Any]) -> dict[str, Any]:

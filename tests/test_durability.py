@@ -61,15 +61,34 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return undisturbed(tmp_path_factory.mktemp("drawn"), DRAWN)
 
 
+@pytest.fixture(scope="module")
+def cut_before(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[Any, ...], Path]:
+    """Runs that were asked to end, by what was asked: each is trained once."""
+    return {}
+
+
 @pytest.fixture
-def cut(compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Path]:
-    """A run that was asked to end after so many steps."""
+def cut(
+    compose: Compose,
+    cut_before: dict[tuple[Any, ...], Path],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Path]:
+    """A run of one's own that was asked to end after so many steps."""
 
     def cut(step: int, *more: str) -> Path:
-        with monkeypatch.context() as patch:
-            interrupt_after(patch, step, signal.SIGTERM)
-            run.train(compose(*SETTINGS, *more, f"output_dir={tmp_path}"))
-        return latest(tmp_path)
+        asked = (step, *more)
+        if asked not in cut_before:
+            place = tmp_path_factory.mktemp("cut")
+            with monkeypatch.context() as patch:
+                interrupt_after(patch, step, signal.SIGTERM)
+                run.train(compose(*SETTINGS, *more, f"output_dir={place}"))
+            cut_before[asked] = latest(place)
+        found = cut_before[asked]
+        folder = tmp_path / found.parent.name / found.name
+        shutil.copytree(found, folder)
+        return folder
 
     return cut
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,8 @@ def _train(arguments: Sequence[str]) -> int:
         return 0
     multirun = bool(MULTIRUN & options)
     try:
+        if not options and composition.is_plain(overrides):
+            return _train_one(partial(_hand, composition.job_of(overrides)))
         composed = composition.check(overrides, multirun)
     except ConfigError as error:
         complain(mistakes.with_the_rest(error, overrides), overrides)
@@ -148,12 +151,15 @@ def _train(arguments: Sequence[str]) -> int:
         from dltrain.commands.several import train_several
 
         return train_several(arguments, overrides, Path(composed["output_dir"]))
-    return _train_one(arguments)
+    return _train_one(lambda work: composition.launch(arguments, work))
 
 
-def _train_one(arguments: Sequence[str]) -> int:
-    from dltrain.config import compose as composition
+def _hand(job: Job, work: Callable[[Job], object]) -> None:
+    work(job)
 
+
+def _train_one(launch: Callable[[Callable[[Job], object]], object]) -> int:
+    """Have ``launch`` hand over the run, and train it; return its exit code."""
     codes = []
 
     def work(job: Job) -> float | None:
@@ -179,7 +185,7 @@ def _train_one(arguments: Sequence[str]) -> int:
             codes.append(exit_code(number))
         return None
 
-    composition.launch(arguments, work)
+    launch(work)
     return codes[0]
 
 

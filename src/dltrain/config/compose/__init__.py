@@ -11,6 +11,8 @@ from dltrain.config.compose.composing import (
     check,
     compose,
     compose_each,
+    is_plain,
+    job_of,
     launch,
     unresolved,
 )
@@ -51,6 +53,8 @@ __all__ = [
     "first_of",
     "folder_used",
     "groups",
+    "is_plain",
+    "job_of",
     "launch",
     "origin",
     "planned",

@@ -30,6 +30,7 @@ from dltrain.config.compose.hydra_setup import (
     TARGET,
     VERSION_BASE,
     NotComposedError,
+    UserFolder,
     composed,
     first_line,
     options_of,
@@ -40,6 +41,7 @@ from dltrain.config.compose.hydra_setup import (
 )
 from dltrain.config.compose.meant import files_meant, is_like_a_group
 from dltrain.config.compose.sweeps import faults_of_number
+from dltrain.config.offered import config_packages
 from dltrain.errors import ConfigError, Fault, UserError
 
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -169,16 +171,35 @@ def compose(typed: Sequence[str]) -> dict[str, Any]:
 
     Raises :class:`UserError` where it does not compose.
     """
+    return job_of(typed).config
+
+
+def job_of(typed: Sequence[str]) -> Job:
+    """The one run of a command line without sweeps, composed once.
+
+    :func:`launch` has Hydra compose it twice more, at a tenth of a second each. Where
+    :func:`is_plain`, both give the same. Raises :class:`UserError` where it does not compose.
+    """
     try:
         with set_up():
-            config = _composed(typed)
+            made = composed(typed, with_hydra=True)
+            job = Job(_resolved(made), list(made.hydra.overrides.task))
             faults = _files_for_keys(typed)
     except NotComposedError as error:
         check(typed, multirun=False)  # tells what is wrong
         raise ConfigError([Fault("config", str(error))]) from error
     if faults:
         raise ConfigError(faults)
-    return config
+    return job
+
+
+def is_plain(typed: Sequence[str]) -> bool:
+    """Whether nothing but dltrain's own files and keys is in it: Hydra has only to compose.
+
+    Other files may set what Hydra does around a run, or refer to it.
+    """
+    others = UserFolder.path is not None or config_packages()
+    return not others and not any("hydra" in word for word in typed)
 
 
 def unresolved(typed: Sequence[str]) -> dict[str, Any]:
@@ -227,10 +248,6 @@ def _values_and_the_rest(group: str, name: str) -> tuple[dict[str, Any] | None, 
         return None, ""  # to compose it tells why
     values = content.pop(group, None) if isinstance(content, dict) else None
     return (values, repr(content)) if isinstance(values, dict) else (None, "")
-
-
-def _composed(lines: Sequence[str]) -> dict[str, Any]:
-    return _resolved(composed(lines, with_hydra=True))
 
 
 def _resolved(config: DictConfig) -> dict[str, Any]:
