@@ -21,6 +21,7 @@ from dltrain.config.quoting import override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
 from dltrain.engine import clock, runtime, signals, terminal
+from dltrain.engine.parallel import environment
 from dltrain.engine.signals import exit_code
 from dltrain.errors import (
     NO_HOME,
@@ -64,7 +65,9 @@ def main() -> None:
         try:
             code = _run(sys.argv[1:])
         except KeyboardInterrupt as error:
-            print(printable_lines(str(error)) or signals.said(signal.SIGINT), file=sys.stderr)
+            told = printable_lines(str(error)) or signals.said(signal.SIGINT)
+            if environment.speaks():
+                print(told, file=sys.stderr)
             code = exit_code(signals.number_of(error))
     sys.exit(code)
 
@@ -175,7 +178,8 @@ def _train_one(arguments: Sequence[str]) -> int:
             number = signals.number_of(error)
             if begun:
                 raise Interrupted(begun[0], number, signals.said(number)) from error
-            print(f"{signals.said(number)[:-1]} before the run began.", file=sys.stderr)
+            if environment.speaks():
+                print(f"{signals.said(number)[:-1]} before the run began.", file=sys.stderr)
             codes.append(exit_code(number))
         return None
 
