@@ -54,6 +54,8 @@ examples:
   dltrain federate model=cnn data=mnist federated.clients=100
   dltrain federate data=digits federated=fedprox federated.clients=10"""
 TRAINING = {"train", "federate", "resume", "tune"}
+TOGETHER = TRAINING - {"tune"}
+"""Those that several processes do together."""
 
 
 def main() -> None:
@@ -104,6 +106,11 @@ def dispatch(arguments: Sequence[str]) -> int:
     command = not (not first or first.startswith(("-", "+", "~")) or "=" in first)
     if command and first not in COMMANDS:
         raise unknown(first)
+    if environment.world_size() > 1 and command and first not in TOGETHER:
+        raise UserError(
+            f"{first} is done by one process, and torchrun has started {environment.world_size()}: "
+            f"several train one run, by {', '.join(sorted(TOGETHER))}. Type dltrain {first} …"
+        )
     # A user's own models and data sources are found where the command is typed.
     with importable(Path.cwd()):
         return COMMANDS[first](arguments[1:]) if command else train(arguments)
@@ -139,6 +146,11 @@ def _train(arguments: Sequence[str]) -> int:
         composition.launch(arguments, lambda job: None)
         return 0
     multirun = bool(MULTIRUN & options)
+    if multirun and environment.world_size() > 1:
+        raise UserError(
+            "-m is done by one process: torchrun trains one run by several. Leave one of both out; "
+            "hydra/launcher=joblib trains several runs at once."
+        )
     try:
         composed = composition.check(overrides, multirun)
     except ConfigError as error:

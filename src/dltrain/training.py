@@ -23,9 +23,10 @@ from dltrain.assemble import Assembly, Config, Parts, optimizer_settings
 from dltrain.callbacks.console import Console
 from dltrain.config.build import build
 from dltrain.config.paths import absolute, has_initial_weights
+from dltrain.contracts.acting import Acts
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode, Table
-from dltrain.contracts.run import Callback, Probe, Schedule, Setup
+from dltrain.contracts.run import Callback, Group, Probe, Schedule, Setup
 from dltrain.contracts.task import Phase
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
@@ -36,7 +37,7 @@ from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
 from dltrain.engine.parallel.joining import joined
 from dltrain.engine.parallel.ranks import Ranks
-from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
+from dltrain.errors import ConfigError, Diverged, Fault, Interrupted, UserError, going_on
 from dltrain.optim.by_phase import by_phase
 from dltrain.optim.groups import gives_rows, groups_of
 from dltrain.optim.optimizers import make_optimizer
@@ -262,11 +263,14 @@ class Run:
         if taken:  # a folder of several has a newer one tomorrow
             self.config = {**config, "task": {**config["task"], **taken}}
         open_images(parts.task, settings.device)
+        if settings.sync_batch_norm:
+            self.ranks.synchronize(parts.task, settings.device)
         self.streams = _open(parts, config["seed"], self.ranks)
         parts.task.opened(self.streams)
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
         self.groups = groups_of(parts.task)
+        require_dividable(parts, self.groups, self.ranks)
         self._better = _check(parts, self.streams, self.groups, watchers, self.ranks)
         self.ranks.start(parts.task)
         optimizers, penalties = {}, {}
@@ -541,3 +545,28 @@ def _check(
     for callback in (*parts.callbacks, *watchers):
         callback.check(setup)
     return {monitor.name: monitor.mode, **better}
+
+
+def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -> None:
+    """Raise :class:`ConfigError` with all that several processes cannot do together."""
+    if not ranks.several:
+        return
+    settings, several = (
+        parts.settings,
+        f"goes on in one process, and torchrun started {ranks.world}",
+    )
+    faults = []
+    if isinstance(parts.task, Acts):
+        faults.append(Fault("task", f"what learns by acting {several}.", "Train seeds by -m."))
+    if any(gives_rows(parts.task, group) for group in groups.values()):
+        faults.append(Fault("model.sparse", f"a gradient of a few rows {several}."))
+    if settings.cuda_graph == "on":
+        faults.append(Fault("trainer.cuda_graph", f"a recorded step {several}.", "Set it to off."))
+    if settings.compile == "auto":
+        hint = "Set trainer.compile=on or off."
+        faults.append(Fault("trainer.compile", f"auto, which compares times, {several}.", hint))
+    if faults:
+        raise ConfigError(faults)
+    if settings.cuda_graph == "auto":
+        logger.info("trainer.cuda_graph=auto: off, of several processes.")
+        settings.cuda_graph = "off"

@@ -23,10 +23,12 @@ class Buffers:
     def __init__(self, task: nn.Module) -> None:
         saved = task.state_dict(keep_vars=True).values()
         kept = {id(one): one for one in task.buffers()}
+        # Without the count of changes that autograd keeps: a graph that is still to be gone back
+        # through may have seen them, and needs none of what they hold now.
         self._all = [
-            one for one in saved if id(one) in kept and one.is_floating_point() and one.numel()
+            one.data for one in saved if id(one) in kept and one.is_floating_point() and one.numel()
         ]
-        self._before = [one.detach().clone() for one in self._all]
+        self._before = [one.clone() for one in self._all]
         self.size = sum(one.numel() for one in self._all)
 
     def write(self, into: Tensor, share: float) -> None:

@@ -48,6 +48,9 @@ class Ranks:
         """How many examples the global batch has that ``batch`` is a part of."""
         return len(next(iter(batch.values())))
 
+    def synchronize(self, task: nn.Module, device: torch.device) -> None:
+        """Have batch norm count the rows of all ranks, in training."""
+
     def start(self, task: nn.Module) -> None:
         """The task is built, and on its device."""
 

@@ -14,11 +14,16 @@ from torch import Tensor, nn
 from dltrain.contracts.data import Batch, Stream, position_seed
 from dltrain.contracts.metric import Metric
 from dltrain.engine import generators, runtime
+from dltrain.engine.parallel.batch_norm import synchronize
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
 from dltrain.engine.parallel.shards import Shard, rows_of
 
 T = TypeVar("T")
+
+
+EXTRA = "_extra_state"
+"""How the name ends of what a module keeps beside tensors."""
 
 
 class RankLost(RuntimeError):
@@ -54,8 +59,12 @@ class Several(Ranks):
     def examples(self, batch: Batch) -> int:
         return super().examples(batch) * self.world if self._whole is None else self._whole
 
+    def synchronize(self, task: nn.Module, device: torch.device) -> None:
+        synchronize(task, self, device)
+
     def start(self, task: nn.Module) -> None:
         self._task = task
+        task.load_state_dict(self.told(task.state_dict()))
 
     def begin(
         self, seed: int, step: int, device: torch.device, states: Sequence[Mapping[str, Any]] = ()
@@ -82,9 +91,17 @@ class Several(Ranks):
         return self._buckets[key].reduce(total, self.share, self._reduce)
 
     def _agree_at_first(self) -> Buffers:
-        """What was measured on the first batch of this process is rank 0's, as all weights are."""
+        """What was measured on the first batch of this process is rank 0's."""
         assert self._task is not None, "start comes first"
-        self._task.load_state_dict(self.told(self._task.state_dict()))
+        own = self._task.state_dict(keep_vars=True)
+        measured = {name: value for name, value in own.items() if not _is_trained(value)}
+        for name, value in self.told(measured).items():
+            if name.endswith(EXTRA):
+                self._task.get_submodule(name.removesuffix(EXTRA).rstrip(".")).set_extra_state(
+                    value
+                )
+            elif isinstance(value, Tensor):
+                own[name].data.copy_(value)
         self._buffers = Buffers(self._task)
         return self._buffers
 
@@ -204,6 +221,10 @@ def _reaching() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise RankLost(str(error).splitlines()[0]) from error
+
+
+def _is_trained(value: Any) -> bool:
+    return isinstance(value, nn.Parameter) and value.requires_grad
 
 
 def _packed(value: Any) -> Tensor:
