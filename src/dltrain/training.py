@@ -43,6 +43,7 @@ from dltrain.optim.groups import gives_rows, groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
+from dltrain.runs.elastic import OVERRIDES, forget_run, note_run, run_to_go_on
 from dltrain.runs.environment import choose_device, describe
 from dltrain.runs.examples import EXAMPLES, keep_examples
 from dltrain.runs.finding import find_run
@@ -92,11 +93,14 @@ def train(
     packages = None if typed else allowed_packages()
     with ExitStack() as stack:
         ranks = stack.enter_context(joined(lambda: choose_device(config["device"])))
+        outputs = Path(config["output_dir"]).expanduser()
+        begun_before = ranks.found(lambda: run_to_go_on(outputs / config["name"], overrides))
+        if begun_before is not None:
+            return _go_on(Path(begun_before), started, watchers, created, ranks, packages)
         shown = stack.enter_context(messages.shown(ranks.first))
         assembly = stack.enter_context(Assembly(config, packages))
         parts = assembly.read()
         others = has_initial_weights(config)
-        outputs = Path(config["output_dir"]).expanduser()
         if config["init_from"] is not None:
             others = True
             init_from(parts.task, parts.spec, config["init_from"], outputs)
@@ -111,8 +115,25 @@ def train(
             folder.publish(outputs)
             folder.path = Path(ranks.told(str(folder.path)))
         with begun(folder):
+            if ranks.first:
+                note_run(folder)
             created(folder.path)
             return run.go(None)
+
+
+def _go_on(
+    path: Path,
+    started: float,
+    watchers: Sequence[Callback],
+    created: Callable[[Path], object],
+    ranks: Ranks,
+    packages: frozenset[str] | None,
+) -> dict[str, Any]:
+    """Go on with a run whose processes torchrun has started again."""
+    folder = _held(RunFolder(path), ranks)
+    with begun(folder):
+        created(folder.path)
+        return _resume(folder, started, False, watchers, ranks, packages)
 
 
 def resume(
@@ -130,7 +151,7 @@ def resume(
     with joined(lambda: choose_device(_device_of(run, output_dir))) as ranks:
         folder = _held(find_run(run, output_dir), ranks)
         with begun(folder):
-            return _resume(folder, started, changed_data, watchers, ranks)
+            return _resume(folder, started, changed_data, watchers, ranks, allowed_packages())
 
 
 def _device_of(run: str, output_dir: Path) -> str:
@@ -156,6 +177,7 @@ def _resume(
     changed_data: bool,
     watchers: Sequence[Callback],
     ranks: Ranks,
+    packages: frozenset[str] | None,
 ) -> dict[str, Any]:
     summary = folder.summary()
     if summary.get("status") == "finished":
@@ -172,7 +194,7 @@ def _resume(
     with messages.shown(ranks.first) as shown, ExitStack() as stack:
         try:
             with no_larger_than(folder.path / checkpoint.LAST):
-                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+                parts = stack.enter_context(Assembly(config, packages)).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.resumable(folder, parts.settings.device)
@@ -337,7 +359,7 @@ class Run:
         folder, settings = self.folder, self.parts.settings
         if job is not None:
             folder.write_json(JOB, job)
-        folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
+        folder.write_text(OVERRIDES, "".join(f"{line}\n" for line in overrides))
         folder.write_json("environment.json", describe(settings.device, settings.precision))
         self.describe_data()
         self._summarize("running")
@@ -416,6 +438,8 @@ class Run:
             return "interrupted"
         if status == "finished":
             self.folder.remove(checkpoint.PREVIOUS)
+            if self.ranks.first:
+                forget_run(self.folder.path.parent)
             self.folder.sync()
             self.folder.write_checksums()
         return status

@@ -601,7 +601,8 @@ class Trainer:
             for name, stream in self.streams.items():
                 stream.load_state_dict(saved["streams"][name])
             self._history.load_state_dict(saved["history"])
-            for callback, state in zip(self._kept, saved["callbacks"], strict=True):
+            states = saved["callbacks"] if self.ranks.first else ()
+            for callback, state in zip(self._kept, states, strict=True):
                 callback.load_state_dict(state)
         self._require_best()
 

@@ -88,7 +88,7 @@ def synchronize(task: nn.Module, ranks: Ranks, device: torch.device) -> None:
         # Another class, and the same object: whoever holds it, or its weights, holds them still.
         if device.type == "cuda":
             module.__class__ = nn.SyncBatchNorm
-            module.process_group = dist.group.WORLD
+            vars(module)["process_group"] = dist.group.WORLD
         else:
             module.__class__ = BatchNormOfRanks
-            module.ranks = ranks
+            vars(module)["ranks"] = ranks
