@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 import warnings
@@ -12,7 +13,8 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from dltrain.engine.parallel import environment
 from dltrain.engine.parallel.ranks import Ranks
@@ -21,12 +23,16 @@ from dltrain.errors import UserError
 
 FAILED = "dltrain/failed"
 """The key of the store under which the rank is noted that tells of a failure."""
+ATTEMPT = "dltrain/attempt"
+"""The key under which rank 0 says how a meeting of processes is called."""
 FIRST = 1.0
 """Seconds that rank 0 has to tell of what has gone wrong on all ranks."""
 GRACE = 5.0
 """Seconds that a rank has to end once another one has failed."""
 LOOKS = 0.5
 """Seconds between two looks at whether another rank has failed."""
+MEETING = timedelta(minutes=5)
+"""How long a rank waits for the others to begin."""
 WAITING = timedelta(minutes=60)
 """How long a rank waits for another one's part of a step, or for rank 0's own work, at most."""
 
@@ -38,7 +44,8 @@ def joined(device: Callable[[], torch.device]) -> Iterator[Ranks]:
     ``device`` chooses where this process trains. What fails in here is told once, by the rank that
     has failed, and ends every rank.
     """
-    if environment.world_size() == 1:
+    world = environment.world_size()
+    if world == 1:
         yield Ranks()
         return
     if not environment.speaks():
@@ -51,12 +58,18 @@ def joined(device: Callable[[], torch.device]) -> Iterator[Ranks]:
     if own.type == "cuda":
         torch.cuda.set_device(own)
     try:
+        store, rank, world = next(rendezvous("env://", timeout=MEETING))
+        store = PrefixStore(_attempt(store, rank, world), store)
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo", timeout=WAITING
+            "cpu:gloo,cuda:nccl" if own.type == "cuda" else "gloo",
+            store=store,
+            rank=rank,
+            world_size=world,
+            timeout=WAITING,
         )
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"torchrun: the processes cannot meet: {error}.") from error
-    store = dist.distributed_c10d._get_default_store()
+        first = str(error).splitlines()[0]
+        raise UserError(f"torchrun: the {world} processes cannot meet: {first}") from error
     watch = _Watch(store)
     try:
         ranks = Several(own)
@@ -69,6 +82,30 @@ def joined(device: Callable[[], torch.device]) -> Iterator[Ranks]:
         raise
     finally:
         watch.end()
+
+
+def _attempt(store: Store, rank: int, world: int) -> str:
+    """A name for this meeting of processes that no other had, on which all of them agree.
+
+    torchrun's store outlives a restart, and with it where processes that have died were listening.
+    So rank 0 chooses a name, and is taken at its word by those that it answers.
+    """
+    own = secrets.token_hex(8)
+    if rank == 0:
+        store.set(ATTEMPT, own)
+        for other in range(1, world):
+            word = store.get(f"{ATTEMPT}/{own}/{other}").decode()
+            store.set(f"{ATTEMPT}/{own}/{word}", "met")
+        return own
+    until = time.monotonic() + MEETING.total_seconds()
+    while time.monotonic() < until:
+        name = store.get(ATTEMPT).decode()
+        store.set(f"{ATTEMPT}/{name}/{rank}", own)
+        for _ in range(20):
+            if store.check([f"{ATTEMPT}/{name}/{own}"]):
+                return name
+            time.sleep(0.05)
+    raise RuntimeError(f"rank {rank} was not answered by rank 0")
 
 
 def _fail(store: Store, error: BaseException) -> None:
