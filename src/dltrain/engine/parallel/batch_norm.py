@@ -6,17 +6,31 @@ torch's :class:`torch.nn.SyncBatchNorm` is of CUDA devices alone; here is one fo
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dltrain.engine.parallel.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over ranks; each is told the sum of what the losses of all say of it."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        summed = value.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(context, gradient)
 
 
 class BatchNormOfRanks(_BatchNorm):
@@ -54,7 +68,7 @@ class BatchNormOfRanks(_BatchNorm):
         parts = [
             own if r == self.ranks.rank else torch.zeros_like(own) for r in range(self.ranks.world)
         ]
-        means, variances, counts = all_reduce(torch.stack(parts)).unbind(1)
+        means, variances, counts = _Sum.apply(torch.stack(parts)).unbind(1)
         total = counts.sum(0)
         mean = (means * counts).sum(0) / total
         squares = (counts * (variances + (means - mean).square())).sum(0)
