@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from dltrain.data.streams.on_disk import FileStream
 from dltrain.runs.finding import latest
 from tests.asking import gathered
 from tests.conftest import Compose
+from tests.test_parallel import world_of_one
 from tests.test_resume import assert_same_end
 from tests.test_resume_matrix import BATCHES, DRAWN, FAMILIES
 
@@ -117,6 +119,22 @@ def test_it_learns_there_what_it_learns_on_the_cpu(
 
     assert ended[1]["device"] == "cuda:0"
     assert ended[1]["test"]["loss"] == pytest.approx(ended[0]["test"]["loss"], rel=0.02)
+
+
+@pytest.mark.parametrize("model", ["model=mlp", "model=gan", "model=resnet18"])
+def test_a_world_of_one_by_nccl_trains_as_a_process_alone(
+    model: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ("trainer.sync_batch_norm=true", "trainer.accumulate=2", "trainer.clip_norm=1")
+    config = compose(model, *QUICK, *more, f"output_dir={tmp_path}")
+    alone = run.train(config)
+    with world_of_one(torch.device("cuda", 0), "cpu:gloo,cuda:nccl") as ranks:
+        monkeypatch.setattr(run, "joined", lambda device: nullcontext(ranks))
+        together = run.train(config)
+
+    assert together["test"].keys() == alone["test"].keys()
+    if model == "model=mlp":
+        assert together["test"]["loss"] == pytest.approx(alone["test"]["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])

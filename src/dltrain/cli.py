@@ -22,6 +22,7 @@ from dltrain.config.quoting import override
 from dltrain.config.suggest import did_you_mean
 from dltrain.config.working_folder import importable
 from dltrain.engine import clock, runtime, signals, terminal
+from dltrain.engine.parallel import environment
 from dltrain.engine.signals import exit_code
 from dltrain.errors import (
     NO_HOME,
@@ -54,6 +55,8 @@ examples:
   dltrain federate model=cnn data=mnist federated.clients=100
   dltrain federate data=digits federated=fedprox federated.clients=10"""
 TRAINING = {"train", "federate", "resume", "tune"}
+TOGETHER = TRAINING - {"tune"}
+"""Those that several processes do together."""
 
 
 def main() -> None:
@@ -65,7 +68,9 @@ def main() -> None:
         try:
             code = _run(sys.argv[1:])
         except KeyboardInterrupt as error:
-            print(printable_lines(str(error)) or signals.said(signal.SIGINT), file=sys.stderr)
+            told = printable_lines(str(error)) or signals.said(signal.SIGINT)
+            if environment.speaks():
+                print(told, file=sys.stderr)
             code = exit_code(signals.number_of(error))
     sys.exit(code)
 
@@ -102,6 +107,11 @@ def dispatch(arguments: Sequence[str]) -> int:
     command = not (not first or first.startswith(("-", "+", "~")) or "=" in first)
     if command and first not in COMMANDS:
         raise unknown(first)
+    if environment.world_size() > 1 and command and first not in TOGETHER:
+        raise UserError(
+            f"{first} is done by one process, and torchrun has started {environment.world_size()}: "
+            f"several train one run, by {', '.join(sorted(TOGETHER))}. Type dltrain {first} …"
+        )
     # A user's own models and data sources are found where the command is typed.
     with importable(Path.cwd()):
         return COMMANDS[first](arguments[1:]) if command else train(arguments)
@@ -137,6 +147,11 @@ def _train(arguments: Sequence[str]) -> int:
         composition.launch(arguments, lambda job: None)
         return 0
     multirun = bool(MULTIRUN & options)
+    if multirun and environment.world_size() > 1:
+        raise UserError(
+            "-m is done by one process: torchrun trains one run by several. Leave one of both out; "
+            "hydra/launcher=joblib trains several runs at once."
+        )
     try:
         if not options and composition.is_plain(overrides):
             return _train_one(partial(_hand, composition.job_of(overrides)))
@@ -181,7 +196,8 @@ def _train_one(launch: Callable[[Callable[[Job], object]], object]) -> int:
             number = signals.number_of(error)
             if begun:
                 raise Interrupted(begun[0], number, signals.said(number)) from error
-            print(f"{signals.said(number)[:-1]} before the run began.", file=sys.stderr)
+            if environment.speaks():
+                print(f"{signals.said(number)[:-1]} before the run began.", file=sys.stderr)
             codes.append(exit_code(number))
         return None
 

@@ -24,8 +24,9 @@ Line = tuple[float, str]
 class Messages(logging.Handler):
     """Shows what is logged, through whatever shows lines now."""
 
-    def __init__(self) -> None:
+    def __init__(self, speaks: bool = True) -> None:
         super().__init__(logging.INFO)
+        self._speaks = speaks
         self._early: list[Line] = []
         self._say: Callable[[str], None] | None = None
         self._keep: Callable[[str, float], None] | None = None
@@ -45,6 +46,8 @@ class Messages(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one message."""
+        if not self._speaks:
+            return
         line = printable_lines(f"{PREFIX.get(record.levelno, 'note')}: {record.getMessage()}")
         when, error = time.time(), record.exc_info and record.exc_info[1]
         details = "".join(traceback.format_exception(error)).rstrip() if error else ""
@@ -58,9 +61,9 @@ class Messages(logging.Handler):
 
 
 @contextmanager
-def shown() -> Iterator[Messages]:
-    """While inside, what is logged under ``dltrain`` is shown."""
-    logger, handler = logging.getLogger("dltrain"), Messages()
+def shown(speaks: bool = True) -> Iterator[Messages]:
+    """While inside, what is logged under ``dltrain`` is shown, or kept back."""
+    logger, handler = logging.getLogger("dltrain"), Messages(speaks)
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

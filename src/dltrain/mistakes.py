@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dltrain.engine.parallel import environment
 from dltrain.errors import LISTED, ConfigError, Fault, UserError, printable, shortened
 
 MOST_LINES = 10
@@ -40,7 +41,12 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
 
 
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
-    """Tell the user, on stderr, what is wrong and in which file it is defined."""
+    """Tell the user, on stderr, what is wrong and in which file it is defined.
+
+    Of several processes that train one run, one tells.
+    """
+    if not environment.speaks():
+        return
     for line in told(error, overrides):
         print(f"dltrain: {line}", file=sys.stderr)
 

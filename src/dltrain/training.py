@@ -23,9 +23,10 @@ from dltrain.assemble import Assembly, Config, Parts, optimizer_settings
 from dltrain.callbacks.console import Console
 from dltrain.config.build import build
 from dltrain.config.paths import absolute, has_initial_weights
+from dltrain.contracts.acting import Acts
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode, Table
-from dltrain.contracts.run import Callback, Probe, Schedule, Setup
+from dltrain.contracts.run import Callback, Group, Probe, Schedule, Setup
 from dltrain.contracts.task import Phase
 from dltrain.core.loop import Trainer
 from dltrain.core.update import Optimize
@@ -34,16 +35,19 @@ from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
-from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
+from dltrain.engine.parallel.joining import joined
+from dltrain.engine.parallel.ranks import Ranks
+from dltrain.errors import ConfigError, Diverged, Fault, Interrupted, UserError, going_on
 from dltrain.optim.by_phase import by_phase
 from dltrain.optim.groups import gives_rows, groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
 from dltrain.runs import checkpoint, checksums
-from dltrain.runs.environment import describe
+from dltrain.runs.elastic import OVERRIDES, forget_run, note_run, run_to_go_on
+from dltrain.runs.environment import choose_device, describe
 from dltrain.runs.examples import EXAMPLES, keep_examples
 from dltrain.runs.finding import find_run
-from dltrain.runs.folder import CONFIG, SUMMARY, RunFolder, room_for
+from dltrain.runs.folder import CONFIG, SUMMARY, FolderOfAnother, RunFolder, room_for
 from dltrain.runs.forward_failure import explain
 from dltrain.runs.init_from import init_from
 from dltrain.runs.load import (
@@ -87,24 +91,49 @@ def train(
     """
     started = clock.seconds()
     packages = None if typed else allowed_packages()
-    with messages.shown() as shown, Assembly(config, packages) as assembly:
+    with ExitStack() as stack:
+        ranks = stack.enter_context(joined(lambda: choose_device(config["device"])))
+        outputs = Path(config["output_dir"]).expanduser()
+        begun_before = ranks.found(lambda: run_to_go_on(outputs / config["name"], overrides))
+        if begun_before is not None:
+            return _go_on(Path(begun_before), started, watchers, created, ranks, packages)
+        shown = stack.enter_context(messages.shown(ranks.first))
+        assembly = stack.enter_context(Assembly(config, packages))
         parts = assembly.read()
         others = has_initial_weights(config)
-        outputs = Path(config["output_dir"]).expanduser()
         if config["init_from"] is not None:
             others = True
             init_from(parts.task, parts.spec, config["init_from"], outputs)
-        run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers)
-        folder = RunFolder.create(outputs, config["name"])
+        run = Run(absolute(config, Path.cwd()), parts, shown, started, watchers, ranks=ranks)
+        make = RunFolder.create if ranks.first else FolderOfAnother.create
+        folder = make(outputs, config["name"])
         with described(folder):
             run.begin(folder)
             if others:
                 checkpoint.save(folder, checkpoint.INITIAL, {"task": parts.task.state_dict()})
             run.describe(overrides, job)
             folder.publish(outputs)
+            folder.path = Path(ranks.told(str(folder.path)))
         with begun(folder):
+            if ranks.first:
+                note_run(folder)
             created(folder.path)
             return run.go(None)
+
+
+def _go_on(
+    path: Path,
+    started: float,
+    watchers: Sequence[Callback],
+    created: Callable[[Path], object],
+    ranks: Ranks,
+    packages: frozenset[str] | None,
+) -> dict[str, Any]:
+    """Go on with a run whose processes torchrun has started again."""
+    folder = _held(RunFolder(path), ranks)
+    with begun(folder):
+        created(folder.path)
+        return _resume(folder, started, False, watchers, ranks, packages)
 
 
 def resume(
@@ -119,14 +148,36 @@ def resume(
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
     started = clock.seconds()
-    folder = find_run(run, output_dir)
+    with joined(lambda: choose_device(_device_of(run, output_dir))) as ranks:
+        folder = _held(find_run(run, output_dir), ranks)
+        with begun(folder):
+            return _resume(folder, started, changed_data, watchers, ranks, allowed_packages())
+
+
+def _device_of(run: str, output_dir: Path) -> str:
+    """Where a run that goes on is to be trained."""
+    device = read_config(find_run(run, output_dir)).get("device", "auto")
+    return device if isinstance(device, str) else "auto"
+
+
+def _held(folder: RunFolder, ranks: Ranks) -> RunFolder:
+    """The folder of a run that goes on, which rank 0 holds."""
+    path = Path(ranks.found(lambda: _hold(folder)))
+    return folder if ranks.first else FolderOfAnother(path)
+
+
+def _hold(folder: RunFolder) -> str:
     folder.hold()
-    with begun(folder):
-        return _resume(folder, started, changed_data, watchers)
+    return str(folder.path)
 
 
 def _resume(
-    folder: RunFolder, started: float, changed_data: bool, watchers: Sequence[Callback]
+    folder: RunFolder,
+    started: float,
+    changed_data: bool,
+    watchers: Sequence[Callback],
+    ranks: Ranks,
+    packages: frozenset[str] | None,
 ) -> dict[str, Any]:
     summary = folder.summary()
     if summary.get("status") == "finished":
@@ -140,17 +191,18 @@ def _resume(
     config = read_config(folder)
     identity = folder.read_json(SPEC).get(IDENTITY, {}) if (folder.path / SPEC).is_file() else {}
     kept = KeptData(folder.path, spec_of_run(folder), identity, changed_data)
-    with messages.shown() as shown, ExitStack() as stack:
+    with messages.shown(ranks.first) as shown, ExitStack() as stack:
         try:
             with no_larger_than(folder.path / checkpoint.LAST):
-                parts = stack.enter_context(Assembly(config, allowed_packages())).read(kept)
+                parts = stack.enter_context(Assembly(config, packages)).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
         state = checkpoint.resumable(folder, parts.settings.device)
         if state is None:
             _begin_again(folder, config, parts, summary)
-        continued = Run(config, parts, shown, started, watchers, summary.get(PARENT))
+        continued = Run(config, parts, shown, started, watchers, summary.get(PARENT), ranks)
         continued.begin(folder)
+        ranks.told(True)  # all have read what is written anew
         # A kill after the last step may have left the list of a finished run.
         listed = checksums.read(folder.path)
         results = {n for n in listed if "/" in n or n.startswith(GROWING)} - {f"{REPORT}.csv"}
@@ -180,7 +232,7 @@ def _begin_again(
             f"{folder.path} has no checkpoint, and not the weights that it began with: start it "
             "again."
         )
-    (folder.path / checkpoint.BEST).unlink(missing_ok=True)
+    folder.remove(checkpoint.BEST)
     logger.info("the run was ended before its first checkpoint: it begins again.")
 
 
@@ -223,7 +275,9 @@ class Run:
         started: float,
         watchers: Sequence[Callback] = (),
         parent: Mapping[str, Any] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.config, self.parts, self._shown, self._started = config, parts, shown, started
         self._watchers, self._parent = watchers, parent
         settings = parts.settings
@@ -231,12 +285,16 @@ class Run:
         if taken:  # a folder of several has a newer one tomorrow
             self.config = {**config, "task": {**config["task"], **taken}}
         open_images(parts.task, settings.device)
-        self.streams = _open(parts, config["seed"])
+        if settings.sync_batch_norm:
+            self.ranks.synchronize(parts.task, settings.device)
+        self.streams = _open(parts, config["seed"], self.ranks)
         parts.task.opened(self.streams)
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
         self.groups = groups_of(parts.task)
-        self._better = _check(parts, self.streams, self.groups, watchers)
+        require_dividable(parts, self.groups, self.ranks)
+        self._better = _check(parts, self.streams, self.groups, watchers, self.ranks)
+        self.ranks.start(parts.task)
         optimizers, penalties = {}, {}
         rates = optimizer_settings(config)
         named = named_by(rates.patterns, parts.task)
@@ -261,6 +319,7 @@ class Run:
             settings.clip_norm,
             settings.accumulate,
             parts.modifiers,
+            self.ranks,
         )
         total = settings.total_steps(steps_per_epoch)
         self.phases = phases_of(parts, self.streams, total)
@@ -276,7 +335,7 @@ class Run:
         """Take ``folder`` for this run's."""
         parts, self.folder = self.parts, folder
         folder.identity = folder.identity or self._identity()
-        self._console = Console(self._layers, self._shown)
+        callbacks = [*parts.callbacks, Console(self._layers, self._shown)]
         self.trainer = Trainer(
             parts.settings,
             parts.task,
@@ -285,19 +344,22 @@ class Run:
             self.schedule,
             folder,
             parts.modifiers,
-            [*parts.callbacks, self._console],
+            callbacks if self.ranks.first else (),
             self.phases,
             self.config["seed"],
             saved=lambda: self._summarize("running"),
-            watchers=self._watchers,
+            watchers=self._watchers if self.ranks.first else (),
+            ranks=self.ranks,
         )
 
     def describe(self, overrides: Sequence[str], job: Mapping[str, Any] | None = None) -> None:
         """Write what a new run's folder has from the beginning, whatever fails after it."""
+        if not self.ranks.first:
+            return
         folder, settings = self.folder, self.parts.settings
         if job is not None:
             folder.write_json(JOB, job)
-        folder.write_text("overrides.txt", "".join(f"{line}\n" for line in overrides))
+        folder.write_text(OVERRIDES, "".join(f"{line}\n" for line in overrides))
         folder.write_json("environment.json", describe(settings.device, settings.precision))
         self.describe_data()
         self._summarize("running")
@@ -306,6 +368,8 @@ class Run:
 
     def describe_data(self) -> None:
         """Write what the data is and what reads new examples."""
+        if not self.ranks.first:
+            return
         parts, folder = self.parts, self.folder
         reader = parts.source.reader()
         folder.write_json(READER, {} if reader is None else reader.node(folder.path))
@@ -349,7 +413,7 @@ class Run:
         try:
             return self.trainer.fit(state)
         except KeyboardInterrupt as error:
-            self.trainer.signal = signals.number_of(error)
+            self.trainer.ranks.interrupted(signals.number_of(error))
             return "interrupted"
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
@@ -370,10 +434,12 @@ class Run:
         try:
             self.trainer.end(status)
         except KeyboardInterrupt as error:
-            self.trainer.signal = signals.number_of(error)
+            self.trainer.ranks.interrupted(signals.number_of(error))
             return "interrupted"
         if status == "finished":
-            (self.folder.path / checkpoint.PREVIOUS).unlink(missing_ok=True)
+            self.folder.remove(checkpoint.PREVIOUS)
+            if self.ranks.first:
+                forget_run(self.folder.path.parent)
             self.folder.sync()
             self.folder.write_checksums()
         return status
@@ -461,8 +527,9 @@ def phases_of(parts: Parts, streams: Streams, steps: int) -> list[Phase]:
         raise UserError(str(error)) from error
 
 
-def _open(parts: Parts, seed: int) -> Streams:
-    streams = parts.source.open(Placement(parts.settings.device, seed, parts.task))
+def _open(parts: Parts, seed: int, ranks: Ranks) -> Streams:
+    place = Placement(parts.settings.device, seed, parts.task, ranks.rank, ranks.world)
+    streams = parts.source.open(place)
     if parts.settings.overfit:
         few = FirstBatches(streams["train"], parts.settings.overfit)
         streams = {**streams, "train": few}
@@ -473,7 +540,11 @@ def _open(parts: Parts, seed: int) -> Streams:
 
 
 def _check(
-    parts: Parts, streams: Streams, groups: Iterable[str], watchers: Iterable[Callback]
+    parts: Parts,
+    streams: Streams,
+    groups: Iterable[str],
+    watchers: Iterable[Callback],
+    ranks: Ranks,
 ) -> dict[str, Mode]:
     """Which way each metric is better, where that is known.
 
@@ -493,8 +564,33 @@ def _check(
             f"does not give. It gives {', '.join(metrics) or 'nothing'}."
         )
     parts.task.monitor = monitor
-    require_variance(parts.task, streams["train"])
+    require_variance(parts.task, ranks.shard(streams["train"]))
     setup = Setup(parts.spec, frozenset(streams), metrics, list(groups), better)
     for callback in (*parts.callbacks, *watchers):
         callback.check(setup)
     return {monitor.name: monitor.mode, **better}
+
+
+def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -> None:
+    """Raise :class:`ConfigError` with all that several processes cannot do together."""
+    if not ranks.several:
+        return
+    settings, several = (
+        parts.settings,
+        f"goes on in one process, and torchrun started {ranks.world}",
+    )
+    faults = []
+    if isinstance(parts.task, Acts):
+        faults.append(Fault("task", f"what learns by acting {several}.", "Train seeds by -m."))
+    if any(gives_rows(parts.task, group) for group in groups.values()):
+        faults.append(Fault("model.sparse", f"a gradient of a few rows {several}."))
+    if settings.cuda_graph == "on":
+        faults.append(Fault("trainer.cuda_graph", f"a recorded step {several}.", "Set it to off."))
+    if settings.compile == "auto":
+        hint = "Set trainer.compile=on or off."
+        faults.append(Fault("trainer.compile", f"auto, which compares times, {several}.", hint))
+    if faults:
+        raise ConfigError(faults)
+    if settings.cuda_graph == "auto":
+        logger.info("trainer.cuda_graph=auto: off, of several processes.")
+        settings.cuda_graph = "off"

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args, runtime_checkable
 
@@ -248,6 +249,11 @@ class Stream(ABC):
     on the one before it is done.
     """
 
+    divided: bool = False
+    """Whether each rank's batches are rows of its own, of data that is divided as it is read
+    (:class:`Placement`). They weigh alike: as many rows on every rank. Other streams are the same
+    on all ranks, each of which takes its rows of a batch."""
+
     @property
     @abstractmethod
     def steps_per_epoch(self) -> int | None:
@@ -270,6 +276,11 @@ class Stream(ABC):
     def plain(self) -> Iterator[Batch]:
         """The batches of epoch 0 as they are without augmentation."""
         return self.batches(0)
+
+    def dealt(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
+        """Every ``world``-th batch of :meth:`plain` from number ``rank`` on, with its number."""
+        found = enumerate(self.plain())
+        return found if self.divided else islice(found, rank, None, world)
 
     def first(self) -> Batch:
         """A batch to look at, of the columns that a network reads: that of epoch 0 as it is."""
@@ -301,11 +312,15 @@ class Placement:
     """Where a source is to put its batches, and by which seed it draws.
 
     ``task`` is who is trained or evaluated on them: data that comes of acting asks it what to do.
+    Of the ``world`` processes that train one run this is number ``rank``, from 0: a source may give
+    each other examples (:attr:`Stream.divided`), and need not.
     """
 
     device: torch.device
     seed: int
     task: nn.Module | None = None
+    rank: int = 0
+    world: int = 1
 
 
 class Reader(ABC):

@@ -134,7 +134,10 @@ class Task(nn.Module, ABC):
         """
 
     def training_state(self) -> dict[str, Any]:
-        """What only more training needs: counters, carried state, replay. Tensors and numbers."""
+        """What only more training needs: counters, carried state, replay. Tensors and numbers.
+
+        A tensor has a row for each row of a batch, of which each of several ranks has its own.
+        """
         return {}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ In full, it is::
         for metric in metrics:
             metric.update(outputs, batch, rows)
     everything that the metrics compute
+
+Each of several ranks evaluates every so many-th batch; then all have what each has gathered.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import Tensor
 from dltrain.contracts.data import EVALUATION_SEED, Stream, position_seed
 from dltrain.contracts.metric import Evaluation
 from dltrain.contracts.task import Task
+from dltrain.engine.parallel.ranks import Ranks
 
 
 @dataclass
@@ -50,15 +53,25 @@ def noise_at(position: int) -> torch.Generator:
     return torch.Generator().manual_seed(position_seed(EVALUATION_SEED, 0, position))
 
 
-def evaluate(task: Task, stream: Stream, *, seed: int, epoch: int, final: bool) -> Evaluation:
+def evaluate(
+    task: Task,
+    stream: Stream,
+    *,
+    seed: int,
+    epoch: int,
+    final: bool,
+    ranks: Ranks | None = None,
+) -> Evaluation:
     """What the task's metrics say of all of ``stream``; in eval mode, without gradients."""
-    metrics = task.metrics(final)
-    for position, batch in enumerate(stream.plain()):
+    ranks = ranks or Ranks()
+    metrics, used = task.metrics(final), False
+    for position, batch in stream.dealt(ranks.rank, ranks.world):
+        used = True
         rows = stream.rows(0, position)
         outputs = task.eval_step(batch, Position(seed, epoch, final, rows, position))
         for metric in metrics:
             metric.update(outputs, batch, rows)
     evaluation = Evaluation()
-    for metric in metrics:
+    for metric in ranks.merged(metrics, used, lambda: task.metrics(final)):
         evaluation |= metric.compute()
     return evaluation

@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -50,6 +51,7 @@ from dltrain.engine import clock, generators, malloc, signals
 from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
+from dltrain.engine.parallel.ranks import Ranks
 from dltrain.errors import Diverged, UserError
 from dltrain.metrics.history import History
 from dltrain.runs import checkpoint
@@ -76,7 +78,8 @@ class Trainer:
 
     ``state`` tells how far it is. ``seed`` is the run's, which a task's evaluation may depend on.
     ``saved`` is called whenever a checkpoint was written. ``watchers`` are told what callbacks are
-    told, and belong to whoever started this process: no checkpoint has their state.
+    told, and belong to whoever started this process: no checkpoint has their state. ``ranks`` are
+    the processes that train together; of them this is one, and rank 0 alone has callbacks.
     """
 
     def __init__(
@@ -93,7 +96,9 @@ class Trainer:
         seed: int = 0,
         saved: Callable[[], object] = lambda: None,
         watchers: Sequence[Callback] = (),
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.settings, self.task, self.streams = settings, task, streams
         self.optimize, self.schedule, self.folder = optimize, schedule, folder
         self.modifiers, self._kept = list(modifiers), list(callbacks)
@@ -109,8 +114,10 @@ class Trainer:
         self._probes = [one for one in self.callbacks if isinstance(one, Probe)]
 
         self.state = State(compile=settings.compile)
-        self.signal: int | None = None
-        """What asked for an end."""
+        self._shards = {
+            name: self.ranks.shard(streams[name]) for name in {p.stream for p in self.phases}
+        }
+        """This rank's rows of what is trained on."""
         self._progress = RunProgress(self.state, self.max_steps, steps_per_epoch)
         examples = {name: stream.examples for name, stream in streams.items()}
         self._view = RunView(
@@ -122,7 +129,7 @@ class Trainer:
             examples,
             self.callbacks,
         )
-        self._history = History()
+        self._history = History(self.ranks.averaged)
         self._best: dict[str, Any] | None = None
         """What ``best.pt`` is to hold, until it does."""
         self._last_save = clock.seconds()
@@ -147,6 +154,7 @@ class Trainer:
                     probe.begin(self.task, self.streams, self._view)
         if resume is not None:
             self._load_state(resume)
+        self._draw_on(resume)
         device, steps = self.settings.device, self.max_steps - self.state.step
         step = train_step(self.state.compile, self.task, self.optimize, device, steps, self._settle)
         self._train_step = replayed_step(
@@ -154,7 +162,7 @@ class Trainer:
         )
         self._measured_seconds = self.state.seconds["train"]
         self._measured_samples = self.state.samples
-        with signals.asking(self._ask):
+        with signals.asking(self.ranks.ask):
             self._train()
             if self.signal is not None:
                 return "interrupted"
@@ -252,7 +260,7 @@ class Trainer:
         self._phase_end = self._phase_ends[number]
         state, stream, place = (
             self.state,
-            self.streams[phase.stream],
+            self._shards[phase.stream],
             self.state.place(phase.stream),
         )
         for batch in stream.batches(place.epoch, place.position):
@@ -287,8 +295,8 @@ class Trainer:
             modifier.before_step(self._progress)
         with self._autocast():
             metrics = self._train_step(batch)
-        size = len(next(iter(batch.values())))
-        self._history.add(metrics, size)
+        size = self.ranks.examples(batch)
+        self._history.add(metrics, size, self.ranks.share)
         state.samples += size
         state.step += 1
         place.position += 1
@@ -296,7 +304,7 @@ class Trainer:
             optimize.finish()
         if logged:
             self._log()
-        if clock.seconds() - self._last_save >= settings.checkpoint_seconds:
+        if self.ranks.meet(clock.seconds() - self._last_save >= settings.checkpoint_seconds):
             self._read()
             self._save()
 
@@ -313,6 +321,11 @@ class Trainer:
             values[f"gradient_norm/{name}" if several else "gradient_norm"] = float(norm)
         for callback in self.callbacks:
             callback.log(self._view, values)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Whether a callback has asked for an end, which those of rank 0 do for all."""
+        self.state.stop_reason = self.ranks.told(self.state.stop_reason)
 
     def _read(self) -> None:
         """Fetch what the steps since the last reading returned, and see that it is finite."""
@@ -436,14 +449,15 @@ class Trainer:
     def _take_best(self) -> None:
         """Give the task the best weights; the results are theirs from here on."""
         best, name = self.folder.path / checkpoint.BEST, self.task.monitor.name
-        if not best.exists():
+        if self.state.best_step is None or not self.ranks.found(best.exists):
             logger.warning(
                 f"trainer.test_weights={self.settings.test_weights}: no evaluation gave a number "
                 f"for {name}, so there are no best weights: the last ones are used."
             )
             return
-        loaded = checkpoint.load(best, self.settings.device)
-        checkpoint.load_weights(self.task, loaded["task"], best)
+        device = self.settings.device
+        weights = self.ranks.found(lambda: checkpoint.load(best, device)["task"])
+        checkpoint.load_weights(self.task, weights, best)
         self.state.uses_best = True
         if self.state.best_step != self.state.evaluated_at:
             # Figures and tables are still those of the last weights.
@@ -473,6 +487,7 @@ class Trainer:
                     seed=self.seed,
                     epoch=self.state.place("train").epoch,
                     final=final,
+                    ranks=self.ranks,
                 )
             self.state.seconds["evaluate"] += clock.seconds() - started
         return evaluation | Evaluation(self._scalars()) | self._look(split)
@@ -511,6 +526,8 @@ class Trainer:
             name: value if isinstance(value, int) else float(value)
             for name, value in evaluation.scalars.items()
         }
+        # Those of rank 0, which alone has probes; and all decide by the same numbers.
+        scalars = self.ranks.told(scalars)
         evaluation = replace(evaluation, scalars=scalars)
         self.state.results[split] = dict(scalars)
         self.state.means[split] = [name for name, weight in evaluation.weights.items() if weight]
@@ -519,6 +536,7 @@ class Trainer:
             logger.warning(warning)
         for callback in self.callbacks:
             callback.evaluated(self._view, split, evaluation)
+        self._hear()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.settings.precision != "bfloat16":
@@ -529,8 +547,10 @@ class Trainer:
         self.state.compile = compile
         logger.info("trainer.compile=auto: %s, %s", compile, why)
 
-    def _ask(self, number: int) -> None:
-        self.signal = number
+    @property
+    def signal(self) -> int | None:
+        """What asked for an end."""
+        return self.ranks.signal
 
     def _save(self) -> None:
         """Write a checkpoint from which the run goes on as if nothing had happened."""
@@ -546,15 +566,27 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         return {
             "task": self.task.state_dict(),
-            "training": self.task.training_state(),
+            "training": self.ranks.joined(self.task.training_state()),
             "modifiers": [modifier.state_dict() for modifier in self.modifiers],
             "optimize": self.optimize.state_dict(),
             "streams": {name: stream.state_dict() for name, stream in self.streams.items()},
-            "random": generators.state(self.settings.device),
+            **self._random(),
             "history": self._history.state_dict(),
             "callbacks": [callback.state_dict() for callback in self._kept],
             "loop": self.state.state_dict(),
         }
+
+    def _random(self) -> dict[str, Any]:
+        """The generators of rank 0, and those of each other rank where there are several."""
+        first, *others = self.ranks.gathered(generators.state(self.settings.device))
+        return {"random": first, **({"others": others} if others else {})}
+
+    def _draw_on(self, saved: Mapping[str, Any] | None) -> None:
+        """Have each rank draw for itself, from where it was in a run that goes on."""
+        states = [] if saved is None else [saved["random"], *saved.get("others", ())]
+        path = self.folder.path / checkpoint.LAST
+        with checkpoint.fitting(path):
+            self.ranks.begin(self.seed, self.state.step, self.settings.device, states)
 
     def _load_state(self, saved: Mapping[str, Any]) -> None:
         path = self.folder.path / checkpoint.LAST
@@ -562,16 +594,16 @@ class Trainer:
             self.state.load_state_dict(saved["loop"])
         checkpoint.load_weights(self.task, saved["task"], path)
         with checkpoint.fitting(path):
-            self.task.load_training_state(saved["training"])
+            self.task.load_training_state(self.ranks.own(saved["training"]))
             for modifier, state in zip(self.modifiers, saved["modifiers"], strict=True):
                 modifier.load_state_dict(state)
             self.optimize.load_state_dict(saved["optimize"])
             for name, stream in self.streams.items():
                 stream.load_state_dict(saved["streams"][name])
             self._history.load_state_dict(saved["history"])
-            for callback, state in zip(self._kept, saved["callbacks"], strict=True):
+            states = saved["callbacks"] if self.ranks.first else ()
+            for callback, state in zip(self._kept, states, strict=True):
                 callback.load_state_dict(state)
-            generators.restore(saved["random"], self.settings.device)
         self._require_best()
 
     def _require_best(self) -> None:
@@ -579,18 +611,24 @@ class Trainer:
         best = self.folder.path / checkpoint.BEST
         if self.state.best_step is None:
             return
-        if not best.exists():
+        if not self.ranks.found(best.exists):
             logger.warning(
                 f"{best} was removed: the best weights will be those of an evaluation to come."
             )
             self.state.best_value = self.state.best_step = None
             return
         try:
-            checkpoint.load(best, run=self.folder.identity)
+            self.ranks.found(lambda: _whole(best, self.folder.identity))
         except checkpoint.Damaged as error:
             raise UserError(
                 f"{error} Remove it to go on without the best weights so far."
             ) from error
+
+
+def _whole(path: Path, run: str) -> bool:
+    """Read a checkpoint, which raises what is wrong with it."""
+    checkpoint.load(path, run=run)
+    return True
 
 
 def _after(error: BaseException) -> str:

@@ -34,8 +34,9 @@ class Settings:
     ``monitor_mode`` which way it is better, where the metric does not tell.
     ``test_weights`` are those that the run is tested and used with: of the last step, or of the
     best evaluation; ``auto`` is best where there is a validation split. ``overfit``
-    trains on that many batches, as a sanity check. ``deterministic`` and ``tune_process`` are as in
-    :func:`dltrain.engine.runtime.settings`.
+    trains on that many batches, as a sanity check. ``sync_batch_norm``: of several processes that
+    train one run, batch norm counts the rows of all. ``deterministic`` and ``tune_process`` are as
+    in :func:`dltrain.engine.runtime.settings`.
 
     Raises :class:`ValueError` for what is out of bounds or contradicts itself.
     """
@@ -59,6 +60,7 @@ class Settings:
     overfit: int = 0
     deterministic: bool = False
     tune_process: bool = True
+    sync_batch_norm: bool = False
 
     def __post_init__(self) -> None:
         """See that the values are possible, and choose what is ``auto``."""

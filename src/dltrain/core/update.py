@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.contracts.task import Phase
+from dltrain.engine.parallel.ranks import Ranks
 from dltrain.engine.torch_startup import step_of
 from dltrain.errors import UserError
 
@@ -26,7 +27,8 @@ class Optimize:
     to what holds their weights back; a name that is left out has none. ``modifiers`` act after
     each step, in order. Gradients of ``accumulate`` calls are averaged into one step, each call
     counting as much as its ``weight``; ``clip_norm`` bounds the norm of a group's whole gradient,
-    to which weight decay that rides in the optimizer is added afterwards, as is usual.
+    to which weight decay that rides in the optimizer is added afterwards, as is usual. Gradients
+    are summed over ``ranks`` once a step, with its last call.
     """
 
     def __init__(
@@ -38,7 +40,9 @@ class Optimize:
         clip_norm: float | None = None,
         accumulate: int = 1,
         modifiers: Sequence[Modifier] = (),
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks or Ranks()
         self.optimizers = dict(optimizers)
         self.steps = {name: step_of(optimizer) for name, optimizer in self.optimizers.items()}
         self.accumulate = accumulate
@@ -57,6 +61,8 @@ class Optimize:
             name for name, one in self.optimizers.items() if isinstance(one, torch.optim.LBFGS)
         }
         """Those whose optimizer computes the loss several times a step."""
+        # A rank's loss is a part of the batch's, as that of a call is a part of several calls'.
+        self._sums = accumulate > 1 or self._ranks.several
         self._device_type = device_type
         self._calls = dict.fromkeys(self.optimizers, 0)
         self._totals: dict[str, Tensor | float | None] = dict.fromkeys(self.optimizers)
@@ -105,21 +111,26 @@ class Optimize:
     def _update(self, loss: Tensor, name: str, weight: Tensor | float | None) -> None:
         if self._regularizers[name]:
             loss = self._penalized(loss, name)
-        if self.accumulate == 1:
+        if not self._sums:
             torch.autograd.backward(loss, inputs=self._inputs(name))
             self._step(name)
             return
-        if weight is None:
-            loss = loss / self.accumulate
-        else:
-            loss = loss * weight
-            total = self._totals[name]
-            self._totals[name] = weight if total is None else total + weight
-        torch.autograd.backward(loss, inputs=self._inputs(name))
+        torch.autograd.backward(self._part(loss, name, weight), inputs=self._inputs(name))
         self._calls[name] += 1
         if self._calls[name] % self.accumulate == 0:
             self._average(name, self.accumulate)
             self._step(name)
+
+    def _part(self, loss: Tensor, name: str, weight: Tensor | float | None) -> Tensor:
+        """What ``loss`` adds to that of a step."""
+        share = self._ranks.share
+        if weight is None:
+            return loss * share / self.accumulate
+        if not share:  # rows that another rank has
+            weight = weight * 0
+        total = self._totals[name]
+        self._totals[name] = weight if total is None else total + weight
+        return loss * weight
 
     def _inputs(self, name: str) -> list[Tensor] | None:
         """What gradients are for: those of one network are not to be filled by a loss of another's.
@@ -140,6 +151,7 @@ class Optimize:
     def _average(self, name: str, calls: int) -> None:
         """Make a mean of the gradients of ``calls`` calls; whole steps without weights are one."""
         total, self._totals[name] = self._totals[name], None
+        total = self._ranks.together(self._parameters[name], total)
         if total is None and calls == self.accumulate:
             return
         gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
@@ -158,9 +170,10 @@ class Optimize:
 
         def closure() -> float:
             self.optimizers[name].zero_grad()
-            value = self._penalized(loss(), name)
+            value = self._penalized(loss(), name) * self._ranks.share
             torch.autograd.backward(value, inputs=self._inputs(name))
-            return float(value.detach())
+            self._ranks.together(self._parameters[name], None)
+            return float(self._ranks.sum(value.detach()))
 
         self.optimizers[name].step(closure)
         self._after(name)
@@ -242,22 +255,27 @@ class Optimize:
         return {
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "calls": dict(self._calls),
-            "totals": dict(self._totals),
-            "gradients": {n: [_whole(p.grad) for p in ps] for n, ps in self._parameters.items()},
+            "totals": {n: self._ranks.summed([total])[0] for n, total in self._totals.items()},
+            "gradients": {
+                n: self._ranks.summed([_whole(p.grad) for p in ps])
+                for n, ps in self._parameters.items()
+            },
             # With accumulation they may be logged steps after they were measured.
             "gradient_norms": dict(self.gradient_norms),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
+        """Restore what :meth:`state_dict` returned; rank 0 goes on with sums over ranks."""
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
             for parameter, gradient in zip(
                 self._parameters[name], state["gradients"][name], strict=True
             ):
-                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+                kept = gradient is not None and self._ranks.first
+                parameter.grad = gradient.to(parameter.device) if kept else None
         self._calls, self._multiplier = dict(state["calls"]), None
-        self._totals = dict(state["totals"])
+        if self._ranks.first:
+            self._totals = dict(state["totals"])
         self.gradient_norms = dict(state["gradient_norms"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,13 @@ from torch import Tensor
 from dltrain.contracts.task import Metrics
 from dltrain.errors import UserError
 
+Average = Callable[[Tensor, Sequence[int], Sequence[float]], Tensor]
+"""Of steps the means over all ranks: see :meth:`dltrain.engine.parallel.ranks.Ranks.averaged`."""
+
+
+def _as_they_are(rows: Tensor, weighted: Sequence[int], shares: Sequence[float]) -> Tensor:
+    return rows
+
 
 class History:
     """The metrics of every step since the last evaluation.
@@ -19,10 +26,13 @@ class History:
     :meth:`add` costs a list append; :meth:`read` fetches all that was added in one transfer. A
     mean over examples weighs as much as its batch has, so means are exact with a ragged last
     batch; a metric that comes as ``(mean, weight)`` weighs what it says. Of a metric that had no
-    weight at all in a stretch of steps there is no mean.
+    weight at all in a stretch of steps there is no mean. Where a batch is divided among ranks,
+    ``average`` makes means of all when they are read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, average: Average = _as_they_are) -> None:
+        self._average = average
+        self._shares: list[float] = []
         self._names: list[str] = []
         self._weighted: list[str] = []
         self._pending: list[Metrics] = []
@@ -31,10 +41,11 @@ class History:
         self._sizes: list[int] = []
         self._window_start = 0
 
-    def add(self, metrics: Metrics, size: int) -> None:
-        """Note one step's metrics, of a batch of ``size``."""
+    def add(self, metrics: Metrics, size: int, share: float = 1.0) -> None:
+        """Note one step's metrics, of a batch of ``size``, of which ``share`` is of this rank."""
         self._pending.append(metrics)
         self._sizes.append(size)
+        self._shares.append(share)
 
     def read(self) -> int | None:
         """Fetch what is pending; return how many steps ago the first non-finite value arose.
@@ -49,8 +60,13 @@ class History:
         self._weighted = [name for name, value in first.items() if isinstance(value, tuple)]
         values = [value for step in self._pending for value in self._values(step)]
         steps = len(self._pending)
-        rows = torch.stack(values).view(steps, -1).tolist() if values else [[]] * steps
+        rows: list[list[float]] = [[]] * steps
+        if values:
+            weighted = [place for place, name in enumerate(self._names) if name in self._weighted]
+            table = torch.stack(values).view(steps, -1)
+            rows = self._average(table, weighted, self._shares).tolist()
         self._pending.clear()
+        self._shares.clear()
         self._rows += rows
         for index, row in enumerate(rows):
             if not all(self._finite(row, column) for column in range(len(self._names))):

@@ -7,7 +7,6 @@ not look at them; :func:`load` does. It tells which of a run's checkpoints it is
 from __future__ import annotations
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from torch import nn
 
 from dltrain.errors import UserError
 from dltrain.files import own
-from dltrain.runs import durable
 from dltrain.runs.folder import SUMMARY, RunFolder
 from dltrain.tensor_files import read_tensors, reason
 
@@ -51,20 +49,9 @@ def save(folder: RunFolder, name: str, state: Mapping[str, Any]) -> None:
 
 def save_last(folder: RunFolder, state: Mapping[str, Any]) -> None:
     """Write the last checkpoint; the one that was the last becomes the previous one."""
-    last, previous = folder.path / LAST, folder.path / PREVIOUS
-    if last.exists():
-        # A second name, so that there is a last one at any moment.
-        aside = previous.with_name(f".{previous.name}{durable.SUFFIX}")
-        aside.unlink(missing_ok=True)
-        try:
-            os.link(last, aside)
-        except OSError:  # a file system without
-            last.replace(previous)
-        else:
-            aside.replace(previous)
-            aside.unlink(missing_ok=True)  # where both are one file, renaming does nothing
+    folder.keep(LAST, PREVIOUS)
     save(folder, LAST, state)
-    (folder.path / INITIAL).unlink(missing_ok=True)
+    folder.remove(INITIAL)
 
 
 def resumable(folder: RunFolder, device: torch.device) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from dltrain.engine.parallel import environment
 from dltrain.errors import UserError
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "omegaconf", "datasets", "scikit-learn")
@@ -20,9 +21,11 @@ Precision = Literal["float32", "tf32", "bfloat16", "auto"]
 def choose_device(name: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps`` means here.
 
-    ``auto`` takes the first CUDA device, else Apple's, else the CPU. Raises :class:`UserError`
-    where there is no such device, naming those that there are.
+    ``auto`` takes the first CUDA device, else Apple's, else the CPU. Of several processes that
+    torchrun has started each has a CUDA device of its own. Raises :class:`UserError` where there
+    is no such device, naming those that there are.
     """
+    processes = environment.local_world_size() if environment.world_size() > 1 else 1
     present = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
     if torch.backends.mps.is_available():
         present.append("mps")
@@ -30,6 +33,19 @@ def choose_device(name: str) -> torch.device:
         wanted = next((d for d in ("cuda:0", "mps") if d in present), "cpu")
     else:
         wanted = "cuda:0" if name == "cuda" else name
+    if processes > 1 and wanted != "cpu":
+        if name not in ("auto", "cuda"):
+            raise UserError(
+                f"{name} is one device, and torchrun has started {processes} processes here. Take "
+                "device=cuda, which gives each its own, or device=cpu."
+            )
+        if f"cuda:{processes - 1}" not in present:
+            raise UserError(
+                f"torchrun has started {processes} processes here, and there are "
+                f"{', '.join(present)}. Start as many as there are CUDA devices, or take "
+                "device=cpu."
+            )
+        wanted = f"cuda:{environment.local_rank()}"
     if wanted not in present:
         raise UserError(
             f"there is no {name!r} on this machine. There {'are' if present[1:] else 'is'} "

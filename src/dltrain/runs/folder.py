@@ -239,6 +239,25 @@ class RunFolder:
         content.pop(checksums.OWN, None)
         return content
 
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def keep(self, name: str, other: str) -> None:
+        """Have a file, if it is there, under the name ``other`` too: there is one at any moment."""
+        last, previous = self.path / name, self.path / other
+        if not last.exists():
+            return
+        aside = previous.with_name(f".{previous.name}{durable.SUFFIX}")
+        aside.unlink(missing_ok=True)
+        try:
+            os.link(last, aside)
+        except OSError:  # a file system without
+            last.replace(previous)
+        else:
+            aside.replace(previous)
+            aside.unlink(missing_ok=True)  # where both are one file, renaming does nothing
+
     def write(self, name: str, fill: Callable[[BinaryIO], object], sync: bool = True) -> None:
         """Have ``fill`` write the file ``name`` to a temporary one, fsync it and rename it.
 
@@ -250,6 +269,42 @@ class RunFolder:
                 f"{self.path} is gone: somebody removed or moved it as the run went on."
             )
         durable.write_whole(files.make_room(self.path, name), fill, sync)
+
+
+class FolderOfAnother(RunFolder):
+    """A run folder that another process holds, and writes: this one may read it, and no more."""
+
+    @classmethod
+    def create(cls, output_dir: Path, name: str) -> RunFolder:
+        """What becomes of that in ``output_dir/name``, of which nobody has told yet."""
+        return cls(output_dir / name)
+
+    def release(self) -> None:
+        return None
+
+    def publish(self, output_dir: Path) -> None:
+        return None
+
+    def discard(self) -> None:
+        return None
+
+    def hold(self) -> None:
+        return None
+
+    def write_checksums(self, names: Iterable[str] | None = None) -> None:
+        return None
+
+    def sync(self) -> None:
+        return None
+
+    def remove(self, name: str) -> None:
+        return None
+
+    def keep(self, name: str, other: str) -> None:
+        return None
+
+    def write(self, name: str, fill: Callable[[BinaryIO], object], sync: bool = True) -> None:
+        return None
 
 
 @contextmanager

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from torch import Tensor
 from dltrain.contracts.data import Batch, Draw, Stream, epoch_seed, position_seed
 from dltrain.data.streams.hashes import Hashes, hashes_of
 from dltrain.data.streams.transfer import fetched
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Prepare = Callable[[Batch, Draw | None], Batch]
 """Turns a gathered batch into what the model reads, on the device, whole batches at a time.
@@ -79,6 +82,10 @@ class Order:
 
     rows: Tensor | None
     bounds: Sequence[tuple[int, int]]
+
+    def every(self, first: int, step: int) -> Self:
+        """Every ``step``-th batch from number ``first`` on."""
+        return replace(self, bounds=self.bounds[first::step])
 
 
 O = TypeVar("O", bound=Order)  # noqa: E741
@@ -190,6 +197,13 @@ class OrderedStream(Stream, Generic[O]):
         for batch in self.gather(self.order(0), 0):
             yield self._prepare(batch, None)
 
+    def dealt(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
+        """Gather and prepare those alone."""
+        order = self.order(0)
+        numbers = range(rank, len(order.bounds), world)
+        for number, batch in zip(numbers, self.gather(order.every(rank, world), 0), strict=True):
+            yield number, self._prepare(batch, None)
+
     def rows(self, epoch: int, position: int) -> Tensor:
         """The examples of batch number ``position``, on the device."""
         order = self.order(epoch)
@@ -278,11 +292,10 @@ class TensorStream(FixedSizeStream):
 
     def gather(self, order: Order, start: int) -> Iterator[Batch]:
         """Slices where there is no order, else rows by number; everything is not sliced."""
-        if order.rows is None and start == 0 and self._batch_size == self._count:
-            yield dict(self._columns)
-            return
         for low, high in order.bounds[start:]:
-            if order.rows is None:
+            if order.rows is None and high - low == self._count:
+                yield dict(self._columns)
+            elif order.rows is None:
                 yield {name: column[low:high] for name, column in self._columns.items()}
             else:
                 chosen = order.rows[low:high]

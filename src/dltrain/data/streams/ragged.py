@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from dltrain.contracts.data import Batch, Stream
 from dltrain.data.streams.hashes import Hashes, hashes_of_ragged
 from dltrain.data.streams.in_memory import Batching, Order, OrderedStream, Split
 from dltrain.data.streams.transfer import fetched
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class RaggedOrder(Order):
     """``longest`` has for each batch the length of each ragged column in it."""
 
     longest: Sequence[Sequence[int]]
+
+    def every(self, first: int, step: int) -> Self:
+        return replace(super().every(first, step), longest=self.longest[first::step])
 
 
 class RaggedStream(OrderedStream[RaggedOrder]):

@@ -1,0 +1,98 @@
+"""Trains in one process and in several: ``python -m tests.processes``.
+
+Everything is imported once; each process of a run is forked from this one. Standard input has a
+JSON list of ``[number of processes, overrides]``; standard output gets one of what came of each:
+the exit codes, and what rank after rank has printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from dltrain.engine.parallel import environment
+from dltrain.errors import UserError
+from dltrain.models.mlp import MLP
+
+
+class FailsOnRank1(MLP):
+    """A network that rank 1 cannot train."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training and environment.rank() == 1:
+            raise UserError("model: of this rank.")
+        return super().forward(inputs)
+
+
+def main() -> None:
+    """Answer standard input."""
+    from dltrain.config import compose
+    from dltrain.training import Assembly
+
+    asked = json.load(sys.stdin)
+    configs = [(world, compose.compose(arguments)) for world, arguments in asked]
+    with Assembly(configs[0][1]) as assembly:  # what a run imports is imported once
+        assembly.read()
+    json.dump([launched(world, config) for world, config in configs], sys.stdout)
+
+
+def launched(world: int, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What came of a run in ``world`` processes."""
+    with tempfile.TemporaryDirectory() as place:
+        files = [Path(place) / str(rank) for rank in range(world)]
+        port = free_port()
+        children = [forked(rank, world, port, config, file) for rank, file in enumerate(files)]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        return {"codes": codes, "said": [file.read_text(errors="replace") for file in files]}
+
+
+def forked(rank: int, world: int, port: int, config: Mapping[str, Any], file: Path) -> int:
+    """Start rank ``rank`` as torchrun does; the number of its process."""
+    child = os.fork()
+    if child:
+        return child
+    code: Any = 1
+    try:
+        with file.open("w") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+        if world > 1:
+            told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
+            os.environ |= {name: str(value) for name, value in told.items()}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": str(world)}
+        from dltrain import mistakes, training
+
+        try:
+            training.train(config)
+            code = 0
+        except UserError as error:
+            mistakes.complain(error)
+            code = 2
+    except SystemExit as end:
+        code = end.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()
