@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,6 +36,7 @@ MOST = 8
 """Times the bytes that a buffer should have, from which on it is refused: sizes are estimates."""
 SHOWN = 5
 
+Place = Callable[[int], str]
 Encoded = dict[str, NDArray[Any]]
 """Columns of some examples (examples, …), as they are kept until a batch needs them."""
 
@@ -57,8 +58,8 @@ class Contents(ABC):
     """About how many bytes an example has, where that is not what the shards say."""
 
     @abstractmethod
-    def encoded(self, rows: pa.RecordBatch) -> Encoded:
-        """What is kept of some rows. Raises :class:`RefusedError`."""
+    def encoded(self, rows: pa.RecordBatch, place: Place) -> Encoded:
+        """What is kept of some rows, of which ``place`` says what to call one in a message."""
 
     def decoded(self, examples: Encoded) -> tuple[Batch, Mapping[int, str]]:
         """What a network reads of them, on the CPU; and which are left out, and why.
@@ -355,12 +356,9 @@ class _Reader:
                     break
 
     def _encoded(self, number: int, batch: pa.RecordBatch, rows: NDArray[np.int64]) -> Encoded:
-        try:
-            return self._contents.encoded(batch)
-        except RefusedError as error:
-            piece = self._part.shards.pieces[number]
-            place = self._part.shards.place(piece.shard, int(rows[error.index]))
-            raise UserError(f"{place}: {error}") from error
+        shards = self._part.shards
+        shard = shards.pieces[number].shard
+        return self._contents.encoded(batch, lambda row: shards.place(shard, int(rows[row])))
 
 
 def _parts(examples: Encoded, step: int) -> Iterator[tuple[int, Encoded]]:
