@@ -453,3 +453,14 @@ def test_examples_for_another_run_and_a_reader(tmp_path: Path) -> None:
     inputs = torch.cat([reader.read(part.examples)["input"] for part in found])
     assert torch.equal(inputs, torch.cat([b["input"] for b in opened["test"].plain()]))
     assert made.shape == Shape(1, SIDE, SIDE, None)
+
+
+def test_a_limit_is_how_many_are_trained_on(tmp_path: Path) -> None:
+    path = parquet(tmp_path)
+    some = streams(source(path, tmp_path, limit=20))
+    assert some["train"].examples == 20
+    whole = streams(source(path, tmp_path))
+    assert {*all_values(some["train"])} < {*all_values(whole["train"])}
+    assert all_values(some["test"]) == all_values(whole["test"])
+    made = source(path, tmp_path, limit=20)
+    assert sum(made.read(0).target.counts) == 20

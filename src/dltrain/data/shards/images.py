@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from dltrain.contracts.data import Batch, DataSpec, Field, Labeled, Reader
-from dltrain.data.hub import LABELS
 from dltrain.data.images.decode import (
     Fit,
     OtherSizeError,
@@ -25,7 +24,7 @@ from dltrain.data.images.plain_jpeg import plain_jpeg
 from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.source import ImageAugment, prepare_images
 from dltrain.data.images.survey import GRAY, Asked, Header, find_shape, read_header
-from dltrain.data.shards.labels import Labels, learn_labels
+from dltrain.data.shards.labels import LABELS, Labels, learn_labels
 from dltrain.data.shards.parquet import ParquetShards
 from dltrain.data.shards.pieces import Shards
 from dltrain.data.shards.source import Patterns, ShardSource

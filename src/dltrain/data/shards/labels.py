@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 THREADS = 4
+LABELS = ("label", "labels", "class", "target", "category")
+"""What a column of classes is called that does not name them."""
 MOST = 100_000
 """Different labels, from which on they are no classes."""
 

@@ -76,7 +76,7 @@ class ParquetShards(Shards):
                     self.chunk, [piece.number], list(columns), use_threads=False
                 )
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"{path} is cut off or damaged: {_first_line(error)}") from error
+            raise UserError(f"{path} is cut off or damaged: {first_line(error)}") from error
 
     def digest(self) -> str:
         """Of what stands at the files' ends: sizes, numbers of rows, least and greatest values."""
@@ -169,7 +169,7 @@ def _footer(path: Path) -> _Footer:
             end = opened.read()
     except (pa.ArrowException, OSError) as error:
         raise UserError(
-            f"{path} is no Parquet file that can be read to its end: {_first_line(error)}"
+            f"{path} is no Parquet file that can be read to its end: {first_line(error)}"
         ) from error
     told = hashlib.blake2b(end + str(path.stat().st_size).encode(), digest_size=16)
     return _Footer(schema.remove_metadata().with_metadata(_kept(schema)), sizes, told.hexdigest())
@@ -181,5 +181,6 @@ def _kept(schema: pa.Schema) -> Mapping[bytes, bytes]:
     return {key: value for key, value in words.items() if key == b"huggingface"}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says, for a message of one line."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -119,10 +119,16 @@ def _hashes(name: str, salt: int, rows: NDArray[np.int64]) -> Hashes:
 
 @dataclass(frozen=True)
 class Part:
-    """The examples of a split: those of ``shards`` that are in all of ``within``."""
+    """The examples of a split: those of ``shards`` that are in all of ``within``.
+
+    At most ``limit`` of them: all of some pieces, which are drawn by ``seed``, and the first of
+    another.
+    """
 
     shards: Shards
     within: Sequence[Between] = ()
+    limit: int | None = None
+    seed: int = 0
 
     def members(self, piece: Piece) -> NDArray[np.bool_]:
         """Whether each row of a piece is of the split."""
@@ -138,8 +144,14 @@ class Part:
         """How many examples each piece has of it."""
         pieces = self.shards.pieces
         if all(between.all for between in self.within):
-            return np.array([piece.rows for piece in pieces], np.int64)
-        return np.array([self.members(piece).sum() for piece in pieces], np.int64)
+            found = np.array([piece.rows for piece in pieces], np.int64)
+        else:
+            found = np.array([self.members(piece).sum() for piece in pieces], np.int64)
+        if self.limit is not None:
+            drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.seed))
+            before = found[drawn].cumsum() - found[drawn]
+            found[drawn] = np.clip(self.limit - before, 0, found[drawn])
+        return found
 
     def read(self, number: int, columns: Sequence[str]) -> Iterator[tuple[Any, NDArray[np.int64]]]:
         """Of piece ``number`` the examples of the split, and their rows in the shard."""
@@ -147,6 +159,7 @@ class Part:
 
         piece = self.shards.pieces[number]
         members, done = self.members(piece), 0
+        members[np.flatnonzero(members)[self.counts[number] :]] = False  # beyond the limit
         for batch in self.shards.read(piece, columns):
             own = members[done : done + len(batch)]
             rows = piece.first + done + np.flatnonzero(own)

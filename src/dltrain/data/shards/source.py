@@ -32,11 +32,13 @@ class ShardSource(Source):
 
     ``validation`` and ``test`` are files of the same columns, or fractions of the training files'
     examples: by a hash of the file's name and the row in it, with the run's seed for validation
-    alone; 0 sets none aside. ``batch_size`` examples are trained on at a time, of all processes
-    together. They are shuffled in a buffer of ``buffer`` examples, or as many as have
-    ``buffer_memory`` MiB, from ``side_by_side`` places of the shards; while one buffer is handed
-    out the next one fills. ``workers`` threads decode. ``root`` keeps what was learned of the
-    files, so that a later run need not read them first.
+    alone; 0 sets none aside. ``limit`` is how many examples are trained on at most.
+
+    ``batch_size`` examples are trained on at a time, of all processes together. They are shuffled
+    in a buffer of ``buffer`` examples, or as many as have ``buffer_memory`` MiB, from
+    ``side_by_side`` places of the shards; while one buffer is handed out the next one fills.
+    ``workers`` threads decode. ``root`` keeps what was learned of the files, so that a later run
+    need not read them first.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ShardSource(Source):
         root: FilePath,
         validation: float | Patterns = 0.1,
         test: float | Patterns = 0.2,
+        limit: int | None = None,
         batch_size: int = 64,
         evaluation_batch_size: int = 250,
         buffer: int = 10_000,
@@ -52,6 +55,7 @@ class ShardSource(Source):
         side_by_side: int = 8,
         workers: int = 2,
     ) -> None:
+        require_at_least(1, limit=1 if limit is None else limit)
         require_at_least(1, batch_size=batch_size, evaluation_batch_size=evaluation_batch_size)
         require_at_least(1, buffer=buffer, buffer_memory=buffer_memory, workers=workers)
         require_at_least(1, side_by_side=side_by_side)
@@ -66,7 +70,7 @@ class ShardSource(Source):
                 raise ValueError(f"{split} must be a fraction from 0 to below 1, got {value}")
         if sum(self.fractions.values()) >= 1:
             raise ValueError(f"validation and test leave nothing to train on: {self.fractions}")
-        self.root, self.batch_size = root, batch_size
+        self.root, self.limit, self.batch_size = root, limit, batch_size
         self.evaluation_batch_size = evaluation_batch_size
         self.buffer, self.buffer_memory = buffer, buffer_memory
         self.side_by_side, self.workers = side_by_side, workers
@@ -104,10 +108,13 @@ class ShardSource(Source):
         """Open the shards, and tell which examples are of which split."""
         opened = self.opened()
         train = opened["train"]
-        test, validation = (self.fractions.get(split, 0.0) for split in ("test", "validation"))
+        fractions = {name: value for name, value in self.fractions.items() if name not in opened}
+        test, validation = (fractions.get(split, 0.0) for split in ("test", "validation"))
         rest = Between(test, 1.0)
         fraction = validation / (1 - test)  # of those that are no test examples
-        self.parts = {"train": Part(train, (rest, Between(fraction, 1.0, seed + 1)))}
+        self.parts = {
+            "train": Part(train, (rest, Between(fraction, 1.0, seed + 1)), self.limit, seed)
+        }
         if fraction:
             self.parts["validation"] = Part(train, (rest, Between(0.0, fraction, seed + 1)))
         if test:

@@ -98,7 +98,8 @@ class ShardStream(Stream):
 
     def __init__(self, part: Part, contents: Contents, how: Streaming) -> None:
         self._part, self._contents, self._how = part, contents, how
-        lanes = how.lanes if how.seed is not None else 1
+        # A piece is read from its beginning by each lane that begins within it.
+        lanes = min(how.lanes, int((part.counts > 0).sum())) if how.seed is not None else 1
         buffer = how.buffer if how.seed is not None else how.size
         self._order = Order(part.counts, how.seed, lanes, max(1, buffer // lanes))
         self._cut = Cut(self._order.count, how.size, how.deal.world, whole=how.seed is None)

@@ -210,7 +210,8 @@ class TableShards(ShardSource):
         shards = part.shards
         assert isinstance(shards, ParquetShards)
         key = [FORMAT, content, *self._settings, list(settings), shards.digest()]
-        key += [[asdict(between) for between in part.within], *map(state, shards.files)]
+        key += [[asdict(between) for between in part.within], part.limit, part.limit and part.seed]
+        key += map(state, shards.files)
 
         def write(place: Path) -> None:
             (place / "found.json").write_text(json.dumps(make()), encoding="utf-8")

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dltrain.data.cache import made_once, progress, state
-from dltrain.data.hub import LABELS
 from dltrain.data.images.listing import IMAGES
+from dltrain.data.shards.labels import LABELS
 from dltrain.data.shards.parquet import tell_empty
 from dltrain.data.shards.pieces import Piece, Shards, names_of
 from dltrain.errors import UserError
