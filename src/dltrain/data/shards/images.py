@@ -25,6 +25,7 @@ from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.source import ImageAugment, prepare_images
 from dltrain.data.images.survey import GRAY, Asked, Header, find_shape, read_header
 from dltrain.data.shards.labels import LABELS, Labels, learn_labels
+from dltrain.data.shards.packed import Packed
 from dltrain.data.shards.parquet import ParquetShards
 from dltrain.data.shards.pieces import Shards
 from dltrain.data.shards.source import Patterns, ShardSource
@@ -138,7 +139,7 @@ class ImageShards(ShardSource):
         for piece in islice(shards.pieces, 0, None, every):
             rows = next(iter(shards.read(piece, [shards.image])), None)
             _require_bytes(rows, shards.names[piece.shard])
-            for row, file in enumerate(bytes_of(rows.column(0)) if rows is not None else ()):
+            for row, file in enumerate(packed_of(rows.column(0)) if rows is not None else ()):
                 if row >= FIRST // PLACES:
                     break
                 try:
@@ -214,7 +215,7 @@ class ImageShards(ShardSource):
         if self.labels is None:
             raise UserError("data: its examples have no target to be evaluated by.")
         targets = self.labels.codes(rows.column(1))
-        return Labeled(list(bytes_of(rows.column(0))), torch.from_numpy(targets))
+        return Labeled(list(packed_of(rows.column(0))), torch.from_numpy(targets))
 
 
 class _Images(Contents):
@@ -236,15 +237,14 @@ class _Images(Contents):
         self.columns = [image] if labels is None else [image, labels.column]
 
     def encoded(self, rows: pa.RecordBatch, place: Place) -> Encoded:
-        files = np.empty(len(rows), object)
-        files[:] = list(bytes_of(rows.column(0)))
-        found: Encoded = {"input": files}
+        found: Encoded = {"input": packed_of(rows.column(0))}
         if self._labels is not None:
             found["target"] = self._labels.codes(rows.column(1))
         return found
 
     def decoded(self, examples: Encoded) -> tuple[Batch, Mapping[int, str]]:
         shape, files = self._shape, examples["input"]
+        assert isinstance(files, Packed)
         pixels = np.empty((len(files), shape.channels, shape.height, shape.width), np.uint8)
         faults: dict[int, str] = {}
         self._done += len(files)
@@ -261,7 +261,7 @@ class _Images(Contents):
         good = [index for index in range(len(files)) if index not in faults] if faults else ...
         batch = {"input": torch.from_numpy(pixels[good])}
         if self._labels is not None:
-            batch["target"] = torch.from_numpy(examples["target"][good])
+            batch["target"] = torch.from_numpy(np.asarray(examples["target"])[good])
         return batch, faults
 
     def _decoded(self, file: bytes) -> np.ndarray[Any, Any]:
@@ -287,14 +287,17 @@ class _OtherKindError(Exception):
     """An image unlike the first ones."""
 
 
-def bytes_of(column: Any) -> Any:
+def packed_of(column: Any) -> Packed:
     """The content of each image of a column, as ``datasets`` keeps it or as it is; else empty."""
     import pyarrow.types as kinds
 
-    if kinds.is_null(column.type):
-        return (b"" for _ in range(len(column)))
-    found = column.field("bytes") if kinds.is_struct(column.type) else column
-    return (file or b"" for file in found.to_pylist())
+    return Packed.of(
+        column.flatten()[_bytes_at(column)] if kinds.is_struct(column.type) else column
+    )
+
+
+def _bytes_at(column: Any) -> int:
+    return int(column.type.get_field_index("bytes"))
 
 
 def asked_of(

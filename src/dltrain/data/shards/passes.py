@@ -1,4 +1,4 @@
-"""What is learned of tables in shards, piece by piece: values of texts, means and deviations."""
+"""What is learned of tables in shards, piece by piece: values of texts, means and stds."""
 
 from __future__ import annotations
 

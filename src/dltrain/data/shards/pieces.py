@@ -19,7 +19,7 @@ from dltrain.data.streams.hashes import Hashes, hashes_of, joined
 if TYPE_CHECKING:
     import pyarrow as pa
 
-CHUNK = 1 << 22
+CHUNK = 1 << 20
 """Bytes of examples that are read at once."""
 ROWS = 1 << 13
 """Examples at most."""

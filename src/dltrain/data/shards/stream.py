@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, Stream, position_seed
 from dltrain.data.shards.order import Cut, Deal, Epoch, Order
+from dltrain.data.shards.packed import Packed, together
 from dltrain.data.shards.pieces import Part
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.on_disk import copied_ahead
@@ -37,7 +38,7 @@ MOST = 8
 SHOWN = 5
 
 Place = Callable[[int], str]
-Encoded = dict[str, NDArray[Any]]
+Encoded = dict[str, NDArray[Any] | Packed]
 """Columns of some examples (examples, …), as they are kept until a batch needs them."""
 
 
@@ -66,7 +67,8 @@ class Contents(ABC):
 
         Raises :class:`RefusedError`.
         """
-        return {name: torch.from_numpy(column) for name, column in examples.items()}, {}
+        arrays = {n: c for n, c in examples.items() if isinstance(c, np.ndarray)}
+        return {name: torch.from_numpy(column) for name, column in arrays.items()}, {}
 
 
 @dataclass(frozen=True)
@@ -304,7 +306,7 @@ class _Lane:
                 self._advance()
             order = self._epoch.shuffled(self._reader.lane, number)
             chosen = order[within[buffers == number]]
-            parts.append({name: column[chosen] for name, column in self._filled.items()})
+            parts.append({n: _copied(c, chosen) for n, c in self._filled.items()})
         return _concatenated(parts)
 
     def _advance(self) -> None:
@@ -330,20 +332,22 @@ class _Reader:
         low, high = self._epoch.window(self.lane, number)
         if self._flow is None:
             self._flow = self._read(low, self._epoch.lane(self.lane)[1])
-        parts, count, size = self._rest, sum(map(_length, self._rest)), 0
+        parts, count, size = [*self._rest], sum(map(_length, self._rest)), 0
         while count < high - low:
             parts.append(next(self._flow))
             count += _length(parts[-1])
-            size += sum(_bytes(column) for column in parts[-1].values())
+            size += sum(column.nbytes for column in parts[-1].values())
             if size > self._most:
                 raise UserError(
                     f"data.buffer: {high - low:,} examples of {self._part.shards.names[0]} and the "
                     f"others take more than {size >> 20:,} MiB; set data.buffer lower."
                 )
-        whole = _concatenated(parts)
-        more = count - (high - low)
-        self._rest = [{n: c[-more:].copy() for n, c in whole.items()}] if more else []
-        return {name: column[: high - low] for name, column in whole.items()}
+        self._rest = []
+        if more := count - (high - low):
+            last = parts.pop()
+            self._rest = [{n: _copied(c, slice(-more, None)) for n, c in last.items()}]
+            parts.append({name: column[:-more] for name, column in last.items()})
+        return {n: _joined([part[n] for part in parts]) for n in parts[0]}
 
     def _read(self, low: int, high: int) -> Iterator[Encoded]:
         for number, first, last in self._epoch.parts(low, high):
@@ -370,12 +374,17 @@ def _parts(examples: Encoded, step: int) -> Iterator[tuple[int, Encoded]]:
 def _concatenated(parts: Sequence[Encoded]) -> Encoded:
     if len(parts) == 1:
         return parts[0]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+
+def _joined(columns: Sequence[Any]) -> NDArray[Any] | Packed:
+    return together(columns) if isinstance(columns[0], Packed) else np.concatenate(columns)
+
+
+def _copied(column: NDArray[Any] | Packed, which: NDArray[Any] | slice) -> NDArray[Any] | Packed:
+    """Some of a column, which hold no more than themselves in memory."""
+    return together([column[which]]) if isinstance(column, Packed) else column[which].copy()
 
 
 def _length(examples: Encoded) -> int:
     return len(next(iter(examples.values())))
-
-
-def _bytes(column: NDArray[Any]) -> int:
-    return sum(map(len, column)) if column.dtype == object else column.nbytes

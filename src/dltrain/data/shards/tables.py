@@ -59,7 +59,7 @@ class TableShards(ShardSource):
 
     The arguments are those of :class:`~dltrain.data.tables.columns.ColumnsTable`, as far as a table
     that is never held as a whole can have them. What columns of texts hold is learned in one pass
-    over these, means, deviations and classes in another one over all: of the training rows alone,
+    over these, means, stds and classes in another one over all: of the training rows alone,
     and once, for both are kept in ``root``.
     """
 
@@ -114,7 +114,7 @@ class TableShards(ShardSource):
         return self.outline()
 
     def learn(self) -> None:
-        """What each column is, by its values; then means, deviations and classes."""
+        """What each column is, by its values; then means, stds and classes."""
         train, columns = self.parts["train"], self.columns
         shards = train.shards
         assert isinstance(shards, ParquetShards)
@@ -224,7 +224,7 @@ class TableShards(ShardSource):
         part, columns = self.parts["train"], self.columns
         encoding, wanted = columns.encoding, columns.wanted
         assert encoding is not None
-        logger.info("means, deviations and classes are read first, of all training rows.")
+        logger.info("means, stds and classes are read first, of all training rows.")
         classes = columns.class_names
         transform = TRANSFORMS[wanted.target_transform].apply if wanted.target_transform else None
 
