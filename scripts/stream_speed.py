@@ -1,6 +1,6 @@
 """How fast CIFAR-10 is streamed from Parquet shards, beside data in memory and others' loaders.
 
-    python scripts/stream_speed.py --data DIR [--model alexnet_small] [--rounds 5] [--steps 100]
+    python scripts/stream_speed.py --data DIR [--model alexnet_small] [--rounds 5] [--steps 200]
 
 ``DIR`` is a folder with ``cifar10/train-*.parquet``, as the hub has it. It is written again as 20
 shards in a temporary folder. Two comparisons, each of whose contestants take turns:
@@ -70,7 +70,7 @@ def trained(folder: Path, model: str, steps: int, data: list[str]) -> float:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (summary,) = output.glob("*/*/summary.json")
     found = json.loads(summary.read_text())
-    return steps * BATCH / float(found["train_seconds"])
+    return steps * BATCH / float(found["seconds"]["train"])
 
 
 def streamed(folder: Path) -> Iterator[int]:
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", default="alexnet_small")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--loader", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.loader:
