@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dltrain.data.shards.lanes import Encoded, Place
 from dltrain.data.shards.parquet import ParquetShards
-from dltrain.data.shards.stream import Encoded, Place
 from dltrain.data.tables.deciding import FEW, Deciding
 from dltrain.data.tables.features import Encoding
 from dltrain.data.tables.parse import Numbers, Texts
@@ -86,7 +86,10 @@ class TableColumns:
             if name in left_out:
                 raise UserError(f"data: column {name!r} cannot be used: {left_out[name]}.")
         if not self.features:
-            raise UserError(f"data.path: there is no column beside the target {wanted.target!r}.")
+            gone = "".join(f"; {n!r}: {why}" for n, why in left_out.items())
+            raise UserError(
+                f"data.path: there is no column beside the target {wanted.target!r}{gone}."
+            )
         unasked = {n: why for n, why in left_out.items() if n not in wanted.exclude}
         self.left_out = {**unasked, **dict.fromkeys(wanted.exclude, "data.exclude")}
 

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
-from dltrain.contracts.data import Batch, DataSpec, Field, Labeled, Reader
+from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
 from dltrain.data.images.decode import (
     Fit,
-    OtherSizeError,
     Shape,
     UnreadableError,
-    fitted,
-    open_upright,
 )
-from dltrain.data.images.plain_jpeg import plain_jpeg
 from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.source import ImageAugment, prepare_images
-from dltrain.data.images.survey import GRAY, Asked, Header, find_shape, read_header
-from dltrain.data.shards.labels import LABELS, Labels, learn_labels
-from dltrain.data.shards.packed import Packed
+from dltrain.data.images.survey import Asked, Header, find_shape, read_header
+from dltrain.data.shards.image_columns import (
+    label_of,
+    only_image,
+    packed_of,
+    require_bytes,
+    require_images,
+)
+from dltrain.data.shards.image_files import ImageFiles
+from dltrain.data.shards.labels import Labels, learn_labels
+from dltrain.data.shards.lanes import Contents
 from dltrain.data.shards.parquet import ParquetShards
 from dltrain.data.shards.pieces import Shards
 from dltrain.data.shards.source import Patterns, ShardSource
-from dltrain.data.shards.stream import Contents, Encoded, Place, RefusedError
 from dltrain.data.shards.tar import TarShards
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.tables.files import PARQUET
@@ -43,8 +45,6 @@ logger = logging.getLogger(__name__)
 TAR = (".tar",)
 FIRST = 256
 """Images by which it is told what all of them are: those after them have to be alike."""
-SOON = 10_000
-"""Images after which importing a faster decoder has paid."""
 PLACES = 8
 """Of the shards from which they are taken."""
 
@@ -105,10 +105,10 @@ class ImageShards(ShardSource):
 
     def _parquet(self, key: str, files: Sequence[Path]) -> Shards:
         found = ParquetShards(key, files[:1], None)
-        image = self.image or _only_image(found.schema, files[0])
+        image = self.image or only_image(found.schema, files[0])
         found.require("image", image)
-        _require_images(found.schema.field(image), files[0])
-        label = self.label or _label_of(found.schema, files[0], self.target_needed)
+        require_images(found.schema.field(image), files[0])
+        label = self.label or label_of(found.schema, files[0], self.target_needed)
         if label is not None:
             found.require("label", label)
         whole = ParquetShards(key, files, [image] if label is None else [image, label])
@@ -138,7 +138,7 @@ class ImageShards(ShardSource):
         every = max(1, len(shards.pieces) // PLACES)
         for piece in islice(shards.pieces, 0, None, every):
             rows = next(iter(shards.read(piece, [shards.image])), None)
-            _require_bytes(rows, shards.names[piece.shard])
+            require_bytes(rows, shards.names[piece.shard])
             for row, file in enumerate(packed_of(rows.column(0)) if rows is not None else ()):
                 if row >= FIRST // PLACES:
                     break
@@ -195,7 +195,7 @@ class ImageShards(ShardSource):
         assert self.shape is not None, "read() comes first"
         shards = self.parts["train"].shards
         wide = self.asked.window is not None
-        return _Images(
+        return ImageFiles(
             *(shards.image, self.labels, self.shape, self.asked.channels is None),
             *(wide, self.skip_unreadable),
         )
@@ -218,88 +218,6 @@ class ImageShards(ShardSource):
         return Labeled(list(packed_of(rows.column(0))), torch.from_numpy(targets))
 
 
-class _Images(Contents):
-    """Files' contents, and classes; decoded when a batch needs them."""
-
-    def __init__(
-        self,
-        image: str,
-        labels: Labels | None,
-        shape: Shape,
-        guessed: bool,
-        wide: bool,
-        skip_unreadable: bool,
-    ) -> None:
-        self._labels, self._shape, self._skip = labels, shape, skip_unreadable
-        self._gray = guessed and shape.channels == 1
-        self._wide = wide
-        self._done = 0
-        self.columns = [image] if labels is None else [image, labels.column]
-
-    def encoded(self, rows: pa.RecordBatch, place: Place) -> Encoded:
-        found: Encoded = {"input": packed_of(rows.column(0))}
-        if self._labels is not None:
-            found["target"] = self._labels.codes(rows.column(1))
-        return found
-
-    def decoded(self, examples: Encoded) -> tuple[Batch, Mapping[int, str]]:
-        shape, files = self._shape, examples["input"]
-        assert isinstance(files, Packed)
-        pixels = np.empty((len(files), shape.channels, shape.height, shape.width), np.uint8)
-        faults: dict[int, str] = {}
-        self._done += len(files)
-        for index, file in enumerate(files):
-            try:
-                pixels[index] = self._decoded(file)
-            except UnreadableError as error:
-                if not self._skip:
-                    hint = "\nMend or remove it, or set data.skip_unreadable=true."
-                    raise RefusedError(index, f"{error}{hint}") from error
-                faults[index] = str(error)
-            except (OtherSizeError, _OtherKindError) as error:
-                raise RefusedError(index, str(error)) from error
-        good = [index for index in range(len(files)) if index not in faults] if faults else ...
-        batch = {"input": torch.from_numpy(pixels[good])}
-        if self._labels is not None:
-            batch["target"] = torch.from_numpy(np.asarray(examples["target"])[good])
-        return batch, faults
-
-    def _decoded(self, file: bytes) -> np.ndarray[Any, Any]:
-        pixels = plain_jpeg(file, self._shape.channels) if self._done > SOON else None
-        if pixels is not None and pixels.shape[1:] == (self._shape.height, self._shape.width):
-            return pixels
-        opened = open_upright(file)
-        mode = opened.image.mode
-        if self._gray and mode not in GRAY and not mode.startswith("I;"):
-            raise _OtherKindError("has color, and the first images have none; set data.channels=3")
-        if opened.values is not None and not self._wide:
-            raise _OtherKindError(
-                "has more than 8 bits, and the first images have 8; give data.window=[LOW,HIGH], "
-                "what becomes black and white"
-            )
-        try:
-            return fitted(opened, self._shape)
-        except OtherSizeError as error:
-            raise _OtherKindError(f"{error}; give data.size") from error
-
-
-class _OtherKindError(Exception):
-    """An image unlike the first ones."""
-
-
-def packed_of(column: Any) -> Packed:
-    """The content of each image of a column, as ``datasets`` keeps it or as it is; else empty."""
-    import pyarrow.types as kinds
-
-    return Packed.of(
-        column.flatten()[_bytes_at(column)] if kinds.is_struct(column.type) else column
-    )
-
-
-def _bytes_at(column: Any) -> int:
-    return int(column.type.get_field_index("bytes"))
-
-
 def asked_of(
     size: int | Sequence[int] | None,
     channels: int | None,
@@ -316,59 +234,3 @@ def asked_of(
         raise ValueError(f"window is [low, high], two values, got {list(window)}")
     ends = None if window is None else (window[0], window[1])
     return Asked(channels, tuple(sides) if sides else None, fit, ends)
-
-
-def _require_images(field: pa.Field, file: Path) -> None:
-    if not _is_image(field):
-        raise UserError(
-            f"data.image: the column {field.name!r} of {file} holds {field.type}; images are bytes "
-            "of files (binary, or datasets' struct of bytes and path)."
-        )
-
-
-def _require_bytes(rows: pa.RecordBatch | None, name: str) -> None:
-    """Raise :class:`UserError` for images that are told by their paths alone."""
-    import pyarrow.types as kinds
-
-    if rows is None:
-        return
-    kind = rows.schema.field(0).type
-    if not kinds.is_struct(kind) or kind.get_field_index("path") < 0:
-        return
-    content, paths = (rows.column(0).field(part) for part in ("bytes", "path"))
-    if content.null_count == len(rows) > paths.null_count:
-        raise UserError(
-            f"data.image: {name}: the column {rows.schema.names[0]!r} has paths of images and not "
-            "their bytes; data=hub reads such files where they are."
-        )
-
-
-def _is_image(field: pa.Field) -> bool:
-    import pyarrow.types as kinds
-
-    kind = field.type
-    if kinds.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
-    return bool(kinds.is_binary(kind) or kinds.is_large_binary(kind))
-
-
-def _only_image(schema: pa.Schema, file: Path) -> str:
-    found = [field.name for field in schema if _is_image(field)]
-    if len(found) != 1:
-        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        several = f"several columns of images: {', '.join(found)}. Choose one by data.image=COLUMN."
-        none = f"no column of images' bytes; it has {columns}. data=table_shards reads tables."
-        raise UserError(f"data.path: {file} has {several if found else none}")
-    return found[0]
-
-
-def _label_of(schema: pa.Schema, file: Path, needed: bool) -> str | None:
-    found = [name for name in schema.names if name.lower() in LABELS]
-    if len(found) == 1:
-        return str(found[0])
-    if not found and not needed:
-        return None
-    raise UserError(
-        f"data.label: {file} has {'several columns' if found else 'no column'} that may be the "
-        f"labels; choose one by data.label=COLUMN. It has {', '.join(schema.names)}."
-    )

@@ -13,10 +13,11 @@ import torch
 
 from dltrain.contracts.data import Labeled, Placement, Source, Stream
 from dltrain.contracts.paths import FilePath
+from dltrain.data.shards.lanes import Contents
 from dltrain.data.shards.order import Deal
 from dltrain.data.shards.patterns import files_of, require_apart
 from dltrain.data.shards.pieces import Between, Part, Shards
-from dltrain.data.shards.stream import Contents, ShardStream, Streaming
+from dltrain.data.shards.stream import ShardStream, Streaming
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.errors import UserError, require_at_least
 

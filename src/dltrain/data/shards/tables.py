@@ -20,11 +20,11 @@ from dltrain.contracts.data import DataSpec, Field, Labeled, Reader
 from dltrain.contracts.transforms import TRANSFORMS
 from dltrain.data.cache import made_once, state
 from dltrain.data.shards.columns import TableColumns, Wanted
+from dltrain.data.shards.lanes import Contents, Encoded, Place
 from dltrain.data.shards.parquet import ParquetShards
 from dltrain.data.shards.passes import Moments, over, values_of
 from dltrain.data.shards.pieces import Shards
 from dltrain.data.shards.source import Patterns, ShardSource
-from dltrain.data.shards.stream import Contents, Encoded, Place
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.tables.augment import VectorAugment, prepare_vectors
 from dltrain.data.tables.columns import NONE
