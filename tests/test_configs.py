@@ -32,6 +32,8 @@ NAMES = [file.as_posix() for file in FILES]
 # Data sets of the user's own files; test_data_configs makes such files and runs these.
 OWN_FILES = {
     *("data/csv", "data/hub", "data/hub_table", "data/image_folder"),
+    # tests/test_data_shards.py and test_data_table_shards.py make such files.
+    *("data/shards", "data/table_shards"),
     *("data/imdb", "data/hub_text", "data/text_csv", "data/trec"),
     *("experiment/trec_cnn", "experiment/sms_spam"),
     # tests/test_translation_runs.py makes such files.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -42,6 +44,7 @@ IMAGES = {
     "image_folder",
     "image_masks",
     "mnist",
+    "shards",
     "style",
 }
 TEXTS = {"hub_text", "imdb", "text_csv", "toy_reviews", "trec"}
@@ -80,6 +83,15 @@ def overrides(name: str, tmp_path: Path) -> list[str]:
             path = tmp_path / "masked" / place / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.linear_gradient("L").resize((16, 16)).point(lambda x: x // 128).save(path)
+    if name in ("shards", "table_shards"):
+        path = tmp_path / "0.parquet"
+        image = (tmp_path / "images" / "u" / "0.png").read_bytes()
+        columns = {"image": [image] * 8, "label": ["u", "v"] * 4}
+        numbers = {"a": range(8), "y": ["u", "v"] * 4}
+        pq.write_table(pa.table(columns if name == "shards" else numbers), path)
+        target = [] if name == "shards" else ["data.target=y"]
+        aside = ["data.test=0", "data.validation=0"]
+        return [f"data.path={path}", f"data.root={tmp_path}", *aside, *target]
     if name == "gym":
         return ["data.environment=CartPole-v1"]
     if name in BOXES:

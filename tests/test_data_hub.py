@@ -221,3 +221,38 @@ def test_pickles_in_the_working_folder_are_not_read(
     (tmp_path / "train.pkl").write_bytes(b"no pickle")
     with pytest.raises(UserError, match="pandas means pickles"):
         HubImages(path="pandas", image="img", label="label", root=str(tmp_path)).read(0)
+
+
+def test_a_data_set_is_streamed_as_it_is_read(tmp_path: Path) -> None:
+    place = write(tmp_path / "set", "train", range(40), [n % 2 for n in range(40)])
+    write(place, "test", range(100, 110), [n % 2 for n in range(10)])
+    given = {"validation": 0.25, "mean": [0.0], "std": [1.0], "batch_size": 8}
+    made = source(place, streaming=True, **given)
+    streams = opened(made)
+    assert made.outline().class_names == ("cat", "dog")
+    assert pairs(streams["test"]) == pairs(images(place)["test"])
+    parts = [pairs(streams[name]) for name in ("train", "validation")]
+    assert sorted(parts[0] + parts[1]) == pairs(images(place)["train"])
+    batches = [batch["target"].tolist() for batch in streams["train"].batches(1)]
+    assert [batch["target"].tolist() for batch in streams["train"].batches(1, 2)] == batches[2:]
+    again = source(place, streaming=True, **given)
+    again.read(0)
+    assert made.identity() == again.identity() != {}
+
+
+@pytest.mark.parametrize("given", [{"balance": True}, {"folds": 2}, {"validation": 3}])
+def test_what_needs_all_examples_is_refused_of_a_stream(
+    tmp_path: Path, given: dict[str, Any]
+) -> None:
+    place = write(tmp_path / "set", "train", range(4), [0, 1, 0, 1])
+    with pytest.raises(ValueError, match=f"{next(iter(given))}.* needs all examples at once"):
+        source(place, streaming=True, **given)
+
+
+def test_a_data_set_that_is_nowhere_is_no_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"cannot be streamed: .* Streaming needs a network") as e:
+        HubImages(path="no-one/nothing", root=str(tmp_path), streaming=True).read(0)
+    assert "\n" not in str(e.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from dltrain.config.suggest import did_you_mean
+from dltrain.contracts.data import DataSpec, Labeled, Placement, Reader, Stream
 from dltrain.contracts.paths import PathOrName
 from dltrain.data.cache import EncodedImages
 from dltrain.data.images.decoded import DecodedImages
+from dltrain.data.shards.hub import HubStreamed
+from dltrain.data.shards.labels import LABELS
 from dltrain.data.tables.columns import ColumnsTable
 from dltrain.data.tables.raw import RawTable, usable
 from dltrain.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-LABELS = ("label", "labels", "class", "target", "category")
-"""What a column of classes is called that does not name them."""
 DATA_FILES = {".parquet", ".arrow", ".csv", ".tsv", ".json", ".jsonl"}
 SHOWN = 3
 
@@ -33,6 +34,10 @@ class HubImages(DecodedImages):
     classes. ``config`` is the name of one of several versions of a data set. Labels are named where
     the data set names them; else each different one in the training split is a class.
     ``validation_split`` is used where there is one of that name.
+
+    With ``streaming`` nothing is downloaded or decoded beforehand: batches are read while they are
+    trained on (:class:`~dltrain.data.shards.hub.HubStreamed`), shuffled in a ``buffer`` of examples
+    that have ``buffer_memory`` MiB at most, by ``workers`` threads.
 
     Reading raises ``ValueError`` listing what there is, where a split or a column is missing, or
     several columns might be meant.
@@ -47,11 +52,86 @@ class HubImages(DecodedImages):
         train_split: str = "train",
         validation_split: str = "validation",
         test_split: str = "test",
+        streaming: bool = False,
+        buffer: int = 10_000,
+        buffer_memory: int = 64,
         **decoding: Any,
     ) -> None:
         self.path, self.image, self.label, self.config = path, image, label, config
         self._names = {"train": train_split, "validation": validation_split, "test": test_split}
+        self._streamed: HubStreamed | None = None
         super().__init__(**decoding)
+        if streaming:
+            self._streamed = self._as_streamed(buffer, buffer_memory)
+
+    def _as_streamed(self, buffer: int, buffer_memory: int) -> HubStreamed:
+        """The same data set read while it is trained on. Raises ValueError for what needs all."""
+        needs = {
+            "balance": self.balance,
+            "folds": self.folds is not None,
+            "batch_size=full": self.batch_size == "full",
+            "validation, a number of examples,": self.validation >= 1,
+        }
+        for key, wanted in needs.items():
+            if wanted:
+                raise ValueError(f"{key} needs all examples at once: not with streaming=true")
+        asked = self._asked
+        assert self.root is not None and self.batch_size != "full", "checked above"
+        return HubStreamed(
+            self.path,
+            self.config,
+            self._names,
+            self._columns,
+            size=asked.size,
+            fit=asked.fit,
+            channels=asked.channels,
+            window=asked.window,
+            mean=self.mean,
+            std=self.std,
+            augment=self.augment,
+            skip_unreadable=self.skip_unreadable,
+            root=self.root,
+            limit=self.limit,
+            validation=self.validation,
+            test=self.test,
+            batch_size=self.batch_size,
+            evaluation_batch_size=self.evaluation_batch_size,
+            workers=max(1, self.workers),
+            buffer=buffer,
+            buffer_memory=buffer_memory,
+        )
+
+    def _columns(self, place: str, features: Mapping[str, Any]) -> tuple[str, str]:
+        """The columns of images and of labels of a split."""
+        image = self.image or _only_image(features, self.path)
+        label = self.label or _only_label(features, image, self.path)
+        _check_columns(features, image, label, f"{place},")
+        return image, label
+
+    def outline(self) -> DataSpec:
+        return super().outline() if self._streamed is None else self._streamed.outline()
+
+    def read(self, seed: int) -> DataSpec:
+        if self._streamed is None:
+            return super().read(seed)
+        self._streamed.target_needed = self.target_needed
+        return self._streamed.read(seed)
+
+    def open(self, placement: Placement) -> dict[str, Stream]:
+        if self._streamed is None:
+            return super().open(placement)
+        return self._streamed.open(placement)
+
+    def reader(self) -> Reader:
+        return super().reader() if self._streamed is None else self._streamed.reader()
+
+    def identity(self) -> Mapping[str, Any]:
+        return super().identity() if self._streamed is None else self._streamed.identity()
+
+    def labeled(self, split: str | None) -> Iterator[Labeled]:
+        if self._streamed is None:
+            return super().labeled(split)
+        return self._streamed.labeled(split)
 
     @property
     def place(self) -> str:

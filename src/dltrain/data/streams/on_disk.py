@@ -45,7 +45,7 @@ class FileStream(FixedSizeStream):
             # DataLoader draws its workers' seed from the global generator, unless it has its own.
             generator=torch.Generator(),
         )
-        yield from _copied_ahead(loader, self._device) if on_gpu else loader
+        yield from copied_ahead(loader, self._device) if on_gpu else loader
 
 
 class InFiles(Split):
@@ -72,7 +72,7 @@ class InFiles(Split):
         return {name: hashes[rows] for name, hashes in found.items()}
 
 
-def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+def copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Batches from pinned memory on a CUDA device; each is copied while the one before is used."""
     beside = torch.cuda.Stream(device)
     ahead: Batch | None = None

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -31,6 +30,7 @@ from dltrain.data.tables.reader import TableReader
 from dltrain.data.tables.report import Report
 from dltrain.data.tables.rows import TableRows
 from dltrain.data.tables.source import TableSource, require_values, target_field
+from dltrain.data.tables.targets import targets_of
 from dltrain.data.tables.values import MISSING, CellFormat
 from dltrain.data.text.scripts import Tokens
 from dltrain.errors import UserError
@@ -328,28 +328,7 @@ class ColumnsTable(TableSource):
         return {**train.left_out, **named}
 
     def _targets(self, table: RawTable, column: Numbers | Texts) -> Tensor:
-        """Classes (rows,), or numbers (rows, 1) float64; of a missing cell, anything."""
-        if isinstance(column, Texts):
-            index = {name: position for position, name in enumerate(self.class_names)}
-            wrong = {level for level in column.levels if level not in index}
-            if wrong:
-                row = column.first(wrong)
-                raise ValueError(
-                    f"{table.place(row, self.target)}: the training split has no class "
-                    f"{column.levels[column.codes[row]]!r}"
-                )
-            codes = np.array([*(index[level] for level in column.levels), 0], np.int64)
-            return torch.from_numpy(codes[column.codes])
-        transform = TRANSFORMS[self.target_transform] if self.target_transform else None
-        if transform is not None and (column.values <= transform.lowest).any():
-            row = int((column.values <= transform.lowest).argmax())
-            raise ValueError(
-                f"target_transform={self.target_transform} needs numbers above "
-                f"{transform.lowest:g}; "
-                f"{table.place(row, self.target)} is {column.values[row]:g}"
-                + (". log1p takes 0, too" if self.target_transform == "log" else "")
-            )
-        return torch.tensor(column.values)[:, None]  # a copy: arrow's memory is not to be written
+        return targets_of(table, self.target, column, self.class_names, self.target_transform)
 
     def _blocks(
         self, table: RawTable, columns: Mapping[str, Numbers | Texts]

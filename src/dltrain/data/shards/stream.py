@@ -1,0 +1,231 @@
+"""Batches of examples that lie in shards: read, shuffled and decoded beside the training step."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dltrain.contracts.data import Batch, Stream, position_seed
+from dltrain.data.shards.lanes import Contents, Encoded, Lanes, RefusedError, length_of
+from dltrain.data.shards.order import Cut, Deal, Epoch, Order
+from dltrain.data.shards.pieces import Part
+from dltrain.data.streams.in_memory import Prepare
+from dltrain.data.streams.on_disk import copied_ahead
+from dltrain.errors import UserError
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+AHEAD = 3
+"""Batches that are decoded before they are asked for."""
+READERS = 2
+"""Threads that read what is to be decoded."""
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How examples are handed out, for a :class:`ShardStream`.
+
+    ``buffer`` examples are shuffled at a time, by ``seed`` (None: as they lie, nothing is drawn),
+    from ``lanes`` places of the shards side by side; they should have ``memory`` bytes at most.
+    ``workers`` threads decode.
+    """
+
+    size: int
+    device: torch.device
+    prepare: Prepare
+    seed: int | None = None
+    buffer: int = 1
+    lanes: int = 1
+    memory: int = 1 << 26
+    workers: int = 2
+    deal: Deal = field(default_factory=Deal)
+
+
+class ShardStream(Stream):
+    """The examples of a part of shards.
+
+    What is read ahead depends on ``(seed, epoch, position)`` alone, so there is nothing to keep of
+    it: a stream that goes on at a batch fills its buffers again as they were.
+    """
+
+    def __init__(self, part: Part, contents: Contents, how: Streaming) -> None:
+        self._part, self._contents, self._how = part, contents, how
+        # A piece is read from its beginning by each lane that begins within it.
+        lanes = min(how.lanes, int((part.counts > 0).sum())) if how.seed is not None else 1
+        buffer = how.buffer if how.seed is not None else how.size
+        self._order = Order(part.counts, how.seed, lanes, max(1, buffer // lanes))
+        self._cut = Cut(self._order.count, how.size, how.deal.world, whole=how.seed is None)
+        self._generator = torch.Generator(how.device) if how.seed is not None else None
+        self._left_out: dict[int, str] = {}
+        self._told = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        every = self._how.deal.world if self._cut.whole else 1
+        return self._cut.batches // every
+
+    @property
+    def examples(self) -> int:
+        return self._order.count
+
+    @property
+    def smallest_batch(self) -> int:
+        """Examples of this process in the smallest batch, if all can be read."""
+        ends = {0, self._cut.batches - 1}
+        return min(len(self._places(position)) for position in ends) if self._order.count else 0
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Read and decode ahead, in threads; prepare one batch after another."""
+        draw = None if self._generator is None else _Draw(self, self._generator, epoch)
+        for position, batch in enumerate(self._gathered(epoch, start), start):
+            if draw is not None:
+                draw.begin(position)
+            yield self._how.prepare(batch, draw)
+
+    def plain(self) -> Iterator[Batch]:
+        for batch in self._gathered(0, 0):
+            yield self._how.prepare(batch, None)
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        """Those of a batch that has been handed out: without what could not be read."""
+        found = self._order.epoch(epoch).rows(self._places(position))
+        if self._left_out:
+            found = found[[row not in self._left_out for row in found.tolist()]]
+        return torch.from_numpy(found).to(self._how.device)
+
+    @property
+    def seed(self) -> int:
+        """By which it is shuffled."""
+        return self._how.seed or 0
+
+    @property
+    def deal(self) -> Deal:
+        """Which part of each batch is this process's."""
+        return self._how.deal
+
+    def _places(self, position: int) -> range:
+        """Where in the epoch's order the examples of this process's batch stand."""
+        deal = self._how.deal
+        if self._cut.whole:
+            return range(*self._cut.bounds(position * deal.world + deal.rank))
+        return deal.own(*self._cut.bounds(position))
+
+    def _gathered(self, epoch: int, start: int) -> Iterator[Batch]:
+        batches = self._decoded(self._order.epoch(epoch), start)
+        if self._how.device.type == "cuda":
+            pinned = ({n: c.pin_memory() for n, c in batch.items()} for batch in batches)
+            yield from copied_ahead(pinned, self._how.device)
+        else:
+            yield from batches
+
+    def _decoded(self, epoch: Epoch, start: int) -> Iterator[Batch]:
+        """Batches on the CPU, from number ``start`` on."""
+        workers = max(1, self._how.workers)
+        readers, decoders = ThreadPoolExecutor(READERS), ThreadPoolExecutor(workers)
+        try:
+            lanes = Lanes(epoch, self._part, self._contents, self._how.memory, readers)
+            ahead: deque[tuple[range, list[tuple[int, Future[_Decoded]]]]] = deque()
+            waiting = (self._places(position) for position in range(start, self.steps_per_epoch))
+            while True:
+                for places in islice(waiting, AHEAD - len(ahead)):
+                    examples = lanes.take(places)
+                    step = -(-len(places) // workers)
+                    ahead.append(
+                        (
+                            places,
+                            [
+                                (low, decoders.submit(self._contents.decoded, part))
+                                for low, part in _parts(examples, step)
+                            ],
+                        )
+                    )
+                if not ahead:
+                    return
+                yield self._joined(epoch, *ahead.popleft())
+        finally:
+            readers.shutdown(wait=False, cancel_futures=True)
+            decoders.shutdown(wait=False, cancel_futures=True)
+
+    def _joined(
+        self, epoch: Epoch, places: range, parts: Sequence[tuple[int, Future[_Decoded]]]
+    ) -> Batch:
+        found = []
+        for low, part in parts:
+            try:
+                batch, left_out = part.result()
+            except RefusedError as error:
+                row = int(epoch.rows(places)[low + error.index])
+                raise UserError(f"{self._part.located(row)} {error}") from error
+            if left_out:
+                self._note(epoch.rows(places), {low + at: why for at, why in left_out.items()})
+            found.append(batch)
+        whole = {name: torch.cat([batch[name] for batch in found]) for name in found[0]}
+        if not len(next(iter(whole.values()))):
+            raise UserError("data: not one example of a batch can be read.")
+        return whole
+
+    def _note(self, rows: NDArray[np.int64], left_out: Mapping[int, str]) -> None:
+        """Remember, and say, what is left out."""
+        for at, why in left_out.items():
+            row = int(rows[at])
+            if row in self._left_out:
+                continue
+            self._left_out[row] = why
+            count = len(self._left_out)
+            if count <= SHOWN or count & (count - 1) == 0:
+                logger.warning(
+                    "left out: %s %s (%d so far, of %s).",
+                    *(self._part.located(row), why, count, f"{self.examples:,}"),
+                )
+
+
+_Decoded = tuple[Batch, Mapping[int, str]]
+
+
+class _Draw:
+    """A :class:`~dltrain.contracts.data.Draw`; each process draws for its own rows."""
+
+    final = False
+
+    def __init__(self, stream: ShardStream, generator: torch.Generator, epoch: int) -> None:
+        self.seed, self.epoch = stream.seed, epoch
+        self._stream, self._generator = stream, generator
+        self._position, self._seeded = 0, False
+
+    def begin(self, position: int) -> None:
+        """Go to batch number ``position``."""
+        self._position, self._seeded = position, False
+
+    @property
+    def generator(self) -> torch.Generator:
+        """On the device."""
+        if not self._seeded:
+            deal = self._stream.deal
+            place = self._position * deal.world + deal.rank
+            self._generator.manual_seed(position_seed(self.seed, self.epoch, place))
+            self._seeded = True
+        return self._generator
+
+    @property
+    def rows(self) -> Tensor:
+        """On the device."""
+        return self._stream.rows(self.epoch, self._position)
+
+
+def _parts(examples: Encoded, step: int) -> Iterator[tuple[int, Encoded]]:
+    for low in range(0, length_of(examples), step):
+        yield low, {name: column[low : low + step] for name, column in examples.items()}
