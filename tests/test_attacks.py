@@ -237,7 +237,7 @@ def test_a_run_is_trained_and_evaluated_under_attack(
     out = capsys.readouterr().out
     place = run / "evaluations" / "test-pgd"
     written = json.loads((place / "metrics.json").read_text())
-    assert "under pgd: steps 3" in out
+    assert "under pgd: steps 3, step_size null" in out
     clean, robust = (one["metrics"]["accuracy"] for one in written["attack"]["each"])
     assert clean > robust
     assert (place / "figures" / "robustness.png").stat().st_size > 5_000

@@ -308,6 +308,9 @@ def test_a_reader_reads_the_end_of_a_file_and_says_when_it_goes_on(
     assert written(batch["time"][0].tolist(), "microsecond") == [
         *("2024-03-01 09:00:00", "2024-03-01 10:00:00"),
     ]
+    # Nothing follows from a gap before what is read.
+    (after,) = reader.expand([written_to(tmp_path / "gap.csv", hours(9, [3]), HEAD)])
+    assert np.array_equal(after.values, history.values)
     (frame,) = reader.expand([_frame(tmp_path / "new.csv")])
     assert torch.equal(reader.read([frame])["time"], batch["time"])
     plain = reader.read([history.values.tolist()])
@@ -326,7 +329,10 @@ def _frame(path: Path) -> Any:
         (hours(3), HEAD, "has 3 steps; the network reads the last 4"),
         ([row[:2] for row in hours(9)], "date,a", "has no column 'b'"),
         ([row[1:] for row in hours(9)], "a,b", "has no column 'date'"),
-        (hours(20, [15]), HEAD, "steps are missing"),
+        (
+            hours(20, [17]), HEAD,
+            "of the last 4 steps, which the network reads, 1 lack a value, .* 2024-03-01 17:00:00",
+        ),
         (
             [(f"2024-03-{n + 1:02}", n, n) for n in range(9)], HEAD,
             r"steps are missing.*184 in all where 9 are there: are these times right",

@@ -381,7 +381,9 @@ def test_a_fault_leaves_no_cache_behind(write: Write, texts: Open, tmp_path: Pat
     assert not list((tmp_path / "own" / "cache").iterdir())
 
 
-def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None:
+def test_a_run_keeps_what_a_prediction_needs(
+    write: Write, train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
     import dltrain
 
     path = write(ROWS)
@@ -393,7 +395,11 @@ def test_a_run_keeps_what_a_prediction_needs(write: Write, train: Train) -> None
     Path(path).unlink()
     vocabulary = Vocabulary.load(done.folder / "tokenizer.json")
     batch: Batch = {"input": vocabulary.batch(["A GOOD film", "an awful film<br /> indeed"])}
-    said = dltrain.load(done.folder).predict(batch)
+    run = dltrain.load(done.folder)
+    said = run.predict(batch)
+    assert "no token" not in caplog.text
+    run.predict(["", "a good film", "很好"])
+    assert "2 of 3 texts have no token that the run knows" in caplog.text
     names = json.loads((done.folder / "data.json").read_text())["fields"]["target"]["names"]
     assert said["class"] == ["five", "one"]
     assert list(said.fields["class"].names) == names
@@ -450,9 +456,6 @@ def test_a_text_of_several_columns_is_read_and_predicted_alike(
     assert found[0].tolist() == found[1].tolist() and found[2].tolist()[2] == 0
     with pytest.raises(ValueError, match=r"example 1 has no column 'review'\. It needs title"):
         reader.read(["good", {"title": "good"}])
-    assert "no token" not in caplog.text
-    reader.read(["", "good"])
-    assert "1 of 2 texts have no token that the vocabulary has (such as '')" in caplog.text
     (tmp_path / "photo").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(ValueError, match="photo is no text: it is a JPEG image"):
         list(reader.expand([tmp_path / "photo"]))

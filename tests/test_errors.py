@@ -187,6 +187,11 @@ def test_all_mistakes_are_told_at_once(
     [
         # What would be left once the first mistake is mended, and nothing of what it brings.
         (["data=imbd", "model=lstm"], ["data=imbd"]),
+        (
+            ["data=text_fil", "model=lstm", "data.path=a.txt", "data.tokns=word"],
+            ["data=text_fil", "data.tokns"],
+        ),
+        (["data=xyzzy", "data.path=a.txt", "seeed=1"], ["data=xyzzy", "seeed"]),
         (["data=csv", "data.pth=a.csv", "data.target=y", "model=logreg"], ["data.pth"]),
         (["model=xyzzy", "data=iris", "optimizer.lr=-1"], ["model=xyzzy", "optimizer.lr"]),
         (["-m", "model=mlp,lenet5", "lrr=3"], ["lrr"]),

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
+from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from dltrain.commands.sample_text import _prompt
 from dltrain.contracts.data import DataSpec, Field
 from dltrain.contracts.pieces import ids_by_name, silent, text_of
 from dltrain.contracts.task import SamplesText
+from dltrain.data.text.lossless import learn_lossless
+from dltrain.data.text.reader import VocabularyReader
+from dltrain.errors import UserError
 from dltrain.metrics.language import TextLikelihood
 from dltrain.models.sequence.decoder import Decoder
 from dltrain.models.sequence.recurrent import GRU, LSTM, RNN
+from dltrain.runs.folder import RunFolder
 from dltrain.tasks.generating import Choice
 from dltrain.tasks.language import LanguageModel
 from language_figures import KneserNey
@@ -326,3 +333,13 @@ def test_what_a_network_is_compared_with_gives_probabilities(context: tuple[int,
 
     assert sum(found) == pytest.approx(1.0)
     assert min(found) > 0
+
+
+def test_a_prompt_names_the_words_that_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = learn_lossless("to be or not to be", "word", 100, 1)
+    reader, names = VocabularyReader(found.text), tuple(found.words)
+    monkeypatch.setattr("dltrain.runs.load.reader_of_run", lambda folder: reader)
+    field = Field((4,), "tokens", "input", len(names), names, (0,) * len(names))
+    asked = Namespace(prompt="to be xyz", skip_unknown=False)
+    with pytest.raises(UserError, match="1 of 3 tokens, such as 'xyz', are not in"):
+        _prompt(RunFolder(Path()), field, asked)

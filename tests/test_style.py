@@ -171,6 +171,12 @@ def test_a_run_makes_an_image_and_is_used_without_what_made_it(train: Train, ima
 
     assert run.summary["status"] == "finished"
     assert (run.folder / "figures" / "samples.gif").is_file()
+    with pytest.raises(UserError, match=r"has no layer 'relu3_1'; it has features, .*task.content"):
+        train(
+            *("model=style", "data=style", f"data.content={images / 'content.png'}"),
+            *(f"data.style={images / 'style.png'}", "data.size=24", "trainer.steps=1"),
+            f"task.features={seer.folder}",
+        )
     seer.folder.rename(seer.folder.with_name("gone"))
     image = load(run.folder).sample(1, 0).columns["image"].detach()
     assert image.shape == (1, 3, 20, 24)

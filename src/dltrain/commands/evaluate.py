@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dltrain.commands.arguments import Parser
 from dltrain.commands.tables import json_text, show_csv
+from dltrain.config.quoting import in_grammar
 from dltrain.errors import UserError, printable_lines
 from dltrain.runs.finding import find_run
 from dltrain.runs.folder import RunFolder
@@ -213,7 +214,7 @@ def _print(
 def _print_attack(under: Under) -> None:
     """The attack's settings, and a line of metrics for each epsilon."""
     skipped = ("_target_", "epsilon")
-    settings = ", ".join(f"{k} {v}" for k, v in under.node.items() if k not in skipped)
+    settings = ", ".join(f"{k} {in_grammar(v)}" for k, v in under.node.items() if k not in skipped)
     print(f"under {under.name}: {settings}")
     rows = under.rows()
     names = [name for name in rows[0] if name in ("epsilon", "accuracy", "loss", "f1")]

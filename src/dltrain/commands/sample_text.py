@@ -111,8 +111,10 @@ def _prompt(folder: RunFolder, source: Field, asked: argparse.Namespace) -> list
         return ids
     # Of a vocabulary of words each letter may be unknown by itself.
     by_letter = len(ids) >= len(asked.prompt)
-    pieces = dict.fromkeys(asked.prompt if by_letter else asked.prompt.split())
-    named = [piece for piece in pieces if unknown.intersection(read(piece))]
+    first, *others = dict.fromkeys(asked.prompt if by_letter else asked.prompt.split())
+    # A word that another stands before has a blank of its own.
+    pieces = {first: first, **{one: one if by_letter else f" {one}" for one in others}}
+    named = [piece for piece, text in pieces.items() if unknown.intersection(read(text))]
     shown = ", ".join(map(repr, named[:SHOWN])) or "a word"
     said = f"{many} of {len(ids)} tokens, such as {shown}, are not in the run's vocabulary"
     # A token that stands for whatever is rare was learned where training met it.

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from dltrain.contracts.data import Batch, DataSpec, KnowsUsers, Reader
+from dltrain.contracts.data import Batch, DataSpec, Field, KnowsUsers, Reader
+from dltrain.contracts.pieces import UNKNOWN
 from dltrain.contracts.task import (
     FindsByScore,
     Painted,
@@ -258,6 +259,8 @@ class Predictor:
                     f"{self.path}: {name!r} is of shape {shape} an example, but the network was "
                     f"trained with {tuple(field.shape)}."
                 )
+            if field.kind == "tokens":
+                _tell_unknown(batch[name], field)
         return self.task.predict({name: column.to(self.device) for name, column in batch.items()})
 
 
@@ -278,6 +281,20 @@ def load(
     Raises :class:`UserError` where there is no such run, or no such weights.
     """
     return Predictor(find_run(str(run), Path(output_dir)), weights, device)
+
+
+def _tell_unknown(ids: Tensor, field: Field) -> None:
+    """Warn of texts (batch, time) of which all tokens are unknown: an answer is of none of them."""
+    if UNKNOWN not in field.names:
+        return
+    known = (ids != field.names.index(UNKNOWN)) & (ids != field.fill)
+    count = int((~known.any(1)).sum())
+    if count:
+        logger.warning(
+            "%s of %s texts have no token that the run knows: the answer is the same as for any "
+            "other such text.",
+            *(f"{count:,}", f"{len(ids):,}"),
+        )
 
 
 def _several(examples: Any) -> bool:

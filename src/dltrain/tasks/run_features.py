@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dltrain.contracts.data import DataSpec
 from dltrain.contracts.other_run import OtherRun
 from dltrain.contracts.task import Task
+from dltrain.errors import UserError
 from dltrain.models.layers.denormalize import Pixels
 
 LISTED = 12
@@ -35,7 +36,8 @@ class RunFeatures(OtherRun):
     def outputs(self, images: Tensor, wanted: Collection[str]) -> dict[str, Tensor]:
         """Of the layers ``wanted``, for images (n, 3, h, w) of 0..1; the rest is not computed.
 
-        Raises ValueError for a layer that is not there, or that sees no channels of an image.
+        Raises :class:`UserError` for a layer that is not there, or that sees no channels of an
+        image.
         """
         found: dict[str, Tensor] = {}
         handles = [self._watch(name, found, len(wanted)) for name in wanted]
@@ -50,15 +52,18 @@ class RunFeatures(OtherRun):
                 handle.remove()
         for name in wanted:
             if name not in found or found[name].ndim != 4:
-                raise ValueError(f"the layer {name!r} of {self.run} sees no channels of an image")
+                raise UserError(
+                    f"task: the layer {name!r} of {self.run} sees no channels of an image."
+                )
         return found
 
     def _watch(self, name: str, found: dict[str, Tensor], count: int) -> Any:
         layer: nn.Module | None = self._modules.get(name)
         if layer is None:
-            names = [one for one in self._modules if one]
-            raise ValueError(
-                f"{self.run} has no layer {name!r}; it has {', '.join(names[:LISTED])}"
+            names = [one for one in self._modules if one not in ("", "task", "model")]
+            raise UserError(
+                f"task: {self.run} has no layer {name!r}; it has {', '.join(names[:LISTED])}. "
+                "task.content_layers and task.style_layers say which of a run's are looked at."
             )
 
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:

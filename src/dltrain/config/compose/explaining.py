@@ -30,23 +30,31 @@ from dltrain.errors import Fault, shortened
 def explained(lines: Sequence[str], error: NotComposedError) -> list[Fault]:
     """The faults of overrides that do not compose, of which Hydra tells ``error``.
 
-    Of each override by itself: groups first, for keys depend on what they choose.
+    Of each override by itself: groups first, for keys depend on what they choose. Where a choice is
+    none, the keys are those of what it may mean; nothing is said of its group's if that is unknown.
     """
-    overrides = OverridesParser.create().parse_overrides(list(lines))
+    parser = OverridesParser.create()
+    overrides = parser.parse_overrides(list(lines))
     found: list[Fault] = []
+    unknown: list[str] = []
     chosen: list[Override] = []
     others: list[Override] = []
     for override in overrides:
         fault = _group_fault(override) if is_group(override) else None
         if fault is not None:
             found.append(fault)
+            if fault.instead:
+                chosen += parser.parse_overrides([fault.instead])
+            else:
+                unknown.append(f"{override.key_or_group.replace('/', '.')}.")
         else:
             (chosen if is_group(override) else others).append(override)
     try:
         base = composed(_lines(chosen))
     except NotComposedError:
         return found or _one_by_one([], chosen, error)
-    found += _key_faults(others, chosen, list(keys_of(base)))
+    told = [one for one in others if not one.key_or_group.startswith(tuple(unknown))]
+    found += _key_faults(told, chosen, list(keys_of(base)))
     return found or _one_by_one(chosen, others, error)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,14 +125,19 @@ class SeriesReader(Reader):
         """The last steps of a file, and what comes after."""
         for name in (*([] if self.rules.time is None else [self.rules.time]), *self.columns):
             table.require(name)
-        series = regular(table, self.columns, self.rules, self.step)
+        # Of gaps before what the network reads nothing follows.
+        allowed = replace(self.rules, gaps="fill" if self.rules.gaps == "fill" else "split")
+        series = regular(table, self.columns, allowed, self.step)
         if len(series) < self.history:
             raise ValueError(
                 f"{table.name} has {len(series):,} steps; the network reads the last {self.history}"
             )
-        if self.rules.gaps == "split" and not series.real[-self.history :].all():
+        gaps = np.flatnonzero(~series.real[-self.history :])
+        if self.rules.gaps != "fill" and len(gaps):
+            when = series.when(len(series) - self.history + int(gaps[0]))
             raise ValueError(
-                f"{table.name}: the last {self.history} steps, which the network reads, have a gap"
+                f"{table.name}: of the last {self.history} steps, which the network reads, "
+                f"{len(gaps):,} lack a value, the first of them {when}"
             )
         following = self.step.after(int(series.times[-1]), self.horizon)
         return History(series.values[-self.history :], following)

@@ -21,8 +21,6 @@ from dltrain.files import lines_of, open_within, read_within
 logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer.json"
-SHOWN = 40
-"""Characters of a text that a message shows."""
 
 
 class VocabularyReader(Reader):
@@ -67,14 +65,9 @@ class VocabularyReader(Reader):
                 yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
-        """Ids (batch, time) and how many of them are real, (batch,).
-
-        Texts without a token that the vocabulary has are told of: whatever is said of one would be
-        said of any other.
-        """
+        """Ids (batch, time) and how many of them are real, (batch,)."""
         texts = [self._text(number, example) for number, example in enumerate(several(examples))]
         ids = self.vocabulary.rows(texts)
-        _tell_unknown(texts, ids)
         return {
             "input": self.vocabulary.padded(ids),
             "input_length": torch.tensor([len(row) for row in ids]),
@@ -133,17 +126,6 @@ def _typed(file: Iterable[str]) -> Iterator[str]:
         raise ValueError(
             f"standard input is no UTF-8 text: it has the byte {found:#04x}"
         ) from error
-
-
-def _tell_unknown(texts: Sequence[str], ids: Sequence[torch.Tensor]) -> None:
-    """Warn of texts (rows,) whose ``ids`` are all unknown."""
-    unknown = [row for row, own in enumerate(ids) if bool((own == UNKNOWN_INDEX).all())]
-    if unknown:
-        logger.warning(
-            "%s of %s texts have no token that the vocabulary has (such as %r): the answer is that "
-            "for an unknown one.",
-            *(f"{len(unknown):,}", f"{len(texts):,}", texts[unknown[0]][:SHOWN]),
-        )
 
 
 def joined(cells: Sequence[str]) -> str:
