@@ -102,7 +102,9 @@ def test_evaluation_deals_whole_batches_to_ranks(make: Callable[[], Stream], wor
         assert all(torch.equal(batch[name], dealt[number][name]) for name in batch)
 
 
-def two(networks: list[nn.Module], totals: list[float | None], shares: list[float]) -> list[object]:
+def two(
+    networks: list[nn.Module], totals: list[float | None], fractions: list[float]
+) -> list[object]:
     """What two ranks have after summing; the first is asked twice, so that both have heard both."""
     buckets = [Bucket(list(one.parameters()), Buffers(one)) for one in networks]
     said: list[Tensor] = []
@@ -114,12 +116,12 @@ def two(networks: list[nn.Module], totals: list[float | None], shares: list[floa
     for rank in (0, 1):
         copied = copy.deepcopy(buckets[rank])
         copied.parameters = buckets[rank].parameters
-        copied.reduce(totals[rank], shares[rank], lambda flat: said.append(flat.clone()))
+        copied.reduce(totals[rank], fractions[rank], lambda flat: said.append(flat.clone()))
         for parameter, gradient in zip(networks[rank].parameters(), kept[rank], strict=True):
             parameter.grad = gradient
     summed = said[0] + said[1]
     return [
-        buckets[rank].reduce(totals[rank], shares[rank], lambda flat: flat.copy_(summed))
+        buckets[rank].reduce(totals[rank], fractions[rank], lambda flat: flat.copy_(summed))
         for rank in (0, 1)
     ]
 
@@ -160,9 +162,9 @@ class Both(Ranks):
 
     world = 2
 
-    def __init__(self, rank: int, share: float) -> None:
+    def __init__(self, rank: int, fraction: float) -> None:
         super().__init__()
-        self.rank, self.share = rank, share
+        self.rank, self.fraction = rank, fraction
         self.sent: list[Tensor] = []
 
     def together(self, parameters, total):  # type: ignore[no-untyped-def]
@@ -197,12 +199,12 @@ def test_the_sum_over_ranks_is_the_gradient_of_the_mean(weighted: bool) -> None:
 
 def test_training_means_are_over_all_ranks() -> None:
     said = {}
-    shares = {0: 0.25, 1: 0.75}
+    fractions = {0: 0.25, 1: 0.75}
     steps = {0: (2.0, torch.nan, 0.0), 1: (4.0, 5.0, 3.0)}
 
     def averaged(rank: int):  # type: ignore[no-untyped-def]
         def average(rows, weighted, of):  # type: ignore[no-untyped-def]
-            assert (weighted, of) == ([1], [shares[rank]])
+            assert (weighted, of) == ([1], [fractions[rank]])
             said[rank] = rows
             return rows
 
@@ -211,7 +213,7 @@ def test_training_means_are_over_all_ranks() -> None:
     for rank, (loss, other, weight) in steps.items():
         history = History(averaged(rank))
         metrics = {"loss": torch.tensor(loss), "own": (torch.tensor(other), torch.tensor(weight))}
-        history.add(metrics, 8, shares[rank])
+        history.add(metrics, 8, fractions[rank])
         history.read()
 
     assert said[1].tolist() == [[4.0, 5.0, 3.0]]

@@ -296,7 +296,7 @@ class Trainer:
         with self._autocast():
             metrics = self._train_step(batch)
         size = self.ranks.examples(batch)
-        self._history.add(metrics, size, self.ranks.share)
+        self._history.add(metrics, size, self.ranks.fraction)
         state.samples += size
         state.step += 1
         place.position += 1

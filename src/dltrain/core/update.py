@@ -123,10 +123,10 @@ class Optimize:
 
     def _part(self, loss: Tensor, name: str, weight: Tensor | float | None) -> Tensor:
         """What ``loss`` adds to that of a step."""
-        share = self._ranks.share
+        fraction = self._ranks.fraction
         if weight is None:
-            return loss * share / self.accumulate
-        if not share:  # rows that another rank has
+            return loss * fraction / self.accumulate
+        if not fraction:  # rows that another rank has
             weight = weight * 0
         total = self._totals[name]
         self._totals[name] = weight if total is None else total + weight
@@ -170,7 +170,7 @@ class Optimize:
 
         def closure() -> float:
             self.optimizers[name].zero_grad()
-            value = self._penalized(loss(), name) * self._ranks.share
+            value = self._penalized(loss(), name) * self._ranks.fraction
             torch.autograd.backward(value, inputs=self._inputs(name))
             self._ranks.together(self._parameters[name], None)
             return float(self._ranks.sum(value.detach()))

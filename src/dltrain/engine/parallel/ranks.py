@@ -24,7 +24,7 @@ class Ranks:
 
     rank = 0
     world = 1
-    share = 1.0
+    fraction = 1.0
     """What part of the global batch the rows of this rank are; 0 where it has none of its own."""
 
     def __init__(self) -> None:
@@ -81,11 +81,11 @@ class Ranks:
         """Sums over all ranks; None where no rank has a value."""
         return values
 
-    def averaged(self, rows: Tensor, weighted: Sequence[int], shares: Sequence[float]) -> Tensor:
+    def averaged(self, rows: Tensor, weighted: Sequence[int], fractions: Sequence[float]) -> Tensor:
         """Means of steps over all ranks, where each has some of its own.
 
         ``rows`` (steps, means and weights) has the means of a step first, and behind them the
-        weights of the columns ``weighted``; the others weigh as the ``shares`` (steps,) of rows.
+        weights of the columns ``weighted``; the others weigh as the ``fractions`` (steps,) of rows.
         """
         return rows
 
