@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +18,8 @@ from dltrain import training as run
 from dltrain.assemble import Assembly
 from dltrain.contracts.data import Batch, Stream
 from dltrain.contracts.run import Group
+from dltrain.core.loop import Trainer
+from dltrain.core.state import Place
 from dltrain.core.update import Optimize
 from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
 from dltrain.data.streams.ragged import Ragged, RaggedStream
@@ -30,6 +33,7 @@ from dltrain.metrics.history import History
 from dltrain.runs.elastic import forget_run, note_run, run_to_go_on
 from dltrain.runs.environment import choose_device
 from dltrain.runs.folder import FolderOfAnother, RunFolder
+from dltrain.runs.load import load
 from tests.conftest import Compose
 from tests.processes import free_port
 
@@ -324,6 +328,46 @@ def test_a_world_of_one_trains_as_a_process_alone(
 
     for split in ("validation", "test"):
         assert together[split] == pytest.approx(alone[split], rel=1e-5)
+
+
+def test_divided_weights_train_as_whole_ones_and_are_used_and_resumed_whole(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [
+        *("model=cnn", "model.channels=[4]", "data=digits", "data.limit=100", "device=cpu"),
+        *("callbacks=none", "trainer.clip_norm=1", "trainer.epochs=2", f"output_dir={tmp_path}"),
+    ]
+    alone = run.train(compose(*typed))
+    config = compose(*typed, "trainer.parallel=fsdp", "trainer.parallel.smallest=500")
+    with world_of_one(CPU, "gloo") as ranks:
+        monkeypatch.setattr(run, "joined", lambda device: nullcontext(ranks))
+        stop_after(3, monkeypatch)
+        begun = run.train(config)
+        monkeypatch.undo()
+        monkeypatch.setattr(run, "joined", lambda device: nullcontext(OfOne(CPU)))
+        together = run.resume(str(begun["path"]), tmp_path)
+
+    assert begun["status"] == "interrupted"
+    assert together["test"] == pytest.approx(alone["test"], rel=1e-4)
+    weights = load(str(together["path"])).state_dict()
+    assert all(type(value) is Tensor for value in weights.values())
+    monkeypatch.undo()
+    stop_after(3, monkeypatch)
+    begun = run.train(config)
+    monkeypatch.undo()
+    assert run.resume(str(begun["path"]), tmp_path)["test"] == alone["test"]
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a signal ask for an end after so many steps."""
+    step = Trainer._step
+
+    def stepped(self: Trainer, batch: Batch, place: Place) -> None:
+        step(self, batch, place)
+        if self.state.step == steps:
+            self.ranks.ask(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_step", stepped)
 
 
 def test_what_several_processes_cannot_do_is_refused_at_once(

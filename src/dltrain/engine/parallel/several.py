@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, Stream, position_seed
 from dltrain.contracts.metric import Metric
+from dltrain.contracts.parallel import Parallel
+from dltrain.contracts.run import Callback
 from dltrain.engine import generators, runtime
 from dltrain.engine.parallel.batch_norm import synchronize
 from dltrain.engine.parallel.gradients import Bucket, Buffers
@@ -61,6 +63,19 @@ class Several(Ranks):
 
     def synchronize(self, task: nn.Module, device: torch.device) -> None:
         synchronize(task, self, device)
+
+    def divided(self, task: nn.Module, parallel: Parallel | None) -> Ranks:
+        if parallel is None:
+            return self
+        from dltrain.engine.parallel.fsdp import Sharded  # DTensors take their time to import
+
+        parallel.divide(task, self._device)
+        found = Sharded(self._device)
+        found._task = task
+        return found
+
+    def watching(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
+        return callbacks if self.first else ()
 
     def start(self, task: nn.Module) -> None:
         self._task = task
