@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     apart = max(abs(one["test"][name] - other["test"][name]) for name in one["test"])
     print(
         f"{killed} kills, {recovered} recoveries; {other['status']} after {other['steps']:,} "
-        f"steps; test metrics differ by at most {apart:.1e} from those of the run that was left alone"
+        f"steps; test metrics differ by at most {apart:.1e} from those of the run left alone"
     )
     return int(not (same and apart < CLOSE and recovered == killed == asked.kills))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +18,8 @@ from dltrain import training as run
 from dltrain.assemble import Assembly
 from dltrain.contracts.data import Batch, Stream
 from dltrain.contracts.run import Group
+from dltrain.core.loop import Trainer
+from dltrain.core.state import Place
 from dltrain.core.update import Optimize
 from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
 from dltrain.data.streams.ragged import Ragged, RaggedStream
@@ -30,6 +33,7 @@ from dltrain.metrics.history import History
 from dltrain.runs.elastic import forget_run, note_run, run_to_go_on
 from dltrain.runs.environment import choose_device
 from dltrain.runs.folder import FolderOfAnother, RunFolder
+from dltrain.runs.load import load
 from tests.conftest import Compose
 from tests.processes import free_port
 
@@ -102,7 +106,9 @@ def test_evaluation_deals_whole_batches_to_ranks(make: Callable[[], Stream], wor
         assert all(torch.equal(batch[name], dealt[number][name]) for name in batch)
 
 
-def two(networks: list[nn.Module], totals: list[float | None], shares: list[float]) -> list[object]:
+def two(
+    networks: list[nn.Module], totals: list[float | None], fractions: list[float]
+) -> list[object]:
     """What two ranks have after summing; the first is asked twice, so that both have heard both."""
     buckets = [Bucket(list(one.parameters()), Buffers(one)) for one in networks]
     said: list[Tensor] = []
@@ -114,12 +120,12 @@ def two(networks: list[nn.Module], totals: list[float | None], shares: list[floa
     for rank in (0, 1):
         copied = copy.deepcopy(buckets[rank])
         copied.parameters = buckets[rank].parameters
-        copied.reduce(totals[rank], shares[rank], lambda flat: said.append(flat.clone()))
+        copied.reduce(totals[rank], fractions[rank], lambda flat: said.append(flat.clone()))
         for parameter, gradient in zip(networks[rank].parameters(), kept[rank], strict=True):
             parameter.grad = gradient
     summed = said[0] + said[1]
     return [
-        buckets[rank].reduce(totals[rank], shares[rank], lambda flat: flat.copy_(summed))
+        buckets[rank].reduce(totals[rank], fractions[rank], lambda flat: flat.copy_(summed))
         for rank in (0, 1)
     ]
 
@@ -160,9 +166,9 @@ class Both(Ranks):
 
     world = 2
 
-    def __init__(self, rank: int, share: float) -> None:
+    def __init__(self, rank: int, fraction: float) -> None:
         super().__init__()
-        self.rank, self.share = rank, share
+        self.rank, self.fraction = rank, fraction
         self.sent: list[Tensor] = []
 
     def together(self, parameters, total):  # type: ignore[no-untyped-def]
@@ -197,12 +203,12 @@ def test_the_sum_over_ranks_is_the_gradient_of_the_mean(weighted: bool) -> None:
 
 def test_training_means_are_over_all_ranks() -> None:
     said = {}
-    shares = {0: 0.25, 1: 0.75}
+    fractions = {0: 0.25, 1: 0.75}
     steps = {0: (2.0, torch.nan, 0.0), 1: (4.0, 5.0, 3.0)}
 
     def averaged(rank: int):  # type: ignore[no-untyped-def]
         def average(rows, weighted, of):  # type: ignore[no-untyped-def]
-            assert (weighted, of) == ([1], [shares[rank]])
+            assert (weighted, of) == ([1], [fractions[rank]])
             said[rank] = rows
             return rows
 
@@ -211,7 +217,7 @@ def test_training_means_are_over_all_ranks() -> None:
     for rank, (loss, other, weight) in steps.items():
         history = History(averaged(rank))
         metrics = {"loss": torch.tensor(loss), "own": (torch.tensor(other), torch.tensor(weight))}
-        history.add(metrics, 8, shares[rank])
+        history.add(metrics, 8, fractions[rank])
         history.read()
 
     assert said[1].tolist() == [[4.0, 5.0, 3.0]]
@@ -322,6 +328,46 @@ def test_a_world_of_one_trains_as_a_process_alone(
 
     for split in ("validation", "test"):
         assert together[split] == pytest.approx(alone[split], rel=1e-5)
+
+
+def test_divided_weights_train_as_whole_ones_and_are_used_and_resumed_whole(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [
+        *("model=cnn", "model.channels=[4]", "data=digits", "data.limit=100", "device=cpu"),
+        *("callbacks=none", "trainer.clip_norm=1", "trainer.epochs=2", f"output_dir={tmp_path}"),
+    ]
+    alone = run.train(compose(*typed))
+    config = compose(*typed, "trainer.parallel=fsdp", "trainer.parallel.smallest=500")
+    with world_of_one(CPU, "gloo") as ranks:
+        monkeypatch.setattr(run, "joined", lambda device: nullcontext(ranks))
+        stop_after(3, monkeypatch)
+        begun = run.train(config)
+        monkeypatch.undo()
+        monkeypatch.setattr(run, "joined", lambda device: nullcontext(OfOne(CPU)))
+        together = run.resume(str(begun["path"]), tmp_path)
+
+    assert begun["status"] == "interrupted"
+    assert together["test"] == pytest.approx(alone["test"], rel=1e-4)
+    weights = load(str(together["path"])).state_dict()
+    assert all(type(value) is Tensor for value in weights.values())
+    monkeypatch.undo()
+    stop_after(3, monkeypatch)
+    begun = run.train(config)
+    monkeypatch.undo()
+    assert run.resume(str(begun["path"]), tmp_path)["test"] == alone["test"]
+
+
+def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a signal ask for an end after so many steps."""
+    step = Trainer._step
+
+    def stepped(self: Trainer, batch: Batch, place: Place) -> None:
+        step(self, batch, place)
+        if self.state.step == steps:
+            self.ranks.ask(signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "_step", stepped)
 
 
 def test_what_several_processes_cannot_do_is_refused_at_once(

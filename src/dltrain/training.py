@@ -291,10 +291,11 @@ class Run:
         parts.task.opened(self.streams)
         steps_per_epoch = self.streams["train"].steps_per_epoch
         settings.check(self.streams, steps_per_epoch)
-        self.groups = groups_of(parts.task)
-        require_dividable(parts, self.groups, self.ranks)
-        self._better = _check(parts, self.streams, self.groups, watchers, self.ranks)
+        require_dividable(parts, groups_of(parts.task), self.ranks)
+        self._better = _check(parts, self.streams, watchers, self.ranks)
         self.ranks.start(parts.task)
+        self.ranks = self.ranks.divided(parts.task, settings.parallel)
+        self.groups = groups_of(parts.task)
         optimizers, penalties = {}, {}
         rates = optimizer_settings(config)
         named = named_by(rates.patterns, parts.task)
@@ -309,6 +310,7 @@ class Run:
                 parts.modifiers,
                 gives_rows(parts.task, group),
             )
+        self.ranks.started(optimizers.values())
         for modifier in parts.modifiers:
             modifier.start(self.groups)
         self.optimize = Optimize(
@@ -344,7 +346,7 @@ class Run:
             self.schedule,
             folder,
             parts.modifiers,
-            callbacks if self.ranks.first else (),
+            self.ranks.watching(callbacks),
             self.phases,
             self.config["seed"],
             saved=lambda: self._summarize("running"),
@@ -542,7 +544,6 @@ def _open(parts: Parts, seed: int, ranks: Ranks) -> Streams:
 def _check(
     parts: Parts,
     streams: Streams,
-    groups: Iterable[str],
     watchers: Iterable[Callback],
     ranks: Ranks,
 ) -> dict[str, Mode]:
@@ -565,7 +566,8 @@ def _check(
         )
     parts.task.monitor = monitor
     require_variance(parts.task, ranks.shard(streams["train"]))
-    setup = Setup(parts.spec, frozenset(streams), metrics, list(groups), better)
+    groups = list(parts.task.parameter_groups())
+    setup = Setup(parts.spec, frozenset(streams), metrics, groups, better)
     for callback in (*parts.callbacks, *watchers):
         callback.check(setup)
     return {monitor.name: monitor.mode, **better}
@@ -589,6 +591,14 @@ def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -
     if settings.compile == "auto":
         hint = "Set trainer.compile=on or off."
         faults.append(Fault("trainer.compile", f"auto, which compares times, {several}.", hint))
+    if settings.parallel is not None:
+        undivided = "needs all weights in one place, and trainer.parallel divides them."
+        told = {
+            "modifiers": bool(parts.modifiers),
+            "regularizer": any(not one.weight_decay for one in parts.regularizers),
+            "trainer.accumulate": settings.accumulate > 1,
+        }
+        faults += [Fault(key, undivided, joint=" ") for key, there in told.items() if there]
     if faults:
         raise ConfigError(faults)
     if settings.cuda_graph == "auto":

@@ -60,6 +60,7 @@ CONTRACTS = frozenset(
         "dltrain.core.settings.Settings",
         "dltrain.contracts.task.Task",
         "dltrain.contracts.attack.Attack",
+        "dltrain.contracts.parallel.Parallel",
         *(f"dltrain.contracts.data.{name}" for name in ("Source", "Reader", "Augment")),
         *(
             f"dltrain.contracts.run.{name}"

@@ -65,7 +65,7 @@ def evaluate(
     """What the task's metrics say of all of ``stream``; in eval mode, without gradients."""
     ranks = ranks or Ranks()
     metrics, used = task.metrics(final), False
-    for position, batch in stream.dealt(ranks.rank, ranks.world):
+    for position, batch in ranks.dealt(stream):
         used = True
         rows = stream.rows(0, position)
         outputs = task.eval_step(batch, Position(seed, epoch, final, rows, position))

@@ -296,7 +296,7 @@ class Trainer:
         with self._autocast():
             metrics = self._train_step(batch)
         size = self.ranks.examples(batch)
-        self._history.add(metrics, size, self.ranks.share)
+        self._history.add(metrics, size, self.ranks.fraction)
         state.samples += size
         state.step += 1
         place.position += 1
@@ -337,7 +337,8 @@ class Trainer:
 
     def _require_finite_weights(self) -> None:
         """See that the last steps left weights that can be used, before they are kept."""
-        found = [p.isfinite().all() for p in self.task.parameters() if p.requires_grad]
+        trained = [p for p in self.task.parameters() if p.requires_grad]
+        found = [self.ranks.plain(p.isfinite().all()) for p in trained]
         if found and not bool(torch.stack(found).all()):
             what = f"The weights are not finite after step {self.state.step:,}."
             raise self._diverged(what, self._examples_of(0))
@@ -422,7 +423,8 @@ class Trainer:
         self.state.best_value, self.state.best_step = value, self.state.step
         self.state.best_results = dict(results)
         with self._evaluation_weights():
-            weights = {k: v.clone() for k, v in self.task.state_dict().items()}
+            whole = self.ranks.whole(self.task.state_dict())
+            weights = {k: v.clone() for k, v in whole.items()}
         self._best = {"task": weights, "step": self.state.step}
 
     def _scalars(self) -> dict[str, float]:
@@ -457,7 +459,7 @@ class Trainer:
             return
         device = self.settings.device
         weights = self.ranks.found(lambda: checkpoint.load(best, device)["task"])
-        checkpoint.load_weights(self.task, weights, best)
+        self._load_weights(weights, best)
         self.state.uses_best = True
         if self.state.best_step != self.state.evaluated_at:
             # Figures and tables are still those of the last weights.
@@ -565,7 +567,7 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         return {
-            "task": self.task.state_dict(),
+            "task": self.ranks.whole(self.task.state_dict()),
             "training": self.ranks.joined(self.task.training_state()),
             "modifiers": [modifier.state_dict() for modifier in self.modifiers],
             "optimize": self.optimize.state_dict(),
@@ -592,7 +594,7 @@ class Trainer:
         path = self.folder.path / checkpoint.LAST
         with checkpoint.fitting(path):  # first: a run that cannot go on still tells how far it was
             self.state.load_state_dict(saved["loop"])
-        checkpoint.load_weights(self.task, saved["task"], path)
+        self._load_weights(saved["task"], path)
         with checkpoint.fitting(path):
             self.task.load_training_state(self.ranks.own(saved["training"]))
             for modifier, state in zip(self.modifiers, saved["modifiers"], strict=True):
@@ -605,6 +607,10 @@ class Trainer:
             for callback, state in zip(self._kept, states, strict=True):
                 callback.load_state_dict(state)
         self._require_best()
+
+    def _load_weights(self, weights: Mapping[str, Any], path: Path) -> None:
+        own = self.ranks.placed(weights, self.task.state_dict())
+        checkpoint.load_weights(self.task, own, path)
 
     def _require_best(self) -> None:
         """See now that the best weights so far are whole: they are used when the run ends."""

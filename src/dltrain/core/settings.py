@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from dltrain.contracts.metric import Mode
+from dltrain.contracts.parallel import Parallel
 from dltrain.engine.compile import Compile
 from dltrain.engine.cuda_graph import CudaGraph
 from dltrain.errors import UserError
@@ -35,8 +36,9 @@ class Settings:
     ``test_weights`` are those that the run is tested and used with: of the last step, or of the
     best evaluation; ``auto`` is best where there is a validation split. ``overfit``
     trains on that many batches, as a sanity check. ``sync_batch_norm``: of several processes that
-    train one run, batch norm counts the rows of all. ``deterministic`` and ``tune_process`` are as
-    in :func:`dltrain.engine.runtime.settings`.
+    train one run, batch norm counts the rows of all; ``parallel`` divides the weights among them,
+    of which each has all otherwise. ``deterministic`` and ``tune_process`` are as in
+    :func:`dltrain.engine.runtime.settings`.
 
     Raises :class:`ValueError` for what is out of bounds or contradicts itself.
     """
@@ -61,6 +63,7 @@ class Settings:
     deterministic: bool = False
     tune_process: bool = True
     sync_batch_norm: bool = False
+    parallel: Parallel | None = None
 
     def __post_init__(self) -> None:
         """See that the values are possible, and choose what is ``auto``."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dltrain.contracts.run import Group, Modifier, Regularizer
 from dltrain.contracts.task import Phase
@@ -123,10 +123,10 @@ class Optimize:
 
     def _part(self, loss: Tensor, name: str, weight: Tensor | float | None) -> Tensor:
         """What ``loss`` adds to that of a step."""
-        share = self._ranks.share
+        fraction = self._ranks.fraction
         if weight is None:
-            return loss * share / self.accumulate
-        if not share:  # rows that another rank has
+            return loss * fraction / self.accumulate
+        if not fraction:  # rows that another rank has
             weight = weight * 0
         total = self._totals[name]
         self._totals[name] = weight if total is None else total + weight
@@ -170,7 +170,7 @@ class Optimize:
 
         def closure() -> float:
             self.optimizers[name].zero_grad()
-            value = self._penalized(loss(), name) * self._ranks.share
+            value = self._penalized(loss(), name) * self._ranks.fraction
             torch.autograd.backward(value, inputs=self._inputs(name))
             self._ranks.together(self._parameters[name], None)
             return float(self._ranks.sum(value.detach()))
@@ -181,10 +181,9 @@ class Optimize:
     def _step(self, name: str) -> None:
         parameters = self._parameters[name]
         if self.clip_norm is not None:
-            self.gradient_norms[name] = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            self.gradient_norms[name] = self._ranks.clip(parameters, self.clip_norm)
         elif self.measure:
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            self.gradient_norms[name] = nn.utils.get_total_norm(gradients)
+            self.gradient_norms[name] = self._ranks.norm(parameters)
         self.steps[name]()
         # What optimizer.zero_grad does, without the profiler's record of it: a tenth of the step of
         # a small model.
@@ -253,7 +252,9 @@ class Optimize:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs: optimizer states, and gradients not yet used."""
         return {
-            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
+            "optimizers": {
+                n: self._ranks.whole(o.state_dict()) for n, o in self.optimizers.items()
+            },
             "calls": dict(self._calls),
             "totals": {n: self._ranks.summed([total])[0] for n, total in self._totals.items()},
             "gradients": {
@@ -267,7 +268,8 @@ class Optimize:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned; rank 0 goes on with sums over ranks."""
         for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            found = self._ranks.placed_states(state["optimizers"][name], self._parameters[name])
+            optimizer.load_state_dict(dict(found))
             for parameter, gradient in zip(
                 self._parameters[name], state["gradients"][name], strict=True
             ):

@@ -16,7 +16,7 @@ Average = Callable[[Tensor, Sequence[int], Sequence[float]], Tensor]
 """Of steps the means over all ranks: see :meth:`dltrain.engine.parallel.ranks.Ranks.averaged`."""
 
 
-def _as_they_are(rows: Tensor, weighted: Sequence[int], shares: Sequence[float]) -> Tensor:
+def _as_they_are(rows: Tensor, weighted: Sequence[int], fractions: Sequence[float]) -> Tensor:
     return rows
 
 
@@ -32,7 +32,7 @@ class History:
 
     def __init__(self, average: Average = _as_they_are) -> None:
         self._average = average
-        self._shares: list[float] = []
+        self._fractions: list[float] = []
         self._names: list[str] = []
         self._weighted: list[str] = []
         self._pending: list[Metrics] = []
@@ -41,11 +41,11 @@ class History:
         self._sizes: list[int] = []
         self._window_start = 0
 
-    def add(self, metrics: Metrics, size: int, share: float = 1.0) -> None:
-        """Note one step's metrics, of a batch of ``size``, of which ``share`` is of this rank."""
+    def add(self, metrics: Metrics, size: int, fraction: float = 1.0) -> None:
+        """Note one step's metrics, of a batch of ``size``; this rank has ``fraction`` of it."""
         self._pending.append(metrics)
         self._sizes.append(size)
-        self._shares.append(share)
+        self._fractions.append(fraction)
 
     def read(self) -> int | None:
         """Fetch what is pending; return how many steps ago the first non-finite value arose.
@@ -64,9 +64,9 @@ class History:
         if values:
             weighted = [place for place, name in enumerate(self._names) if name in self._weighted]
             table = torch.stack(values).view(steps, -1)
-            rows = self._average(table, weighted, self._shares).tolist()
+            rows = self._average(table, weighted, self._fractions).tolist()
         self._pending.clear()
-        self._shares.clear()
+        self._fractions.clear()
         self._rows += rows
         for index, row in enumerate(rows):
             if not all(self._finite(row, column) for column in range(len(self._names))):

@@ -120,8 +120,13 @@ def composed(lines: Sequence[str], with_hydra: bool = False) -> DictConfig:
 
 
 def with_implied(typed: Sequence[str]) -> list[str]:
-    """What was typed, and the choices that follow from it: ``IMPLIED`` of the config package."""
-    implied: Mapping[str, Sequence[str]] = import_module(CONFIGS).IMPLIED
+    """What was typed, and the choices that follow from it: ``IMPLIED`` of the config package.
+
+    A choice of a group inside another may be typed as a key, with dots: ``trainer.parallel=fsdp``.
+    """
+    package = import_module(CONFIGS)
+    implied: Mapping[str, Sequence[str]] = package.IMPLIED
+    typed = [_as_choice(one, Path(str(package.__file__)).parent) for one in typed]
     keys = {one.partition("=")[0].lstrip("+") for one in typed if not one.endswith("=[]")}
     return [
         *typed,
@@ -131,6 +136,14 @@ def with_implied(typed: Sequence[str]) -> list[str]:
             if keys & {*by} and not keys & {choice.partition("=")[0], "experiment"}
         ),
     ]
+
+
+def _as_choice(line: str, folder: Path) -> str:
+    """``line``; where its key and its value are a file's in ``folder``, as the choice of that."""
+    key, _, value = line.partition("=")
+    group = key.replace(".", "/")
+    chosen = "." in key and value.isidentifier() and (folder / group / f"{value}.yaml").is_file()
+    return f"{group}={value}" if chosen else line
 
 
 def _why(error: Exception) -> str:

@@ -62,7 +62,7 @@ class BatchNormOfRanks(_BatchNorm):
         values = input.float()
         over = [0, *range(2, input.dim())]
         # A rank without a row of its own counts for nothing.
-        count = values.numel() // values.shape[1] * (self.ranks.share > 0)
+        count = values.numel() // values.shape[1] * (self.ranks.fraction > 0)
         variance, mean = torch.var_mean(values, over, correction=0)
         own = torch.stack([mean, variance, torch.full_like(mean, count)])
         parts = [

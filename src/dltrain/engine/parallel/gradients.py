@@ -16,8 +16,8 @@ class Buffers:
     """What a network learns without gradients, such as batch norm's running statistics.
 
     Each rank learns it of its own rows. How far it has moved since the last step is averaged, by
-    the share of rows; so what stands still keeps its value to the last bit. Of floating point, and
-    saved with the weights: other buffers follow from something else, or count steps.
+    the fraction of rows; so what stands still keeps its value to the last bit. Of floating point,
+    and saved with the weights: other buffers follow from something else, or count steps.
     """
 
     def __init__(self, task: nn.Module) -> None:
@@ -31,10 +31,10 @@ class Buffers:
         self._before = [one.clone() for one in self._all]
         self.size = sum(one.numel() for one in self._all)
 
-    def write(self, into: Tensor, share: float) -> None:
-        """How far each has moved, times ``share``, into ``into`` (size,)."""
+    def write(self, into: Tensor, fraction: float) -> None:
+        """How far each has moved, times ``fraction``, into ``into`` (size,)."""
         moved = torch._foreach_sub(self._all, self._before)
-        torch._foreach_mul_(moved, share)
+        torch._foreach_mul_(moved, fraction)
         torch._foreach_copy_(self._views(into), moved)
 
     def read(self, summed: Tensor) -> None:
@@ -69,7 +69,9 @@ class Bucket:
         self._views = [_like(part, p) for part, p in zip(parts, self.parameters, strict=True)]
         self._patterns: dict[tuple[bool, ...], Tensor] = {}
 
-    def reduce(self, total: Tensor | float | None, share: float, reduce: Reduce) -> Tensor | None:
+    def reduce(
+        self, total: Tensor | float | None, fraction: float, reduce: Reduce
+    ) -> Tensor | None:
         """Sum all of it; what the gradients are to be divided by, where ``total`` is given.
 
         A parameter keeps no gradient where no rank has one, and has zeros of a rank without.
@@ -84,7 +86,7 @@ class Bucket:
         self._total.fill_(0.0 if total is None else total)
         self._found.copy_(self._pattern(present))
         if self._buffers.size:
-            self._buffers.write(self._moves, share)
+            self._buffers.write(self._moves, fraction)
         reduce(self._flat)
         if self._buffers.size:
             self._buffers.read(self._moves)

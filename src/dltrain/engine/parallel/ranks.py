@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, Stream
 from dltrain.contracts.metric import Metric
+from dltrain.contracts.parallel import Parallel
+from dltrain.contracts.run import Callback
 from dltrain.engine import generators
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ class Ranks:
 
     rank = 0
     world = 1
-    share = 1.0
+    fraction = 1.0
     """What part of the global batch the rows of this rank are; 0 where it has none of its own."""
 
     def __init__(self) -> None:
@@ -50,6 +52,47 @@ class Ranks:
 
     def synchronize(self, task: nn.Module, device: torch.device) -> None:
         """Have batch norm count the rows of all ranks, in training."""
+
+    def divided(self, task: nn.Module, parallel: Parallel | None) -> Ranks:
+        """The ranks of ``task`` whose weights ``parallel`` divides among them."""
+        return self
+
+    def watching(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
+        """Those of ``callbacks`` that this rank has."""
+        return callbacks
+
+    def dealt(self, stream: Stream) -> Iterator[tuple[int, Batch]]:
+        """The batches of an evaluated split that this rank looks at, with their numbers."""
+        return stream.dealt(self.rank, self.world)
+
+    def whole(self, state: Any) -> Any:
+        """``state`` with whole tensors in place of parts, as a checkpoint has them."""
+        return state
+
+    def placed(self, weights: Mapping[str, Any], like: Mapping[str, Any]) -> Mapping[str, Any]:
+        """``weights`` that were :meth:`whole`, divided as those of the same names in ``like``."""
+        return weights
+
+    def placed_states(
+        self, state: Mapping[str, Any], parameters: Sequence[nn.Parameter]
+    ) -> Mapping[str, Any]:
+        """An optimizer's state that was :meth:`whole`, divided as its ``parameters``."""
+        return state
+
+    def started(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
+        """The optimizers are made, of what :meth:`divided` has left."""
+
+    def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """The norm of all gradients together."""
+        return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+    def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
+        """Bound that norm by ``limit``; what it was."""
+        return nn.utils.clip_grad_norm_(parameters, limit)
+
+    def plain(self, value: Tensor) -> Tensor:
+        """A result that all ranks have, as a tensor of its own."""
+        return value
 
     def start(self, task: nn.Module) -> None:
         """The task is built, and on its device."""
@@ -81,11 +124,11 @@ class Ranks:
         """Sums over all ranks; None where no rank has a value."""
         return values
 
-    def averaged(self, rows: Tensor, weighted: Sequence[int], shares: Sequence[float]) -> Tensor:
+    def averaged(self, rows: Tensor, weighted: Sequence[int], fractions: Sequence[float]) -> Tensor:
         """Means of steps over all ranks, where each has some of its own.
 
         ``rows`` (steps, means and weights) has the means of a step first, and behind them the
-        weights of the columns ``weighted``; the others weigh as the ``shares`` (steps,) of rows.
+        weights of the columns ``weighted``; the others weigh as the ``fractions`` (steps,) of rows.
         """
         return rows
 

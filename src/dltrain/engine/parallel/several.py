@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, Stream, position_seed
 from dltrain.contracts.metric import Metric
+from dltrain.contracts.parallel import Parallel
+from dltrain.contracts.run import Callback
 from dltrain.engine import generators, runtime
 from dltrain.engine.parallel.batch_norm import synchronize
 from dltrain.engine.parallel.gradients import Bucket, Buffers
@@ -40,7 +42,7 @@ class Several(Ranks):
     def __init__(self, device: torch.device) -> None:
         super().__init__()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self.share = 1 / self.world
+        self.fraction = 1 / self.world
         self._device = device
         self._whole: int | None = None
         """Examples of the global batch; None where each rank has as many of its own."""
@@ -54,13 +56,26 @@ class Several(Ranks):
         return stream if stream.divided else Shard(stream, self.rank, self.world, self._note)
 
     def _note(self, rows: int, whole: int) -> None:
-        self.share, self._whole = rows / whole, whole
+        self.fraction, self._whole = rows / whole, whole
 
     def examples(self, batch: Batch) -> int:
         return super().examples(batch) * self.world if self._whole is None else self._whole
 
     def synchronize(self, task: nn.Module, device: torch.device) -> None:
         synchronize(task, self, device)
+
+    def divided(self, task: nn.Module, parallel: Parallel | None) -> Ranks:
+        if parallel is None:
+            return self
+        from dltrain.engine.parallel.fsdp import Sharded  # DTensors take their time to import
+
+        parallel.divide(task, self._device)
+        found = Sharded(self._device)
+        found._task = task
+        return found
+
+    def watching(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
+        return callbacks if self.first else ()
 
     def start(self, task: nn.Module) -> None:
         self._task = task
@@ -88,7 +103,7 @@ class Several(Ranks):
         key = tuple(map(id, trained))
         if key not in self._buckets:
             self._buckets[key] = Bucket(trained, buffers)
-        return self._buckets[key].reduce(total, self.share, self._reduce)
+        return self._buckets[key].reduce(total, self.fraction, self._reduce)
 
     def _agree_at_first(self) -> Buffers:
         """What was measured on the first batch of this process is rank 0's."""
@@ -126,11 +141,11 @@ class Several(Ranks):
             found.append(self.sum(torch.zeros(shape, device=self._device) if one is None else one))
         return found
 
-    def averaged(self, rows: Tensor, weighted: Sequence[int], shares: Sequence[float]) -> Tensor:
+    def averaged(self, rows: Tensor, weighted: Sequence[int], fractions: Sequence[float]) -> Tensor:
         means = rows.shape[1] - len(weighted)
-        share = torch.tensor(shares, dtype=torch.float64, device=rows.device)[:, None]
-        weights = share.repeat(1, means)
-        weights[:, list(weighted)] = rows[:, means:].double() * (share > 0)
+        fraction = torch.tensor(fractions, dtype=torch.float64, device=rows.device)[:, None]
+        weights = fraction.repeat(1, means)
+        weights[:, list(weighted)] = rows[:, means:].double() * (fraction > 0)
         # What weighs nothing may be no number.
         products = torch.where(weights == 0, 0.0, rows[:, :means].double() * weights)
         products, weights = self.sum(torch.stack([products, weights]))
