@@ -37,7 +37,8 @@ class ShardSource(Source):
 
     ``batch_size`` examples are trained on at a time, of all processes together. They are shuffled
     in a buffer of ``buffer`` examples, or as many as have ``buffer_memory`` MiB, from
-    ``side_by_side`` places of the shards; while one buffer is handed out the next one fills.
+    ``side_by_side`` places of the shards, or as many as have no more in memory; while one buffer is
+    handed out the next one fills.
     ``workers`` threads decode. ``root`` keeps what was learned of the files, so that a later run
     need not read them first.
     """
@@ -52,7 +53,7 @@ class ShardSource(Source):
         batch_size: int = 64,
         evaluation_batch_size: int = 250,
         buffer: int = 10_000,
-        buffer_memory: int = 64,
+        buffer_memory: int = 48,
         side_by_side: int = 8,
         workers: int = 2,
     ) -> None:

@@ -50,7 +50,7 @@ class Streaming:
     seed: int | None = None
     buffer: int = 1
     lanes: int = 1
-    memory: int = 1 << 26
+    memory: int = 48 << 20
     workers: int = 2
     deal: Deal = field(default_factory=Deal)
 
@@ -65,7 +65,8 @@ class ShardStream(Stream):
     def __init__(self, part: Part, contents: Contents, how: Streaming) -> None:
         self._part, self._contents, self._how = part, contents, how
         # A piece is read from its beginning by each lane that begins within it.
-        lanes = min(how.lanes, int((part.counts > 0).sum())) if how.seed is not None else 1
+        most = min(int((part.counts > 0).sum()), max(1, how.memory // part.shards.held))
+        lanes = min(how.lanes, most) if how.seed is not None else 1
         buffer = how.buffer if how.seed is not None else how.size
         self._order = Order(part.counts, how.seed, lanes, max(1, buffer // lanes))
         self._cut = Cut(self._order.count, how.size, how.deal.world, whole=how.seed is None)
