@@ -139,18 +139,22 @@ class ShardSource(Source):
     def open(self, placement: Placement) -> dict[str, Stream]:
         """One stream a split. A placement may say which process of how many this is."""
         assert self.parts, "read() comes first"
-        deal = Deal(getattr(placement, "rank", 0), getattr(placement, "world_size", 1))
+        deal = Deal(getattr(placement, "rank", 0), getattr(placement, "world", 1))
+        if self.batch_size % deal.world:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is not shared evenly by {deal.world} processes."
+            )
         contents, prepare = self.contents(), self.prepare(placement.device)
         found: dict[str, Stream] = {}
         for split, part in self.parts.items():
             count = int(part.counts.sum())
-            if count < deal.world:
-                raise UserError(
-                    f"data: the {split} split has {count} examples for {deal.world} processes."
-                )
             training = split == "train"
+            if training and count < deal.world:
+                raise UserError(f"data: there are {count} examples for {deal.world} processes.")
+            size = self.batch_size if training else self.evaluation_batch_size
+            even = deal.world if training else 1
             how = Streaming(
-                min(count, self.batch_size if training else self.evaluation_batch_size),
+                min(count - count % even, size),
                 placement.device,
                 prepare,
                 placement.seed if training else None,
