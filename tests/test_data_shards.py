@@ -139,7 +139,7 @@ def test_the_test_split_is_the_same_for_every_seed_and_grows_with_the_shards(
 
 def test_processes_share_batches_and_deal_out_evaluated_ones(tmp_path: Path) -> None:
     given = {"evaluation_batch_size": 7, "batch_size": 9}
-    path = parquet(tmp_path, 2, rows=50)
+    path = parquet(tmp_path, rows=26)
     alone = streams(source(path, tmp_path, **given))
     shared = [streams(source(path, tmp_path, **given), rank=r, world=3) for r in range(3)]
     whole = [values(batch) for batch in alone["train"].batches(1)]
