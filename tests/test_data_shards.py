@@ -21,10 +21,12 @@ from PIL import Image
 from dltrain import training as run
 from dltrain.config.punctuation import with_quotes
 from dltrain.contracts.data import Batch, DataSpec, Placement, Stream
-from dltrain.data.images.decode import Shape
+from dltrain.data.images.decode import Shape, decode
+from dltrain.data.images.plain_jpeg import plain_jpeg
 from dltrain.data.images.source import ImageAugment
 from dltrain.data.shards.images import ImageShards
 from dltrain.data.shards.order import Cut, Deal, Order
+from dltrain.data.shards.packed import Packed, together
 from dltrain.errors import UserError
 from dltrain.runs import checkpoint
 from dltrain.runs.finding import latest
@@ -136,41 +138,43 @@ def test_the_test_split_is_the_same_for_every_seed_and_grows_with_the_shards(
 
 
 def test_processes_share_batches_and_deal_out_evaluated_ones(tmp_path: Path) -> None:
+    given = {"evaluation_batch_size": 7, "batch_size": 9}
     path = parquet(tmp_path, rows=26)
-    alone = streams(source(path, tmp_path, evaluation_batch_size=7))
-    shared = [
-        streams(source(path, tmp_path, evaluation_batch_size=7), rank=rank, world_size=3)
-        for rank in range(3)
-    ]
+    alone = streams(source(path, tmp_path, **given))
+    shared = [streams(source(path, tmp_path, **given), rank=r, world=3) for r in range(3)]
     whole = [values(batch) for batch in alone["train"].batches(1)]
     parts = [[values(batch) for batch in own["train"].batches(1)] for own in shared]
     for batch, *own in zip(whole, *parts, strict=True):
-        assert all(own)
-        assert sorted(batch) == sorted(value for part in own for value in part)
-    tested = [[values(batch) for batch in own["test"].plain()] for own in shared]
-    assert len({len(batches) for batches in tested}) == 1
-    assert all(batch for batches in tested for batch in batches)
-    together = [value for batches in tested for batch in batches for value in batch]
-    assert sorted(together) == all_values(alone["test"])
-    for own, batches in zip(shared, tested, strict=True):
-        rows = [own["test"].rows(0, position).tolist() for position in range(len(batches))]
-        known = all_values(alone["test"])
-        assert [[known[row] for row in some] for some in rows] == batches
+        assert len({*map(len, own)}) == 1
+        together = sorted(value for part in own for value in part)
+        assert together == sorted(batch) or batch is whole[-1]
+        assert {*together} <= {*batch}
+        assert len(batch) - len(together) < 3
+    for rank, own in enumerate(shared):
+        assert own["train"].divided and not own["test"].divided
+        for number, batch in own["test"].dealt(rank, 3):
+            assert number % 3 == rank
+            known = all_values(alone["test"])
+            assert values(batch) == [known[row] for row in own["test"].rows(0, number).tolist()]
+    numbers = [number for rank in range(3) for number, _ in shared[rank]["test"].dealt(rank, 3)]
+    assert sorted(numbers) == list(range(alone["test"].steps_per_epoch or 0))
 
 
-def test_batches_are_as_many_and_none_is_empty() -> None:
-    for count in range(1, 60):
-        for world in range(1, min(count, 5) + 1):
-            shared, whole = Cut(count, 8, world), Cut(count, 8, world, whole=True)
-            for cut in (shared, whole):
-                bounds = [cut.bounds(number) for number in range(cut.batches)]
-                assert [low for low, _ in bounds] == [0, *[high for _, high in bounds[:-1]]]
-                assert bounds[-1][1] == count
-            assert whole.batches % world == 0
-            assert all(low < high for low, high in map(whole.bounds, range(whole.batches)))
-            for rank in range(world):
-                own = [len(Deal(rank, world).own(*shared.bounds(n))) for n in range(shared.batches)]
-                assert min(own) > 0
+def test_a_batch_that_processes_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.batch_size=8 is not shared evenly by 3 processes"):
+        streams(source(parquet(tmp_path), tmp_path), rank=0, world=3)
+
+
+def test_batches_are_as_many_and_as_large_on_every_process() -> None:
+    for count in range(1, 80):
+        for world in range(1, min(count, 4) + 1):
+            cut = Cut(count, min(12, count - count % world), world)
+            bounds = [cut.bounds(number) for number in range(cut.batches)]
+            assert [low for low, _ in bounds] == [0, *[high for _, high in bounds[:-1]]]
+            assert count - world < bounds[-1][1] <= count
+            own = [[len(Deal(rank, world).own(*two)) for two in bounds] for rank in range(world)]
+            assert all(sizes == own[0] for sizes in own)
+            assert min(own[0]) >= min(2, count // world)
 
 
 def test_a_buffer_mixes_shards_and_bounds_what_is_held() -> None:
@@ -416,15 +420,12 @@ def test_an_empty_shard_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
 
 
 def test_names_of_classes_come_from_what_datasets_wrote(tmp_path: Path) -> None:
-    import datasets
-
-    kinds = datasets.Features(
-        {"img": datasets.Image(), "fine": datasets.ClassLabel(names=["cat", "dog"])}
-    )
-    columns = {"img": [{"bytes": png(n)} for n in range(20)], "fine": [0, 1] * 10}
-    datasets.Dataset.from_dict(columns, kinds).to_parquet(tmp_path / "a.parquet")
-    path = str(tmp_path / "a.parquet")
-    made = source(path, tmp_path, label="fine", validation=0)
+    columns = {"img": [png(n) for n in range(20)], "fine": [0, 1] * 10}
+    features = {"fine": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    told = {"huggingface": json.dumps({"info": {"features": features}})}
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table(columns).replace_schema_metadata(told), path)
+    made = source(str(path), tmp_path, label="fine", validation=0)
     spec: DataSpec = made.read(0)
     assert spec.class_names == ("cat", "dog")
     assert sum(spec.target.counts) == streams(made)["train"].examples
@@ -464,3 +465,33 @@ def test_a_limit_is_how_many_are_trained_on(tmp_path: Path) -> None:
     assert all_values(some["test"]) == all_values(whole["test"])
     made = source(path, tmp_path, limit=20)
     assert sum(made.read(0).target.counts) == 20
+
+
+def test_a_plain_jpeg_has_the_pixels_that_pillow_gives() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (37, 22, 3), np.uint8)
+    for mode in ("RGB", "L"):
+        image = Image.fromarray(noise).convert(mode)
+        for options in ({}, {"progressive": True}, {"subsampling": 2}, {"quality": 40}):
+            file = io.BytesIO()
+            image.save(file, "jpeg", **options)
+            shape = Shape(len(mode), 37, 22, None)
+            found = plain_jpeg(file.getvalue(), len(mode))
+            assert np.array_equal(found, decode(file.getvalue(), shape))  # type: ignore[arg-type]
+    turned = image.getexif()
+    turned[0x0112] = 6
+    file = io.BytesIO()
+    image.save(file, "jpeg", exif=turned)
+    whole = file.getvalue()
+    for other in (whole, whole[:-9], whole.replace(b"Exif", b"none")[:300] + b"\xff\xd9", png(1)):
+        assert plain_jpeg(other, 1) is None
+    assert plain_jpeg(whole.replace(b"Exif", b"none"), 3) is None
+
+
+def test_packed_files_are_what_they_were() -> None:
+    files = [bytes([n]) * (100_000 * n) for n in range(5)]
+    column = pa.array([None, *files], pa.binary()).slice(1)
+    packed = Packed.of(column)
+    chosen = together([packed[np.array([3, 0])], packed[1:2], Packed.of(column.slice(0, 0))])
+    assert list(chosen) == [files[3], files[0], files[1]]
+    assert chosen.nbytes == 400_000
+    assert [len(packed), len(chosen)] == [5, 3]

@@ -54,7 +54,7 @@ class HubImages(DecodedImages):
         test_split: str = "test",
         streaming: bool = False,
         buffer: int = 10_000,
-        buffer_memory: int = 64,
+        buffer_memory: int = 48,
         **decoding: Any,
     ) -> None:
         self.path, self.image, self.label, self.config = path, image, label, config

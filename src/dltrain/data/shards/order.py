@@ -32,34 +32,34 @@ class Deal:
 
 @dataclass(frozen=True)
 class Cut:
-    """How ``count`` examples become batches of ``size``, as many on each of ``world`` processes.
+    """How ``count`` examples become batches of ``size``, shared evenly by ``world`` processes.
 
-    In training they share each batch: a last one that has less than an example for each, or one
-    alone, joins the one before. Evaluated batches are dealt out whole: there are as many as can
-    be dealt evenly, of about one size.
+    What is left at the end and cannot be shared evenly is left out: in an epoch of another order,
+    others are. A last batch of one example for each process joins the one before, unless it may be
+    ``alone``: batch norm has no variance of it.
     """
 
     count: int
     size: int
     world: int = 1
-    whole: bool = False
+    alone: bool = False
+
+    @property
+    def used(self) -> int:
+        """How many examples are in batches."""
+        return self.count - self.count % self.size % self.world
 
     @property
     def batches(self) -> int:
         """How many there are."""
-        number = max(1, -(-self.count // self.size))
-        if self.whole:
-            return -(-number // self.world) * self.world
-        rest = self.count % self.size
-        return number - 1 if number > 1 and 0 < rest < max(2, self.world) else number
+        whole, rest = divmod(self.used, self.size)
+        joins = whole and rest == self.world and not self.alone
+        return whole + (rest > 0 and not joins)
 
     def bounds(self, batch: int) -> tuple[int, int]:
         """Where it begins and ends."""
-        number = self.batches
-        if self.whole and number != -(-self.count // self.size):
-            return batch * self.count // number, (batch + 1) * self.count // number
         low = batch * self.size
-        return low, self.count if batch == number - 1 else low + self.size
+        return low, self.used if batch == self.batches - 1 else low + self.size
 
 
 class Order:

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 BUFFER = 1 << 18
 """Bytes of a column that are read at once."""
+PAGE = 1024
+"""Rows after which a page ends at the earliest, however large they are, in pyarrow's files."""
 THREADS = 8
 """Files whose ends are read at once."""
 SHOWN = 3
@@ -81,6 +83,11 @@ class ParquetShards(Shards):
     def digest(self) -> str:
         """Of what stands at the files' ends: sizes, numbers of rows, least and greatest values."""
         return self._digest
+
+    @property
+    def held(self) -> int:
+        """A page: writers look at its size only after so many rows."""
+        return min(PAGE * self.row_size, max(piece.size for piece in self.pieces))
 
     def require(self, key: str, name: str) -> None:
         """Raise :class:`UserError` listing the columns there are, unless ``name`` is one."""

@@ -75,6 +75,11 @@ class Shards(ABC):
         return max(1, sum(piece.size for piece in self.pieces) // max(1, self.rows))
 
     @property
+    def held(self) -> int:
+        """About how many bytes are held of a piece while it is read."""
+        return min(self.chunk * self.row_size, max(piece.size for piece in self.pieces))
+
+    @property
     def chunk(self) -> int:
         """How many rows are read at once."""
         return max(1, min(ROWS, CHUNK // self.row_size))

@@ -37,7 +37,8 @@ class ShardSource(Source):
 
     ``batch_size`` examples are trained on at a time, of all processes together. They are shuffled
     in a buffer of ``buffer`` examples, or as many as have ``buffer_memory`` MiB, from
-    ``side_by_side`` places of the shards; while one buffer is handed out the next one fills.
+    ``side_by_side`` places of the shards, or as many as have no more in memory; while one buffer is
+    handed out the next one fills.
     ``workers`` threads decode. ``root`` keeps what was learned of the files, so that a later run
     need not read them first.
     """
@@ -52,7 +53,7 @@ class ShardSource(Source):
         batch_size: int = 64,
         evaluation_batch_size: int = 250,
         buffer: int = 10_000,
-        buffer_memory: int = 64,
+        buffer_memory: int = 48,
         side_by_side: int = 8,
         workers: int = 2,
     ) -> None:
@@ -138,18 +139,22 @@ class ShardSource(Source):
     def open(self, placement: Placement) -> dict[str, Stream]:
         """One stream a split. A placement may say which process of how many this is."""
         assert self.parts, "read() comes first"
-        deal = Deal(getattr(placement, "rank", 0), getattr(placement, "world_size", 1))
+        deal = Deal(getattr(placement, "rank", 0), getattr(placement, "world", 1))
+        if self.batch_size % deal.world:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is not shared evenly by {deal.world} processes."
+            )
         contents, prepare = self.contents(), self.prepare(placement.device)
         found: dict[str, Stream] = {}
         for split, part in self.parts.items():
             count = int(part.counts.sum())
-            if count < deal.world:
-                raise UserError(
-                    f"data: the {split} split has {count} examples for {deal.world} processes."
-                )
             training = split == "train"
+            if training and count < deal.world:
+                raise UserError(f"data: there are {count} examples for {deal.world} processes.")
+            size = self.batch_size if training else self.evaluation_batch_size
+            even = deal.world if training else 1
             how = Streaming(
-                min(count, self.batch_size if training else self.evaluation_batch_size),
+                min(count - count % even, size),
                 placement.device,
                 prepare,
                 placement.seed if training else None,

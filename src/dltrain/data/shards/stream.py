@@ -50,7 +50,7 @@ class Streaming:
     seed: int | None = None
     buffer: int = 1
     lanes: int = 1
-    memory: int = 1 << 26
+    memory: int = 48 << 20
     workers: int = 2
     deal: Deal = field(default_factory=Deal)
 
@@ -65,18 +65,21 @@ class ShardStream(Stream):
     def __init__(self, part: Part, contents: Contents, how: Streaming) -> None:
         self._part, self._contents, self._how = part, contents, how
         # A piece is read from its beginning by each lane that begins within it.
-        lanes = min(how.lanes, int((part.counts > 0).sum())) if how.seed is not None else 1
+        most = min(int((part.counts > 0).sum()), max(1, how.memory // part.shards.held))
+        lanes = min(how.lanes, most) if how.seed is not None else 1
         buffer = how.buffer if how.seed is not None else how.size
         self._order = Order(part.counts, how.seed, lanes, max(1, buffer // lanes))
-        self._cut = Cut(self._order.count, how.size, how.deal.world, whole=how.seed is None)
+        world = how.deal.world if how.seed is not None else 1
+        self._cut = Cut(self._order.count, how.size, world, alone=how.seed is None)
+        self.divided = world > 1
+        """Whether each process has rows of its own: as many in each batch, where it trains."""
         self._generator = torch.Generator(how.device) if how.seed is not None else None
         self._left_out: dict[int, str] = {}
         self._told = 0
 
     @property
     def steps_per_epoch(self) -> int:
-        every = self._how.deal.world if self._cut.whole else 1
-        return self._cut.batches // every
+        return self._cut.batches
 
     @property
     def examples(self) -> int:
@@ -91,14 +94,25 @@ class ShardStream(Stream):
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Read and decode ahead, in threads; prepare one batch after another."""
         draw = None if self._generator is None else _Draw(self, self._generator, epoch)
-        for position, batch in enumerate(self._gathered(epoch, start), start):
+        numbers = range(start, self.steps_per_epoch)
+        for position, batch in zip(numbers, self._gathered(epoch, numbers), strict=True):
             if draw is not None:
                 draw.begin(position)
             yield self._how.prepare(batch, draw)
 
     def plain(self) -> Iterator[Batch]:
-        for batch in self._gathered(0, 0):
+        for batch in self._gathered(0, range(self.steps_per_epoch)):
             yield self._how.prepare(batch, None)
+
+    def dealt(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
+        """Every ``world``-th batch of :meth:`plain` from number ``rank`` on, with its number.
+
+        All of them, where this process has rows of its own in each. No other one is decoded.
+        """
+        numbers = range(self.steps_per_epoch) if self.divided else None
+        numbers = numbers or range(rank, self.steps_per_epoch, world)
+        for number, batch in zip(numbers, self._gathered(0, numbers), strict=True):
+            yield number, self._how.prepare(batch, None)
 
     def rows(self, epoch: int, position: int) -> Tensor:
         """Those of a batch that has been handed out: without what could not be read."""
@@ -119,27 +133,25 @@ class ShardStream(Stream):
 
     def _places(self, position: int) -> range:
         """Where in the epoch's order the examples of this process's batch stand."""
-        deal = self._how.deal
-        if self._cut.whole:
-            return range(*self._cut.bounds(position * deal.world + deal.rank))
-        return deal.own(*self._cut.bounds(position))
+        bounds = self._cut.bounds(position)
+        return self._how.deal.own(*bounds) if self.divided else range(*bounds)
 
-    def _gathered(self, epoch: int, start: int) -> Iterator[Batch]:
-        batches = self._decoded(self._order.epoch(epoch), start)
+    def _gathered(self, epoch: int, numbers: range) -> Iterator[Batch]:
+        batches = self._decoded(self._order.epoch(epoch), numbers)
         if self._how.device.type == "cuda":
             pinned = ({n: c.pin_memory() for n, c in batch.items()} for batch in batches)
             yield from copied_ahead(pinned, self._how.device)
         else:
             yield from batches
 
-    def _decoded(self, epoch: Epoch, start: int) -> Iterator[Batch]:
-        """Batches on the CPU, from number ``start`` on."""
+    def _decoded(self, epoch: Epoch, numbers: range) -> Iterator[Batch]:
+        """The batches of these numbers, on the CPU."""
         workers = max(1, self._how.workers)
         readers, decoders = ThreadPoolExecutor(READERS), ThreadPoolExecutor(workers)
         try:
             lanes = Lanes(epoch, self._part, self._contents, self._how.memory, readers)
             ahead: deque[tuple[range, list[tuple[int, Future[_Decoded]]]]] = deque()
-            waiting = (self._places(position) for position in range(start, self.steps_per_epoch))
+            waiting = map(self._places, numbers)
             while True:
                 for places in islice(waiting, AHEAD - len(ahead)):
                     examples = lanes.take(places)
