@@ -83,7 +83,7 @@ def described(group: str, name: str, text: str) -> Choice:
             key.comment = key.comment or (before.comment if before else "")
             keys[key.name] = key
     classes = {place: target for file in every for place, target in _targets(file)}
-    made = keys.get(f"{group}.{TARGET}")
+    made = keys.get(f"{group.replace('/', '.')}.{TARGET}")
     # The choice's own keys come before those of the files that it builds on.
     own = {
         key.name for file in files if file.text == text for key in _keys(file.text, file.package)
