@@ -89,7 +89,9 @@ def followed(text: str, folder: str, page: str) -> str:
     def place(found: re.Match[str]) -> str:
         words, path, anchor = found[1], found[2], found[3] or ""
         target = posixpath.normpath(posixpath.join(folder, path))
-        if target == "README.md":
+        if (target, anchor) == ("README.md", "#results"):
+            there, anchor = RESULTS, ""
+        elif target == "README.md":
             there = HOME
         elif target in OF_REPOSITORY:
             there = OF_REPOSITORY[target]
