@@ -78,6 +78,7 @@ def of_repository() -> dict[str, str]:
         (ROOT / "README.md").read_text(encoding="utf-8").partition("## Results")
     )
     results, _, rest = after.partition("\n## ")
+    results = results.replace("<details>", '<details markdown="1">')  # else it is left as it is
     made[HOME] = followed(f"{before}## {rest}", "", HOME)
     made[RESULTS] = followed(f"{heading[1:]}{results}\n", "", RESULTS)
     return made

@@ -111,12 +111,12 @@ def translation(outputs: Path) -> Shown:
     asked = ["three thousand forty one", "seven hundred ten"]
     answers = predictor.predict([*asked, "nineteen", "nine thousand nine"])
     figure, axes = panels(2, 7.0, 3.2)
-    batch = predictor.reader.batch([predictor.reader.read(text) for text in asked])
-    maps = predictor.task.attention(batch, predictor.task.predict(batch))
+    batch = next(predictor.predict_in_parts(asked)).batch
+    maps = predictor.task.attention(batch, predictor.task.predict(batch).columns)
     for axis, one in zip(axes, maps, strict=True):
         axis.imshow(one.weights.numpy(), cmap="Blues", vmin=0, vmax=1)
         axis.set_xticks(range(len(one.read)), one.read, rotation=60, fontsize=8)
-        said = [DIGITS.get(word, word) for word in one.written]
+        said = ["".join(DIGITS.get(sign, sign) for sign in word) for word in one.written]
         axis.set_yticks(range(len(said)), said, fontsize=8)
     rows = [[text, answer["translation"]] for text, answer in
             zip([*asked, "nineteen", "nine thousand nine"], answers, strict=True)]  # fmt: skip
