@@ -653,3 +653,19 @@ ROWS = {
         seeds=1,
     ),
 }
+
+AREAS = {
+    "xor": "Points, tables, digits",
+    "lenet5_pruned": "Small networks, attacks, style",
+    "cnn": "Images",
+    "detect_cells": "Objects and pixels",
+    "toy_bag": "Texts and language",
+    "multi30k_gru": "Translation",
+    "movielens": "Recommenders",
+    "fsdd": "Sounds",
+    "etth1": "Series and sequences",
+    "cartpole_dqn": "Acting",
+    "gan": "Generating",
+    "dbn": "Phases and clients",
+}
+"""The heading of the area that begins with a row."""

@@ -10,7 +10,7 @@
 Each run is the command that the table shows, in a process of its own; a figure is the mean over
 seeds of the last epoch on the test split. With ``--cpu-time`` the time is what the processors spent
 on the run, for machines that do other work too. What was measured is kept in scripts/results.json,
-from which the table between the README's markers is made; the rows are in
+from which the tables between the README's markers are made; the rows are in
 scripts/result_rows.py. Data is read from DLTRAIN_DATA, else
 from ../shared/data if that is there, else downloaded.
 """
@@ -33,12 +33,16 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.runs.finding import latest
-from result_rows import ROWS, Figure, Row
+from result_rows import AREAS, ROWS, Figure, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "scripts" / "results.json"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+HEAD = [
+    "| command | result | at least | published | time | device |",
+    "|---|---|---|---|---|---|",
+]
 
 
 def main() -> None:
@@ -162,12 +166,12 @@ def within(figure: Figure, mean: float) -> bool:
 
 
 def write_table(kept: dict[str, Any]) -> None:
-    """Put the table between the README's markers."""
-    lines = [
-        "| command | result | at least | published | time | device |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Put the tables between the README's markers, one an area, folded."""
+    lines: list[str] = []
     for name, row in ROWS.items():
+        if name in AREAS:
+            lines += ["", "</details>", ""] if lines else []
+            lines += [f"<details><summary>{AREAS[name]}</summary>", "", *HEAD]
         cells = [f"`dltrain {row.arguments}`".replace(" `", "`")]
         result = kept.get(name)
         if result is None:
@@ -182,6 +186,7 @@ def write_table(kept: dict[str, Any]) -> None:
                 result["device"],
             ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "</details>"]
     text = README.read_text()
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)

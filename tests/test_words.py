@@ -137,10 +137,11 @@ def parts(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", re.sub(r"[\W_]+", " ", name))
 
 
+ENGLISH = [file for file in (ROOT / "docs").rglob("*.md") if "zh" not in file.parts]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 CODE_FILES = [*sorted(SOURCE.rglob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]
 READ = [
-    *((path, of_markdown) for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))),
+    *((path, of_markdown) for path in (ROOT / "README.md", *sorted(ENGLISH))),
     *((path, of_yaml) for path in CONFIGS),
     *((path, of_python) for path in CODE_FILES),
 ]

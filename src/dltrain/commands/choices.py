@@ -78,15 +78,15 @@ def described(group: str, name: str, text: str) -> Choice:
     every = files_of(group, name)
     files = [file for file in every if file.inside]
     for file in files:
-        for key in _keys(file.text, file.package):
+        for key in keys_in(file.text, file.package):
             before = keys.get(key.name)
             key.comment = key.comment or (before.comment if before else "")
             keys[key.name] = key
     classes = {place: target for file in every for place, target in _targets(file)}
-    made = keys.get(f"{group}.{TARGET}")
+    made = keys.get(f"{group.replace('/', '.')}.{TARGET}")
     # The choice's own keys come before those of the files that it builds on.
     own = {
-        key.name for file in files if file.text == text for key in _keys(file.text, file.package)
+        key.name for file in files if file.text == text for key in keys_in(file.text, file.package)
     }
     found = []
     for key in sorted(keys.values(), key=lambda key: key.name not in own):
@@ -151,7 +151,7 @@ def _overridden(text: str) -> Iterator[str]:
                 yield f"{group}={listed}"
 
 
-def _keys(text: str, package: str) -> Iterator[Key]:
+def keys_in(text: str, package: str) -> Iterator[Key]:
     """The keys of a config file, with the comment that stands behind each value or above it."""
     import yaml
 

@@ -86,10 +86,16 @@ def default_choices() -> dict[str, str]:
 
 
 def files_of(group: str, choice: str) -> list[ConfigFile]:
-    """The files of a run with ``group=choice`` and no other choice; later ones win."""
+    """The files of a run with ``group=choice`` and no other choice; later ones win.
+
+    Where that run has no such group, as it has no ``task/loss``, it is added.
+    """
     with set_up():
         inside = {f"{group}/{choice}"}
-        defaults = defaults_of([f"{group}={choice}"])
+        try:
+            defaults = defaults_of([f"{group}={choice}"])
+        except NotComposedError:
+            defaults = defaults_of([f"+{group}={choice}"])
         for _ in defaults:  # a file stands before or after the one that names it
             inside |= {d.config_path for d in defaults if d.config_path and d.parent in inside}
         return [

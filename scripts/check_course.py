@@ -1,0 +1,159 @@
+"""Try every command that stands on the course's pages.
+
+    python scripts/check_course.py            # does each compose?
+    python scripts/check_course.py --run      # and do those whose data is here train two steps?
+
+"Change it" lists what to add to a page's first command, or whole commands. ``--run`` keeps what it
+found in scripts/course_commands.json. tests/test_course.py looks each key and choice up, which
+takes a second; this takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import course
+from dltrain.commands.choices import keys_in
+from dltrain.commands.table import COMMANDS
+from dltrain.config.compose import check, choices
+from dltrain.config.compose.grammar import parse, variants
+from dltrain.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+FOUND = ROOT / "scripts" / "course_commands.json"
+CHANGE_IT = "## Change it\n"
+OVERRIDE = re.compile(r"[+~]?[\w./@]+=\S+$")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", action="store_true", help="train two steps of each")
+    asked = parser.parse_args()
+    faults, counts = [], {"composed": 0, "ran": 0, "needs data that is not here": 0}
+    for file in sorted(course.LANGUAGES["en"].glob("[0-9]*.md")):
+        with tempfile.TemporaryDirectory() as folder:
+            for line in course.commands_of(file):
+                if line.startswith("python"):
+                    course.run(line, Path(folder))
+            for words in commands(file):
+                fault = refused(words)
+                counts["composed"] += not fault
+                if asked.run and not fault and words[:1] != ["lr-find"]:
+                    config = first_of(words)
+                    if config is None:
+                        counts["needs data that is not here"] += 1
+                    else:
+                        fault = tried(config, Path(folder))
+                        counts["ran"] += not fault
+                if fault:
+                    faults.append(f"{file.name}: dltrain {shlex.join(words)}\n  {fault}")
+                    print(faults[-1], flush=True)
+    counts["failed"] = len(faults)
+    print(", ".join(f"{name}: {count}" for name, count in counts.items()))
+    if asked.run:
+        FOUND.write_text(json.dumps(counts | {"faults": faults}, indent=1) + "\n")
+    sys.exit(1 if faults else 0)
+
+
+def commands(file: Path) -> Iterator[list[str]]:
+    """Every command of a page, as words behind ``dltrain``, each once."""
+    text = file.read_text(encoding="utf-8")
+    lines = [line for line in course.commands_of(file) if line.startswith("dltrain")]
+    base = shlex.split(lines[0])
+    found = [shlex.split(line) for line in lines]
+    prose = course.BLOCK.sub("", text)
+    found += [shlex.split(s) for s in re.findall(r"`(dltrain [^`\n]+)`", prose)]
+    for added in changes(text):
+        if OVERRIDE.match(added[0]):
+            keys = {word.partition("=")[0] for word in added}
+            kept = [word for word in base if word.partition("=")[0] not in keys]
+            found.append([*kept, *added])
+    seen = set()
+    for words in found:
+        if tuple(words) not in seen:
+            seen.add(tuple(words))
+            yield words[1:]
+
+
+def changes(text: str) -> list[list[str]]:
+    """The first code of each thing to change."""
+    below = text.partition(CHANGE_IT)[2].partition("\n## ")[0]
+    items = re.findall(r"^- (.*?)(?=^- |\Z)", below, re.M | re.S)
+    return [shlex.split(re.search(r"`([^`]+)`", item)[1]) for item in items]
+
+
+def refused(words: list[str]) -> str:
+    """What is wrong with a command line, or nothing."""
+    if words and "=" not in words[0] and words[0] not in (*COMMANDS, "-m"):
+        return f"there is no command {words[0]}"
+    try:
+        check([word for word in words if OVERRIDE.match(word)], multirun="-m" in words)
+    except ConfigError as error:
+        return "; ".join(map(str, error.faults))
+    return ""
+
+
+def looked_up(words: list[str], known: set[str]) -> list[str]:
+    """Keys and choices of a command line that there are not; nothing is composed."""
+    wrong = []
+    for one in parse([word for word in words if OVERRIDE.match(word)])[0]:
+        group = one.key_or_group.partition("@")[0]
+        named = named_in(group)
+        if not named:
+            wrong += [] if one.key_or_group in known else [one.key_or_group]
+            continue
+        for value in re.split(r"[,\[\]]", one.input_line.partition("=")[2].strip("'\"")):
+            wrong += [f"{group}={value}"] if value and value not in named else []
+    return wrong
+
+
+@functools.cache
+def named_in(group: str) -> frozenset[str]:
+    """The choices of a group; none where it is no group."""
+    return frozenset(choices(group))
+
+
+def known_keys() -> set[str]:
+    """Every key that a config file has."""
+    found = set()
+    for file in (ROOT / "configs").rglob("*.yaml"):
+        text = file.read_text(encoding="utf-8")
+        node = ".".join(file.parent.relative_to(ROOT / "configs").parts)
+        found |= {key.name for key in keys_in(text, "" if "_global_" in text[:40] else node)}
+    return found
+
+
+def first_of(words: list[str]) -> list[str] | None:
+    """The first of a sweep's command lines; nothing where its data is not bundled or generated."""
+    overrides = parse([word for word in words if OVERRIDE.match(word)])[0]
+    line = variants(overrides)[0]
+    data = check(line, multirun=False)["data"]
+    module = str(data["_target_"]).lower()
+    path = data.get("path") or ""
+    bundled = any(name in module for name in ("tables.", "digits", "adding", "toy_reviews"))
+    if (path and path.startswith(("/", "~", "$", "DIR"))) or (not path and not bundled):
+        return None
+    return line
+
+
+def tried(line: list[str], folder: Path) -> str:
+    """What went wrong in two steps, or nothing."""
+    typed = [*line, "trainer.steps=2", "callbacks=none", "output_dir=tried"]
+    typed = [word for word in typed if not word.startswith(("callbacks.", "trainer.epochs"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "dltrain", *typed], cwd=folder, capture_output=True, text=True
+    )
+    return "" if done.returncode == 0 else done.stderr[-500:]
+
+
+if __name__ == "__main__":
+    main()

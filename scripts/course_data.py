@@ -1,0 +1,174 @@
+"""Make the small data sets that pages of the course train on: python scripts/course_data.py KIND.
+
+Each is drawn from a fixed seed into a folder, or file, of the working folder that has its name:
+
+    shapes    600 images of 32x32: a circle, a square or a triangle in noise, a folder each
+    scenes    200 images of 64x64 with one to three of them, their masks and boxes (VOC's XML)
+    numbers   English number words and Chinese numerals: train, val and test files
+    ratings   5,000 ratings of 60 films by 200 people, of a taste of three dimensions and noise
+    tones     a second each of rising, falling and steady tones in noise, .wav
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import wave
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+KINDS = ("circle", "square", "triangle")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    makers = {
+        "shapes": shapes,
+        "scenes": scenes,
+        "numbers": numbers,
+        "ratings": ratings,
+        "tones": tones,
+    }
+    parser.add_argument("kind", choices=makers)
+    kind = parser.parse_args().kind
+    makers[kind](np.random.default_rng(0), Path(kind))
+    print(f"wrote {kind}")
+
+
+def drawn(
+    draw: ImageDraw.ImageDraw, kind: str, box: tuple[float, float, float, float], fill: object
+) -> None:
+    """One of the shapes within its box."""
+    left, top, right, bottom = box
+    if kind == "circle":
+        draw.ellipse(box, fill=fill)
+    elif kind == "square":
+        draw.rectangle(box, fill=fill)
+    else:
+        draw.polygon([((left + right) / 2, top), (left, bottom), (right, bottom)], fill=fill)
+
+
+def noisy(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """The image with noise of a standard deviation of 30 levels."""
+    pixels = np.asarray(image, np.float32) + random.normal(0, 30, (*image.size[::-1], 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def color(random: np.random.Generator, low: int, high: int) -> tuple[int, ...]:
+    return tuple(int(level) for level in random.integers(low, high, 3))
+
+
+def shapes(random: np.random.Generator, folder: Path) -> None:
+    for kind in KINDS:
+        (folder / kind).mkdir(parents=True)
+        for number in range(200):
+            image = Image.new("RGB", (32, 32), color(random, 40, 110))
+            side, x, y = random.uniform(12, 20), *random.uniform(2, 11, 2)
+            drawn(ImageDraw.Draw(image), kind, (x, y, x + side, y + side), color(random, 120, 240))
+            noisy(image, random).save(folder / kind / f"{number:03}.png")
+
+
+def scenes(random: np.random.Generator, folder: Path) -> None:
+    for name in ("images", "masks", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    (folder / "JPEGImages").symlink_to("images")
+    for number in range(200):
+        image = Image.new("RGB", (64, 64), color(random, 40, 110))
+        mask, objects = Image.new("L", (64, 64)), []
+        for left in random.permutation([0, 32])[: random.integers(1, 3)]:
+            kind = int(random.integers(3))
+            side, x, y = random.uniform(14, 26), left + random.uniform(0, 6), random.uniform(0, 36)
+            box = (x, y, x + side, y + side)
+            drawn(ImageDraw.Draw(image), KINDS[kind], box, color(random, 120, 240))
+            drawn(ImageDraw.Draw(mask), KINDS[kind], box, kind + 1)
+            corners = zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+            inside = "".join(f"<{name}>{round(value)}</{name}>" for name, value in corners)
+            objects.append(f"<object><name>{KINDS[kind]}</name><bndbox>{inside}</bndbox></object>")
+        noisy(image, random).save(folder / "images" / f"{number:03}.png")
+        mask.save(folder / "masks" / f"{number:03}.png")
+        (folder / "Annotations" / f"{number:03}.xml").write_text(
+            f"<annotation><filename>{number:03}.png</filename><size><width>64</width>"
+            f"<height>64</height><depth>3</depth></size>{''.join(objects)}</annotation>"
+        )
+
+
+ONES = [
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen"),
+    "nineteen",
+]
+TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+
+
+def english(number: int) -> str:
+    """Of 0 to 9,999."""
+    for size, name in ((1000, "thousand"), (100, "hundred")):
+        if number >= size:
+            rest = number % size
+            return f"{english(number // size)} {name}{f' {english(rest)}' if rest else ''}"
+    if number < 20:
+        return ONES[number]
+    rest = number % 10
+    return f"{TENS[number // 10 - 2]}{f' {ONES[rest]}' if rest else ''}"
+
+
+def chinese(number: int) -> str:
+    """The same number: a zero is said where places are skipped, and 10 to 19 begin with ten."""
+    said, skipped = "", False
+    for place, name in ((1000, "千"), (100, "百"), (10, "十"), (1, "")):
+        digit = number // place % 10
+        if digit:
+            said += f"{'零' if skipped else ''}{'零一二三四五六七八九'[digit]}{name}"
+            skipped = False
+        else:
+            skipped = bool(said)
+    return said.removeprefix("一") if 10 <= number < 20 else said or "零"
+
+
+def numbers(random: np.random.Generator, folder: Path) -> None:
+    folder.mkdir()
+    order = random.permutation(10_000)
+    for name, some in (
+        ("train", order[:4000]),
+        ("val", order[4000:4300]),
+        ("test", order[4300:4800]),
+    ):
+        for language, say in (("en", english), ("zh", chinese)):
+            lines = [say(int(number)) for number in some]
+            (folder / f"{name}.{language}").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def ratings(random: np.random.Generator, folder: Path) -> None:
+    folder.mkdir()
+    people, films = random.normal(0, 1, (200, 3)), random.normal(0, 1, (60, 3))
+    kindness, quality = random.normal(0, 0.4, 200), random.normal(0, 0.5, 60)
+    pairs = random.permutation(200 * 60)[:5000]
+    with (folder / "ratings.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(("user", "item", "rating"))
+        for who, what in (divmod(int(pair), 60) for pair in pairs):
+            liking = 3.2 + kindness[who] + quality[what] + 0.5 * people[who] @ films[what]
+            stars = int(np.clip(round(liking + random.normal(0, 0.5)), 1, 5))
+            rows.writerow((f"user {who}", f"film {what}", stars))
+
+
+def tones(random: np.random.Generator, folder: Path) -> None:
+    time = np.arange(8000) / 8000
+    for name, slope in (("rising", 400), ("falling", -400), ("steady", 0)):
+        (folder / name).mkdir(parents=True)
+        for number in range(60):
+            begin = random.uniform(500, 1200) - min(slope, 0)
+            tone = np.sin(2 * math.pi * (begin * time + slope / 2 * time**2))
+            sound = 0.3 * tone + random.normal(0, 0.3, len(time))
+            with wave.open(str(folder / name / f"{number:02}.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(8000)
+                file.writeframes((sound.clip(-1, 1) * 32767).astype("<i2").tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""What the course's pages 18 to 22 show: sequences, words, sounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import dltrain
+from course_runs import Rows, Run, Shown, lines, panels, percent, runs
+from result_rows import test_batches
+
+
+def recurrent(outputs: Path) -> Shown:
+    """The adding problem by three cells, and how far back each one's gradient reaches."""
+    figure, (curves, reach) = panels(2, 8.4, 2.9)
+    found, far, rows = {}, {}, []
+    for run in runs(outputs):
+        name = run.path.parent.name.partition("-")[0]
+        found[name] = run.curve("validation", "mse")
+        far[name] = gradient_by_time(run)
+        rows.append([f"`model={name}`", f"{run.summary['parameters']:,}", f"{run.test('mse'):.4f}"])
+    rows.append(["1, always", "", f"{1 / 6:.4f}"])
+    lines(curves, found, xlabel="epoch", ylabel="validation MSE", yscale="log")
+    lines(reach, far, xlabel="time step", ylabel="norm of the gradient", yscale="log")
+    return Shown(figure, {"adding": rows, "slips": time_first()})
+
+
+def gradient_by_time(run: Run) -> tuple[list[int], list[float]]:
+    """Of the output by each step's input, over 32 sequences, after training."""
+    inputs = next(iter(test_batches(run.path)))["input"][:32].clone().requires_grad_()
+    dltrain.load(run.path).model.float()(inputs).sum().backward()
+    norms = inputs.grad.norm(dim=2).mean(0)
+    return list(range(1, len(norms) + 1)), norms.tolist()
+
+
+def time_first() -> Rows:
+    """A GRU asked which sign came first, read at the end of each axis of a (T, B, H) output."""
+    rows = []
+    for name, last in (
+        ("`output[-1]`", lambda output: output[-1]),
+        ("`output[:, -1, :]`", lambda output: output[:, -1, :]),
+    ):
+        torch.manual_seed(0)
+        cell, head = nn.GRU(1, 16), nn.Linear(16, 2)
+        optimizer = torch.optim.Adam([*cell.parameters(), *head.parameters()], lr=1e-2)
+        right = 0.0
+        for step in range(301):
+            signs = torch.randint(0, 2, (20,))
+            inputs = 0.1 * torch.randn(20, 20, 1)  # time, batch, features: as many steps as rows
+            inputs[0, :, 0] += 2.0 * signs - 1.0
+            scores = head(last(cell(inputs)[0]))
+            if step < 300:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(scores, signs).backward()
+                optimizer.step()
+        tried = torch.randint(0, 2, (20, 200))
+        for signs in tried.T:
+            inputs = 0.1 * torch.randn(20, 20, 1)
+            inputs[0, :, 0] += 2.0 * signs - 1.0
+            right += float((head(last(cell(inputs)[0])).argmax(1) == signs).float().mean()) / 200
+        rows.append([name, percent(right)])
+    return rows
+
+
+def attention(outputs: Path) -> Shown:
+    """How a classifier of reviews weighs the words of four of them."""
+    (run,) = runs(outputs)
+    predictor = dltrain.load(run.path)
+    figure, axes = panels(1, 9.0, 2.4, rows=4)
+    batch = next(iter(test_batches(run.path)))
+    weights = predictor.task.attention_weights(batch["input"])
+    names, fill = predictor.spec.input.names, predictor.spec.input.fill
+    shortest = batch["input_length"].argsort()[40:44]
+    for axis, row in zip(axes, shortest.tolist(), strict=True):
+        ids = [int(one) for one in batch["input"][row] if int(one) != fill]
+        own = weights[row, : len(ids)].detach()
+        axis.set_axis_off()
+        axis.set_xlim(0, 1)
+        at = 0.0
+        for one, weight in zip(ids, (own / own.max()).tolist(), strict=True):
+            word = axis.text(at, 0.5, names[one], fontsize=9,
+                             backgroundcolor=(1, 1 - 0.5 * weight, 1 - 0.9 * weight))  # fmt: skip
+            at += 0.011 * (len(names[one]) + 1.8)
+            word.set_clip_on(False)
+    rows = [["`model=attention`", percent(run.test()), f"{run.test('loss'):.3f}"]]
+    return Shown(figure, {"reviews": rows, "order": without_positions()})
+
+
+def without_positions() -> Rows:
+    """The output of self-attention for a text, and for the same words in another order."""
+    torch.manual_seed(0)
+    layer = nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    words, order = torch.randn(1, 6, 16), torch.tensor([3, 0, 5, 1, 4, 2])
+    places = torch.randn(1, 6, 16)
+    rows = []
+    with torch.no_grad():
+        for name, added in (("without positions", 0 * places), ("with positions", places)):
+            straight, turned = words + added, words[:, order] + added
+            one = layer(straight, straight, straight)[0].mean(1)
+            two = layer(turned, turned, turned)[0].mean(1)
+            rows.append([name, f"{float((one - two).abs().max()):.2g}"])
+    return rows
+
+
+def translation(outputs: Path) -> Shown:
+    """What each character attends to in two translations, and some of the answers."""
+    (run,) = runs(outputs)
+    predictor = dltrain.load(run.path)
+    asked = ["three thousand forty one", "seven hundred ten"]
+    answers = predictor.predict([*asked, "nineteen", "nine thousand nine"])
+    figure, axes = panels(2, 7.0, 3.2)
+    batch = next(predictor.predict_in_parts(asked)).batch
+    maps = predictor.task.attention(batch, predictor.task.predict(batch).columns)
+    for axis, one in zip(axes, maps, strict=True):
+        axis.imshow(one.weights.numpy(), cmap="Blues", vmin=0, vmax=1)
+        axis.set_xticks(range(len(one.read)), one.read, rotation=60, fontsize=8)
+        said = ["".join(DIGITS.get(sign, sign) for sign in word) for word in one.written]
+        axis.set_yticks(range(len(said)), said, fontsize=8)
+    rows = [[text, answer["translation"]] for text, answer in
+            zip([*asked, "nineteen", "nine thousand nine"], answers, strict=True)]  # fmt: skip
+    scores = [[f"{run.test(name):.1f}" for name in ("bleu", "chrf")]]
+    return Shown(figure, {"answers": rows, "scores": scores})
+
+
+DIGITS = dict(zip("零一二三四五六七八九", "0123456789", strict=True))
+DIGITS |= {"十": "x10", "百": "x100", "千": "x1000"}
+"""For machines that lack Chinese letters to draw with."""
+
+
+def sounds(outputs: Path) -> Shown:
+    """The spectrogram of one sound of each class."""
+    (run,) = runs(outputs)
+    batch = next(iter(test_batches(run.path)))
+    names = dltrain.load(run.path).spec.target.names
+    figure, axes = panels(3, 8.4, 2.6)
+    for label, axis in enumerate(axes):
+        row = int((batch["target"] == label).nonzero()[0])
+        axis.imshow(batch["input"][row].T.numpy(), origin="lower", aspect="auto", cmap="magma")
+        axis.set(xlabel="time, frames", ylabel="mel bands", title=names[label])
+        axis.title.set_fontsize(10)
+    rows = [[f"{run.summary['parameters']:,}", percent(run.test()), f"{run.test('loss'):.3f}"]]
+    return Shown(figure, {"result": rows})
+
+
+SECTIONS = {"18": recurrent, "19": attention, "21": translation, "22": sounds}
