@@ -1,6 +1,6 @@
 """Train every row of the README's results table, and write the table.
 
-    python scripts/results.py                      # all rows, three seeds each
+    python scripts/results.py                      # all rows, each with its own seeds
     python scripts/results.py --rows digits line   # some; the others stay as they are
     python scripts/results.py --jobs 2             # two runs at once, on half the cores each
     python scripts/results.py --seeds 3 --add      # one more seed, beside those already kept
@@ -48,7 +48,7 @@ HEAD = [
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of each row's own")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="of all runs")
     parser.add_argument("--add", action="store_true", help="to the seeds that are kept")
@@ -91,12 +91,14 @@ class Bench:
             self.command("experiment=lenet5_mnist", 0, str(folder))
             os.environ["CLASSIFIER"] = str(latest(folder))
 
-    def measured(self, names: list[str], seeds: list[int]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def measured(
+        self, names: list[str], seeds: list[int] | None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Each row as soon as all its seeds have run."""
         with ThreadPoolExecutor(self.jobs) as pool:
             runs = {}
             for name in names:
-                own = list(range(1, (ROWS[name].seeds or 0) + 1)) or seeds
+                own = list(seeds or ROWS[name].seeds)
                 runs[name] = own, [pool.submit(self.run, ROWS[name], seed) for seed in own]
             for name, (own, started) in runs.items():
                 values, seconds = zip(*(one.result() for one in started), strict=True)
