@@ -294,7 +294,8 @@ class Run:
         require_dividable(parts, groups_of(parts.task), self.ranks)
         self._better = _check(parts, self.streams, watchers, self.ranks)
         self.ranks.start(parts.task)
-        self.ranks = self.ranks.divided(parts.task, settings.parallel)
+        if settings.parallel is not None:
+            self.ranks = settings.parallel.divided(parts.task, self.ranks)
         self.groups = groups_of(parts.task)
         optimizers, penalties = {}, {}
         rates = optimizer_settings(config)
