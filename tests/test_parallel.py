@@ -26,8 +26,8 @@ from dltrain.data.streams.ragged import Ragged, RaggedStream
 from dltrain.engine.parallel import environment
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
+from dltrain.engine.parallel.rows import Shard, rows_of
 from dltrain.engine.parallel.several import Several, _joined, _own
-from dltrain.engine.parallel.shards import Shard, rows_of
 from dltrain.errors import ConfigError, UserError
 from dltrain.metrics.history import History
 from dltrain.runs.elastic import forget_run, note_run, run_to_go_on

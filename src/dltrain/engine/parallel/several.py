@@ -18,7 +18,7 @@ from dltrain.engine import generators, runtime
 from dltrain.engine.parallel.batch_norm import synchronize
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
-from dltrain.engine.parallel.shards import Divided, Shard, rows_of
+from dltrain.engine.parallel.rows import Divided, Shard, rows_of
 
 T = TypeVar("T")
 
