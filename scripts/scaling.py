@@ -53,7 +53,7 @@ CASES = {
     ),
     "unet (width 16), 128x128, batch 8": (
         *("model=unet", "model.width=16", "model.padding=same", "data=image_masks"),
-        *("data.path={0}/masks", "data.test=2", "data.batch_size=8"),
+        *("data.path={0}/masks", "data.test=0.05", "data.batch_size=8"),
     ),
 }
 

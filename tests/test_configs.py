@@ -355,7 +355,7 @@ def test_all_files_of_a_group_are_packaged_alike() -> None:
             first if first.startswith("# @package") else "its own"
         )
 
-    own = {".", "data/augment", "optimizer", "schedule", "trainer"}
+    own = {".", "data/augment", "optimizer", "schedule", "trainer", "trainer/parallel"}
     own |= {"task", "task/attack", "task/loss", "federated"}
     assert styles == {
         group: {"its own" if group in own else "# @package _global_"} for group in styles

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from dltrain import messages
+from dltrain import cli, messages
 from dltrain import training as run
 from dltrain.assemble import Assembly
 from dltrain.contracts.data import Batch, Stream
@@ -26,8 +26,8 @@ from dltrain.data.streams.ragged import Ragged, RaggedStream
 from dltrain.engine.parallel import environment
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
+from dltrain.engine.parallel.rows import Divided, Shard, rows_of
 from dltrain.engine.parallel.several import Several, _joined, _own
-from dltrain.engine.parallel.shards import Shard, rows_of
 from dltrain.errors import ConfigError, UserError
 from dltrain.metrics.history import History
 from dltrain.runs.elastic import forget_run, note_run, run_to_go_on
@@ -384,3 +384,43 @@ def test_what_several_processes_cannot_do_is_refused_at_once(
             ConfigError, match=r"trainer\.cuda_graph: a recorded.*\n.*compile: auto"
         ):
             run.Run(config, parts, shown, 0.0, ranks=Both(0, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["evaluate", "latest"], "evaluate is done by one process, and torchrun has started 2"),
+        (["tune", "optimizer.lr=log(1e-4,1e-1)"], "tune is done by one process"),
+        (["-m", "seed=1,2"], "-m is done by one process"),
+        (["resume", "latest", "trainer.epochs=20"], "keys to go on for longer are for one process"),
+    ],
+)
+def test_what_one_process_does_is_refused_to_several(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    with pytest.raises(UserError, match=said):
+        cli.dispatch(typed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stream_that_is_divided_is_no_more_divided() -> None:
+    sent = []
+    for rank, count in ((0, 3), (1, 2)):
+        ranks = Both(rank, 0.5)
+        stream = Divided(Counted(), lambda rows, ranks=ranks: setattr(ranks, "rows", rows))
+        assert [len(batch["input"]) for batch in stream.batches(0)] == [1] * 5
+        assert ranks.rows == 1
+        assert [number for number, _ in stream.dealt(rank, 2)] == [0, 1, 2, 3, 4]
+        ranks.rows = count
+        network = nn.Linear(2, 1, bias=False)
+        group = Group(list(network.parameters()), list(network.parameters()))
+        sgd = torch.optim.SGD(network.parameters(), 0.0)
+        optimize = Optimize({"model": sgd}, {"model": group}, {}, "cpu", ranks=ranks)
+        optimize(network(torch.ones(count, 2)).mean())
+        sent.append(ranks.sent)
+
+    assert [part[-1] for part in sent] == [3, 2]  # they weigh as their rows
+    assert sent[0][0].tolist() == [[3, 3]]

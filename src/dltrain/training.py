@@ -294,7 +294,8 @@ class Run:
         require_dividable(parts, groups_of(parts.task), self.ranks)
         self._better = _check(parts, self.streams, watchers, self.ranks)
         self.ranks.start(parts.task)
-        self.ranks = self.ranks.divided(parts.task, settings.parallel)
+        if settings.parallel is not None:
+            self.ranks = settings.parallel.divided(parts.task, self.ranks)
         self.groups = groups_of(parts.task)
         optimizers, penalties = {}, {}
         rates = optimizer_settings(config)
@@ -422,6 +423,7 @@ class Run:
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise UserError(self._out_of_memory()) from error
+            _require_own_passes(error)
             self._explain(error)
             raise
         except UserError:
@@ -463,6 +465,7 @@ class Run:
         try:
             return summarize(self.parts.task, batch)
         except Exception as error:
+            _require_own_passes(error)
             found = explain(self.parts.task, {n: column[:1] for n, column in batch.items()}, error)
             if found is None:
                 raise
@@ -515,6 +518,16 @@ class Run:
             f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
             f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
+
+
+def _require_own_passes(error: Exception) -> None:
+    """Raise :class:`UserError` where weights that are divided were not put together for a pass."""
+    if "torch.Tensor and DTensor" in str(error):
+        raise UserError(
+            "trainer.parallel: this network uses the weights of a layer beside that layer's own "
+            "pass. Set trainer.parallel.smallest above the number of its parameters, or leave "
+            "trainer.parallel out."
+        ) from error
 
 
 def phases_of(parts: Parts, streams: Streams, steps: int) -> list[Phase]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.commands.arguments import Parser
+from dltrain.engine.parallel import environment
 from dltrain.engine.signals import exit_code, number_of
 from dltrain.errors import Diverged, UserError
 from dltrain.runs import sweep
@@ -25,6 +26,9 @@ def resume(arguments: Sequence[str]) -> int:
     asked = parser.parse(arguments)
     overrides = parser.overrides(asked)
     several = _sweep(asked.run, asked.output_dir)
+    if environment.world_size() > 1 and (several is not None or overrides):
+        what = "keys to go on for longer" if overrides else "sweeps"
+        raise UserError(f"resume: {what} are for one process; torchrun goes on with one run as is.")
     if several is not None:
         from dltrain.commands.several import go_on
 
@@ -73,7 +77,7 @@ def _resume(asked: argparse.Namespace) -> Mapping[str, Any]:
     from dltrain import training
 
     path = find_run(asked.run, asked.output_dir).path
-    found = sweep.with_run(path)
+    found = sweep.with_run(path) if environment.rank() == 0 else None
     if found is None:
         return training.resume(str(path), asked.output_dir, asked.changed_data)
     several, number = found

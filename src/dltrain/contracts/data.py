@@ -251,8 +251,8 @@ class Stream(ABC):
 
     divided: bool = False
     """Whether each rank's batches are rows of its own, of data that is divided as it is read
-    (:class:`Placement`). They weigh alike: as many rows on every rank. Other streams are the same
-    on all ranks, each of which takes its rows of a batch."""
+    (:class:`Placement`): as many batches, and about as many rows, on every rank. Other streams are
+    the same on all ranks, each of which takes its rows of a batch."""
 
     @property
     @abstractmethod
@@ -312,15 +312,15 @@ class Placement:
     """Where a source is to put its batches, and by which seed it draws.
 
     ``task`` is who is trained or evaluated on them: data that comes of acting asks it what to do.
-    Of the ``world`` processes that train one run this is number ``rank``, from 0: a source may give
-    each other examples (:attr:`Stream.divided`), and need not.
+    Of the ``world_size`` processes that train one run this is number ``rank``, from 0: a source may
+    give each other examples (:attr:`Stream.divided`), and need not.
     """
 
     device: torch.device
     seed: int
     task: nn.Module | None = None
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
 
 class Reader(ABC):

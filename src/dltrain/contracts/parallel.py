@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
-import torch
 from torch import nn
 
 
@@ -12,5 +12,9 @@ class Parallel(ABC):
     """Divides the weights of a run among its processes, which have all of them otherwise."""
 
     @abstractmethod
-    def divide(self, task: nn.Module, device: torch.device) -> None:
-        """Put this process's parts in the place of the parameters of ``task``, as DTensors."""
+    def divided(self, task: nn.Module, ranks: Any) -> Any:
+        """Put this process's parts in the place of parameters of ``task``, as DTensors.
+
+        Returns the ``ranks`` of such a task (:class:`dltrain.engine.parallel.ranks.Ranks`); where
+        there is one process alone, nothing changes.
+        """

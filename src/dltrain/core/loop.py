@@ -114,7 +114,7 @@ class Trainer:
         self._probes = [one for one in self.callbacks if isinstance(one, Probe)]
 
         self.state = State(compile=settings.compile)
-        self._shards = {
+        self._own = {
             name: self.ranks.shard(streams[name]) for name in {p.stream for p in self.phases}
         }
         """This rank's rows of what is trained on."""
@@ -260,7 +260,7 @@ class Trainer:
         self._phase_end = self._phase_ends[number]
         state, stream, place = (
             self.state,
-            self._shards[phase.stream],
+            self._own[phase.stream],
             self.state.place(phase.stream),
         )
         for batch in stream.batches(place.epoch, place.position):

@@ -124,6 +124,7 @@ class Optimize:
     def _part(self, loss: Tensor, name: str, weight: Tensor | float | None) -> Tensor:
         """What ``loss`` adds to that of a step."""
         fraction = self._ranks.fraction
+        weight = self._ranks.rows if weight is None else weight
         if weight is None:
             return loss * fraction / self.accumulate
         if not fraction:  # rows that another rank has

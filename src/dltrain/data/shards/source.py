@@ -137,9 +137,9 @@ class ShardSource(Source):
         )
 
     def open(self, placement: Placement) -> dict[str, Stream]:
-        """One stream a split. A placement may say which process of how many this is."""
+        """One stream a split, of this process's part of it."""
         assert self.parts, "read() comes first"
-        deal = Deal(getattr(placement, "rank", 0), getattr(placement, "world", 1))
+        deal = Deal(placement.rank, placement.world_size)
         if self.batch_size % deal.world:
             raise UserError(
                 f"data.batch_size={self.batch_size} is not shared evenly by {deal.world} processes."

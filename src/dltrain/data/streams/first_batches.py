@@ -14,7 +14,7 @@ class FirstBatches(Stream):
     """The first ``count`` batches of another stream's first epoch, the same ones every epoch."""
 
     def __init__(self, stream: Stream, count: int) -> None:
-        self._stream = stream
+        self._stream, self.divided = stream, stream.divided
         self._kept = list(islice(stream.batches(0), count))
         self._rows = [stream.rows(0, position) for position in range(len(self._kept))]
 

@@ -42,5 +42,10 @@ def choose_speaker(tells: bool) -> None:
 
 
 def speaks() -> bool:
-    """Whether what goes wrong here is told by this process: by rank 0, unless that is settled."""
-    return _chosen[0] if _chosen else rank() == 0
+    """Whether what goes wrong here is told by this process.
+
+    Until that is settled, by the first of each machine, for it may be that machine's.
+    """
+    if world_size() == 1:
+        return True
+    return _chosen[0] if _chosen else local_rank() == 0

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -22,6 +21,7 @@ from dltrain.contracts.data import Batch, Stream
 from dltrain.contracts.metric import Metric
 from dltrain.contracts.parallel import Parallel
 from dltrain.contracts.run import Callback, Probe
+from dltrain.engine.parallel.ranks import Ranks
 from dltrain.engine.parallel.several import Several
 from dltrain.errors import require_at_least
 
@@ -40,9 +40,11 @@ class FullyShard(Parallel):
         require_at_least(1, smallest=smallest)
         self.smallest = smallest
 
-    def divide(self, task: nn.Module, device: torch.device) -> None:
+    def divided(self, task: nn.Module, ranks: Ranks) -> Ranks:
         """Divide them, and say how much that is."""
-        mesh = init_device_mesh(device.type, (dist.get_world_size(),))
+        if not isinstance(ranks, Several):
+            return ranks
+        mesh = init_device_mesh(ranks.device.type, (ranks.world,))
         owners = Counter(p for m in task.modules() for p in m.parameters(recurse=False))
         whole = sum(parameter.numel() for parameter in owners)
         divided = 0
@@ -58,12 +60,18 @@ class FullyShard(Parallel):
                 divided += size
         logger.info(
             f"trainer.parallel: {divided:,} of {whole:,} parameters are divided among "
-            f"{dist.get_world_size()} processes."
+            f"{ranks.world} processes."
         )
+        found = Sharded(ranks.device)
+        found.task = task
+        return found
 
 
 class Sharded(Several):
     """Ranks each of which has a part of the weights, so that all ask the network together."""
+
+    _each_its_own = False
+    """Whether the split that is evaluated is divided."""
 
     def together(
         self, parameters: Sequence[nn.Parameter], total: Tensor | float | None
@@ -75,11 +83,12 @@ class Sharded(Several):
         return super().together([p for p in parameters if not isinstance(p, DTensor)], total)
 
     def dealt(self, stream: Stream) -> Iterator[tuple[int, Batch]]:
-        """Every batch, on every rank."""
+        """Every batch that there is on this rank, for all of them ask the network together."""
+        self._each_its_own = stream.divided
         return stream.dealt(0, 1)
 
     def merged(self, metrics: Sequence[Metric], used: bool, make: Any) -> Sequence[Metric]:
-        return metrics
+        return super().merged(metrics, used, make) if self._each_its_own else metrics
 
     def watching(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
         """Probes, on every rank; what others write is rank 0's."""
@@ -116,7 +125,7 @@ class Sharded(Several):
 
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         gradients = [p.grad for p in parameters if p.grad is not None]
-        zero = torch.zeros((), device=self._device)
+        zero = torch.zeros((), device=self.device)
         squares = {True: zero, False: zero}
         for gradient in gradients:
             divided = isinstance(gradient, DTensor)

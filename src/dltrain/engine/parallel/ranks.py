@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, Stream
 from dltrain.contracts.metric import Metric
-from dltrain.contracts.parallel import Parallel
 from dltrain.contracts.run import Callback
 from dltrain.engine import generators
 
@@ -28,6 +27,9 @@ class Ranks:
     world = 1
     fraction = 1.0
     """What part of the global batch the rows of this rank are; 0 where it has none of its own."""
+
+    rows: int | None = None
+    """How many rows this rank has, where nobody knows how many the others have; they weigh so."""
 
     def __init__(self) -> None:
         self._asked: int | None = None
@@ -52,10 +54,6 @@ class Ranks:
 
     def synchronize(self, task: nn.Module, device: torch.device) -> None:
         """Have batch norm count the rows of all ranks, in training."""
-
-    def divided(self, task: nn.Module, parallel: Parallel | None) -> Ranks:
-        """The ranks of ``task`` whose weights ``parallel`` divides among them."""
-        return self
 
     def watching(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
         """Those of ``callbacks`` that this rank has."""

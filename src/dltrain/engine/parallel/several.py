@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from dltrain.contracts.data import Batch, Stream, position_seed
 from dltrain.contracts.metric import Metric
-from dltrain.contracts.parallel import Parallel
 from dltrain.contracts.run import Callback
 from dltrain.engine import generators, runtime
 from dltrain.engine.parallel.batch_norm import synchronize
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
-from dltrain.engine.parallel.shards import Shard, rows_of
+from dltrain.engine.parallel.rows import Divided, Shard, rows_of
 
 T = TypeVar("T")
 
@@ -43,20 +42,25 @@ class Several(Ranks):
         super().__init__()
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.fraction = 1 / self.world
-        self._device = device
+        self.device = device
         self._whole: int | None = None
         """Examples of the global batch; None where each rank has as many of its own."""
-        self._task: nn.Module | None = None
+        self.task: nn.Module | None = None
         self._buckets: dict[tuple[int, ...], Bucket] = {}
         self._buffers: Buffers | None = None
         self._meeting: tuple[Tensor, dist.Work] | None = None
         self._agreed: int | None = None
 
     def shard(self, stream: Stream) -> Stream:
-        return stream if stream.divided else Shard(stream, self.rank, self.world, self._note)
+        if stream.divided:
+            return Divided(stream, self._note_own)
+        return Shard(stream, self.rank, self.world, self._note)
 
     def _note(self, rows: int, whole: int) -> None:
-        self.fraction, self._whole = rows / whole, whole
+        self.fraction, self.rows, self._whole = rows / whole, None, whole
+
+    def _note_own(self, rows: int) -> None:
+        self.fraction, self.rows, self._whole = 1 / self.world, rows, None
 
     def examples(self, batch: Batch) -> int:
         return super().examples(batch) * self.world if self._whole is None else self._whole
@@ -64,21 +68,11 @@ class Several(Ranks):
     def synchronize(self, task: nn.Module, device: torch.device) -> None:
         synchronize(task, self, device)
 
-    def divided(self, task: nn.Module, parallel: Parallel | None) -> Ranks:
-        if parallel is None:
-            return self
-        from dltrain.engine.parallel.fsdp import Sharded  # DTensors take their time to import
-
-        parallel.divide(task, self._device)
-        found = Sharded(self._device)
-        found._task = task
-        return found
-
     def watching(self, callbacks: Sequence[Callback]) -> Sequence[Callback]:
         return callbacks if self.first else ()
 
     def start(self, task: nn.Module) -> None:
-        self._task = task
+        self.task = task
         task.load_state_dict(self.told(task.state_dict()))
 
     def begin(
@@ -98,7 +92,7 @@ class Several(Ranks):
     ) -> Tensor | float | None:
         trained = [p for p in parameters if p.requires_grad]
         if not trained:
-            return total if total is None else self.sum(_number(total, self._device))
+            return total if total is None else self.sum(_number(total, self.device))
         buffers = self._buffers or self._agree_at_first()
         key = tuple(map(id, trained))
         if key not in self._buckets:
@@ -107,17 +101,15 @@ class Several(Ranks):
 
     def _agree_at_first(self) -> Buffers:
         """What was measured on the first batch of this process is rank 0's."""
-        assert self._task is not None, "start comes first"
-        own = self._task.state_dict(keep_vars=True)
+        assert self.task is not None, "start comes first"
+        own = self.task.state_dict(keep_vars=True)
         measured = {name: value for name, value in own.items() if not _is_trained(value)}
         for name, value in self.told(measured).items():
             if name.endswith(EXTRA):
-                self._task.get_submodule(name.removesuffix(EXTRA).rstrip(".")).set_extra_state(
-                    value
-                )
+                self.task.get_submodule(name.removesuffix(EXTRA).rstrip(".")).set_extra_state(value)
             elif isinstance(value, Tensor):
                 own[name].data.copy_(value)
-        self._buffers = Buffers(self._task)
+        self._buffers = Buffers(self.task)
         return self._buffers
 
     def _reduce(self, flat: Tensor) -> None:
@@ -130,7 +122,7 @@ class Several(Ranks):
         return value
 
     def summed(self, values: Sequence[Tensor | float | None]) -> list[Tensor | None]:
-        own = [None if one is None else _number(one, self._device) for one in values]
+        own = [None if one is None else _number(one, self.device) for one in values]
         shapes = self.gathered([None if one is None else list(one.shape) for one in own])
         found: list[Tensor | None] = []
         for one, there in zip(own, zip(*shapes, strict=True), strict=True):
@@ -138,7 +130,7 @@ class Several(Ranks):
             if shape is None:
                 found.append(None)
                 continue
-            found.append(self.sum(torch.zeros(shape, device=self._device) if one is None else one))
+            found.append(self.sum(torch.zeros(shape, device=self.device) if one is None else one))
         return found
 
     def averaged(self, rows: Tensor, weighted: Sequence[int], fractions: Sequence[float]) -> Tensor:
@@ -204,7 +196,7 @@ class Several(Ranks):
 
     def _unpacked(self, content: Tensor) -> Any:
         file = io.BytesIO(content.numpy().tobytes())
-        return torch.load(file, map_location=self._device, weights_only=True)
+        return torch.load(file, map_location=self.device, weights_only=True)
 
     def merged(
         self, metrics: Sequence[Metric], used: bool, make: Callable[[], Sequence[Metric]]

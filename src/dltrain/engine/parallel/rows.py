@@ -21,6 +21,34 @@ def rows_of(count: int, rank: int, world: int) -> tuple[int, int]:
     return count * rank // world, count * (rank + 1) // world
 
 
+class Divided(Stream):
+    """The batches of a stream that is each rank's own, of whose rows ``note`` is told."""
+
+    divided = True
+
+    def __init__(self, stream: Stream, note: Callable[[int], None]) -> None:
+        self._stream, self._note = stream, note
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        return self._stream.steps_per_epoch
+
+    @property
+    def smallest_batch(self) -> int | None:
+        return self._stream.smallest_batch
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self._stream.batches(epoch, start):
+            self._note(len(next(iter(batch.values()))))
+            yield batch
+
+    def first(self) -> Batch:
+        return self._stream.first()
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        return self._stream.rows(epoch, position)
+
+
 class Shard(Stream):
     """One rank's rows of each batch of ``stream``, which draws as in one process.
 
