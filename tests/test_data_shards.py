@@ -45,7 +45,7 @@ def png(value: int, side: int = SIDE, mode: str = "L") -> bytes:
 
 def write_parquet(path: Path, images: Sequence[Any], labels: Sequence[Any], group: int = 7) -> Path:
     cells = pa.array([{"bytes": i, "path": None} for i in images], IMAGES)
-    table = pa.table({"image": cells, "label": labels})
+    table = pa.table({"label": labels, "more": range(len(images)), "image": cells})
     pq.write_table(table, path, row_group_size=group)
     return path
 
