@@ -332,6 +332,12 @@ def spoil_all(folder: Path) -> dict[str, Any]:
     return {"path": str(write_parquet(folder / "0.parquet", [png(1)][:0], pa.array([], "int64")))}
 
 
+def spoil_names(folder: Path) -> dict[str, Any]:
+    twice = pa.table([[png(1)], [0], [1]], ["image", "label", "label"])
+    pq.write_table(twice, folder / "0.parquet")
+    return {"path": str(folder / "0.parquet")}
+
+
 def spoil_overlap(folder: Path) -> dict[str, Any]:
     return {"path": parquet(folder), "test": str(folder / "01.parquet")}
 
@@ -381,6 +387,7 @@ def spoil_paths(folder: Path) -> dict[str, Any]:
         (spoil_color, r"03.parquet, row 41 has color, .* set data.channels=3"),
         (spoil_label, r"data.label: 03.parquet, row 2 has no label"),
         (spoil_all, r"data.path: no shard has a row: 0.parquet"),
+        (spoil_names, r"0.parquet has two columns called 'label'"),
         (spoil_overlap, r"data.test: .*01.parquet is a shard of the train split, too"),
         (spoil_kinds, r"its shards are of two kinds: .parquet, .tar"),
         (spoil_compressed, r"0.tar.gz is no .parquet and no .tar. Unpack it first: gunzip"),
@@ -465,6 +472,28 @@ def test_a_limit_is_how_many_are_trained_on(tmp_path: Path) -> None:
     assert all_values(some["test"]) == all_values(whole["test"])
     made = source(path, tmp_path, limit=20)
     assert sum(made.read(0).target.counts) == 20
+    write_parquet(tmp_path / "one.parquet", [png(n) for n in range(30)], [0, 1] * 15, group=30)
+    one = source(str(tmp_path / "one.parquet"), tmp_path, limit=12, validation=0, test=0)
+    assert len(all_values(streams(one)["train"])) == 12
+
+
+def test_a_limit_takes_examples_of_all_classes_of_a_sorted_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = [n // 50 for n in range(200)]
+    path = write_parquet(tmp_path / "0.parquet", [png(n) for n in range(200)], labels, group=200)
+    made = source(str(path), tmp_path, limit=100, validation=0, test=0)
+    assert min(made.read(0).target.counts) > 10
+    assert "lie in the order of their classes, and 1 pieces of 1 shards" in caplog.text
+    found = all_values(streams(made)["train"])
+    parts = [part for part in made.labeled("train") if len(part.examples)]
+    assert sorted(found) == sorted(int(v) for part in parts for v in _first_pixels(part.examples))
+    located = [made.parts["train"].located(position) for position in range(100)]
+    assert located == [f"0.parquet, row {value + 1}" for value in sorted(found)]
+
+
+def _first_pixels(files: Sequence[bytes]) -> list[int]:
+    return [int(np.asarray(Image.open(io.BytesIO(file)))[0, 0]) for file in files]
 
 
 def test_a_plain_jpeg_has_the_pixels_that_pillow_gives() -> None:
@@ -495,3 +524,14 @@ def test_packed_files_are_what_they_were() -> None:
     assert list(chosen) == [files[3], files[0], files[1]]
     assert chosen.nbytes == 400_000
     assert [len(packed), len(chosen)] == [5, 3]
+
+
+def test_images_without_labels_are_for_who_needs_none(tmp_path: Path) -> None:
+    path = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"picture": [png(n) for n in range(40)]}), path)
+    made = source(str(path), tmp_path)
+    with pytest.raises(UserError, match=r"0\.parquet has no column that may be the labels"):
+        made.read(0)
+    made.target_needed = False
+    assert [*next(iter(streams(made)["train"].batches(0)))] == ["input"]
+    assert [*made.outline().fields] == ["input"]
