@@ -19,7 +19,7 @@ from dltrain.engine import generators, runtime
 from dltrain.engine.parallel.batch_norm import synchronize
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
-from dltrain.engine.parallel.shards import Shard, rows_of
+from dltrain.engine.parallel.shards import Divided, Shard, rows_of
 
 T = TypeVar("T")
 
@@ -53,7 +53,9 @@ class Several(Ranks):
         self._agreed: int | None = None
 
     def shard(self, stream: Stream) -> Stream:
-        return stream if stream.divided else Shard(stream, self.rank, self.world, self._note)
+        if stream.divided:
+            return Divided(stream, self._note)
+        return Shard(stream, self.rank, self.world, self._note)
 
     def _note(self, rows: int, whole: int) -> None:
         self.fraction, self._whole = rows / whole, whole

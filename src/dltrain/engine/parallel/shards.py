@@ -21,6 +21,48 @@ def rows_of(count: int, rank: int, world: int) -> tuple[int, int]:
     return count * rank // world, count * (rank + 1) // world
 
 
+class Divided(Stream):
+    """A stream whose batches are this rank's already: what they weigh is told."""
+
+    def __init__(self, stream: Stream, note: Note) -> None:
+        self._stream, self._note = stream, note
+        self.divided = True
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        return self._stream.steps_per_epoch
+
+    @property
+    def examples(self) -> int | None:
+        return self._stream.examples
+
+    @property
+    def smallest_batch(self) -> int | None:
+        return self._stream.smallest_batch
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for position, batch in enumerate(self._stream.batches(epoch, start), start):
+            whole = self._stream.whole(epoch, position)
+            if whole is not None:
+                self._note(len(next(iter(batch.values()))), whole)
+            yield batch
+
+    def plain(self) -> Iterator[Batch]:
+        return self._stream.plain()
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        return self._stream.rows(epoch, position)
+
+    def scalars(self) -> Mapping[str, float]:
+        return self._stream.scalars()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._stream.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._stream.load_state_dict(state)
+
+
 class Shard(Stream):
     """One rank's rows of each batch of ``stream``, which draws as in one process.
 
