@@ -27,6 +27,7 @@ from dltrain.data.images.source import ImageAugment
 from dltrain.data.shards.images import ImageShards
 from dltrain.data.shards.order import Cut, Deal, Order
 from dltrain.data.shards.packed import Packed, together
+from dltrain.engine.parallel.shards import Divided
 from dltrain.errors import UserError
 from dltrain.runs import checkpoint
 from dltrain.runs.finding import latest
@@ -526,3 +527,15 @@ def test_images_without_labels_are_for_who_needs_none(tmp_path: Path) -> None:
     made.target_needed = False
     assert [*next(iter(streams(made)["train"].batches(0)))] == ["input"]
     assert [*made.outline().fields] == ["input"]
+
+
+def test_what_divided_batches_weigh_is_told_before_each(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    made = source(parquet(tmp_path), tmp_path, batch_size=9)
+    stream = streams(made, rank=1, world=2)["train"]
+    divided = Divided(stream, lambda rows, whole: told.append((rows, whole)))
+    sizes = [len(batch["target"]) for batch in divided.batches(0, 2)]
+    assert [rows for rows, _ in told] == sizes
+    assert {whole for _, whole in told[:-1]} == {9}
+    assert divided.rows(0, 2).tolist() == stream.rows(0, 2).tolist()
+    assert (divided.steps_per_epoch, divided.examples) == (stream.steps_per_epoch, stream.examples)
