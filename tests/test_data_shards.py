@@ -27,6 +27,7 @@ from dltrain.data.images.source import ImageAugment
 from dltrain.data.shards.images import ImageShards
 from dltrain.data.shards.order import Cut, Deal, Order
 from dltrain.data.shards.packed import Packed, together
+from dltrain.engine.parallel.shards import Divided
 from dltrain.errors import UserError
 from dltrain.runs import checkpoint
 from dltrain.runs.finding import latest
@@ -45,7 +46,7 @@ def png(value: int, side: int = SIDE, mode: str = "L") -> bytes:
 
 def write_parquet(path: Path, images: Sequence[Any], labels: Sequence[Any], group: int = 7) -> Path:
     cells = pa.array([{"bytes": i, "path": None} for i in images], IMAGES)
-    table = pa.table({"image": cells, "label": labels})
+    table = pa.table({"label": labels, "more": range(len(images)), "image": cells})
     pq.write_table(table, path, row_group_size=group)
     return path
 
@@ -83,12 +84,9 @@ def source(path: str | Sequence[str], folder: Path, **given: Any) -> ImageShards
     return ImageShards(path, **settings | given)
 
 
-def streams(made: ImageShards, seed: int = 0, **place: int) -> Mapping[str, Stream]:
+def streams(made: ImageShards, seed: int = 0, **place: Any) -> Mapping[str, Stream]:
     made.read(seed)
-    placement = Placement(torch.device("cpu"), seed)
-    for name, value in place.items():
-        object.__setattr__(placement, name, value)
-    return made.open(placement)
+    return made.open(Placement(torch.device("cpu"), seed, **place))
 
 
 def values(batch: Batch) -> list[int]:
@@ -119,7 +117,7 @@ def test_a_stream_goes_on_at_any_batch(tmp_path: Path) -> None:
     made = source(parquet(tmp_path), tmp_path, augment=ImageAugment(shift=1, brightness=0.5))
     stream = streams(made)["train"]
     whole = [batch["input"] for batch in stream.batches(2)]
-    assert len(whole) == stream.steps_per_epoch == 9
+    assert len(whole) == stream.steps_per_epoch == 8
     for start in range(len(whole)):
         rest = [batch["input"] for batch in stream.batches(2, start)]
         assert len(rest) == len(whole) - start
@@ -138,43 +136,37 @@ def test_the_test_split_is_the_same_for_every_seed_and_grows_with_the_shards(
 
 
 def test_processes_share_batches_and_deal_out_evaluated_ones(tmp_path: Path) -> None:
-    given = {"evaluation_batch_size": 7, "batch_size": 9}
+    given = {"evaluation_batch_size": 7, "batch_size": 10}
     path = parquet(tmp_path, rows=26)
     alone = streams(source(path, tmp_path, **given))
-    shared = [streams(source(path, tmp_path, **given), rank=r, world=3) for r in range(3)]
+    shared = [streams(source(path, tmp_path, **given), rank=r, world_size=3) for r in range(3)]
     whole = [values(batch) for batch in alone["train"].batches(1)]
     parts = [[values(batch) for batch in own["train"].batches(1)] for own in shared]
-    for batch, *own in zip(whole, *parts, strict=True):
-        assert len({*map(len, own)}) == 1
-        together = sorted(value for part in own for value in part)
-        assert together == sorted(batch) or batch is whole[-1]
-        assert {*together} <= {*batch}
-        assert len(batch) - len(together) < 3
+    for number, (batch, *own) in enumerate(zip(whole, *parts, strict=True)):
+        assert sorted(value for part in own for value in part) == sorted(batch)
+        assert all(own)
+        assert shared[0]["train"].whole(1, number) == len(batch)
+    known = all_values(alone["test"])
     for rank, own in enumerate(shared):
         assert own["train"].divided and not own["test"].divided
         for number, batch in own["test"].dealt(rank, 3):
             assert number % 3 == rank
-            known = all_values(alone["test"])
             assert values(batch) == [known[row] for row in own["test"].rows(0, number).tolist()]
     numbers = [number for rank in range(3) for number, _ in shared[rank]["test"].dealt(rank, 3)]
     assert sorted(numbers) == list(range(alone["test"].steps_per_epoch or 0))
+    with pytest.raises(UserError, match=r"data\.batch_size=10 leaves 11 processes without an ex"):
+        streams(source(path, tmp_path, **given), rank=0, world_size=11)
 
 
-def test_a_batch_that_processes_cannot_share_evenly_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.batch_size=8 is not shared evenly by 3 processes"):
-        streams(source(parquet(tmp_path), tmp_path), rank=0, world=3)
-
-
-def test_batches_are_as_many_and_as_large_on_every_process() -> None:
+def test_batches_are_the_same_for_few_processes_and_none_is_empty() -> None:
     for count in range(1, 80):
-        for world in range(1, min(count, 4) + 1):
-            cut = Cut(count, min(12, count - count % world), world)
-            bounds = [cut.bounds(number) for number in range(cut.batches)]
-            assert [low for low, _ in bounds] == [0, *[high for _, high in bounds[:-1]]]
-            assert count - world < bounds[-1][1] <= count
-            own = [[len(Deal(rank, world).own(*two)) for two in bounds] for rank in range(world)]
-            assert all(sizes == own[0] for sizes in own)
-            assert min(own[0]) >= min(2, count // world)
+        cut = Cut(count, 12)
+        bounds = [cut.bounds(number) for number in range(cut.batches)]
+        assert [low for low, _ in bounds] == [0, *[high for _, high in bounds[:-1]]]
+        assert bounds[-1][1] == count
+        for world in range(1, min(8, count) + 1):
+            own = [len(Deal(rank, world).own(*two)) for rank in range(world) for two in bounds]
+            assert min(own) > 0
 
 
 def test_a_buffer_mixes_shards_and_bounds_what_is_held() -> None:
@@ -198,7 +190,7 @@ def test_stopped_in_an_epoch_and_resumed_it_ends_with_the_same_bytes(
     interrupt_after(monkeypatch, 13, signal.SIGTERM)
     run.train(compose(*settings, f"output_dir={tmp_path}/resumed"))
     folders = [latest(tmp_path / name) for name in ("whole", "resumed")]
-    assert run.resume("latest", tmp_path / "resumed")["steps"] == 27
+    assert run.resume("latest", tmp_path / "resumed")["steps"] == 24
     for name in (checkpoint.LAST, checkpoint.BEST):
         one, other = (checkpoint.load(folder / name)["task"] for folder in folders)
         assert all(torch.equal(one[key], other[key]) for key in one)
@@ -332,6 +324,12 @@ def spoil_all(folder: Path) -> dict[str, Any]:
     return {"path": str(write_parquet(folder / "0.parquet", [png(1)][:0], pa.array([], "int64")))}
 
 
+def spoil_names(folder: Path) -> dict[str, Any]:
+    twice = pa.table([[png(1)], [0], [1]], ["image", "label", "label"])
+    pq.write_table(twice, folder / "0.parquet")
+    return {"path": str(folder / "0.parquet")}
+
+
 def spoil_overlap(folder: Path) -> dict[str, Any]:
     return {"path": parquet(folder), "test": str(folder / "01.parquet")}
 
@@ -381,6 +379,7 @@ def spoil_paths(folder: Path) -> dict[str, Any]:
         (spoil_color, r"03.parquet, row 41 has color, .* set data.channels=3"),
         (spoil_label, r"data.label: 03.parquet, row 2 has no label"),
         (spoil_all, r"data.path: no shard has a row: 0.parquet"),
+        (spoil_names, r"0.parquet has two columns called 'label'"),
         (spoil_overlap, r"data.test: .*01.parquet is a shard of the train split, too"),
         (spoil_kinds, r"its shards are of two kinds: .parquet, .tar"),
         (spoil_compressed, r"0.tar.gz is no .parquet and no .tar. Unpack it first: gunzip"),
@@ -465,6 +464,28 @@ def test_a_limit_is_how_many_are_trained_on(tmp_path: Path) -> None:
     assert all_values(some["test"]) == all_values(whole["test"])
     made = source(path, tmp_path, limit=20)
     assert sum(made.read(0).target.counts) == 20
+    write_parquet(tmp_path / "one.parquet", [png(n) for n in range(30)], [0, 1] * 15, group=30)
+    one = source(str(tmp_path / "one.parquet"), tmp_path, limit=12, validation=0, test=0)
+    assert len(all_values(streams(one)["train"])) == 12
+
+
+def test_a_limit_takes_examples_of_all_classes_of_a_sorted_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = [n // 50 for n in range(200)]
+    path = write_parquet(tmp_path / "0.parquet", [png(n) for n in range(200)], labels, group=200)
+    made = source(str(path), tmp_path, limit=100, validation=0, test=0)
+    assert min(made.read(0).target.counts) > 10
+    assert "lie in the order of their classes, and 1 pieces of 1 shards" in caplog.text
+    found = all_values(streams(made)["train"])
+    parts = [part for part in made.labeled("train") if len(part.examples)]
+    assert sorted(found) == sorted(int(v) for part in parts for v in _first_pixels(part.examples))
+    located = [made.parts["train"].located(position) for position in range(100)]
+    assert located == [f"0.parquet, row {value + 1}" for value in sorted(found)]
+
+
+def _first_pixels(files: Sequence[bytes]) -> list[int]:
+    return [int(np.asarray(Image.open(io.BytesIO(file)))[0, 0]) for file in files]
 
 
 def test_a_plain_jpeg_has_the_pixels_that_pillow_gives() -> None:
@@ -495,3 +516,26 @@ def test_packed_files_are_what_they_were() -> None:
     assert list(chosen) == [files[3], files[0], files[1]]
     assert chosen.nbytes == 400_000
     assert [len(packed), len(chosen)] == [5, 3]
+
+
+def test_images_without_labels_are_for_who_needs_none(tmp_path: Path) -> None:
+    path = tmp_path / "0.parquet"
+    pq.write_table(pa.table({"picture": [png(n) for n in range(40)]}), path)
+    made = source(str(path), tmp_path)
+    with pytest.raises(UserError, match=r"0\.parquet has no column that may be the labels"):
+        made.read(0)
+    made.target_needed = False
+    assert [*next(iter(streams(made)["train"].batches(0)))] == ["input"]
+    assert [*made.outline().fields] == ["input"]
+
+
+def test_what_divided_batches_weigh_is_told_before_each(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    made = source(parquet(tmp_path), tmp_path, batch_size=9)
+    stream = streams(made, rank=1, world=2)["train"]
+    divided = Divided(stream, lambda rows, whole: told.append((rows, whole)))
+    sizes = [len(batch["target"]) for batch in divided.batches(0, 2)]
+    assert [rows for rows, _ in told] == sizes
+    assert {whole for _, whole in told[:-1]} == {9}
+    assert divided.rows(0, 2).tolist() == stream.rows(0, 2).tolist()
+    assert (divided.steps_per_epoch, divided.examples) == (stream.steps_per_epoch, stream.examples)

@@ -251,8 +251,8 @@ class Stream(ABC):
 
     divided: bool = False
     """Whether each rank's batches are rows of its own, of data that is divided as it is read
-    (:class:`Placement`): as many batches, and about as many rows, on every rank. Other streams are
-    the same on all ranks, each of which takes its rows of a batch."""
+    (:class:`Placement`): as many batches on every rank; :meth:`whole` tells what they weigh. Other
+    streams are the same on all ranks, each of which takes its rows of a batch."""
 
     @property
     @abstractmethod
@@ -289,6 +289,13 @@ class Stream(ABC):
     @abstractmethod
     def rows(self, epoch: int, position: int) -> Tensor:
         """Which examples make up batch number ``position``, as positions in the split."""
+
+    def whole(self, epoch: int, position: int) -> int | None:
+        """Examples of batch number ``position`` on all ranks together, where it is divided.
+
+        None: that is not known here, and ranks tell each other how many they have.
+        """
+        return None
 
     def scalars(self) -> Mapping[str, float]:
         """What it has to show of itself so far, by name."""

@@ -54,7 +54,7 @@ class HubShards(Shards):
 
     def read(self, piece: Piece, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for table in self._tables(self._shard(piece.shard), columns, self.chunk):
-            yield from table.combine_chunks().to_batches()
+            yield from table.select(list(columns)).combine_chunks().to_batches()
 
     def digest(self) -> str:
         """Of what ``datasets`` knows of the files' origin, and of how many examples they have."""

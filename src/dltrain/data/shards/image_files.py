@@ -26,12 +26,13 @@ from dltrain.data.shards.packed import Packed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SOON = 10_000
-"""Images after which importing a faster decoder has paid."""
-
 
 class ImageFiles(Contents):
-    """Files' contents, and classes; decoded when a batch needs them."""
+    """Files' contents, and classes; decoded when a batch needs them.
+
+    ``guessed``: the number of channels is that of some first images. ``wide``: what becomes black
+    and white of more than 8 bits is known. ``fast``: plain JPEG files need not go through Pillow.
+    """
 
     def __init__(
         self,
@@ -41,11 +42,12 @@ class ImageFiles(Contents):
         guessed: bool,
         wide: bool,
         skip_unreadable: bool,
+        fast: bool,
     ) -> None:
         self._labels, self._shape, self._skip = labels, shape, skip_unreadable
         self._gray = guessed and shape.channels == 1
         self._wide = wide
-        self._done = 0
+        self._fast = fast
         self.columns = [image] if labels is None else [image, labels.column]
 
     def encoded(self, rows: pa.RecordBatch, place: Place) -> Encoded:
@@ -59,7 +61,6 @@ class ImageFiles(Contents):
         assert isinstance(files, Packed)
         pixels = np.empty((len(files), shape.channels, shape.height, shape.width), np.uint8)
         faults: dict[int, str] = {}
-        self._done += len(files)
         for index, file in enumerate(files):
             try:
                 pixels[index] = self._decoded(file)
@@ -77,7 +78,7 @@ class ImageFiles(Contents):
         return batch, faults
 
     def _decoded(self, file: bytes) -> np.ndarray[Any, Any]:
-        pixels = plain_jpeg(file, self._shape.channels) if self._done > SOON else None
+        pixels = plain_jpeg(file, self._shape.channels) if self._fast else None
         if pixels is not None and pixels.shape[1:] == (self._shape.height, self._shape.width):
             return pixels
         opened = open_upright(file)

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 THREADS = 4
 LABELS = ("label", "labels", "class", "target", "category")
 """What a column of classes is called that does not name them."""
+SORTED, FEWEST = 0.1, 4
+"""Of the changes from class to class that random order has, below which it is none; and pieces a
+class that mix such an order."""
 MOST = 100_000
 """Different labels, from which on they are no classes."""
 
@@ -61,11 +64,13 @@ def learn_labels(parts: Mapping[str, Part]) -> Labels:
     train = parts["train"].shards
     assert train.label is not None
     counts: dict[str, Counter[Any]] = {}
+    changes: Counter[str] = Counter()
     for split, part in parts.items():
         counts[split] = Counter()
         with ThreadPoolExecutor(THREADS) as pool:
-            for found in pool.map(part_counts(part), np.flatnonzero(part.counts).tolist()):
+            for found, turns in pool.map(part_counts(part), np.flatnonzero(part.counts).tolist()):
                 counts[split].update(found)
+                changes[split] += turns
                 if len(counts[split]) > MOST:
                     raise UserError(
                         f"data.label: the column {train.label!r} has more than {MOST:,} different "
@@ -101,17 +106,26 @@ def learn_labels(parts: Mapping[str, Part]) -> Labels:
         *(len(values), f"{min(own[v] for v in values):,}", f"{max(own[v] for v in values):,}"),
         train.label,
     )
+    expected = (1 - max(own.values()) / rows) * rows
+    pieces = int((parts["train"].counts > 0).sum())
+    if changes["train"] < SORTED * expected and pieces < FEWEST * len(values):
+        logger.warning(
+            "the examples lie in the order of their classes, and %d pieces of %d shards mix them "
+            "little: write them in random order, or in smaller row groups or shards.",
+            *(pieces, len(train.names)),
+        )
     places = {value: place for place, value in enumerate(values)}
     return Labels(train.label, places, names, [own[value] for value in values])
 
 
-def part_counts(part: Part) -> Callable[[int], Counter[Any]]:
-    """What tells how often a piece has each label, of a part."""
+def part_counts(part: Part) -> Callable[[int], tuple[Counter[Any], int]]:
+    """What tells how often a piece has each label, and how often one follows another, of a part."""
     label = part.shards.label
     assert label is not None
 
-    def count(number: int) -> Counter[Any]:
+    def count(number: int) -> tuple[Counter[Any], int]:
         found: Counter[Any] = Counter()
+        turns = 0
         for batch, rows in part.read(number, [label]):
             column: pa.Array = batch.column(0)
             if column.null_count:
@@ -120,6 +134,8 @@ def part_counts(part: Part) -> Callable[[int], Counter[Any]]:
                 raise UserError(f"data.label: {place} has no label.")
             for entry in column.value_counts().to_pylist():
                 found[entry["values"]] += entry["counts"]
-        return found
+            codes = column.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+            turns += int(np.count_nonzero(np.diff(codes)))
+        return found, turns
 
     return count

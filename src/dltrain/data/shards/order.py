@@ -30,36 +30,33 @@ class Deal:
         return range(low + self.rank, high, self.world)
 
 
+FEW = 8
+"""Examples of a last batch, below which it joins the one before: it would weigh as much as all
+others, batch norm learns nothing of one alone, and each process needs its own."""
+
+
 @dataclass(frozen=True)
 class Cut:
-    """How ``count`` examples become batches of ``size``, shared evenly by ``world`` processes.
+    """How ``count`` examples become batches of ``size``, the same ones for up to FEW processes.
 
-    What is left at the end and cannot be shared evenly is left out: in an epoch of another order,
-    others are. A last batch of one example for each process joins the one before, unless it may be
-    ``alone``: batch norm has no variance of it.
+    Of more processes (``few``), each has an example of every batch. A last batch of evaluation
+    (``few=1``) may be as small as it is.
     """
 
     count: int
     size: int
-    world: int = 1
-    alone: bool = False
-
-    @property
-    def used(self) -> int:
-        """How many examples are in batches."""
-        return self.count - self.count % self.size % self.world
+    few: int = FEW
 
     @property
     def batches(self) -> int:
         """How many there are."""
-        whole, rest = divmod(self.used, self.size)
-        joins = whole and rest == self.world and not self.alone
-        return whole + (rest > 0 and not joins)
+        whole, rest = divmod(self.count, self.size)
+        return whole + (rest > 0 and (not whole or rest >= self.few))
 
     def bounds(self, batch: int) -> tuple[int, int]:
         """Where it begins and ends."""
         low = batch * self.size
-        return low, self.used if batch == self.batches - 1 else low + self.size
+        return low, self.count if batch == self.batches - 1 else low + self.size
 
 
 class Order:

@@ -74,9 +74,10 @@ class ParquetShards(Shards):
         path = self.files[piece.shard]
         try:
             with pa.parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
-                yield from file.iter_batches(
+                for batch in file.iter_batches(
                     self.chunk, [piece.number], list(columns), use_threads=False
-                )
+                ):
+                    yield batch.select(columns)  # in this order, not the file's
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} is cut off or damaged: {first_line(error)}") from error
 
@@ -112,6 +113,9 @@ class ParquetShards(Shards):
         self, one: Path, other: Path, schema: pa.Schema, needed: Sequence[str] | None
     ) -> None:
         first = self.schema
+        if len({*schema.names}) < len(schema.names):
+            name = next(name for name in schema.names if schema.names.count(name) > 1)
+            raise UserError(f"data.{self._key}: {other} has two columns called {name!r}.")
         for name in first.names if needed is None else needed:
             if name not in first.names:
                 continue  # as will be said

@@ -23,6 +23,8 @@ CHUNK = 1 << 20
 """Bytes of examples that are read at once."""
 ROWS = 1 << 13
 """Examples at most."""
+SPREAD = 16
+"""Times as many examples as are wanted, which the pieces have that they are taken from."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,8 @@ def _hashes(name: str, salt: int, rows: NDArray[np.int64]) -> Hashes:
 class Part:
     """The examples of a split: those of ``shards`` that are in all of ``within``.
 
-    At most ``limit`` of them: all of some pieces, which are drawn by ``seed``, and the first of
-    another.
+    At most ``limit`` of them, drawn by ``seed``: as large a fraction of each of some pieces, whose
+    first ones may all be of one class.
     """
 
     shards: Shards
@@ -152,10 +154,27 @@ class Part:
             found = np.array([piece.rows for piece in pieces], np.int64)
         else:
             found = np.array([self.members(piece).sum() for piece in pieces], np.int64)
-        if self.limit is not None:
-            drawn = torch.randperm(len(found), generator=torch.Generator().manual_seed(self.seed))
-            before = found[drawn].cumsum() - found[drawn]
-            found[drawn] = np.clip(self.limit - before, 0, found[drawn])
+        if self.limit is None or self.limit >= found.sum():
+            return found
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.randperm(len(found), generator=generator).numpy()
+        drawn = drawn[found[drawn].cumsum() - found[drawn] < SPREAD * self.limit]
+        exact = found[drawn] * (self.limit / found[drawn].sum())
+        limited = np.zeros_like(found)
+        limited[drawn] = np.floor(exact)
+        left = self.limit - int(limited.sum())
+        limited[drawn[np.argsort(np.floor(exact) - exact, kind="stable")[:left]]] += 1
+        return limited
+
+    def chosen(self, number: int) -> NDArray[np.bool_]:
+        """Whether each row of a piece is among them."""
+        piece = self.shards.pieces[number]
+        found = self.members(piece)
+        own, count = np.flatnonzero(found), int(self.counts[number])
+        if count < len(own):
+            name, salt = self.shards.names[piece.shard], -1 - self.seed
+            drawn = np.argsort(_hashes(name, salt, piece.first + own), kind="stable")
+            found[own[drawn[count:]]] = False
         return found
 
     def read(self, number: int, columns: Sequence[str]) -> Iterator[tuple[Any, NDArray[np.int64]]]:
@@ -163,8 +182,7 @@ class Part:
         import pyarrow as pa
 
         piece = self.shards.pieces[number]
-        members, done = self.members(piece), 0
-        members[np.flatnonzero(members)[self.counts[number] :]] = False  # beyond the limit
+        members, done = self.chosen(number), 0
         for batch in self.shards.read(piece, columns):
             own = members[done : done + len(batch)]
             rows = piece.first + done + np.flatnonzero(own)
@@ -178,5 +196,5 @@ class Part:
         number = int(ends.searchsorted(position, side="right"))
         piece = self.shards.pieces[number]
         nth = position - int(ends[number] - self.counts[number])
-        row = piece.first + int(np.flatnonzero(self.members(piece))[nth])
+        row = piece.first + int(np.flatnonzero(self.chosen(number))[nth])
         return self.shards.place(piece.shard, row)

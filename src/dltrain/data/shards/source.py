@@ -140,9 +140,10 @@ class ShardSource(Source):
         """One stream a split, of this process's part of it."""
         assert self.parts, "read() comes first"
         deal = Deal(placement.rank, placement.world_size)
-        if self.batch_size % deal.world:
+        if self.batch_size < deal.world:
             raise UserError(
-                f"data.batch_size={self.batch_size} is not shared evenly by {deal.world} processes."
+                f"data.batch_size={self.batch_size} leaves {deal.world} processes without an "
+                "example each."
             )
         contents, prepare = self.contents(), self.prepare(placement.device)
         found: dict[str, Stream] = {}
@@ -152,9 +153,8 @@ class ShardSource(Source):
             if training and count < deal.world:
                 raise UserError(f"data: there are {count} examples for {deal.world} processes.")
             size = self.batch_size if training else self.evaluation_batch_size
-            even = deal.world if training else 1
             how = Streaming(
-                min(count - count % even, size),
+                min(count, size),
                 placement.device,
                 prepare,
                 placement.seed if training else None,

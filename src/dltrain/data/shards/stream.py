@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dltrain.contracts.data import Batch, Stream, position_seed
 from dltrain.data.shards.lanes import Contents, Encoded, Lanes, RefusedError, length_of
-from dltrain.data.shards.order import Cut, Deal, Epoch, Order
+from dltrain.data.shards.order import FEW, Cut, Deal, Epoch, Order
 from dltrain.data.shards.pieces import Part
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.on_disk import copied_ahead
@@ -71,10 +71,10 @@ class ShardStream(Stream):
         lanes = min(how.lanes, most) if how.seed is not None else 1
         buffer = how.buffer if how.seed is not None else how.size
         self._order = Order(part.counts, how.seed, lanes, max(1, buffer // lanes))
-        world = how.deal.world if how.seed is not None else 1
-        self._cut = Cut(self._order.count, how.size, world, alone=how.seed is None)
-        self.divided = world > 1
-        """Whether each process has rows of its own: as many in each batch, where it trains."""
+        few = max(FEW, how.deal.world) if how.seed is not None else 1
+        self._cut = Cut(self._order.count, how.size, few)
+        self.divided = how.deal.world > 1 and how.seed is not None
+        """Whether each process has rows of its own of each batch, as it has where it trains."""
         self._generator = torch.Generator(how.device) if how.seed is not None else None
         self._left_out: dict[int, str] = {}
         self._told = 0
@@ -122,6 +122,11 @@ class ShardStream(Stream):
         if self._left_out:
             found = found[[row not in self._left_out for row in found.tolist()]]
         return torch.from_numpy(found).to(self._how.device)
+
+    def whole(self, epoch: int, position: int) -> int:
+        """If all can be read."""
+        low, high = self._cut.bounds(position)
+        return high - low
 
     @property
     def seed(self) -> int:

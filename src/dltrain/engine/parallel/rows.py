@@ -22,31 +22,58 @@ def rows_of(count: int, rank: int, world: int) -> tuple[int, int]:
 
 
 class Divided(Stream):
-    """The batches of a stream that is each rank's own, of whose rows ``note`` is told."""
+    """A stream whose batches are this rank's already.
+
+    ``note`` is told how many rows of a batch are this rank's and how many it has on all ranks;
+    ``note_own`` the former, where the stream does not know the latter.
+    """
 
     divided = True
 
-    def __init__(self, stream: Stream, note: Callable[[int], None]) -> None:
-        self._stream, self._note = stream, note
+    def __init__(self, stream: Stream, note: Note, note_own: Callable[[int], None]) -> None:
+        self._stream, self._note, self._note_own = stream, note, note_own
 
     @property
     def steps_per_epoch(self) -> int | None:
         return self._stream.steps_per_epoch
 
     @property
+    def examples(self) -> int | None:
+        return self._stream.examples
+
+    @property
     def smallest_batch(self) -> int | None:
         return self._stream.smallest_batch
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        for batch in self._stream.batches(epoch, start):
-            self._note(len(next(iter(batch.values()))))
+        for position, batch in enumerate(self._stream.batches(epoch, start), start):
+            rows, whole = len(next(iter(batch.values()))), self._stream.whole(epoch, position)
+            if whole is None:
+                self._note_own(rows)
+            else:
+                self._note(rows, whole)
             yield batch
+
+    def plain(self) -> Iterator[Batch]:
+        return self._stream.plain()
 
     def first(self) -> Batch:
         return self._stream.first()
 
     def rows(self, epoch: int, position: int) -> Tensor:
         return self._stream.rows(epoch, position)
+
+    def whole(self, epoch: int, position: int) -> int | None:
+        return self._stream.whole(epoch, position)
+
+    def scalars(self) -> Mapping[str, float]:
+        return self._stream.scalars()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._stream.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._stream.load_state_dict(state)
 
 
 class Shard(Stream):

@@ -53,7 +53,7 @@ class Several(Ranks):
 
     def shard(self, stream: Stream) -> Stream:
         if stream.divided:
-            return Divided(stream, self._note_own)
+            return Divided(stream, self._note, self._note_own)
         return Shard(stream, self.rank, self.world, self._note)
 
     def _note(self, rows: int, whole: int) -> None:
