@@ -233,11 +233,12 @@ def eight_bit() -> Make:
 
 
 def test_means_in_bytes_learn_as_whole_ones_and_are_saved_as_plain_tensors(
-    eight_bit: Make, caplog: pytest.LogCaptureFixture
+    eight_bit: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     small, whole = (nn.Linear(64, 64) for _ in range(2))
     whole.load_state_dict(small.state_dict())
+    monkeypatch.setattr("dltrain.optim.eight_bit.PIECE", 1024)
     one, other = eight_bit(list(small.parameters())), torch.optim.AdamW(whole.parameters(), lr=0.01)
     inputs, targets = torch.randn(32, 64), torch.randn(32, 64)
 
@@ -265,6 +266,10 @@ def test_means_in_bytes_learn_as_whole_ones_and_are_saved_as_plain_tensors(
     resumed.load_state_dict(saved)
     for _ in range(2):
         step(small, one), step(again, resumed)
+    torch.testing.assert_close(again.state_dict(), small.state_dict(), rtol=0, atol=0)
+    step(small, one)
+    monkeypatch.undo()  # in one piece, the same
+    step(again, resumed)
     torch.testing.assert_close(again.state_dict(), small.state_dict(), rtol=0, atol=0)
 
 

@@ -17,6 +17,8 @@ LEAST = 4096
 """Values of a tensor below which its means stay whole: there is little to save."""
 BLOCK = 256
 """Values that have a scale together."""
+PIECE = BLOCK * 4096
+"""Values that are updated at once: rounding takes some 50 bytes for each on the way."""
 MEANS = ("exp_avg", "exp_avg_sq")
 
 
@@ -45,6 +47,7 @@ class AdamW8bit(torch.optim.Optimizer):
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas are two numbers from 0 to below 1, got {list(betas)}")
         self._zeros, update = _torchao()
+        self._compiled = compile
         self._update = torch.compile(update, fullgraph=True, dynamic=False) if compile else update
         self._told = False
         rates = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
@@ -75,19 +78,28 @@ class AdamW8bit(torch.optim.Optimizer):
                 state[name] = self._mean(parameter, name)
         state["step"] += 1
         rate = group["lr"]
-        self._update(
-            parameter.detach(),
-            gradient,
-            state["step"],
-            *(state[name] for name in MEANS),
-            None,
-            rate if isinstance(rate, Tensor) else torch.tensor(rate),
-            *group["betas"],
-            group["weight_decay"],
-            group["eps"],
-            True,
-            False,
-        )
+        rate = rate if isinstance(rate, Tensor) else torch.tensor(rate)
+        means = [state[name] for name in MEANS]
+        for part in self._pieces(parameter.detach(), gradient, *means):
+            weights, slope, *moved = part
+            self._update(
+                *(weights, slope, state["step"], *moved, None, rate, *group["betas"]),
+                *(group["weight_decay"], group["eps"], True, False),
+            )
+
+    def _pieces(self, *tensors: Tensor) -> Iterator[Sequence[Tensor]]:
+        """Parts of equal places, whose numbers on the way take little; one where it is compiled."""
+        parameter, gradient, *means = tensors
+        whole = self._compiled or not _fits(parameter) or parameter.numel() <= PIECE
+        if whole or not (parameter.is_contiguous() and gradient.is_contiguous()):
+            yield tensors
+            return
+        for begin in range(0, parameter.numel(), PIECE):
+            places = slice(begin, begin + PIECE)
+            yield (
+                *(one.view(-1)[places] for one in (parameter, gradient)),
+                *(_piece(mean, places) for mean in means),
+            )
 
     def _mean(self, parameter: Tensor, name: str) -> Tensor:
         """Zeros, in bytes where ``parameter`` is large enough."""
@@ -136,6 +148,14 @@ class AdamW8bit(torch.optim.Optimizer):
 
 def _fits(parameter: Tensor) -> bool:
     return parameter.numel() >= LEAST and parameter.numel() % BLOCK == 0
+
+
+def _piece(mean: Any, places: slice) -> Tensor:
+    """Some of the values of a mean in bytes, which are the same memory."""
+    scale = mean.scale[places.start // BLOCK : places.stop // BLOCK]
+    codes = mean.codes.view(-1)[places]
+    part: Tensor = type(mean)(codes, scale, mean.qmap, mean.signed, dtype=mean.dtype)
+    return part
 
 
 def _plain(value: Any) -> Any:
