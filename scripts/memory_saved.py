@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -50,6 +51,8 @@ CUDA = {
     ),
     "wide, float16": (*WIDE, "optimizer=adamw", "trainer.precision=float16"),
 }
+PLAIN = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+"""An allocator that returns what is freed, else resident memory is what it ever was."""
 WARM = 3
 """Steps before the peak is looked at and time is taken."""
 
@@ -76,7 +79,9 @@ def main() -> None:
                 continue
             command = [sys.executable, str(Path(__file__).resolve()), "--row", name]
             command += ["--device", asked.device, "--steps", str(asked.steps)]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                command, cwd=folder, env=PLAIN, capture_output=True, text=True, check=False
+            )
             if done.returncode:
                 print(f"| {name} | failed: {done.stderr.strip().splitlines()[-1]} |", flush=True)
                 continue
@@ -115,8 +120,7 @@ def measured(overrides: tuple[str, ...], device: str, steps: int) -> dict[str, f
             with autocast(parts.settings.precision, parts.settings.device):
                 metrics = task.train_step(next(batches), run.optimize)
             value = metrics["loss"]
-            total, count = value if isinstance(value, tuple) else (value, 1.0)
-            loss = float(total / count)  # which waits for the device
+            loss = float(value[0] if isinstance(value, tuple) else value)  # waits for the device
             took.append(time.perf_counter() - started)
         weights = sum(p.numel() for p in task.parameters())
         mean = 1e3 * sum(took[WARM:]) / steps
