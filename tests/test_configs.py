@@ -71,6 +71,7 @@ OWN_FILES = {
 # What several data sets have in common; none of them by itself.
 BASES = {name for name in NAMES if "/base/" in name}
 # What the files of a group, or one file, need beside them, where the defaults do not go with it.
+BLOCKS = "modifiers.activation_checkpointing.blocks=[features,classifier]"
 COMPANY = {
     "data": ["model=mlp"],
     "data/augment/vectors": ["data=iris", "model=mlp"],
@@ -90,6 +91,7 @@ COMPANY = {
     "regularizer/word_dropout": ["data=toy_reviews", "model=lstm"],
     "regularizer/adversarial": ["data=toy_reviews", "model=lstm"],
     "modifier/ema_generator": ["model=gan"],
+    "modifier/activation_checkpointing": ["model=alexnet_small", "data=mnist", BLOCKS],
     "task/adversarial": ["model=gan"],
     "task/boltzmann": ["model=rbm"],
     "task/deep_belief": ["model=dbn"],

@@ -40,7 +40,7 @@ ROOMS: dict[str, set[str]] = {
     "mistakes": CONTRACTS | {"config", "engine", "assemble"},
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
-    "profiling": CONTRACTS | {"messages", "assemble", "training"},
+    "profiling": CONTRACTS | {"messages", "engine", "assemble", "training"},
     "inference": CONTRACTS
     | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},
     "prolong": CONTRACTS

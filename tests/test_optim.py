@@ -113,10 +113,11 @@ FORMULAS: dict[str, Change] = {
     "adam_gan": adam(0.5, 0.999),
     "adam_wgan_gp": adam(0.0, 0.9),
     "adamw": adam(0.9, 0.999),
+    "adamw_8bit": adam(0.9, 0.999),
     "muon": muon,
 }
 # Of the gradient's own kind everywhere but in these, where decay shrinks the weight itself.
-DECOUPLED = {"adamw", "muon"}
+DECOUPLED = {"adamw", "adamw_8bit", "muon"}
 
 
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:

@@ -155,10 +155,21 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *(*CART, "model=ppo", "model.hidden=[8]", "task.steps=9", "task.epochs=2"),
         *("task.batch_size=16", "data.max_episode_steps=12"),
     ),
+    "in float16": (
+        *(*IMAGES, "model=mlp", "model.hidden=[8]", "trainer.precision=float16"),
+        *("optimizer=momentum", "modifier=ema"),
+    ),
+    "released gradients": (
+        *(*IMAGES, "model=mlp", "model.hidden=[8]", "model.batch_norm=true", "optimizer=muon"),
+        *("trainer.accumulate=1", "trainer.release_gradients=true", "model.dropout=0.3"),
+        *("modifier=[activation_checkpointing,ema]",),
+        "modifiers.activation_checkpointing.blocks=[layers.*]",
+    ),
     "whole episodes": (*CART, "model=reinforce", "model.hidden=[8]"),
 }
 FEW = {"ranking", "pruned", "fusion", "detection", "segmentation", "translation", "sounds"}
-"""Families with no state of their own in the loop: they are cut once, in an accumulation."""
+FEW |= {"in float16", "released gradients"}
+"""Families with no state of their own in the loop, or little: they are cut once."""
 FULL = {"classification", "gan"}
 """Families that are cut in every step; others in every fourth, beginning with one after the other.
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from dltrain import training as run
+from dltrain.engine import precision
 from dltrain.errors import UserError
 from dltrain.runs.finding import find_run, latest
 from dltrain.runs.load import load
@@ -220,8 +221,7 @@ def test_bfloat16_trains_about_as_well(train: Train) -> None:
 def test_auto_precision_is_bfloat16_where_the_processor_multiplies_it(
     has_instructions: bool, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.setattr(torch.cpu, name, lambda: has_instructions)
+    monkeypatch.setattr(precision, "_has", lambda *names: has_instructions)
     settings = ["model=mlp", "data=digits", "trainer.steps=2", "device=cpu"]
     named = "bfloat16" if has_instructions else "float32"
 

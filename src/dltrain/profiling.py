@@ -19,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from dltrain import messages
 from dltrain.assemble import Assembly, Config, Parts
 from dltrain.contracts.metric import Table
+from dltrain.engine.precision import autocast
 from dltrain.training import Run
 
 LAYER, DATA, STEP, OPTIMIZER = "layer: ", "dltrain: data", "dltrain: step", "dltrain: optimizer"
@@ -102,7 +103,7 @@ def _steps(run: Run, parts: Parts) -> Iterator[None]:
             if batch is None:
                 break
             run.optimize.set_multiplier(run.schedule(step))
-            with record_function(STEP), _autocast(settings.precision, settings.device):
+            with record_function(STEP), autocast(settings.precision, settings.device):
                 task.train_step(batch, run.optimize)
             yield
             step = (step + 1) % total
@@ -115,12 +116,6 @@ def _named(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*arguments, **named)
 
     return call
-
-
-def _autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    if precision != "bfloat16":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 def _wait(device: torch.device) -> None:

@@ -29,6 +29,9 @@ from dltrain.contracts.metric import Metric, Mode, Table
 from dltrain.contracts.run import Callback, Group, Probe, Schedule, Setup
 from dltrain.contracts.task import Phase
 from dltrain.core.loop import Trainer
+from dltrain.core.release import ReleasingOptimize
+from dltrain.core.scaled import ScaledOptimize
+from dltrain.core.settings import Settings
 from dltrain.core.update import Optimize
 from dltrain.data.images.others import open_images
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
@@ -314,7 +317,7 @@ class Run:
         self.ranks.started(optimizers.values())
         for modifier in parts.modifiers:
             modifier.start(self.groups)
-        self.optimize = Optimize(
+        self.optimize = _kind_of_step(settings)(
             optimizers,
             self.groups,
             penalties,
@@ -530,6 +533,13 @@ def _require_own_passes(error: Exception) -> None:
         ) from error
 
 
+def _kind_of_step(settings: Settings) -> type[Optimize]:
+    """How weights are stepped."""
+    if settings.release_gradients:
+        return ReleasingOptimize
+    return ScaledOptimize if settings.precision == "float16" else Optimize
+
+
 def phases_of(parts: Parts, streams: Streams, steps: int) -> list[Phase]:
     """The phases of a run of so many steps.
 
@@ -604,6 +614,9 @@ def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -
     if settings.compile == "auto":
         hint = "Set trainer.compile=on or off."
         faults.append(Fault("trainer.compile", f"auto, which compares times, {several}.", hint))
+    if settings.release_gradients:
+        what = f"a gradient that is stepped as it comes {several}."
+        faults.append(Fault("trainer.release_gradients", what, "Set it to false."))
     if settings.parallel is not None:
         undivided = "needs all weights in one place, and trainer.parallel divides them."
         told = {
@@ -612,6 +625,9 @@ def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -
             "trainer.accumulate": settings.accumulate > 1,
         }
         faults += [Fault(key, undivided, joint=" ") for key, there in told.items() if there]
+        if settings.precision == "float16":
+            what = "float16 looks at all gradients at once, and trainer.parallel divides them."
+            faults.append(Fault("trainer.precision", what, "bfloat16 does not."))
     if faults:
         raise ConfigError(faults)
     if settings.cuda_graph == "auto":

@@ -16,7 +16,7 @@ from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 
 OUTPUT_DIR = "output_dir"
-OVERRIDE = re.compile(r"[+~]*[\w.]+(@[\w.]+)?=|~[\w.]+$")
+OVERRIDE = re.compile(r"[+~]*[\w./]+(@[\w.]+)?=|~[\w./]+$")
 RUN = "a run's folder, a part of its path that no other run has, or latest for the newest"
 
 

@@ -46,6 +46,7 @@ BESIDE = frozenset(
         *("omegaconf", "rich", "tensorboard", "datasets", "tokenizers", "filelock", "fsspec"),
         *("pip", "setuptools", "pkg_resources", "joblib", "cloudpickle", "dill", "optuna", "wandb"),
         *("mlflow", "fastapi", "uvicorn", "onnx", "onnxruntime", "openpyxl", "submitit"),
+        *("torchao",),
     }
 )
 """What lies beside dltrain and holds no part of a run: no message says how to trust one of them."""

@@ -19,7 +19,6 @@ what a step returns stays there until it is logged.
 from __future__ import annotations
 
 import bisect
-import contextlib
 import itertools
 import logging
 import math
@@ -52,6 +51,7 @@ from dltrain.engine.compile import Compile, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.engine.parallel.ranks import Ranks
+from dltrain.engine.precision import autocast
 from dltrain.errors import Diverged, UserError
 from dltrain.metrics.history import History
 from dltrain.runs import checkpoint
@@ -541,9 +541,7 @@ class Trainer:
         self._hear()
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.settings.precision != "bfloat16":
-            return contextlib.nullcontext()
-        return torch.autocast(self.settings.device.type, torch.bfloat16)
+        return autocast(self.settings.precision, self.settings.device)
 
     def _settle(self, compile: Compile, why: str) -> None:
         self.state.compile = compile

@@ -26,7 +26,8 @@ class Settings:
     ``epochs`` counts passes over the training split; ``steps``, when given, counts batches
     instead. ``channels_last`` keeps the weights of convolutions in that order of memory, which they
     hand on to their outputs. ``compile`` is as in :mod:`dltrain.engine.compile`, ``cuda_graph`` as
-    in :mod:`dltrain.engine.cuda_graph`. ``accumulate`` batches make one optimizer step. The
+    in :mod:`dltrain.engine.cuda_graph`. ``accumulate`` batches make one optimizer step, unless
+    ``release_gradients`` has each weight stepped as its gradient comes, and no gradient kept. The
     validation split is evaluated every ``evaluate_every`` epochs or, when given, every
     ``evaluate_steps`` batches, within epochs too. ``log_every`` is in batches; null is
     ``LOG_EVERY``, or less where the run would have fewer than ``LEAST_LOGS`` of them. A checkpoint
@@ -52,6 +53,7 @@ class Settings:
     cuda_graph: CudaGraph = "off"
     clip_norm: float | None = None
     accumulate: int = 1
+    release_gradients: bool = False
     evaluate_every: int = 1
     evaluate_steps: int | None = None
     log_every: int | None = None
@@ -75,6 +77,8 @@ class Settings:
             raise ValueError(f"clip_norm must be above 0, or null; got {self.clip_norm}")
         if self.overfit < 0 or self.checkpoint_seconds < 0:
             raise ValueError("overfit and checkpoint_seconds are not negative")
+        if self.release_gradients:
+            self._check_release()
         if self.cuda_graph == "on" and self.device.type != "cuda":
             raise ValueError(f"cuda_graph=on needs a CUDA device, and this is {self.device}")
         if self.compile == "auto" and self.cuda_graph != "off":
@@ -82,6 +86,18 @@ class Settings:
         if self.monitor is None and self.monitor_mode is not None:
             raise ValueError("monitor_mode is of a monitor, which must be given beside it")
         self.precision = choose_precision(self.precision, self.device)
+
+    def _check_release(self) -> None:
+        """Refuse what needs all gradients at once."""
+        needs = {
+            "clip_norm, whose norm is that of all": self.clip_norm is not None,
+            "accumulate, which keeps them": self.accumulate > 1,
+            "precision=float16, where one that overflows skips the step": self.precision
+            == "float16",
+        }
+        for need, wanted in needs.items():
+            if wanted:
+                raise ValueError(f"release_gradients keeps none; it does not go with {need}")
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -49,6 +49,8 @@ class Optimize:
         self.clip_norm = clip_norm
         self.measure = False
         """Set before a step whose gradient norms somebody will read."""
+        self.replayable = True
+        """Whether nothing in a step is decided on the host, so that a CUDA graph may replay it."""
         self.gradient_norms: dict[str, Tensor] = {}
         self._weights = {name: group.weights for name, group in groups.items()}
         # A group of biases alone has nothing to regularize.
@@ -112,10 +114,10 @@ class Optimize:
         if self._regularizers[name]:
             loss = self._penalized(loss, name)
         if not self._sums:
-            torch.autograd.backward(loss, inputs=self._inputs(name))
+            self._backward(loss, name)
             self._step(name)
             return
-        torch.autograd.backward(self._part(loss, name, weight), inputs=self._inputs(name))
+        self._backward(self._part(loss, name, weight), name)
         self._calls[name] += 1
         if self._calls[name] % self.accumulate == 0:
             self._average(name, self.accumulate)
@@ -132,6 +134,9 @@ class Optimize:
         total = self._totals[name]
         self._totals[name] = weight if total is None else total + weight
         return loss * weight
+
+    def _backward(self, loss: Tensor, name: str) -> None:
+        torch.autograd.backward(loss, inputs=self._inputs(name))
 
     def _inputs(self, name: str) -> list[Tensor] | None:
         """What gradients are for: those of one network are not to be filled by a loss of another's.

@@ -33,6 +33,7 @@ class Optimizing(Protocol):
 
     accumulate: int
     measure: bool
+    replayable: bool
     gradient_norms: dict[str, Tensor]
 
     @property
@@ -133,6 +134,8 @@ def _obstacle(task: Task, optimize: Optimizing, device: torch.device) -> str:
         return f"{device.type} is no CUDA device"
     if not task.replayable:
         return f"a step of {type(task).__name__} decides something on the host"
+    if not optimize.replayable:
+        return "a scaled loss, or released gradients, have not been recorded yet"
     if optimize.accumulate > 1:
         return "not every batch steps with trainer.accumulate above 1"
     for modifier in optimize.modifiers:

@@ -34,6 +34,7 @@ from dltrain.core.evaluate import evaluate
 from dltrain.core.settings import Settings
 from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.engine.eval_mode import eval_mode
+from dltrain.engine.precision import autocast
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.inference.attacked import attacked
 from dltrain.inference.beside import open_beside
@@ -177,10 +178,8 @@ def _evaluated(
     """As the loop evaluates a split."""
     task: Any = loaded.task
     task.to(settings.device, memory_format=settings.memory_format)
-    autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if settings.precision == "bfloat16":
-        autocast = torch.autocast(settings.device.type, torch.bfloat16)
-    with eval_mode(task), torch.inference_mode(), autocast:
+    reduced = autocast(settings.precision, settings.device)
+    with eval_mode(task), torch.inference_mode(), reduced:
         found = evaluate(task, stream, seed=seed, epoch=epoch, final=final)
     scalars = {name: v if isinstance(v, int) else float(v) for name, v in found.scalars.items()}
     return replace(found, scalars=scalars)
