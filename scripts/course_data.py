@@ -3,6 +3,7 @@
 Each is drawn from a fixed seed into a folder, or file, of the working folder that has its name:
 
     shapes    600 images of 32x32: a circle, a square or a triangle in noise, a folder each
+    others    the same of an ellipse, a diamond and a cross
     scenes    200 images of 64x64 with one to three of them, their masks and boxes (VOC's XML)
     numbers   English number words and Chinese numerals: train, val and test files
     ratings   5,000 ratings of 60 films by 200 people, of a taste of three dimensions and noise
@@ -26,6 +27,7 @@ KINDS = ("circle", "square", "triangle")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     makers = {
+        "others": others,
         "shapes": shapes,
         "scenes": scenes,
         "numbers": numbers,
@@ -47,6 +49,17 @@ def drawn(
         draw.ellipse(box, fill=fill)
     elif kind == "square":
         draw.rectangle(box, fill=fill)
+    elif kind == "ellipse":
+        draw.ellipse(
+            (left, top + (bottom - top) / 4, right, bottom - (bottom - top) / 4), fill=fill
+        )
+    elif kind == "diamond":
+        across, down = (left + right) / 2, (top + bottom) / 2
+        draw.polygon([(across, top), (right, down), (across, bottom), (left, down)], fill=fill)
+    elif kind == "cross":
+        third = (right - left) / 3
+        draw.rectangle((left + third, top, right - third, bottom), fill=fill)
+        draw.rectangle((left, top + third, right, bottom - third), fill=fill)
     else:
         draw.polygon([((left + right) / 2, top), (left, bottom), (right, bottom)], fill=fill)
 
@@ -61,8 +74,12 @@ def color(random: np.random.Generator, low: int, high: int) -> tuple[int, ...]:
     return tuple(int(level) for level in random.integers(low, high, 3))
 
 
-def shapes(random: np.random.Generator, folder: Path) -> None:
-    for kind in KINDS:
+def others(random: np.random.Generator, folder: Path) -> None:
+    shapes(random, folder, ("ellipse", "diamond", "cross"))
+
+
+def shapes(random: np.random.Generator, folder: Path, kinds: tuple[str, ...] = KINDS) -> None:
+    for kind in kinds:
         (folder / kind).mkdir(parents=True)
         for number in range(200):
             image = Image.new("RGB", (32, 32), color(random, 40, 110))
@@ -162,7 +179,7 @@ def tones(random: np.random.Generator, folder: Path) -> None:
         for number in range(60):
             begin = random.uniform(500, 1200) - min(slope, 0)
             tone = np.sin(2 * math.pi * (begin * time + slope / 2 * time**2))
-            sound = 0.3 * tone + random.normal(0, 0.3, len(time))
+            sound = 0.15 * tone + random.normal(0, 0.15, len(time))
             with wave.open(str(folder / name / f"{number:02}.wav"), "wb") as file:
                 file.setnchannels(1)
                 file.setsampwidth(2)
