@@ -3,7 +3,7 @@
 Each is drawn from a fixed seed into a folder, or file, of the working folder that has its name:
 
     shapes    600 images of 32x32: a circle, a square or a triangle in noise, a folder each
-    others    the same of an ellipse, a diamond and a cross
+    printed   600 digits of 8x8 pixels as a computer prints them, turned and noisy, a folder each
     scenes    200 images of 64x64 with one to three of them, their masks and boxes (VOC's XML)
     numbers   English number words and Chinese numerals: train, val and test files
     ratings   5,000 ratings of 60 films by 200 people, of a taste of three dimensions and noise
@@ -19,7 +19,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 KINDS = ("circle", "square", "triangle")
 
@@ -27,7 +27,7 @@ KINDS = ("circle", "square", "triangle")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     makers = {
-        "others": others,
+        "printed": printed,
         "shapes": shapes,
         "scenes": scenes,
         "numbers": numbers,
@@ -49,17 +49,6 @@ def drawn(
         draw.ellipse(box, fill=fill)
     elif kind == "square":
         draw.rectangle(box, fill=fill)
-    elif kind == "ellipse":
-        draw.ellipse(
-            (left, top + (bottom - top) / 4, right, bottom - (bottom - top) / 4), fill=fill
-        )
-    elif kind == "diamond":
-        across, down = (left + right) / 2, (top + bottom) / 2
-        draw.polygon([(across, top), (right, down), (across, bottom), (left, down)], fill=fill)
-    elif kind == "cross":
-        third = (right - left) / 3
-        draw.rectangle((left + third, top, right - third, bottom), fill=fill)
-        draw.rectangle((left, top + third, right, bottom - third), fill=fill)
     else:
         draw.polygon([((left + right) / 2, top), (left, bottom), (right, bottom)], fill=fill)
 
@@ -74,12 +63,22 @@ def color(random: np.random.Generator, low: int, high: int) -> tuple[int, ...]:
     return tuple(int(level) for level in random.integers(low, high, 3))
 
 
-def others(random: np.random.Generator, folder: Path) -> None:
-    shapes(random, folder, ("ellipse", "diamond", "cross"))
+def printed(random: np.random.Generator, folder: Path) -> None:
+    font = ImageFont.load_default(size=50)
+    for digit in "0123456789":
+        (folder / digit).mkdir(parents=True)
+        for number in range(60):
+            image = Image.new("L", (40, 40))
+            place = tuple(random.uniform(18, 22, 2))
+            ImageDraw.Draw(image).text(place, digit, 255, font, anchor="mm")
+            image = image.rotate(random.uniform(-15, 15)).resize((8, 8), Image.Resampling.BOX)
+            pixels = np.asarray(image, np.float32) + random.normal(0, 40, (8, 8))
+            pixels = pixels.clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / digit / f"{number:02}.png")
 
 
-def shapes(random: np.random.Generator, folder: Path, kinds: tuple[str, ...] = KINDS) -> None:
-    for kind in kinds:
+def shapes(random: np.random.Generator, folder: Path) -> None:
+    for kind in KINDS:
         (folder / kind).mkdir(parents=True)
         for number in range(200):
             image = Image.new("RGB", (32, 32), color(random, 40, 110))

@@ -46,3 +46,9 @@ def test_links_and_formulas_as_the_site_has_them() -> None:
     )
     assert build_site.followed("[e](data.md)", "docs/zh", "zh/x.md") == "[e](data.md)"
     assert build_site.followed("```\n[f](../x.py)\n```", "docs", "x.md") == "```\n[f](../x.py)\n```"
+
+
+def test_the_readme_has_one_row_for_each_group() -> None:
+    rows = re.findall(r"^\| `([a-z]+)=` ", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) > 5
+    assert sorted(rows) == sorted(set(rows))
