@@ -29,7 +29,7 @@ OF_REPOSITORY = {
     "SECURITY.md": "security.md",
 }
 """Files of the repository, by the page that each becomes. README.md is cut into two."""
-LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]*)(#[^)\s]*)?\)")
+LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]*)(#[^)\s]*)?\)")
 PARTS = re.compile(
     r"(?P<code>^ *```.*?^ *```|`[^`\n]+`)"
     r"|\$\$(?P<display>.+?)\$\$|(?<![\\$\w])\$(?P<inline>[^\s$](?:[^$\n]*[^\s$])?)\$(?!\w)",

@@ -3,6 +3,7 @@
 Each is drawn from a fixed seed into a folder, or file, of the working folder that has its name:
 
     shapes    600 images of 32x32: a circle, a square or a triangle in noise, a folder each
+    printed   600 digits of 8x8 pixels as a computer prints them, turned and noisy, a folder each
     scenes    200 images of 64x64 with one to three of them, their masks and boxes (VOC's XML)
     numbers   English number words and Chinese numerals: train, val and test files
     ratings   5,000 ratings of 60 films by 200 people, of a taste of three dimensions and noise
@@ -18,7 +19,7 @@ import wave
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 KINDS = ("circle", "square", "triangle")
 
@@ -26,6 +27,7 @@ KINDS = ("circle", "square", "triangle")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     makers = {
+        "printed": printed,
         "shapes": shapes,
         "scenes": scenes,
         "numbers": numbers,
@@ -59,6 +61,20 @@ def noisy(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 def color(random: np.random.Generator, low: int, high: int) -> tuple[int, ...]:
     return tuple(int(level) for level in random.integers(low, high, 3))
+
+
+def printed(random: np.random.Generator, folder: Path) -> None:
+    font = ImageFont.load_default(size=50)
+    for digit in "0123456789":
+        (folder / digit).mkdir(parents=True)
+        for number in range(60):
+            image = Image.new("L", (40, 40))
+            place = tuple(random.uniform(18, 22, 2))
+            ImageDraw.Draw(image).text(place, digit, 255, font, anchor="mm")
+            image = image.rotate(random.uniform(-15, 15)).resize((8, 8), Image.Resampling.BOX)
+            pixels = np.asarray(image, np.float32) + random.normal(0, 40, (8, 8))
+            pixels = pixels.clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / digit / f"{number:02}.png")
 
 
 def shapes(random: np.random.Generator, folder: Path) -> None:
@@ -162,7 +178,7 @@ def tones(random: np.random.Generator, folder: Path) -> None:
         for number in range(60):
             begin = random.uniform(500, 1200) - min(slope, 0)
             tone = np.sin(2 * math.pi * (begin * time + slope / 2 * time**2))
-            sound = 0.3 * tone + random.normal(0, 0.3, len(time))
+            sound = 0.15 * tone + random.normal(0, 0.15, len(time))
             with wave.open(str(folder / name / f"{number:02}.wav"), "wb") as file:
                 file.setnchannels(1)
                 file.setsampwidth(2)

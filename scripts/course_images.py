@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import dltrain
-from course_runs import COLORS, Rows, Shown, image, lines, panels, percent, runs
+from course_runs import COLORS, Rows, Run, Shown, image, lines, mean_and_std, panels, percent, runs
 from dltrain.models.vision.alexnet import AlexNet
 from dltrain.models.vision.lenet import LeNet5
 from result_rows import splits, test_batches
@@ -173,4 +173,28 @@ def detection(outputs: Path) -> Shown:
     return Shown(figure, {"result": rows})
 
 
-SECTIONS = {"12": convolution, "13": lenet, "14": alexnet, "16": unet, "17": detection}
+def transfer(outputs: Path) -> Shown:
+    """Validation accuracy by epoch, mean of three seeds, from random and from learned weights."""
+    found: dict[str, list[Run]] = {}
+    for run in runs(outputs):
+        found.setdefault(run.path.parent.name, []).append(run)
+    del found["first"]
+    figure, (curve,) = panels(1, 6.0, 2.9)
+    curves, rows = {}, []
+    for name, every in found.items():
+        values = np.mean([run.curve("validation", "accuracy")[1] for run in every], 0)
+        curves[name] = (every[0].curve("validation", "accuracy")[0], values)
+        loss = np.mean([run.test("loss") for run in every])
+        rows.append([name, mean_and_std([run.test() for run in every]), f"{loss:.2f}"])
+    lines(curve, curves, xlabel="epoch", ylabel="validation accuracy")
+    return Shown(figure, {"transfer": rows})
+
+
+SECTIONS = {
+    "12": convolution,
+    "13": lenet,
+    "14": alexnet,
+    "15": transfer,
+    "16": unet,
+    "17": detection,
+}

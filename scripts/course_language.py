@@ -70,7 +70,7 @@ def attention(outputs: Path) -> Shown:
     predictor = dltrain.load(run.path)
     figure, axes = panels(1, 9.0, 2.4, rows=4)
     batch = next(iter(test_batches(run.path)))
-    weights = predictor.task.attention_weights(batch["input"])
+    weights = predictor.model.attention_weights(batch["input"])
     names, fill = predictor.spec.input.names, predictor.spec.input.fill
     shortest = batch["input_length"].argsort()[40:44]
     for axis, row in zip(axes, shortest.tolist(), strict=True):
@@ -134,7 +134,7 @@ def sounds(outputs: Path) -> Shown:
     (run,) = runs(outputs)
     batch = next(iter(test_batches(run.path)))
     names = dltrain.load(run.path).spec.target.names
-    figure, axes = panels(3, 8.4, 2.6)
+    figure, axes = panels(3, 6.6, 2.2)
     for label, axis in enumerate(axes):
         row = int((batch["target"] == label).nonzero()[0])
         axis.imshow(batch["input"][row].T.numpy(), origin="lower", aspect="auto", cmap="magma")
@@ -144,4 +144,38 @@ def sounds(outputs: Path) -> Shown:
     return Shown(figure, {"result": rows})
 
 
-SECTIONS = {"18": recurrent, "19": attention, "21": translation, "22": sounds}
+def language(outputs: Path) -> Shown:
+    """The loss by epoch beside its bound, and what is written at three temperatures."""
+    import math
+    from collections import Counter
+
+    from dltrain.contracts.pieces import text_of
+
+    (run,) = runs(outputs)
+    text = (outputs.parent / "numbers" / "train.en").read_text()
+    counts = Counter(text)
+    alone = -sum(n / len(text) * math.log(n / len(text)) for n in counts.values())
+    bound = math.log(10_000) * text.count("\n") / len(text)
+    figure, (curve,) = panels(1, 6.0, 2.9)
+    lines(curve, {"validation": run.curve("validation")}, xlabel="epoch", ylabel="nats a character")
+    curve.axhline(bound, linestyle="--", color="gray")
+    loss = run.test("loss")
+    rows = [
+        [name, f"{nats:.3f}", f"{math.exp(nats):.2f}"]
+        for name, nats in (
+            ("frequencies", alone),
+            ("`model=lstm`", loss),
+            ("log 10000", bound),
+        )
+    ]
+    predictor = dltrain.load(run.path)
+    samples = []
+    for temperature in (0.5, 1.0, 2.0):
+        ids = predictor.task.sample_text(1, 0, 160, temperature=temperature).columns["text"][0]
+        said = text_of(predictor.spec.input.names, ids.tolist())
+        whole = [line for line in said.split("\n")[1:-1] if line][:3]
+        samples.append([f"{temperature}", " / ".join(whole)])
+    return Shown(figure, {"losses": rows, "samples": samples})
+
+
+SECTIONS = {"18": recurrent, "19": attention, "20": language, "21": translation, "22": sounds}

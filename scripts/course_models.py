@@ -20,7 +20,7 @@ def generative(outputs: Path) -> Shown:
         name = run.path.parent.name.partition("-")[0]
         predictor = dltrain.load(run.path)
         if name == "gan":
-            made = predictor.task.sample(100, 0)["image"]
+            made = predictor.task.sample(100, 0).columns["image"]
         else:
             # Where a standard normal distribution has its deciles, in both dimensions.
             side = torch.special.ndtri(torch.linspace(0.05, 0.95, 10))
@@ -83,7 +83,9 @@ def boltzmann(outputs: Path) -> Shown:
         shown.amax((2, 3), True) - shown.amin((2, 3), True)
     )
     image(units, sheet(shown, 10), "weights of 100 hidden units")
-    image(made, sheet(predictor.task.sample(100, 0)["image"], 10), "samples", vmin=0, vmax=1)
+    image(
+        made, sheet(predictor.task.sample(100, 0).columns["image"], 10), "samples", vmin=0, vmax=1
+    )
     test = run.summary["test"]
     rows = [[f"{test[name]:.3f}" for name in ("reconstruction", "pseudo_likelihood")]]
     return Shown(figure, {"result": rows})
