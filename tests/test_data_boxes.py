@@ -21,7 +21,7 @@ from dltrain.data.detection.coco import Coco
 from dltrain.data.detection.placement import placement
 from dltrain.data.detection.reader import DetectionReader
 from dltrain.data.detection.source import DetectionSource
-from dltrain.data.detection.voc import Voc
+from dltrain.data.detection.voc import Voc, _names
 from dltrain.data.detection.yolo_txt import YoloTxt
 from dltrain.data.images.decode import Fit, Opened, Shape, fitted
 from dltrain.errors import UserError
@@ -83,6 +83,9 @@ def test_voc_files_become_boxes_of_the_input_in_the_lists_splits(tmp_path: Path)
     write_voc(tmp_path, IMAGES)
     write_list(tmp_path, "train", ["a", "c"])
     write_list(tmp_path, "test", ["b 1", "d 1"])
+    assert list(_names([" my a ", "my a 1", "a 1  0", "zz 1", ""], {"my a", "a"})) == [
+        *("my a", "my a", "a", "zz"),
+    ]
     source = Voc(str(tmp_path), root=str(tmp_path / "kept"), size=96, validation=0)
 
     batch = everything(source)

@@ -145,6 +145,11 @@ FAULTS: dict[str, tuple[Rows, str, dict[str, Any], str]] = {
         [(row[0], *row) for row in hours(40)], "day,date,a,b", {},
         r"several columns of dates, day, date: data.time says",
     ),
+    "decimal commas": (
+        [(when, f'"{a},5"', b) for when, a, b in hours(40)], HEAD, {},
+        r"line 2, column 'a': '0,5' is no number; all of the column may have a decimal comma: set "
+        r"data.decimal=,",
+    ),
     "text": (
         changed((7, 2, "broken")), HEAD, {},
         r"line 9, column 'b': 'broken' is no number; data.exclude=\[b\]",

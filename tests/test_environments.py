@@ -191,7 +191,7 @@ def test_states_are_one_of_some_and_actions_begin_where_they_do() -> None:
     assert (lake.input.shape, lake.input.kind, lake.action.size) == ((16,), "number", 4)
     found = EnvironmentReader("FrozenLake-v1").read([3, 15])["observation"]
     assert found.argmax(1).tolist() == [3, 15]
-    with pytest.raises(ValueError, match="observation 1: -1 is none of 16 states"):
+    with pytest.raises(ValueError, match="example 1: -1 is none of 16 states"):
         EnvironmentReader("FrozenLake-v1").read([[3.0], -1])
     Path("seen.csv").write_text("0.5,-1\n\n1 2\n")
     reader = EnvironmentReader(SPELLED)

@@ -118,6 +118,10 @@ def test_one_mistake_is_one_message(
             ["model=lenet5", "data=line"],
             ["model", "images", "(1,)", "; fits: fusion, linreg, mlp, tabular"],
         ),
+        (
+            ["model=lstm", "data=ratings", "data.path=u.data"],
+            ["model: this needs one input, and this data has user, item; may fit: "],
+        ),
         (["model=mlp", "data=line", "task=classification"], ["task", "needs classes"]),
         (["task=regression"], ["task", "numbers", "class"]),
         (["trainer.precision=tf32", "device=cpu"], ["trainer", "tf32 is of CUDA devices", "cpu"]),

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dltrain.commands.export import _print_int8
 from dltrain.inference.export import export
 from dltrain.inference.int8 import training_examples
 from dltrain.inference.predictor import Predictor
@@ -121,3 +122,9 @@ def test_a_run_becomes_a_file_of_integers(train: Train, tmp_path: Path, modifier
     assert network["other_classes"]["class"] <= 10
     assert 1e-6 < network["largest_difference"] < 0.2
     assert made.files == ["model.onnx", "export.json", "use.py"]
+
+
+def test_a_file_that_is_hardly_smaller_is_told_why(capsys: pytest.CaptureFixture[str]) -> None:
+    for size, told in ((900, True), (250, False)):
+        _print_int8({"float_bytes": 1000, "bytes": size, "other_classes": {}}, {})
+        assert ("that is little: only" in capsys.readouterr().out) == told

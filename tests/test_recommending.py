@@ -264,6 +264,8 @@ def test_ratings_are_learned_and_a_user_is_recommended_what_it_likes(
     assert len(printed) == 3
     assert predict([str(found.folder), "--user", "who", "--n", "1"]) == 0
     assert "'who' is nobody that training had" in capsys.readouterr().err
+    assert predict([str(found.folder), "--user", "u4", "--n", "99"]) == 0
+    assert "has all items but these" in capsys.readouterr().err
     for words, said in (
         (["--user", "u4", "x.csv"], "not both"),
         (["x.csv", "--n", "3"], "--n is of"),

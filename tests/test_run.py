@@ -297,6 +297,9 @@ def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) 
     assert find_run("stm-imdb", tmp_path).path.parent.name == "stm-imdb"
     with pytest.raises(UserError, match=r"lenet5 is a part of 2 runs. Which one\?\n.*00-00_2\n"):
         find_run("lenet5", tmp_path)
+    inside = str(tmp_path / "lenet5-digits")
+    with pytest.raises(UserError, match=r"is a folder of 2 runs\. Which one\?\n.*00-00_2\n"):
+        find_run(inside, tmp_path)
     with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run prin"):
         find_run("vgg", tmp_path)
 

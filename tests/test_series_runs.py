@@ -46,6 +46,13 @@ def run(folder: Path) -> Predictor:
     )
 
 
+def test_a_switch_of_training_is_none_of_a_prediction(run: Predictor, folder: Path) -> None:
+    head, *rows = (folder / "series.csv").read_text().splitlines()
+    (folder / "back.csv").write_text("\n".join([head, *rows[::-1]]))
+    with pytest.raises(UserError, match=r"data\.sort=true puts .*\. A run reads .*: mend this one"):
+        dispatch(["predict", str(run.path), str(folder / "back.csv")])
+
+
 def test_a_run_stands_beside_naive_forecasts(run: Predictor) -> None:
     found = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))["test"]
     assert found["mse"] < found["baseline_seasonal_naive_mse"] < found["baseline_naive_mse"]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx", "torch")
 GIVEN = "given"
+LEAST = 2
+"""Times smaller that a file of 8-bit integers is at least, where most of it has become such."""
 """The split of examples that were typed."""
 
 
@@ -76,6 +78,11 @@ def _print_int8(network: Mapping[str, Any], measured: Mapping[str, Any]) -> None
     """What became of a network with 8-bit integers."""
     before, after = network["float_bytes"], network["bytes"]
     print(f"  {after:,} bytes, {before / after:.2f} times smaller than in float32 ({before:,})")
+    if before < LEAST * after:
+        print(
+            "  that is little: only the weights of dense layers and convolutions become integers, "
+            "and each layer adds its ranges"
+        )
     for name, others in network["other_classes"].items():
         print(
             f"  another {name} for {others:,} of {measured['count']:,} {measured['split']} examples"

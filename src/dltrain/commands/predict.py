@@ -6,6 +6,7 @@ Nothing here imports torch until the arguments are known to be right.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ MOST_PIXELS = 4096
 """Of the longer side of a style."""
 FIGURE = 64
 """Examples of a figure."""
+SETTING = re.compile(r"\bdata\.\w+=")
+"""A key of what a run was trained on, which a prediction has no say in."""
 ALL = "all"
 PNG = ".png"
 
@@ -318,4 +321,7 @@ class _Figure:
 def _said(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename} cannot be read: {error.strerror}"
-    return str(error).removesuffix(".")
+    said = str(error).removesuffix(".")
+    if SETTING.search(said):
+        said += ". A run reads files as those that it was trained on: mend this one"
+    return said

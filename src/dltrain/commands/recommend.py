@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from dltrain.errors import UserError
 
 if TYPE_CHECKING:
     from dltrain.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 COUNT = 10
 OTHERS = ("threshold", "style", "style_size", "figure", "keep", "skip_unreadable")
@@ -43,4 +46,9 @@ def recommended(asked: argparse.Namespace, predictor: Predictor) -> Mapping[str,
     found = predictor.recommend(asked.user, COUNT if asked.n is None else asked.n)
     if not found["item"]:
         raise UserError(f"predict: the user {asked.user} has every item already.")
+    if asked.n is not None and len(found["item"]) < asked.n:
+        logger.warning(
+            "the user %s has all items but these %s; %s were asked for.",
+            *(asked.user, f"{len(found['item']):,}", f"{asked.n:,}"),
+        )
     return found

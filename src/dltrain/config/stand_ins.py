@@ -42,7 +42,8 @@ def shown(outline: DataSpec) -> dict[str, str]:
         told = known + (",)" if len(field.shape) == 1 else ")")
         for possible in _possible(field):
             found[str(possible.shape)] = told
-            found["x".join(map(str, possible.shape))] = told
+            if len(possible.shape) > 1:  # a number alone may be any
+                found["x".join(map(str, possible.shape))] = told
     return found
 
 

@@ -26,6 +26,8 @@ from dltrain.runs.load import SPEC, allowed_packages, read_config, spec_of_run
 
 LAYERS = ["Conv", "Gemm", "MatMul"]
 """What is computed with integers."""
+WARNINGS, ERRORS = 2, 3
+"""Of onnxruntime: what it tells of, by how bad it is."""
 EXAMPLES = 512
 """Of the training split, whose activations are measured."""
 
@@ -138,9 +140,13 @@ def _shorten_names(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """While inside, onnxruntime does not advise what is being done."""
+    """While inside, onnxruntime does not advise what is being done, nor tell what it removes."""
+    import onnxruntime
+
     logging.disable(logging.WARNING)
+    onnxruntime.set_default_logger_severity(ERRORS)
     try:
         yield
     finally:
         logging.disable(logging.NOTSET)
+        onnxruntime.set_default_logger_severity(WARNINGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from dltrain import files
@@ -29,6 +30,9 @@ def find_run(run: str, output_dir: Path) -> RunFolder:
     if not (path / CONFIG).is_file() and not path.exists():
         path = _by_part(run, output_dir.expanduser()) or path
     if not (path / CONFIG).is_file():
+        inside = [file.parent for file in path.glob(f"*/{CONFIG}")]
+        if inside:
+            raise UserError(f"{run} is a folder of {_which_of(inside)}")
         what = "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
         raise UserError(
             f"{run} {what}. Give the path that the run printed, a part of it, or {LATEST!r}."
@@ -95,11 +99,17 @@ def _by_part(part: str, output_dir: Path) -> Path | None:
     exact = [folder for folder, names in wholes.items() if part in names]
     found = exact or found
     if len(found) > 1:
-        newest = sorted(found, key=lambda folder: folder.name, reverse=True)
-        lines = "".join(f"\n  {shortest(folder)}" for folder in newest[:LISTED])
-        more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
-        raise UserError(f"{part} is a part of {len(found)} runs. Which one?{lines}{more}")
+        raise UserError(f"{part} is a part of {_which_of(found)}")
     return found[0] if found else None
+
+
+def _which_of(found: Sequence[Path]) -> str:
+    """How many runs there are, and the newest of them."""
+    newest = sorted(found, key=lambda folder: folder.name, reverse=True)
+    lines = "".join(f"\n  {shortest(folder)}" for folder in newest[:LISTED])
+    more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    return f"{runs}. Which one?{lines}{more}"
 
 
 def _pointed_at(pointer: Path) -> Path:

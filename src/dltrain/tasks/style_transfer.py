@@ -124,7 +124,7 @@ class StyleTransfer(Task):
         """The image as it is now, ``count`` times. Raises ``ValueError`` for labels."""
         if labels is not None:
             raise ValueError("this is one image, and has no classes")
-        image = self.model()
+        image = self.model().detach()  # it is a parameter itself
         field = Field(tuple(image.shape[1:]), "image", "target")
         return Predictions({"image": image.expand(count, -1, -1, -1)}, {"image": field})
 

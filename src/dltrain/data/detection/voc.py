@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -20,6 +21,8 @@ from dltrain.files import lines_of
 logger = logging.getLogger(__name__)
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+LESS = re.compile(r"(.*\S)\s+\S+")
+"""A line of a list without its last word."""
 LISTS = {"train": "train", "validation": "val", "test": "test"}
 """The files of ``ImageSets/Main`` that are read as splits, without their ``.txt``."""
 
@@ -75,7 +78,8 @@ class Voc(DetectionSource):
         files = sorted(self.path.rglob("*.xml") if not standard else folder.glob("*.xml"))
         if not files:
             raise ValueError(f"{folder if standard else self.path} has no XML file")
-        wanted = self._wanted() if standard or self.lists else None
+        stems = {file.stem for file in files}
+        wanted = self._wanted(stems) if standard or self.lists else None
         names = {name: split for split, some in (wanted or {}).items() for name in some}
         found: dict[str, list[Annotated]] = {split: [] for split in wanted or ("train",)}
         there = set()
@@ -98,15 +102,15 @@ class Voc(DetectionSource):
     def _list_of(self, split: str) -> list[str]:
         return self.lists.get(split) or [LISTS[split]]
 
-    def _wanted(self) -> dict[str, list[str]] | None:
-        """The names of each split; None where nobody says them."""
+    def _wanted(self, stems: Collection[str]) -> dict[str, list[str]] | None:
+        """The names of each split, of annotations called ``stems``; None where nobody says them."""
         place = self.path / "ImageSets" / "Main"
         found: dict[str, list[str]] = {}
         for split in SPLITS:
             for name in self.lists.get(split, [] if self.lists else [LISTS[split]]):
                 file = place / f"{name}.txt"
                 if file.is_file():
-                    found.setdefault(split, []).extend(_names(lines_of(file)))
+                    found.setdefault(split, []).extend(_names(lines_of(file), stems))
                 elif self.lists:
                     there = sorted(path.stem for path in place.glob("*.txt"))
                     hint = did_you_mean(name, there) or f"There are {', '.join(there[:8])}."
@@ -204,6 +208,15 @@ def _size(root: Element, file: Path, findings: Findings) -> tuple[int, int] | No
     return width, height
 
 
-def _names(lines: Iterable[str]) -> Iterable[str]:
-    """Of each line the first word: lists of one class say more."""
-    return (line.split()[0] for line in lines if line.strip())
+def _names(lines: Iterable[str], stems: Collection[str]) -> Iterable[str]:
+    """What each line names, which is one of ``stems`` if it can be.
+
+    That is all of it, or what stands before a number or more: lists of one class say whether it is
+    there.
+    """
+    for line in map(str.strip, lines):
+        name = line
+        while name not in stems and (rest := LESS.fullmatch(name)) is not None:
+            name = rest[1]
+        if line:
+            yield name if name in stems else line.split()[0]

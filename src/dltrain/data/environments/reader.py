@@ -55,10 +55,10 @@ class EnvironmentReader(Reader):
             try:
                 row = spaces.observation(example)
             except (TypeError, ValueError, IndexError) as error:
-                raise ValueError(f"observation {number}: {error}") from error
+                raise ValueError(f"example {number}: {error}") from error
             if row.shape != spaces.shape:
                 raise ValueError(
-                    f"observation {number} has shape {row.shape}, and {self.environment} shows "
+                    f"example {number} has shape {row.shape}, and {self.environment} shows "
                     f"{spaces.shape}"
                 )
             rows.append(row)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dltrain.data.series.steps import Unit
 from dltrain.data.tables.dates import date_format, parse_dates
+from dltrain.data.tables.deciding import READINGS
 from dltrain.data.tables.parse import Numbers, Texts, parse, parse_texts
 from dltrain.data.tables.raw import RawTable
 from dltrain.data.tables.values import CellFormat
@@ -95,9 +96,19 @@ def values_of(table: RawTable, columns: Sequence[str], format: CellFormat) -> ND
                 if format.number(level) is None:
                     row = int((values.codes == code).argmax())
                     break
+            marks = next(
+                (
+                    said
+                    for said, other in READINGS.items()
+                    if other.uses_its_marks(values.levels)
+                    and all(other.number(level) is not None for level in values.levels)
+                ),
+                None,
+            )
+            hint = f"data.exclude=[{name}] leaves the column out"
             raise ValueError(
                 f"{place(row)}: {values.levels[values.codes[row]]!r} is no number; "
-                f"data.exclude=[{name}] leaves the column out"
+                + (hint if marks is None else f"all of the column may have {marks}")
             )
         if values.missing.all():
             raise ValueError(
