@@ -27,7 +27,7 @@ from dltrain.data.images.source import ImageAugment
 from dltrain.data.shards.images import ImageShards
 from dltrain.data.shards.order import Cut, Deal, Order
 from dltrain.data.shards.packed import Packed, together
-from dltrain.engine.parallel.shards import Divided
+from dltrain.engine.parallel.rows import Divided
 from dltrain.errors import UserError
 from dltrain.runs import checkpoint
 from dltrain.runs.finding import latest
@@ -532,8 +532,8 @@ def test_images_without_labels_are_for_who_needs_none(tmp_path: Path) -> None:
 def test_what_divided_batches_weigh_is_told_before_each(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     made = source(parquet(tmp_path), tmp_path, batch_size=9)
-    stream = streams(made, rank=1, world=2)["train"]
-    divided = Divided(stream, lambda rows, whole: told.append((rows, whole)))
+    stream = streams(made, rank=1, world_size=2)["train"]
+    divided = Divided(stream, lambda *two: told.append(two), lambda rows: told.append((rows, 0)))
     sizes = [len(batch["target"]) for batch in divided.batches(0, 2)]
     assert [rows for rows, _ in told] == sizes
     assert {whole for _, whole in told[:-1]} == {9}

@@ -407,10 +407,13 @@ def test_what_one_process_does_is_refused_to_several(
 
 
 def test_a_stream_that_is_divided_is_no_more_divided() -> None:
+    def known(rows: int, whole: int) -> None:
+        raise AssertionError("the stream does not know how many others have")
+
     sent = []
     for rank, count in ((0, 3), (1, 2)):
         ranks = Both(rank, 0.5)
-        stream = Divided(Counted(), lambda rows, ranks=ranks: setattr(ranks, "rows", rows))
+        stream = Divided(Counted(), known, lambda rows, ranks=ranks: setattr(ranks, "rows", rows))
         assert [len(batch["input"]) for batch in stream.batches(0)] == [1] * 5
         assert ranks.rows == 1
         assert [number for number, _ in stream.dealt(rank, 2)] == [0, 1, 2, 3, 4]
