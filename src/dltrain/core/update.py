@@ -161,9 +161,8 @@ class Optimize:
         if total is None and calls == self.accumulate:
             return
         gradients = [p.grad for p in self._parameters[name] if p.grad is not None]
-        torch._foreach_mul_(
-            gradients, self.accumulate / calls if total is None else _inverse(total)
-        )
+        factor = self.accumulate / calls if total is None else _inverse(total)
+        self._ranks.scale(gradients, factor)
 
     def _search(self, loss: Tensor | Callable[[], Tensor], name: str) -> None:
         """One step of an optimizer that computes the loss as often as it likes."""

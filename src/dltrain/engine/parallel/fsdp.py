@@ -77,9 +77,7 @@ class Sharded(Several):
         self, parameters: Sequence[nn.Parameter], total: Tensor | float | None
     ) -> Tensor | float | None:
         """Gradients were summed in the backward pass, which makes means of them."""
-        divided = [_local(p.grad) for p in parameters if isinstance(p.grad, DTensor)]
-        if divided:
-            torch._foreach_mul_(divided, self.world)
+        self.scale([p.grad for p in parameters if isinstance(p.grad, DTensor)], self.world)
         return super().together([p for p in parameters if not isinstance(p, DTensor)], total)
 
     def dealt(self, stream: Stream) -> Iterator[tuple[int, Batch]]:
@@ -123,6 +121,10 @@ class Sharded(Several):
             for group in optimizer.param_groups:
                 group.update({name: False for name in ("foreach", "fused") if name in group})
 
+    def scale(self, gradients: list[Tensor], factor: Tensor | float) -> None:
+        if gradients:
+            torch._foreach_mul_([_local(gradient) for gradient in gradients], factor)
+
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         gradients = [p.grad for p in parameters if p.grad is not None]
         zero = torch.zeros((), device=self.device)
@@ -135,7 +137,7 @@ class Sharded(Several):
     def clip(self, parameters: Sequence[nn.Parameter], limit: float) -> Tensor:
         norm = self.norm(parameters)
         factor = (limit / (norm + 1e-6)).clamp(max=1.0)
-        torch._foreach_mul_([_local(p.grad) for p in parameters if p.grad is not None], factor)
+        self.scale([p.grad for p in parameters if p.grad is not None], factor)
         return norm
 
     def plain(self, value: Tensor) -> Tensor:

@@ -80,6 +80,10 @@ class Ranks:
     def started(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:
         """The optimizers are made, of what :meth:`divided` has left."""
 
+    def scale(self, gradients: list[Tensor], factor: Tensor | float) -> None:
+        """Multiply ``gradients`` by ``factor``, in place."""
+        torch._foreach_mul_(gradients, factor)
+
     def norm(self, parameters: Sequence[nn.Parameter]) -> Tensor:
         """The norm of all gradients together."""
         return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
