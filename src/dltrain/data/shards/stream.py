@@ -62,8 +62,6 @@ class ShardStream(Stream):
     it: a stream that goes on at a batch fills its buffers again as they were.
     """
 
-    divided = True
-
     def __init__(self, part: Part, contents: Contents, how: Streaming) -> None:
         self._part, self._contents, self._how = part, contents, how
         # A piece is read from its beginning by each lane that begins within it.
