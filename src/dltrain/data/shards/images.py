@@ -26,6 +26,7 @@ from dltrain.data.shards.image_columns import (
     packed_of,
     require_bytes,
     require_images,
+    require_labels,
 )
 from dltrain.data.shards.image_files import ImageFiles
 from dltrain.data.shards.labels import Labels, learn_labels
@@ -115,6 +116,7 @@ class ImageShards(ShardSource):
         label = self.label or label_of(found.schema, files[0], self.target_needed)
         if label is not None:
             found.require("label", label)
+            require_labels(found.schema.field(label), files[0])
         whole = ParquetShards(key, files, [image] if label is None else [image, label])
         whole.image, whole.label = image, label
         whole.class_names = () if label is None else whole.named_classes(label)
