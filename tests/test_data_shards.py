@@ -330,6 +330,11 @@ def spoil_names(folder: Path) -> dict[str, Any]:
     return {"path": str(folder / "0.parquet")}
 
 
+def spoil_lists(folder: Path) -> dict[str, Any]:
+    write_parquet(folder / "0.parquet", [png(1)] * 2, [[0], [0, 1]])
+    return {"path": str(folder / "0.parquet")}
+
+
 def spoil_overlap(folder: Path) -> dict[str, Any]:
     return {"path": parquet(folder), "test": str(folder / "01.parquet")}
 
@@ -380,6 +385,7 @@ def spoil_paths(folder: Path) -> dict[str, Any]:
         (spoil_label, r"data.label: 03.parquet, row 2 has no label"),
         (spoil_all, r"data.path: no shard has a row: 0.parquet"),
         (spoil_names, r"0.parquet has two columns called 'label'"),
+        (spoil_lists, r"data.label: the column 'label' of .* cannot be the labels: it holds list"),
         (spoil_overlap, r"data.test: .*01.parquet is a shard of the train split, too"),
         (spoil_kinds, r"its shards are of two kinds: .parquet, .tar"),
         (spoil_compressed, r"0.tar.gz is no .parquet and no .tar. Unpack it first: gunzip"),
@@ -539,3 +545,11 @@ def test_what_divided_batches_weigh_is_told_before_each(tmp_path: Path) -> None:
     assert {whole for _, whole in told[:-1]} == {9}
     assert divided.rows(0, 2).tolist() == stream.rows(0, 2).tolist()
     assert (divided.steps_per_epoch, divided.examples) == (stream.steps_per_epoch, stream.examples)
+
+
+def test_labels_may_be_a_dictionary_of_texts(tmp_path: Path) -> None:
+    labels = pa.array(["cat", "dog"] * 20).dictionary_encode()
+    path = write_parquet(tmp_path / "0.parquet", [png(n) for n in range(40)], labels)
+    made = source(str(path), tmp_path)
+    assert made.read(0).class_names == ("cat", "dog")
+    assert streams(made)["train"].examples

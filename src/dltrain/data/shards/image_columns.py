@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dltrain.data.shards.labels import LABELS
 from dltrain.data.shards.packed import Packed
+from dltrain.data.tables.raw import usable
 from dltrain.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ def require_images(field: pa.Field, file: Path) -> None:
         raise UserError(
             f"data.image: the column {field.name!r} of {file} holds {field.type}; images are bytes "
             "of files (binary, or datasets' struct of bytes and path)."
+        )
+
+
+def require_labels(field: pa.Field, file: Path) -> None:
+    """Raise :class:`UserError` for a column whose values are no names or numbers of classes."""
+    import pyarrow as pa
+
+    _, left_out = usable([field.name], [pa.chunked_array([], field.type)])
+    if left_out:
+        raise UserError(
+            f"data.label: the column {field.name!r} of {file} cannot be the labels: "
+            f"{left_out[field.name]}."
         )
 
 

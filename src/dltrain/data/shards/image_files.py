@@ -31,7 +31,7 @@ class ImageFiles(Contents):
     """Files' contents, and classes; decoded when a batch needs them.
 
     ``guessed``: the number of channels is that of some first images. ``wide``: what becomes black
-    and white of more than 8 bits is known. ``fast``: plain JPEG files need not go through Pillow.
+    and white of more than 8 bits is known.
     """
 
     def __init__(
@@ -42,12 +42,10 @@ class ImageFiles(Contents):
         guessed: bool,
         wide: bool,
         skip_unreadable: bool,
-        fast: bool,
     ) -> None:
         self._labels, self._shape, self._skip = labels, shape, skip_unreadable
         self._gray = guessed and shape.channels == 1
         self._wide = wide
-        self._fast = fast
         self.columns = [image] if labels is None else [image, labels.column]
 
     def encoded(self, rows: pa.RecordBatch, place: Place) -> Encoded:
@@ -78,7 +76,7 @@ class ImageFiles(Contents):
         return batch, faults
 
     def _decoded(self, file: bytes) -> np.ndarray[Any, Any]:
-        pixels = plain_jpeg(file, self._shape.channels) if self._fast else None
+        pixels = plain_jpeg(file, self._shape.channels)
         if pixels is not None and pixels.shape[1:] == (self._shape.height, self._shape.width):
             return pixels
         opened = open_upright(file)

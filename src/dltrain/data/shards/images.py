@@ -16,7 +16,6 @@ from dltrain.data.images.decode import (
     Shape,
     UnreadableError,
 )
-from dltrain.data.images.plain_jpeg import BEGIN
 from dltrain.data.images.reader import ImageReader
 from dltrain.data.images.source import ImageAugment, prepare_images
 from dltrain.data.images.survey import Asked, Header, find_shape, read_header
@@ -26,6 +25,7 @@ from dltrain.data.shards.image_columns import (
     packed_of,
     require_bytes,
     require_images,
+    require_labels,
 )
 from dltrain.data.shards.image_files import ImageFiles
 from dltrain.data.shards.labels import Labels, learn_labels
@@ -46,8 +46,6 @@ logger = logging.getLogger(__name__)
 TAR = (".tar",)
 FIRST = 256
 """Images by which it is told what all of them are: those after them have to be alike."""
-MANY, SMALL = 10_000, 50_000
-"""Images from which on importing a faster decoder pays, and bytes of those that feel it."""
 PLACES = 8
 """Of the shards from which they are taken."""
 
@@ -88,7 +86,6 @@ class ImageShards(ShardSource):
         self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or ImageAugment()
         self.shape: Shape | None = None
-        self._plain = False
         self.labels: Labels | None = None
         if channels is not None:
             self._check()
@@ -115,6 +112,7 @@ class ImageShards(ShardSource):
         label = self.label or label_of(found.schema, files[0], self.target_needed)
         if label is not None:
             found.require("label", label)
+            require_labels(found.schema.field(label), files[0])
         whole = ParquetShards(key, files, [image] if label is None else [image, label])
         whole.image, whole.label = image, label
         whole.class_names = () if label is None else whole.named_classes(label)
@@ -146,7 +144,6 @@ class ImageShards(ShardSource):
             for row, file in enumerate(packed_of(rows.column(0)) if rows is not None else ()):
                 if row >= FIRST // PLACES:
                     break
-                self._plain = file.startswith(BEGIN)
                 try:
                     headers[len(headers)] = read_header(file)
                 except UnreadableError as error:
@@ -200,10 +197,9 @@ class ImageShards(ShardSource):
         assert self.shape is not None, "read() comes first"
         shards = self.parts["train"].shards
         wide = self.asked.window is not None
-        fast = self._plain and shards.rows >= MANY and shards.row_size <= SMALL
         return ImageFiles(
             *(shards.image, self.labels, self.shape, self.asked.channels is None),
-            *(wide, self.skip_unreadable, fast),
+            *(wide, self.skip_unreadable),
         )
 
     def prepare(self, device: torch.device) -> Prepare:

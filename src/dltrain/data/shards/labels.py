@@ -94,8 +94,9 @@ def learn_labels(parts: Mapping[str, Part]) -> Labels:
         by_text = {str(value): value for value in own}
         names = sorted_levels(list(by_text), CellFormat())
         values = [by_text[name] for name in names]
+    classes = set(values)
     for split, found in counts.items():
-        other = [value for value in found if value not in set(values)]
+        other = [value for value in found if value not in classes]
         if other:
             raise UserError(
                 f"data.label: the {split} split has the label {other[0]!r}, which "
