@@ -48,8 +48,7 @@ class ActivationCheckpointing(Modifier):
         found = _lists_of_blocks(task) if self.blocks is None else _named(self.blocks, task)
         for block in _outermost(found):
             forgetful: Any = block
-            kind: Any = type(block)
-            forgetful.__class__ = _forgetful(kind)
+            forgetful.__class__ = _forgetful(forgetful.__class__)
 
     def finish(self, task: Task) -> None:
         """What is used has nothing to forget."""
