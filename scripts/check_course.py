@@ -168,7 +168,7 @@ def tried(line: list[str], folder: Path) -> str:
     kept = [word for word in line if not word.startswith(("callbacks", "trainer.epochs"))]
     typed = [*kept, "trainer.steps=2", "callbacks=none"]
     ended = forks.wait(forks.start(typed, folder, folder / "said"), folder / "said")
-    if "2 steps" in ended.text:  # of a run with phases, which two steps do not hold
+    if "the run's 2 steps" in ended.text:  # of a run with phases, which two do not hold
         typed.remove("trainer.steps=2")
         ended = forks.wait(forks.start(typed, folder, folder / "said"), folder / "said")
     return "" if ended.code == 0 else ended.text[-500:]
