@@ -26,7 +26,8 @@ from tests.interrupting import interrupt_after
 from tests.making import edit, flip
 from tests.test_resume import assert_same_end
 
-DRAWN = "callbacks=[figures]"
+DRAWN = ("callbacks=[figures]", "data=diabetes", "model=mlp")
+"""Of numbers, for they have the fewest figures."""
 SETTINGS = (
     "callbacks=none",
     "data.limit=160",
@@ -58,7 +59,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return undisturbed(tmp_path_factory.mktemp("drawn"), DRAWN)
+    return undisturbed(tmp_path_factory.mktemp("drawn"), *DRAWN)
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_weights_that_a_run_began_with_are_begun_with_again(
 def test_a_kill_after_the_last_step_costs_no_file(
     drawn: Path, killed: Callable[..., Path], place: str
 ) -> None:
-    folder = killed(place, 1, DRAWN)
+    folder = killed(place, 1, *DRAWN)
     assert RunFolder(folder).summary()["status"] == "running"
     run.resume(str(folder), folder.parent)
     assert_whole(drawn, folder)
@@ -195,7 +196,7 @@ def test_an_interruption_of_the_figures_is_one_of_the_run(
 
     with monkeypatch.context() as patch:
         patch.setattr("dltrain.callbacks.figures.Figures.end", interrupted)
-        summary = run.train(compose(*SETTINGS, DRAWN, f"output_dir={tmp_path}"))
+        summary = run.train(compose(*SETTINGS, *DRAWN, f"output_dir={tmp_path}"))
     assert (summary["status"], summary["signal"]) == ("interrupted", signal.SIGINT)
     run.resume("latest", tmp_path)
     assert_whole(drawn, latest(tmp_path))

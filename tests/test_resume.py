@@ -76,7 +76,9 @@ def trained(compose: Compose, output_dir: Path) -> Path:
 
 
 def assert_same_end(one: Path, other: Path) -> None:
-    for name in ("metrics.csv", "tables/test_per_class.csv"):
+    tables = [{path.name for path in folder.glob("tables/*.csv")} for folder in (one, other)]
+    assert tables[0] == tables[1]
+    for name in ("metrics.csv", *(f"tables/{table}" for table in tables[0])):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     states = [torch.load(p / "checkpoints" / "last.pt", weights_only=True) for p in (one, other)]
     assert states[0].keys() == states[1].keys() == {*checkpoint.ABOUT, *PARTS}
