@@ -3,10 +3,10 @@
     python scripts/memory_saved.py                  # on the CPU: 9 processes of about 10 s
     python scripts/memory_saved.py --device cuda    # also with compiled updates
 
-Each row is a process of its own, which makes a few steps of a run as the command would. Its peak is
-that of the steps, over what the process had before the network was built: resident memory on the
-CPU (Linux's VmHWM), allocated memory on CUDA. What is kept from step to step is weights, gradients
-and what the optimizer has gathered. The last steps are timed. The peak has torchao's import, too.
+Each row is a process of its own, which makes a few steps of a run as the command would. What is
+kept from step to step is weights, gradients and what the optimizer has gathered; what a step takes
+on top is its peak over what the process has between two: resident memory on the CPU (Linux's
+VmHWM), allocated memory on CUDA. The last steps are timed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
         print(json.dumps(measured(rows[asked.row], asked.device, asked.steps)))
         return
     print(
-        "| what | weights | peak, MiB | kept, MiB | ms a step | loss |\n|---|---|---|---|---|---|"
+        "| what | weights | kept, MiB | on top, MiB | ms a step | loss |\n|---|---|---|---|---|---|"
     )
     with tempfile.TemporaryDirectory() as folder:
         letters = random.Random(0).choices("abcdefgh \n", k=40_000)
@@ -87,7 +87,7 @@ def main() -> None:
                 continue
             found = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"| {name} | {found['weights']:,} | {found['peak']:,.0f} | {found['kept']:,.0f} | "
+                f"| {name} | {found['weights']:,} | {found['kept']:,.0f} | {found['peak']:,.0f} | "
                 f"{found['ms']:,.0f} | {found['loss']:.4f} |",
                 flush=True,
             )
@@ -107,8 +107,7 @@ def measured(overrides: tuple[str, ...], device: str, steps: int) -> dict[str, f
     if device.startswith("cuda"):
         torch.zeros(1, device=device)
     peak, forget = _counters(device)
-    forget()
-    before = peak()
+    before = 0.0
     with Assembly(config) as assembly, messages.shown() as shown:
         parts = assembly.read()
         run = Run(config, parts, shown, 0.0)
@@ -116,6 +115,7 @@ def measured(overrides: tuple[str, ...], device: str, steps: int) -> dict[str, f
         for number in range(WARM + steps):
             if number == WARM:
                 forget()
+                before = peak()
             started = time.perf_counter()
             with autocast(parts.settings.precision, parts.settings.device):
                 metrics = task.train_step(next(batches), run.optimize)
