@@ -220,6 +220,24 @@ def test_the_environment_says_where_data_lies_and_the_command_line_wins(
     assert compose("data=mnist", "data.root=/typed")["data"]["root"] == "/typed"
 
 
+def test_a_command_composed_once_is_what_hydra_hands_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ["model=lstm", "data=toy_reviews", "optimizer.lr=0.5"]
+    jobs: list[composition.Job] = []
+    monkeypatch.setattr("sys.argv", ["dltrain"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+
+    composition.launch(typed, jobs.append)
+
+    assert composition.is_plain(typed)
+    assert [composition.job_of(typed)] == jobs
+    assert not composition.is_plain([*typed, "hydra.job.env_set={A:1}"])
+    with composition.folder_used(str(tmp_path)):
+        assert not composition.is_plain(typed), "a file there may set what Hydra does"
+
+
 def test_data_choose_the_task_and_the_command_line_another(compose: Compose) -> None:
     regression = "dltrain.tasks.regression.Regression"
     classification = "dltrain.tasks.classification.Classification"
