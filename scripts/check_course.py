@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def checked(file: Path, run: bool) -> dict[str, Any]:
-    """How many commands of a page compose, and were run; those that failed, with what was said."""
+    """How many commands of a page compose, and were run; those that failed, with their messages."""
     found: dict[str, Any] = {"composed": 0, "ran": 0, "needs other data": 0, "failed": []}
     with tempfile.TemporaryDirectory() as folder:
         for line in course.commands_of(file):

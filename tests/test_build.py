@@ -16,6 +16,7 @@ from dltrain.config.build import CONTRACTS, OWN_PACKAGES, build, plan
 from dltrain.config.refusals import refused
 from dltrain.contracts.attack import Attack
 from dltrain.contracts.data import Augment, DataSpec, Field, Reader, Source
+from dltrain.contracts.parallel import Parallel
 from dltrain.contracts.run import Callback, Modifier, Plan, Regularizer, Schedule
 from dltrain.contracts.task import Task
 from dltrain.core.settings import Settings
@@ -308,7 +309,7 @@ def layer(**arguments: Any) -> dict[str, Any]:
 def test_the_contracts_are_those_that_there_are() -> None:
     kinds = (
         *(nn.Module, torch.optim.Optimizer, Settings, Task, Source, Reader, Augment, Plan),
-        *(Schedule, Regularizer, Modifier, Callback, Attack),
+        *(Schedule, Regularizer, Modifier, Callback, Attack, Parallel),
     )
 
     named = {f"{kind.__module__}.{kind.__qualname__}" for kind in kinds}

@@ -122,7 +122,7 @@ def composed(lines: Sequence[str], with_hydra: bool = False) -> DictConfig:
 def with_implied(typed: Sequence[str]) -> list[str]:
     """What was typed, and the choices that follow from it: ``IMPLIED`` of the config package.
 
-    A choice of a group inside another may be typed as a key, with dots: ``trainer.parallel=fsdp``.
+    A choice of a group inside one without choices may be typed as a key: ``trainer.parallel=fsdp``.
     """
     package = import_module(CONFIGS)
     implied: Mapping[str, Sequence[str]] = package.IMPLIED
@@ -139,11 +139,16 @@ def with_implied(typed: Sequence[str]) -> list[str]:
 
 
 def _as_choice(line: str, folder: Path) -> str:
-    """``line``; where its key and its value are a file's in ``folder``, as the choice of that."""
+    """``line``; where its key and its value are a file's in ``folder``, as the choice of that.
+
+    Only where the group around it has one choice: of several, one may have such a key that holds
+    a text, as ``task.loss`` of a reconstruction does.
+    """
     key, _, value = line.partition("=")
     group = key.replace(".", "/")
     chosen = "." in key and value.isidentifier() and (folder / group / f"{value}.yaml").is_file()
-    return f"{group}={value}" if chosen else line
+    alone = chosen and len(list((folder / group).parent.glob("*.yaml"))) == 1
+    return f"{group}={value}" if alone else line
 
 
 def _why(error: Exception) -> str:
