@@ -21,7 +21,31 @@ def rows_of(count: int, rank: int, world: int) -> tuple[int, int]:
     return count * rank // world, count * (rank + 1) // world
 
 
-class Divided(Stream):
+class OfStream(Stream):
+    """A stream that hands out the batches of another: as many, of as many examples."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        return self._stream.steps_per_epoch
+
+    @property
+    def examples(self) -> int | None:
+        return self._stream.examples
+
+    def scalars(self) -> Mapping[str, float]:
+        return self._stream.scalars()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._stream.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._stream.load_state_dict(state)
+
+
+class Divided(OfStream):
     """A stream whose batches are this rank's already.
 
     ``note`` is told how many rows of a batch are this rank's and how many it has on all ranks;
@@ -31,15 +55,8 @@ class Divided(Stream):
     divided = True
 
     def __init__(self, stream: Stream, note: Note, note_own: Callable[[int], None]) -> None:
-        self._stream, self._note, self._note_own = stream, note, note_own
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        return self._stream.steps_per_epoch
-
-    @property
-    def examples(self) -> int | None:
-        return self._stream.examples
+        super().__init__(stream)
+        self._note, self._note_own = note, note_own
 
     @property
     def smallest_batch(self) -> int | None:
@@ -66,17 +83,8 @@ class Divided(Stream):
     def whole(self, epoch: int, position: int) -> int | None:
         return self._stream.whole(epoch, position)
 
-    def scalars(self) -> Mapping[str, float]:
-        return self._stream.scalars()
 
-    def state_dict(self) -> dict[str, Any]:
-        return self._stream.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._stream.load_state_dict(state)
-
-
-class Shard(Stream):
+class Shard(OfStream):
     """One rank's rows of each batch of ``stream``, which draws as in one process.
 
     So what is augmented, and what is mixed with what, is as one process has it, whatever the world.
@@ -85,15 +93,8 @@ class Shard(Stream):
     """
 
     def __init__(self, stream: Stream, rank: int, world: int, note: Note) -> None:
-        self._stream, self._rank, self._world, self._note = stream, rank, world, note
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        return self._stream.steps_per_epoch
-
-    @property
-    def examples(self) -> int | None:
-        return self._stream.examples
+        super().__init__(stream)
+        self._rank, self._world, self._note = rank, world, note
 
     @property
     def smallest_batch(self) -> int | None:
@@ -111,15 +112,6 @@ class Shard(Stream):
         rows = self._stream.rows(epoch, position)
         low, high = rows_of(len(rows), self._rank, self._world)
         return rows[low : max(high, low + 1)]
-
-    def scalars(self) -> Mapping[str, float]:
-        return self._stream.scalars()
-
-    def state_dict(self) -> dict[str, Any]:
-        return self._stream.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._stream.load_state_dict(state)
 
     def _own(self, batch: Batch) -> Batch:
         count = len(next(iter(batch.values())))
