@@ -9,11 +9,13 @@ Contestants: ``by_hand``, a loop over float tensors that lie in memory, already 
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
 metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
 DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics
-(``pip install lightning``). All have the same network, batch, optimizer and threads. Each
-measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
-a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
-MNIST, IMDB, MovieLens 100K, ETTh1 and blood cells are read from DLTRAIN_DATA, else from
-../shared/data.
+(``pip install lightning``); ``surprise``, SVD++ of Surprise, which steps with each rating, so that
+its step is of as many ratings and its first is its last (``pip install scikit-surprise``);
+``stable_baselines3``, PPO of Stable-Baselines3. All have the same network, batch, optimizer and
+threads; Surprise has its own optimizer and one thread. Each measurement is a fresh process (see
+scripts/contestants.py) and the contestants take turns, so that a machine that slows down slows all.
+Steps include the slow first ones, and exclude evaluation. MNIST, IMDB, MovieLens 100K, ETTh1 and
+blood cells are read from DLTRAIN_DATA, else from ../shared/data.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-CONTESTANTS = ("by_hand", "dltrain", "dltrain_bfloat16", "tutorial", "lightning")
-OURS = CONTESTANTS[:3]
+OURS = ("by_hand", "dltrain", "dltrain_bfloat16")
+LIBRARIES = ("lightning", "surprise", "stable_baselines3")
+"""Those that take part where a package of their name is installed."""
+CONTESTANTS = (*OURS, "tutorial", *LIBRARIES)
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
@@ -41,7 +45,7 @@ class Workload(NamedTuple):
     network: str
     batch: int
     steps: int
-    contestants: tuple[str, ...] = CONTESTANTS
+    contestants: tuple[str, ...] = (*OURS, "tutorial", "lightning")
 
 
 WORKLOADS = {
@@ -57,8 +61,8 @@ WORKLOADS = {
     "lstm_language": Workload("lstm_language", 32, 30, OURS),
     "transformer_language": Workload("transformer_language", 32, 30, OURS),
     "seq2seq": Workload("seq2seq", 64, 60, OURS),
-    "matrix_factorization": Workload("matrix_factorization", 1000, 200, OURS),
-    "ppo": Workload("ppo", 256, 1000, OURS[:2]),
+    "matrix_factorization": Workload("matrix_factorization", 1000, 200, (*OURS, "surprise")),
+    "ppo": Workload("ppo", 256, 1000, (*OURS[:2], "stable_baselines3")),
     "rbm": Workload("rbm", 100, 600, OURS),
     "linear": Workload("linear", 32, 1500, OURS),
     "yolo": Workload("yolo", 8, 30, OURS),
@@ -74,11 +78,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=None)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="steps by processor time, beside other work"
+    )
     parser.add_argument("--readme", action="store_true")
     parser.add_argument("--to-accuracy", action="store_true")
     arguments = parser.parse_args()
     contestants = arguments.contestants or [
-        one for one in CONTESTANTS if one != "lightning" or importlib.util.find_spec("lightning")
+        one for one in CONTESTANTS if one not in LIBRARIES or importlib.util.find_spec(one)
     ]
     os.environ.setdefault("DLTRAIN_DATA", str(HERE.parent.parent / "shared" / "data"))
     if arguments.to_accuracy:
@@ -91,8 +98,12 @@ def main() -> None:
     print("\n".join(lines))
     for name in arguments.workloads:
         workload = WORKLOADS[name]
+        options = ["--cpu-time"] if arguments.cpu_time else []
         here = [one for one in contestants if one in workload.contestants]
-        rounds = [{one: measured(one, workload) for one in here} for _ in range(arguments.rounds)]
+        rounds = [
+            {one: measured(one, workload, *options) for one in here}
+            for _ in range(arguments.rounds)
+        ]
         for one in here:
             lines.append(row(workload, one, here[0], rounds))
             print(lines[-1], flush=True)

@@ -39,7 +39,7 @@ class MatrixFactorization(Recommender):
         dropout: float = 0.5,
         init_std: float = 0.1,
         sparse: bool = False,
-        l2: float = 0.0,
+        l2: float = 0.1,
     ) -> None:
         super().__init__(spec)
         require_at_least(1, factors=factors)
