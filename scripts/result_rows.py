@@ -665,7 +665,8 @@ ROWS = {
         seeds=(1,),
     ),
     "fedavg_two_classes": Row(
-        "experiment=fedavg_mnist federated.classes_per_client=2 optimizer.lr=0.1 trainer.epochs=150",
+        "experiment=fedavg_mnist federated.classes_per_client=2 optimizer.lr=0.1"
+        " trainer.epochs=150",
         (Figure("% test accuracy", accuracy, 97.0),),
         "99 after 350 rounds of a larger network (McMahan et al. 2017)",
         seeds=(1,),
