@@ -136,11 +136,19 @@ def network(workload: str) -> nn.Module:
             init="kaiming",
             unit_biases=False,
         )
+    if workload == "lenet5":
+        from torch import nn
+
+        # Layer by layer: dltrain's own computes its first two as one.
+        return nn.Sequential(
+            *(nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+        )
     from dltrain.models.mlp import MLP
     from dltrain.models.vision.cnn import CNN
-    from dltrain.models.vision.lenet import LeNet5
 
-    return {"mlp": MLP, "lenet5": LeNet5, "cnn": CNN}[workload]((1, 28, 28), 10)
+    return {"mlp": MLP, "cnn": CNN}[workload]((1, 28, 28), 10)
 
 
 def learner(workload: str, model: nn.Module) -> tuple[Any, Callable[[Tensor, Tensor], Tensor]]:
