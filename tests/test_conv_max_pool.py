@@ -1,4 +1,4 @@
-"""The first convolution and its pooling as one: the same numbers, unless something looks between."""
+"""A first convolution and its pooling as one: the same numbers, unless something looks between."""
 
 from __future__ import annotations
 

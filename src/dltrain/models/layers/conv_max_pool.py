@@ -26,7 +26,9 @@ class ConvMaxPoolFirst(nn.Sequential):
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, c, h, w) through all layers."""
         convolution, pooling, *rest = self
-        if not (self.training and _as_one(convolution, pooling, images)):
+        if not isinstance(convolution, nn.Conv2d) or not (
+            self.training and _as_one(convolution, pooling, images)
+        ):
             return super().forward(images)
         maps = conv_max_pool(images, convolution.weight, convolution.bias)
         for layer in rest:
