@@ -9,7 +9,8 @@ Contestants: ``by_hand``, a loop over float tensors that lie in memory, already 
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
 metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
 DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics
-(``pip install lightning``). All have the same network, batch, optimizer and threads. Each
+(``pip install lightning``); ``peer``, the library that people use for that work, where there is one
+(scripts/peers.py). All but the peers have the same network, batch, optimizer and threads. Each
 measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
 a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
 MNIST, IMDB, MovieLens 100K, ETTh1 and blood cells are read from DLTRAIN_DATA, else from
@@ -29,8 +30,10 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from peers import PEERS
+
 HERE = Path(__file__).resolve().parent
-CONTESTANTS = ("by_hand", "dltrain", "dltrain_bfloat16", "tutorial", "lightning")
+CONTESTANTS = ("by_hand", "dltrain", "dltrain_bfloat16", "tutorial", "lightning", "peer")
 OURS = CONTESTANTS[:3]
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
@@ -41,7 +44,7 @@ class Workload(NamedTuple):
     network: str
     batch: int
     steps: int
-    contestants: tuple[str, ...] = CONTESTANTS
+    contestants: tuple[str, ...] = CONTESTANTS[:5]
 
 
 WORKLOADS = {
@@ -55,13 +58,13 @@ WORKLOADS = {
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
     "lstm_language": Workload("lstm_language", 32, 30, OURS),
-    "transformer_language": Workload("transformer_language", 32, 30, OURS),
+    "transformer_language": Workload("transformer_language", 32, 30, (*OURS, "peer")),
     "seq2seq": Workload("seq2seq", 64, 60, OURS),
     "matrix_factorization": Workload("matrix_factorization", 1000, 200, OURS),
     "ppo": Workload("ppo", 256, 1000, OURS[:2]),
     "rbm": Workload("rbm", 100, 600, OURS),
     "linear": Workload("linear", 32, 1500, OURS),
-    "yolo": Workload("yolo", 8, 30, OURS),
+    "yolo": Workload("yolo", 8, 30, (*OURS, "peer")),
     "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),
     "fast_style": Workload("fast_style", 4, 10, OURS),
@@ -92,6 +95,8 @@ def main() -> None:
     for name in arguments.workloads:
         workload = WORKLOADS[name]
         here = [one for one in contestants if one in workload.contestants]
+        if "peer" in here and not PEERS[name].installed:
+            here.remove("peer")
         rounds = [{one: measured(one, workload) for one in here} for _ in range(arguments.rounds)]
         for one in here:
             lines.append(row(workload, one, here[0], rounds))

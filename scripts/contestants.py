@@ -37,6 +37,7 @@ from loops_by_hand import (
     carts_by_hand,
     series_by_hand,
 )
+from peers import PEERS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -875,6 +876,7 @@ CONTESTANTS: dict[str, Callable[[str, int, Watch], None]] = {
     "dltrain_bfloat16": dltrain_bfloat16,
     "tutorial": tutorial,
     "lightning": lightning,
+    "peer": lambda workload, batch, watch: PEERS[workload].train(batch, watch),
 }
 
 if __name__ == "__main__":
