@@ -13,6 +13,7 @@ scripts/course.json keeps the tables, and the seconds that the commands took, of
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
 import os
@@ -41,6 +42,8 @@ SECTIONS = {
     for number, draw in module.SECTIONS.items()
 }
 """What draws each page."""
+CELLS = ROOT / "docs" / "zh" / "cells.csv"
+"""Words in tables, in English and in Chinese."""
 RUN_IT = {"en": "## Run it", "zh": "## 运行"}
 BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.S | re.M)
 TABLE = r"(<!-- table: {} -->\n)(.*?)(<!-- end -->)"
@@ -74,7 +77,7 @@ def renew(number: str, folder: Path) -> None:
     save(shown, number)
     for name, rows in shown.tables.items():
         for language in LANGUAGES:
-            fill(page(number, language), name, rows)
+            fill(page(number, language), name, in_language(rows, language))
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     record[number] = {"commands": commands, "seconds": seconds, "tables": shown.tables}
     RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
@@ -135,6 +138,13 @@ def fill(file: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
     head = "".join(found[2].splitlines(keepends=True)[:2])
     body = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     file.write_text(text[: found.start(2)] + head + body + text[found.end(2) :], encoding="utf-8")
+
+
+def in_language(rows: Sequence[Sequence[str]], language: str) -> list[list[str]]:
+    """The cells as a page has them: words of Chinese pages are in docs/zh/cells.csv."""
+    with CELLS.open(encoding="utf-8", newline="") as file:
+        words = {row["english"]: row["chinese"] for row in csv.DictReader(file)}
+    return [[words.get(cell, cell) if language == "zh" else cell for cell in row] for row in rows]
 
 
 def renew_index() -> None:

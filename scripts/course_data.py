@@ -9,7 +9,7 @@ Each is drawn from a fixed seed into a folder, or file, of the working folder th
     ratings   5,000 ratings of 60 films by 200 people, of a taste of three dimensions and noise
     tones     a second each of rising, falling and steady tones in noise, .wav
     textures  300 images of 64x64 of stripes, waves, dots, checks or bricks, a folder each
-    paintings a house, and waves and dots whose style it is to have, .png
+    paintings a house, 120 others, and waves and dots, whose style it is to have, .png
     reviews   texts of the grammar of data=toy_reviews without their classes, a line each
 """
 
@@ -228,26 +228,42 @@ def painted(second: np.ndarray, one: Sequence[float], other: Sequence[float]) ->
 
 
 def paintings(random: np.random.Generator, folder: Path) -> None:
-    folder.mkdir()
-    side = 128
+    (folder / "houses").mkdir(parents=True)
     for kind, colors in (
         ("waves", ((16, 42, 110), (240, 196, 60))),
         ("dots", ((250, 240, 220), (190, 40, 30))),
     ):
-        pixels = painted(PATTERNS[kind](*turned(random, side, math.pi / 3)), *colors)
-        noisy(Image.fromarray(pixels), random).save(folder / f"{kind}.png")
-    house = Image.new("RGB", (side, side), (135, 190, 235))
-    draw = ImageDraw.Draw(house)
-    draw.ellipse((92, 10, 116, 34), fill=(250, 220, 90))
-    draw.ellipse((-50, 78, 110, 190), fill=(95, 160, 80))
-    draw.ellipse((50, 86, 190, 190), fill=(70, 130, 65))
-    draw.rectangle((34, 58, 80, 100), fill=(225, 205, 175))
-    draw.polygon([(28, 60), (57, 30), (86, 60)], fill=(165, 70, 55))
-    draw.rectangle((50, 76, 62, 100), fill=(100, 65, 45))
-    draw.rectangle((66, 68, 75, 78), fill=(90, 120, 150))
-    draw.rectangle((103, 66, 109, 100), fill=(95, 70, 50))
-    draw.ellipse((92, 42, 120, 74), fill=(40, 100, 55))
-    house.save(folder / "house.png")
+        pixels = painted(PATTERNS[kind](*turned(random, 128, math.pi / 3)), *colors)
+        Image.fromarray(pixels).save(folder / f"{kind}.png")
+    house(random, 128, 0).save(folder / "house.png")
+    for number in range(120):
+        house(random, 64, 1).save(folder / "houses" / f"{number:03}.png")
+
+
+def house(random: np.random.Generator, side: int, other: float) -> Image.Image:
+    """A house, a tree and the sun on hills; ``other``: how far colors and places are drawn."""
+    image = Image.new("RGB", (side, side))
+    draw = ImageDraw.Draw(image)
+
+    def tinted(*levels: int) -> tuple[int, ...]:
+        return tuple(int(level) for level in levels + other * random.uniform(-60, 60, 3))
+
+    def placed(*corners: float) -> list[float]:
+        return [side * corner / 128 for corner in corners]
+
+    draw.rectangle((0, 0, side, side), tinted(135, 190, 235))
+    x, y = other * random.uniform(-25, 25, 2)
+    draw.ellipse(placed(92 + x, 10, 116 + x, 34), tinted(250, 220, 90))
+    draw.ellipse(placed(-50, 78 + y, 110, 190), tinted(95, 160, 80))
+    draw.ellipse(placed(50, 86 + y, 190, 190), tinted(70, 130, 65))
+    draw.rectangle(placed(34 + x, 58 + y, 80 + x, 100 + y), tinted(225, 205, 175))
+    roof = placed(28 + x, 60 + y, 57 + x, 30 + y, 86 + x, 60 + y)
+    draw.polygon(roof, tinted(165, 70, 55))
+    draw.rectangle(placed(50 + x, 76 + y, 62 + x, 100 + y), tinted(100, 65, 45))
+    draw.rectangle(placed(66 + x, 68 + y, 75 + x, 78 + y), tinted(90, 120, 150))
+    draw.rectangle(placed(103 - x, 66 + y, 109 - x, 100 + y), tinted(95, 70, 50))
+    draw.ellipse(placed(92 - x, 42 + y, 120 - x, 74 + y), tinted(40, 100, 55))
+    return image
 
 
 def reviews(random: np.random.Generator, folder: Path) -> None:

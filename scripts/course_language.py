@@ -247,12 +247,17 @@ def word_vectors(outputs: Path) -> Shown:
     ):
         words, vectors = words_of(run)
         nearest[title] = neighbors(words, vectors)
-        plane(axis, words, vectors, title)
+        plane(axis, words, vectors, title, named=1 if run is language else 3)
     axes[0].legend(fontsize=7, frameon=False)
-    for run in classifiers:
-        begin = "random" if run.value("model.vectors") is None else "the language model's"
+    torch.manual_seed(0)
+    first = {"random": nn.Embedding(1000, 32).weight.detach()}
+    file = (outputs.parent / "words" / "vectors.txt").read_text().splitlines()[1:]
+    first["exported"] = torch.tensor([[float(cell) for cell in x.split()[1:]] for x in file])
+    for run, begin in zip(classifiers, first, strict=True):
+        assert (run.value("model.vectors") is None) == (begin == "random")
+        norm = f"{float(first[begin].norm(dim=1).mean()):.1f}"
         early = [percent(value) for value in run.curve("validation", "accuracy")[1][:3]]
-        rows.append([begin, *early, percent(run.test())])
+        rows.append([begin, norm, *early, percent(run.test())])
     near = [[f"*{word}*", *(nearest[title][word] for title in nearest)] for word in ASKED]
     return Shown(figure, {"neighbors": near, "beginnings": rows})
 
@@ -280,7 +285,7 @@ def neighbors(words: list[str], vectors: torch.Tensor) -> dict[str, str]:
     }
 
 
-def plane(axes: Axes, words: list[str], vectors: torch.Tensor, title: str) -> None:
+def plane(axes: Axes, words: list[str], vectors: torch.Tensor, title: str, named: int) -> None:
     """Words of some kinds in the plane of their vectors' two largest principal components."""
     places = {word: words.index(word) for names in KINDS.values() for word in names.split()}
     some = vectors[list(places.values())]
@@ -290,7 +295,7 @@ def plane(axes: Axes, words: list[str], vectors: torch.Tensor, title: str) -> No
     for (kind, names), color in zip(KINDS.items(), COLORS, strict=True):
         x, y = zip(*(at[word] for word in names.split()), strict=True)
         axes.scatter(x, y, s=14, color=color, label=kind)
-        for word in names.split()[:3]:
+        for word in names.split()[:named]:
             axes.annotate(word, at[word], xytext=(3, 2), textcoords="offset points", fontsize=7)
     axes.set(title=title, xticks=[], yticks=[])
     axes.title.set_fontsize(10)

@@ -96,7 +96,7 @@ def grams(eyes: Run, folder: Path) -> Rows:
 
     network = dltrain.load(eyes.path).model
     norm = dltrain.load(eyes.path).spec.input
-    mean, std = (torch.tensor(one).view(3, 1, 1) for one in (norm.mean, norm.std))
+    mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (norm.mean, norm.std))
 
     @torch.no_grad()
     def seen(pixels: Tensor) -> Tensor:

@@ -44,7 +44,12 @@ def linear_regression(outputs: Path) -> Shown:
         measured = (w / v) ** (1 / (2 * (t - s)))
         expected = float((1 - rate * curvatures).abs().max())
         rows.append(
-            [f"`optimizer.lr={rate}`", f"{losses[-1]:.2g}", f"{expected:.4f}", f"{measured:.4f}"]
+            [
+                f"`optimizer.lr={rate}`",
+                f"{run.test('loss'):.2g}",
+                f"{expected:.4f}",
+                f"{measured:.4f}",
+            ]
         )
     lines(falls, found, xlabel="step", ylabel="mean squared error", yscale="log")
     falls.set_ylim(1e-13, 1e2)
