@@ -32,7 +32,7 @@ from dltrain.errors import ConfigError
 ROOT = Path(__file__).resolve().parent.parent
 FOUND = ROOT / "scripts" / "course_commands.json"
 CHANGE_IT = "## Change it\n"
-MADE = ("shapes", "printed", "scenes", "tones")
+MADE = ("shapes", "printed", "scenes", "tones", "textures", "paintings/houses")
 """Folders of images and sounds that scripts/course_data.py makes; what is decoded is cached."""
 OVERRIDE = re.compile(r"[+~]?[\w./@]+=\S+$")
 
@@ -154,7 +154,7 @@ def first_of(words: list[str]) -> list[str] | None:
     line = variants(overrides)[0]
     data = check(line, multirun=False)["data"]
     module = str(data["_target_"]).lower()
-    path = data.get("path") or ""
+    path = data.get("path") or data.get("content") or ""
     own = ("tables.", "digits", "adding", "toy_reviews", "environments.")
     bundled = any(name in module for name in own)
     elsewhere = path.startswith(("/", "~", "$", "DIR")) or (path and data.get("root") is not None)
