@@ -22,13 +22,14 @@ from reference import pages as reference_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, GATHERED = ROOT / "docs", ROOT / "build" / "docs"
-HOME, RESULTS = "index.md", "results.md"
+HOME = "index.md"
 OF_REPOSITORY = {
+    "README.md": HOME,
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
-"""Files of the repository, by the page that each becomes. README.md is cut into two."""
+"""Files of the repository, by the page that each becomes."""
 LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#|mailto:)([^)\s#]*)(#[^)\s]*)?\)")
 PARTS = re.compile(
     r"(?P<code>^ *```.*?^ *```|`[^`\n]+`)"
@@ -65,23 +66,16 @@ def gather(generated: dict[str, str]) -> None:
 def write(name: str, text: str) -> None:
     place = GATHERED / name
     place.parent.mkdir(parents=True, exist_ok=True)
+    text = text.replace("<details>", '<details markdown="1">')  # else tables in it stay as they are
     place.write_text(with_formulas(text), encoding="utf-8")
 
 
 def of_repository() -> dict[str, str]:
     """The repository's own pages, with their links as the site has them."""
-    made = {
+    return {
         page: followed((ROOT / file).read_text(encoding="utf-8"), "", page)
         for file, page in OF_REPOSITORY.items()
     }
-    before, heading, after = (
-        (ROOT / "README.md").read_text(encoding="utf-8").partition("## Results")
-    )
-    results, _, rest = after.partition("\n## ")
-    results = results.replace("<details>", '<details markdown="1">')  # else it is left as it is
-    made[HOME] = followed(f"{before}## {rest}", "", HOME)
-    made[RESULTS] = followed(f"{heading[1:]}{results}\n", "", RESULTS)
-    return made
 
 
 def followed(text: str, folder: str, page: str) -> str:
@@ -90,11 +84,7 @@ def followed(text: str, folder: str, page: str) -> str:
     def place(found: re.Match[str]) -> str:
         words, path, anchor = found[1], found[2], found[3] or ""
         target = posixpath.normpath(posixpath.join(folder, path))
-        if (target, anchor) == ("README.md", "#results"):
-            there, anchor = RESULTS, ""
-        elif target == "README.md":
-            there = HOME
-        elif target in OF_REPOSITORY:
+        if target in OF_REPOSITORY:
             there = OF_REPOSITORY[target]
         elif target.split("/")[0] == "configs":
             there, anchor = "reference/config/index.md", ""
