@@ -35,9 +35,9 @@ WIDTH, KEPT = 92, 3
 BLOCK = re.compile(r"^```\n(\$ dltrain .*?)^```$", re.S | re.M)
 SHOWN = {
     "-m": r"Validation split|setting|model=",
-    "data=csv": r"note: (the target|target|weights|test accuracy)| +validation|accuracy",
-    "model=lstm": r"note: the reviews| +validation|accuracy",
-    "model=gan": r" +validation|loss|sliced|nearest|Run ",
+    "data=csv": r"note: (the target|target)| +validation +test|(baseline_\w+_)?accuracy",
+    "model=lstm": r" +validation +test|accuracy",
+    "model=gan": r" +validation +test|sliced|nearest",
 }
 """How the lines begin that are kept of what a command prints, by its first word; of others all."""
 PANELS = (("test_confusion_matrix.png", "test_calibration.png", "test_predictions.png"),)
