@@ -25,13 +25,17 @@ PAGES = [
     *(REPOSITORY / name for name in build_site.OF_REPOSITORY),
 ]
 README = REPOSITORY / "README.md"
-WITH_OWN_PARTS = ("architecture", "extending")
+WITH_OWN_PARTS = ("architecture", "extending", "own_model")
 """Pages whose commands name parts that a reader has made."""
 OWN_DATA = ("own_table", "own_images", "own_text", "imbalance")
 ANY_LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)\s#]+)")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, *(REPOSITORY / "docs").rglob("*.ipynb")],
+    ids=lambda page: str(page.relative_to(REPOSITORY)),
+)
 def test_links_lead_to_files(page: Path) -> None:
     blocks = re.split(r"^```.*?^```$", page.read_text(encoding="utf-8"), flags=re.S | re.M)
     links = [link for block in blocks for link in ANY_LINK.findall(block)]
@@ -44,7 +48,11 @@ def test_every_page_is_in_the_navigation() -> None:
     docs = {
         page.relative_to(REPOSITORY / "docs").as_posix() for page in PAGES if "docs" in page.parts
     }
-    made = set(build_site.OF_REPOSITORY.values())
+    notebooks = {
+        file.relative_to(REPOSITORY / "docs").with_suffix(".md").as_posix()
+        for file in (REPOSITORY / "docs").rglob("*.ipynb")
+    }
+    made = {*build_site.OF_REPOSITORY.values(), *notebooks}
     assert docs | made == {name for name in named if not name.startswith("reference/")}
 
 
@@ -96,7 +104,7 @@ def training_commands(page: Path) -> list[list[str]]:
 
 
 def trains(words: list[str]) -> bool:
-    return not words or words[0] in ("-m", "federate") or "=" in words[0]
+    return not words or words[0] in ("-m", "--config-dir", "federate") or "=" in words[0]
 
 
 def test_every_command_of_the_readme_composes() -> None:
@@ -152,7 +160,9 @@ def short(words: list[str]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}.md" for name in OWN_DATA)])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in (*OWN_DATA, "own_model"))]
+)
 def test_every_command_of_a_page_runs(page: str, typed: Cli, tmp_path: Path) -> None:
     own_files(tmp_path)
     text = (REPOSITORY / page).read_text(encoding="utf-8")
