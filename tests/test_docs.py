@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -177,3 +178,25 @@ def test_every_command_of_a_page_runs(page: str, typed: Cli, tmp_path: Path) -> 
             continue  # downloads
         ended = typed(*short(words))
         assert ended.returncode == 2 * ("trainer.epochs=ten" in words), f"{line}\n{ended.stderr}"
+
+
+def test_the_readmes_own_model_and_python_run(
+    typed: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = README.read_text(encoding="utf-8")
+    path, command, yaml = re.search(
+        r"^(mine/\S+) +# dltrain (.*)\n((?: {4}.*\n)+)", text, re.M
+    ).groups()
+    file = tmp_path / path
+    file.parent.mkdir(parents=True)
+    file.write_text(textwrap.dedent(yaml))
+    assert typed(*command.split(), "trainer.steps=2", "callbacks=none").returncode == 0
+
+    write_digit(tmp_path)
+    (code,) = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
+    *lines, last = code.replace("epochs=5", "epochs=1 callbacks=none").strip().splitlines()
+    known: dict[str, object] = {}
+    monkeypatch.chdir(tmp_path)
+    exec("\n".join(lines), known)
+    (digit,) = eval(last, known)
+    assert digit in set("0123456789")
