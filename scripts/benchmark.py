@@ -2,7 +2,7 @@
 
     python scripts/benchmark.py                              # all that is installed
     python scripts/benchmark.py --rounds 9 --workloads lenet5 --contestants by_hand dltrain
-    python scripts/benchmark.py --readme                     # and write the table into README.md
+    python scripts/benchmark.py --write       # the table into docs/performance.md, README.md's too
     python scripts/benchmark.py --to-accuracy                # seconds to 97, 98 and 99 % on MNIST
 
 Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalized;
@@ -31,8 +31,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from peers import PEERS
+from results import write_between
 
 HERE = Path(__file__).resolve().parent
+PAGE, README = HERE.parent / "docs" / "performance.md", HERE.parent / "README.md"
 CONTESTANTS = ("by_hand", "dltrain", "dltrain_bfloat16", "tutorial", "lightning", "peer")
 OURS = CONTESTANTS[:3]
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
@@ -77,7 +79,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=None)
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the tables of the pages")
     parser.add_argument("--to-accuracy", action="store_true")
     arguments = parser.parse_args()
     contestants = arguments.contestants or [
@@ -101,11 +103,32 @@ def main() -> None:
         for one in here:
             lines.append(row(workload, one, here[0], rounds))
             print(lines[-1], flush=True)
-    if arguments.readme:
-        readme = HERE.parent / "README.md"
-        head, _, rest = readme.read_text().partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        readme.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
+    if arguments.write:
+        write_tables("\n".join(lines))
+
+
+def write_tables(table: str) -> None:
+    """Put the table between the markers of docs/performance.md, its ratios between the README's."""
+    for path, text in ((PAGE, table), (README, ratios(table))):
+        write_between(path, BEGIN, END, text)
+
+
+def ratios(table: str) -> str:
+    """The table's times by hand, a workload a row, for the networks that every contestant has."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in table.splitlines()[2:]:
+        workload, contestant, *columns = line.strip("| ").split(" | ")
+        found.setdefault(workload, {})[contestant] = columns
+    names = [one.replace("_", " ") for one in CONTESTANTS]
+    lines = [
+        f"| workload | by hand, µs a step | {' | '.join(names[1:])} |",
+        f"|{'---|' * (len(names) + 1)}",
+    ]
+    for workload, known in found.items():
+        if set(names) <= set(known):
+            others = [known[name][1].partition(" ")[0] for name in names[1:]]
+            lines.append(f"| {workload} | {known[names[0]][0]} | {' | '.join(others)} |")
+    return "\n".join(lines)
 
 
 def race(contestants: list[str], rounds: int) -> None:

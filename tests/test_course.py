@@ -82,11 +82,11 @@ def test_every_page_was_drawn_from_the_commands_that_it_has() -> None:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_figures_of_longer_runs_are_those_of_the_results(name: str) -> None:
-    readme = (course.ROOT / "README.md").read_text(encoding="utf-8")
+    results = (course.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for language, headings in HEADINGS.items():
         text = (course.LANGUAGES[language] / name).read_text(encoding="utf-8")
         longer = text.partition(headings[3])[2].partition(headings[4])[0]
         figures = re.findall(
             r"\d+\.\d+(?:e-\d+)?(?: ± \d[\d.e-]*)?", re.sub(r"`[^`]*`", "", longer)
         )
-        assert [figure for figure in figures if figure not in readme] == []
+        assert [figure for figure in figures if figure not in results] == []

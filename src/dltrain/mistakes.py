@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from dltrain.engine.parallel import environment
 from dltrain.errors import LISTED, ConfigError, Fault, UserError, printable, shortened
+from dltrain.pages import address, page_of
 
 MOST_LINES = 10
 """Of faults told at once."""
@@ -41,7 +42,7 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
 
 
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
-    """Tell the user, on stderr, what is wrong and in which file it is defined.
+    """Tell the user, on stderr, what is wrong, in which file it is defined, and what explains it.
 
     Of several processes that train one run, one tells.
     """
@@ -49,6 +50,9 @@ def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
         return
     for line in told(error, overrides):
         print(f"dltrain: {line}", file=sys.stderr)
+    page = page_of(error)
+    if page is not None:
+        print(f"See {address(page)}", file=sys.stderr)
 
 
 def with_the_rest(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
