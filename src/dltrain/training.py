@@ -200,7 +200,8 @@ def _resume(
                 parts = stack.enter_context(Assembly(config, packages)).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
-        state = checkpoint.resumable(folder, parts.settings.device)
+        divided = ranks.several and parts.settings.parallel is not None
+        state = checkpoint.resumable(folder, parts.settings.device, ranks, divided)
         if state is None:
             _begin_again(folder, config, parts, summary)
         continued = Run(config, parts, shown, started, watchers, summary.get(PARENT), ranks)
@@ -235,7 +236,7 @@ def _begin_again(
             f"{folder.path} has no checkpoint, and not the weights that it began with: start it "
             "again."
         )
-    folder.remove(checkpoint.BEST)
+    checkpoint.remove(folder, checkpoint.BEST)
     logger.info("the run was ended before its first checkpoint: it begins again.")
 
 
@@ -444,8 +445,8 @@ class Run:
             self.trainer.ranks.interrupted(signals.number_of(error))
             return "interrupted"
         if status == "finished":
-            self.folder.remove(checkpoint.PREVIOUS)
             if self.ranks.first:
+                checkpoint.remove(self.folder, checkpoint.PREVIOUS)
                 forget_run(self.folder.path.parent)
             self.folder.sync()
             self.folder.write_checksums()
