@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,15 @@ class FailsOnRank1(MLP):
     def forward(self, inputs: Tensor) -> Tensor:
         if self.training and environment.rank() == 1:
             raise UserError("model: of this rank.")
+        return super().forward(inputs)
+
+
+class HangsOnRank1(MLP):
+    """A network that rank 1 does not come back from."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training and environment.rank() == 1:
+            time.sleep(600)
         return super().forward(inputs)
 
 

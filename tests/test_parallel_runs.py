@@ -31,6 +31,10 @@ ODD = [
     "trainer.sync_batch_norm=true",
 ]
 FAILING = [*TINY, "model=mlp", "model._target_=tests.processes.FailsOnRank1", "trainer.steps=4"]
+HANGING = [
+    *(*TINY, "model=mlp", "model._target_=tests.processes.HangsOnRank1", "trainer.steps=4"),
+    "trainer.timeout=4",
+]
 GAN = [*TINY, "model=gan", "data.batch_size=30", "model.clusters=3", "trainer.steps=2"]
 # Layers that no world divides evenly; the second has fewer rows than there are processes.
 DIVIDED = [
@@ -46,7 +50,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     place = tmp_path_factory.mktemp("runs")
     asked = [
         *(("odd1", 1, ODD, 0), ("odd2", 2, ODD, 0), ("gan2", 2, GAN, 0)),
-        *(("failing2", 2, FAILING, 0), ("whole", 1, DIVIDED, 0)),
+        *(("failing2", 2, FAILING, 0), ("hanging", 2, HANGING, 0), ("whole", 1, DIVIDED, 0)),
         # One run, which goes on with another number of processes each time.
         *(("fsdp", 4, FSDP, 3), ("fsdp", 2, FSDP, 6), ("fsdp", 1, FSDP, 0)),
         ("parts", 2, FSDP, 0),
@@ -109,6 +113,14 @@ def test_what_fails_on_one_rank_is_told_once_and_ends_all(answers: Mapping[str, 
     assert "dltrain: rank 1: model: of this rank." in second
     assert "Traceback" not in first + second
     assert "dltrain:" not in first
+
+
+def test_a_rank_that_hangs_ends_the_run_in_time(answers: Mapping[str, Any]) -> None:
+    first, second = answers["hanging"]["said"]
+
+    assert 0 not in answers["hanging"]["codes"]
+    assert "or it has not answered within trainer.timeout: " in first
+    assert "Traceback" not in first + second
 
 
 def test_a_divided_run_goes_on_with_fewer_and_fewer_processes(answers: Mapping[str, Any]) -> None:

@@ -57,10 +57,11 @@ class ImageMasks(ArraySource):
     Images are read at their own size, and padded to that of the largest; what is padding counts
     for nothing, and evaluations ask without it. Training examples are boxes of ``crop_size``, at
     random places; null: whole images. ``tile`` cuts images with a longer side into tiles of that
-    side, which share ``overlap`` pixels; each pixel counts in one of them. ``touching_weight`` above 0 makes the weight map of
-    :func:`.touching.touching_weights` of the class ``touching_class``. ``channels``, ``window``,
-    ``memory_limit`` and ``workers`` are as for images of classes; ``skip_unmatched`` leaves out
-    images without a mask, ``skip_unreadable`` pairs that cannot be read or differ in size.
+    side, which share ``overlap`` pixels; each pixel counts in one of them. ``touching_weight``
+    above 0 makes the weight map of :func:`.touching.touching_weights` of the class
+    ``touching_class``. ``channels``, ``window``, ``memory_limit`` and ``workers`` are as for images
+    of classes; ``skip_unmatched`` leaves out images without a mask, ``skip_unreadable`` pairs that
+    cannot be read or differ in size.
 
     Reading raises ``ValueError`` and :class:`~dltrain.errors.UserError` for anything doubtful.
     """
