@@ -38,9 +38,11 @@ ROOMS: dict[str, set[str]] = {
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "optim", "runs", "data", "core", "callbacks"},
+    "parallel_checks": CONTRACTS | {"engine", "optim", "assemble"},
     "mistakes": CONTRACTS | {"pages", "config", "engine", "assemble"},
     "training": CONTRACTS
-    | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"}
+    | {"parallel_checks"},
     "profiling": CONTRACTS | {"messages", "engine", "assemble", "training"},
     "inference": CONTRACTS
     | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},
