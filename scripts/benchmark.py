@@ -9,12 +9,14 @@ Contestants: ``by_hand``, a loop over float tensors that lie in memory, already 
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
 metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
 DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics
-(``pip install lightning``); ``peer``, the library that people use for that work, where there is one
-(scripts/peers.py). All but the peers have the same network, batch, optimizer and threads. Each
-measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
-a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
-MNIST, IMDB, MovieLens 100K, ETTh1 and blood cells are read from DLTRAIN_DATA, else from
-../shared/data.
+(``pip install lightning``); ``surprise``, SVD++ of Surprise, which steps with each rating, so that
+its step is of as many ratings and its first is its last (``pip install scikit-surprise``);
+``stable_baselines3``, PPO of Stable-Baselines3; ``transformers``, its GPT-2, and ``ultralytics``, its
+YOLOv8n (scripts/peers.py). All but the last two, which have networks of their own, have the same
+network, batch, optimizer and threads; Surprise has its own optimizer and one thread. Each measurement is a fresh process (see
+scripts/contestants.py) and the contestants take turns, so that a machine that slows down slows all.
+Steps include the slow first ones, and exclude evaluation. MNIST, IMDB, MovieLens 100K, ETTh1 and
+blood cells are read from DLTRAIN_DATA, else from ../shared/data.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from peers import PEERS
 from results import write_between
 
 HERE = Path(__file__).resolve().parent
 PAGE, README = HERE.parent / "docs" / "performance.md", HERE.parent / "README.md"
-CONTESTANTS = ("by_hand", "dltrain", "dltrain_bfloat16", "tutorial", "lightning", "peer")
-OURS = CONTESTANTS[:3]
+OURS = ("by_hand", "dltrain", "dltrain_bfloat16")
+LIBRARIES = ("lightning", "surprise", "stable_baselines3", "transformers", "ultralytics")
+"""Those that take part where a package of their name is installed."""
+CONTESTANTS = (*OURS, "tutorial", *LIBRARIES)
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 
@@ -46,7 +49,7 @@ class Workload(NamedTuple):
     network: str
     batch: int
     steps: int
-    contestants: tuple[str, ...] = CONTESTANTS[:5]
+    contestants: tuple[str, ...] = (*OURS, "tutorial", "lightning")
 
 
 WORKLOADS = {
@@ -60,13 +63,13 @@ WORKLOADS = {
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
     "lstm_language": Workload("lstm_language", 32, 30, OURS),
-    "transformer_language": Workload("transformer_language", 32, 30, (*OURS, "peer")),
+    "transformer_language": Workload("transformer_language", 32, 30, (*OURS, "transformers")),
     "seq2seq": Workload("seq2seq", 64, 60, OURS),
-    "matrix_factorization": Workload("matrix_factorization", 1000, 200, OURS),
-    "ppo": Workload("ppo", 256, 1000, OURS[:2]),
+    "matrix_factorization": Workload("matrix_factorization", 1000, 200, (*OURS, "surprise")),
+    "ppo": Workload("ppo", 256, 1000, (*OURS[:2], "stable_baselines3")),
     "rbm": Workload("rbm", 100, 600, OURS),
     "linear": Workload("linear", 32, 1500, OURS),
-    "yolo": Workload("yolo", 8, 30, (*OURS, "peer")),
+    "yolo": Workload("yolo", 8, 30, (*OURS, "ultralytics")),
     "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),
     "fast_style": Workload("fast_style", 4, 10, OURS),
@@ -79,11 +82,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=None)
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="steps by processor time, beside other work"
+    )
     parser.add_argument("--write", action="store_true", help="the tables of the pages")
     parser.add_argument("--to-accuracy", action="store_true")
     arguments = parser.parse_args()
     contestants = arguments.contestants or [
-        one for one in CONTESTANTS if one != "lightning" or importlib.util.find_spec("lightning")
+        one for one in CONTESTANTS if one not in LIBRARIES or importlib.util.find_spec(one)
     ]
     os.environ.setdefault("DLTRAIN_DATA", str(HERE.parent.parent / "shared" / "data"))
     if arguments.to_accuracy:
@@ -96,10 +102,12 @@ def main() -> None:
     print("\n".join(lines))
     for name in arguments.workloads:
         workload = WORKLOADS[name]
+        options = ["--cpu-time"] if arguments.cpu_time else []
         here = [one for one in contestants if one in workload.contestants]
-        if "peer" in here and not PEERS[name].installed:
-            here.remove("peer")
-        rounds = [{one: measured(one, workload) for one in here} for _ in range(arguments.rounds)]
+        rounds = [
+            {one: measured(one, workload, *options) for one in here}
+            for _ in range(arguments.rounds)
+        ]
         for one in here:
             lines.append(row(workload, one, here[0], rounds))
             print(lines[-1], flush=True)

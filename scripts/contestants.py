@@ -37,7 +37,7 @@ from loops_by_hand import (
     carts_by_hand,
     series_by_hand,
 )
-from peers import PEERS
+from peers import gpt2, ultralytics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,18 +66,24 @@ LEVELS = (0.97, 0.98, 0.99)
 class Watch:
     """Notes when the first step ends, when the last does, and when accuracies are reached."""
 
-    def __init__(self, started: float, steps: int, look_every: int = 0) -> None:
-        self.started, self.left = started, steps
+    def __init__(
+        self,
+        started: float,
+        steps: int,
+        look_every: int = 0,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.started, self.left, self.clock = started, steps, clock
         self.look_every = look_every
         self.reached: dict[float, float] = {}
         self.first = 0.0
-        self._begun = time.perf_counter()
+        self._begun = clock()
         self._steps = steps
         self.step_time = 0.0
 
     def begin(self) -> None:
         """Training begins."""
-        self._begun = time.perf_counter()
+        self._begun = self.clock()
 
     def step(self, accuracy: Callable[[], float]) -> bool:
         """A step is over; whether to stop. ``accuracy`` looks at the test split."""
@@ -85,7 +91,7 @@ class Watch:
             self.first = time.time() - self.started
         self.left -= 1
         if not self.left:
-            self.step_time = (time.perf_counter() - self._begun) / self._steps
+            self.step_time = (self.clock() - self._begun) / self._steps
         if self.look_every and self.left % self.look_every == 0:
             self.note(accuracy(), time.time())
         return not self.left or len(self.reached) == len(LEVELS)
@@ -105,8 +111,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--started", type=float, default=time.time())
     parser.add_argument("--look-every", type=int, default=0)
+    parser.add_argument("--cpu-time", action="store_true")
     asked = parser.parse_args()
-    watch = Watch(asked.started, asked.steps, asked.look_every)
+    clock = time.process_time if asked.cpu_time else time.perf_counter
+    watch = Watch(asked.started, asked.steps, asked.look_every, clock)
     CONTESTANTS[asked.contestant](asked.workload, asked.batch, watch)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     levels = {f"{level:.0%}": watch.reached.get(level) for level in LEVELS}
@@ -643,7 +651,14 @@ def translations(folder: Path) -> list[str]:
 def ratings(folder: Path) -> list[str]:
     """What has the command learn ratings by SVD++."""
     path = f"data.path={os.environ['DLTRAIN_DATA']}/ml-100k/u.data"
-    return ["data=ratings", path, "data.test=0.001", "model.implicit=true", "model.dropout=0"]
+    return [
+        "data=ratings",
+        path,
+        "data.test=0.001",
+        "model.implicit=true",
+        "model.dropout=0",
+        "model.l2=0",
+    ]
 
 
 def carts(folder: Path) -> list[str]:
@@ -816,9 +831,48 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
         trainer.fit(Module(), data_loader(workload, batch))
 
 
+def surprise(workload: str, batch: int, watch: Watch) -> None:
+    """SVD++ of Surprise, which steps with each rating: so many of them are taken for a step."""
+    from surprise import Dataset, Reader, SVDpp
+
+    path = f"{os.environ['DLTRAIN_DATA']}/ml-100k/u.data"
+    ratings = Dataset.load_from_file(path, Reader("user item rating timestamp", sep="\t"))
+    known = ratings.build_full_trainset()
+    epochs, left = divmod(watch.left * batch, known.n_ratings)
+    assert not left, "whole epochs"
+    watch.begin()
+    SVDpp(n_factors=50, n_epochs=epochs, random_state=0).fit(known)
+    while not watch.step(never):
+        pass
+
+
+def stable_baselines3(workload: str, batch: int, watch: Watch) -> None:
+    """PPO of Stable-Baselines3 on CartPole."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    class Enough(Exception):
+        """All steps are made."""
+
+    def after(*_: object) -> None:
+        if watch.step(never):
+            raise Enough
+
+    learner = PPO(
+        *("MlpPolicy", make_vec_env("CartPole-v1", CARTS, seed=0)),
+        **{"n_steps": LENGTH, "batch_size": batch, "n_epochs": EPOCHS, "learning_rate": 1e-3},
+        **{"gamma": DISCOUNT, "gae_lambda": GAE, "device": "cpu", "seed": 0},
+    )
+    learner.policy.optimizer.register_step_post_hook(after)
+    watch.begin()
+    with contextlib.suppress(Enough):
+        learner.learn(watch.left * CARTS * LENGTH)
+
+
 def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
     """The whole command, everything on."""
     from dltrain import cli
+    from dltrain.engine import clock as own_clock
     from dltrain.runs.finding import latest
 
     steps = watch.left
@@ -854,6 +908,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         os.environ["BENCHMARK_LOOKS"] = str(Path(folder) / "looks")
         sys.path.insert(0, str(Path(__file__).parent))
         sys.stdout = sys.stderr
+        own_clock.seconds = watch.clock
         with contextlib.suppress(SystemExit):
             cli.main()
         sys.stdout = sys.__stdout__
@@ -876,7 +931,10 @@ CONTESTANTS: dict[str, Callable[[str, int, Watch], None]] = {
     "dltrain_bfloat16": dltrain_bfloat16,
     "tutorial": tutorial,
     "lightning": lightning,
-    "peer": lambda workload, batch, watch: PEERS[workload].train(batch, watch),
+    "surprise": surprise,
+    "stable_baselines3": stable_baselines3,
+    "transformers": lambda _, batch, watch: gpt2(batch, watch),
+    "ultralytics": lambda _, batch, watch: ultralytics(batch, watch),
 }
 
 if __name__ == "__main__":

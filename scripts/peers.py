@@ -1,23 +1,21 @@
 """What people use instead of dltrain for the same work, for scripts/benchmark.py.
 
     pip install transformers ultralytics
-    python scripts/benchmark.py --workloads transformer_language yolo --contestants dltrain peer
+    python scripts/benchmark.py --workloads transformer_language yolo
 
-A peer is left out where its library is not installed. Its network is the library's own, of the same
-kind and about the same size, on the same data and batches; the rest is as its documentation has it.
+Their networks are the libraries' own, of the same kind and about the same size, on the same data
+and batches; the rest is as their documentation has it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from contestants import Watch
@@ -123,22 +121,3 @@ def cells_as_txt(source: Path, folder: Path) -> Path:
     described = folder / "cells.yaml"
     described.write_text(f"path: {folder}\ntrain: images\nval: images\nnames:\n{listed}")
     return described
-
-
-class Peer(NamedTuple):
-    """A library, and what trains with it."""
-
-    package: str
-    train: Callable[[int, Watch], None]
-
-    @property
-    def installed(self) -> bool:
-        """Whether it can be measured here."""
-        return importlib.util.find_spec(self.package) is not None
-
-
-PEERS = {
-    "transformer_language": Peer("transformers", gpt2),
-    "yolo": Peer("ultralytics", ultralytics),
-}
-"""By workload."""

@@ -19,9 +19,17 @@ import tempfile
 import venv
 from pathlib import Path
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
 ROOT = Path(__file__).resolve().parents[1]
 CONSTRAINTS = ROOT / "scripts" / "constraints.txt"
 OLDEST_PYTHON = "3.10"
+ALONE = {"flower"}
+"""Extras whose requirements contradict those of the others: flwr wants older ones of its own."""
 
 
 def main() -> None:
@@ -36,7 +44,7 @@ def main() -> None:
         if arguments.keep:  # the resolver prefers what its output has already
             shutil.copyfile(CONSTRAINTS, made)
         command = [
-            *(uv(Path(folder)), "pip", "compile", "-q", "--universal", "--all-extras"),
+            *(uv(Path(folder)), "pip", "compile", "-q", "--universal", *_extras()),
             *("--python-version", OLDEST_PYTHON, "--no-annotate", "--no-emit-index-url"),
             *("--custom-compile-command", shlex.join(["python", *sys.argv])),
             *("-c", str(holding), "-o", str(made), "pyproject.toml"),
@@ -44,6 +52,13 @@ def main() -> None:
         subprocess.run(command, cwd=ROOT, check=True)
         shutil.copyfile(made, CONSTRAINTS)
     print(f"{CONSTRAINTS.relative_to(ROOT)}: {len(CONSTRAINTS.read_text().splitlines())} lines")
+
+
+def _extras() -> list[str]:
+    """Arguments that name the extras whose packages are pinned."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        named = tomllib.load(file)["project"]["optional-dependencies"]
+    return [f"--extra={extra}" for extra in named if extra not in ALONE]
 
 
 def uv(folder: Path) -> str:

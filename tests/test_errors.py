@@ -122,6 +122,17 @@ def test_one_mistake_is_one_message(
             ["model=lstm", "data=ratings", "data.path=u.data"],
             ["model: this needs one input, and this data has user, item; may fit: "],
         ),
+        (
+            ["model=lenet5", "data=csv", "data.path=a.csv", "data.target=b"],
+            ["; may fit: fusion, linreg, logreg, mlp, perceptron, tabular"],
+        ),
+        (
+            ["model=ppo", "data=csv", "data.path=a.csv", "data.target=b"],
+            [
+                "task: this learns by acting in an environment, as data=gym is, and this",
+                "may fit: fusion, ",
+            ],
+        ),
         (["model=mlp", "data=line", "task=classification"], ["task", "needs classes"]),
         (["task=regression"], ["task", "numbers", "class"]),
         (["trainer.precision=tf32", "device=cpu"], ["trainer", "tf32 is of CUDA devices", "cpu"]),

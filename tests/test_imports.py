@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "models": CONTRACTS | {"config"},
     "tasks": CONTRACTS | {"metrics", "models", "engine"},
     "data": CONTRACTS | {"config"},
-    "federated": CONTRACTS | {"data"},
+    "federated": CONTRACTS | {"data", "engine"},
     "runs": CONTRACTS | {"config", "engine", "optim"},
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
@@ -43,6 +43,8 @@ ROOMS: dict[str, set[str]] = {
     "training": CONTRACTS
     | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"}
     | {"parallel_checks"},
+    "federated_client": CONTRACTS
+    | {"messages", "config", "engine", "federated", "runs", "core", "assemble", "training"},
     "profiling": CONTRACTS | {"messages", "engine", "assemble", "training"},
     "inference": CONTRACTS
     | {"config", "engine", "optim", "reports", "runs", "data", "core", "assemble"},

@@ -295,6 +295,30 @@ def test_gradients_of_a_batchs_rows_alone_do_as_whole_ones(rated: Path, train: T
             train(*settings, "model.sparse=true", wrong)
 
 
+@pytest.mark.parametrize("implicit", [False, True])
+def test_l2_is_of_the_rows_that_a_batch_uses(implicit: bool) -> None:
+    torch.manual_seed(0)
+    model = MatrixFactorization(spec(), factors=3, implicit=implicit, init_std=1.0, l2=0.5)
+    user, item = torch.tensor([1, 2, 1]), torch.tensor([2, 1, 1])
+    model.rated_by(user, item)
+    with torch.no_grad():
+        model.user_biases[1], model.item_biases[2] = 3.0, 4.0
+    found = model.penalty(user, item)
+    assert found is not None
+    own, items = model.user_vectors.weight, model.item_vectors.weight
+    total = own[user].square().sum() + items[item].square().sum() + 3.0**2 * 2 + 4.0**2
+    if implicit:
+        rated = model.rated_vectors.weight
+        sums = {1: (rated[1] + rated[2]) / 2**0.5, 2: rated[1]}
+        total = total + sum(sums[int(one)].square().sum() for one in user)
+    torch.testing.assert_close(found, 0.5 * total / 3)
+    found.backward()
+    gradient = model.user_vectors.weight.grad
+    assert gradient is not None
+    assert gradient.abs().sum(1).nonzero().flatten().tolist() == [1, 2]
+    assert MatrixFactorization(spec(), l2=0.0).penalty(user, item) is None
+
+
 @pytest.mark.parametrize("loss", ["bpr", "softmax"])
 def test_rankings_are_learned_of_pairs_alone(loss: str, rated: Path, train: Train) -> None:
     found = train(

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from renew_constraints import ALONE
 from tests.conftest import CONSTRAINTS, REPOSITORY
 
 if sys.version_info >= (3, 11):
@@ -34,7 +35,8 @@ def project() -> dict[str, Any]:
 
 
 def required(project: dict[str, Any]) -> list[Requirement]:
-    extras = project["optional-dependencies"].values()
+    named = project["optional-dependencies"].items()
+    extras = [lines for extra, lines in named if extra not in ALONE]
     return [Requirement(line) for line in sum(extras, project["dependencies"])]
 
 

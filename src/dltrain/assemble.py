@@ -18,6 +18,7 @@ from dltrain.config.build import plan
 from dltrain.config.refusals import refused, too_large
 from dltrain.config.stand_ins import shown, stand_ins
 from dltrain.config.values import fits, wrong_type
+from dltrain.contracts.acting import Acts
 from dltrain.contracts.data import DataSpec, Source
 from dltrain.contracts.run import (
     Callback,
@@ -231,7 +232,19 @@ class Assembly(AbstractContextManager["Assembly"]):
         self._find_faults("model", torch.nn.Module, self._outline)
         if len(self._faults) == before and self._outline is not None:
             self._try_model(self._outline)
+            self._require_actions(self._outline)
         self._find_faults("task", Task, None)
+
+    def _require_actions(self, outline: DataSpec) -> None:
+        """Refuse a task that learns by acting, of data that will be no environment."""
+        node = self._config["task"]
+        learned = plan(node, Task, "task", {}, self._packages).target
+        if not isinstance(learned, type) or not issubclass(learned, Acts):
+            return
+        try:
+            outline.action  # noqa: B018 - it says what is wrong
+        except ValueError as error:
+            self._faults.append(refused("task", node, error))
 
     def _try_model(self, outline: DataSpec) -> None:
         """Refuse a network that reads no data of such an outline, whatever its sizes."""

@@ -346,6 +346,7 @@ class Run:
             self.phases,
             partial(build, config["schedule"], Schedule, "schedule", **given),
         )
+        self._step = parts.plan.step(self.config, parts.task)
         self._layers = self._summary_of_layers()
 
     def begin(self, folder: RunFolder) -> None:
@@ -367,6 +368,7 @@ class Run:
             saved=lambda: self._summarize("running"),
             watchers=self._watchers if self.ranks.first else (),
             ranks=self.ranks,
+            train_step=self._step,
         )
 
     def describe(self, overrides: Sequence[str], job: Mapping[str, Any] | None = None) -> None:
@@ -420,6 +422,7 @@ class Run:
             self._fail(error)
             raise
         finally:
+            self.parts.plan.close()
             # It refers to this run, by `saved`: in a circle, weights and data would stay in memory
             # until garbage is collected, beside those of the next run.
             del self.trainer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from dltrain.contracts.data import DataSpec, Streams
+from dltrain.contracts.data import Batch, DataSpec, Streams
 from dltrain.contracts.metric import Evaluation, Mode
-from dltrain.contracts.task import Monitor, Phase, Task
+from dltrain.contracts.task import Metrics, Monitor, Phase, Task
 from dltrain.errors import require_at_least
 
 
@@ -191,6 +191,18 @@ class Plan(ABC):
 
         ``steps_per_epoch`` is by stream. Raises :class:`ValueError` where that is impossible.
         """
+
+    def step(self, config: Mapping[str, Any], task: Task) -> Callable[[Batch], Metrics] | None:
+        """What is done with each batch in place of ``task.train_step``; None: nothing else.
+
+        ``config`` is the run's, from which other processes can build the same parts. Raises
+        :class:`~dltrain.errors.ConfigError` where its other parts do not go with the plan.
+        """
+        return None
+
+    def close(self) -> None:
+        """The run is over, however it ended: let go of what :meth:`step` has begun."""
+        return None
 
 
 class Progress(Protocol):

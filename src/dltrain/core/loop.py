@@ -47,7 +47,7 @@ from dltrain.core.state import Place, State
 from dltrain.core.update import Optimize
 from dltrain.core.view import RunProgress, RunView
 from dltrain.engine import clock, generators, malloc, signals
-from dltrain.engine.compile import Compile, train_step
+from dltrain.engine.compile import Compile, TrainStep, train_step
 from dltrain.engine.cuda_graph import replayed_step
 from dltrain.engine.eval_mode import eval_mode
 from dltrain.engine.parallel.ranks import Ranks
@@ -80,6 +80,7 @@ class Trainer:
     ``saved`` is called whenever a checkpoint was written. ``watchers`` are told what callbacks are
     told, and belong to whoever started this process: no checkpoint has their state. ``ranks`` are
     the processes that train together; of them this is one, and rank 0 alone has callbacks.
+    ``train_step`` takes the place of the task's own, where a plan has one.
     """
 
     def __init__(
@@ -97,13 +98,14 @@ class Trainer:
         saved: Callable[[], object] = lambda: None,
         watchers: Sequence[Callback] = (),
         ranks: Ranks | None = None,
+        train_step: TrainStep | None = None,
     ) -> None:
         self.ranks = ranks or Ranks()
         self.settings, self.task, self.streams = settings, task, streams
         self.optimize, self.schedule, self.folder = optimize, schedule, folder
         self.modifiers, self._kept = list(modifiers), list(callbacks)
         self.callbacks = [*callbacks, *watchers]
-        self.seed, self._saved = seed, saved
+        self.seed, self._saved, self._given_step = seed, saved, train_step
         steps_per_epoch = streams["train"].steps_per_epoch
         self.max_steps = settings.total_steps(steps_per_epoch)
         self._log_interval = settings.log_interval(self.max_steps)
@@ -136,6 +138,7 @@ class Trainer:
         self._validated = False
         """Whether the callbacks of this process have what the last weights say."""
         self._phase: Phase | None = None
+        self._train_step: TrainStep | None = None
         self._not_ended = list(self.callbacks)
 
     def fit(self, resume: Mapping[str, Any] | None = None) -> str:
@@ -155,11 +158,7 @@ class Trainer:
         if resume is not None:
             self._load_state(resume)
         self._draw_on(resume)
-        device, steps = self.settings.device, self.max_steps - self.state.step
-        step = train_step(self.state.compile, self.task, self.optimize, device, steps, self._settle)
-        self._train_step = replayed_step(
-            self.settings.cuda_graph, step, self.task, self.optimize, device
-        )
+        self._train_step = self._given_step or self._own_step()
         self._measured_seconds = self.state.seconds["train"]
         self._measured_samples = self.state.samples
         with signals.asking(self.ranks.ask):
@@ -169,6 +168,27 @@ class Trainer:
             self._test()
             self._require_finite_results()
         return "finished"
+
+    def train_phase(self, number: int) -> dict[str, float]:
+        """Train phase ``number`` alone, whatever was trained before; return its training means.
+
+        It neither evaluates nor saves, and has no callbacks: for a process that trains what another
+        asks it to.
+        """
+        if self._train_step is None:
+            self._train_step = self._own_step()
+            self.task.train()
+        phase = self.phases[number]
+        self.state.step = self._phase_ends[number] - phase.steps
+        place, length = self.state.place(phase.stream), self.streams[phase.stream].steps_per_epoch
+        assert length is not None, "phases of an epoch"
+        place.epoch, place.position = divmod(self.state.step, length)
+        self._phase = None
+        self._train_on(self._enter_phase())
+        self._history.read()
+        means = self._history.period()
+        self._history.clear()
+        return means
 
     def end(self, status: str) -> None:
         """The probes' last look, unless the run failed, and the callbacks' end.
@@ -193,6 +213,12 @@ class Trainer:
                 status = _after(failure)
         if failure is not None:
             raise failure
+
+    def _own_step(self) -> TrainStep:
+        """The task's, compiled or replayed as the settings say."""
+        device, steps = self.settings.device, self.max_steps - self.state.step
+        step = train_step(self.state.compile, self.task, self.optimize, device, steps, self._settle)
+        return replayed_step(self.settings.cuda_graph, step, self.task, self.optimize, device)
 
     def _train(self) -> None:
         self.task.train()
@@ -293,6 +319,7 @@ class Trainer:
         optimize.set_multiplier(self.schedule(state.step))
         for modifier in self.modifiers:
             modifier.before_step(self._progress)
+        assert self._train_step is not None, "it has begun"
         with self._autocast():
             metrics = self._train_step(batch)
         size = self.ranks.examples(batch)

@@ -14,6 +14,14 @@ from dltrain.contracts.task import Phase, Task
 from dltrain.errors import require_at_least
 
 
+def averaged(task: Task) -> list[Tensor]:
+    """All that is averaged of ``task``: weights, and saved buffers that are no counts."""
+    saved = task.state_dict(keep_vars=True)
+    buffers = [(name, value) for name, value in task.named_buffers() if name in saved]
+    named = (*task.named_parameters(), *buffers)
+    return [value for _, value in named if value.is_floating_point()]
+
+
 class Averaging(Modifier):
     """Federated averaging (McMahan et al. 2017): a phase is a client's.
 
@@ -36,6 +44,10 @@ class Averaging(Modifier):
     def attach(self, task: Task) -> None:
         """Remember whose weights are sent."""
         self._task = task
+
+    def receive(self, values: Sequence[Tensor]) -> None:
+        """Take the server's weights from elsewhere, in the order of :func:`averaged`."""
+        torch._foreach_copy_(self.server, list(values))
 
     def start(self, groups: Mapping[str, Group]) -> None:
         """The server begins with what there is."""
@@ -105,13 +117,7 @@ class Averaging(Modifier):
         self._sent, self._returned = state["bytes"]
 
     def _values(self) -> list[Tensor]:
-        """All that is averaged: weights, and buffers that are no counts."""
-        named = (*self._task.named_parameters(), *self._saved_buffers())
-        return [value for _, value in named if value.is_floating_point()]
-
-    def _saved_buffers(self) -> list[tuple[str, Tensor]]:
-        saved = self._task.state_dict(keep_vars=True)
-        return [(name, value) for name, value in self._task.named_buffers() if name in saved]
+        return averaged(self._task)
 
     def _bytes(self) -> int:
         return sum(value.numel() * value.element_size() for value in self.server)

@@ -42,6 +42,17 @@ class Rounds(Stream):
         return self.steps_per_client * self._per_round
 
     @property
+    def examples_per_round(self) -> int:
+        """Examples that the batches of a round have."""
+        each = sum(high - low for low, high in self._bounds)
+        return each * self._local_epochs * self._per_round
+
+    @property
+    def examples_per_client(self) -> int:
+        """As many for each."""
+        return self._shards.shape[1]
+
+    @property
     def examples(self) -> int:
         """Of all clients."""
         return self._shards.numel()

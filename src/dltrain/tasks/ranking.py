@@ -19,6 +19,7 @@ from dltrain.tasks.recommending import (
     Owned,
     best_items,
     item_field,
+    penalized,
     require_recommender,
     tell_pairs,
 )
@@ -80,7 +81,7 @@ class RankItems(Task):
             drawn = torch.randint(1, self.model.items, shape, device=user.device)
             scores = self.model.score(user, torch.cat([item, drawn], 1))
             loss = self._losses(scores[:, :1], scores[:, 1:]).mean()
-        optimize(loss)
+        optimize(penalized(self.model, loss, batch))
         return {"loss": loss.detach()}
 
     def forward(self, batch: Batch) -> Outputs:

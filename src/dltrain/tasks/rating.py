@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from dltrain.contracts.data import DataSpec, Streams
+from dltrain.contracts.data import Batch, DataSpec, Streams
 from dltrain.contracts.metric import Metric
 from dltrain.contracts.task import Monitor, Predictions
 from dltrain.metrics.ranking import Cold
@@ -17,6 +17,7 @@ from dltrain.tasks.losses.regression import NumberLoss
 from dltrain.tasks.recommending import (
     best_items,
     item_field,
+    penalized,
     require_recommender,
     tell_pairs,
 )
@@ -39,6 +40,9 @@ class Rating(Regression):
     def opened(self, streams: Streams) -> None:
         """Tell the network who has rated what."""
         tell_pairs(self._recommender, streams)
+
+    def _objective(self, loss: Tensor, batch: Batch) -> Tensor:
+        return penalized(self._recommender, loss, batch)
 
     def metrics(self, final: bool) -> Sequence[Metric]:
         """Those of a regression, and how much of it is a cold start."""

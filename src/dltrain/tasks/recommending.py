@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dltrain.contracts.data import DataSpec, Field, Streams
+from dltrain.contracts.data import Batch, DataSpec, Field, Streams
 from dltrain.errors import UserError
 from dltrain.models.recommending.recommender import Recommender
 
@@ -66,6 +66,12 @@ def tell_pairs(model: Recommender, streams: Streams) -> None:
     """Tell a network who has rated what in training."""
     batches = list(streams["train"].plain())
     model.rated_by(*(torch.cat([batch[name] for batch in batches]) for name in ("user", "item")))
+
+
+def penalized(model: Recommender, loss: Tensor, batch: Batch) -> Tensor:
+    """The mean loss of a batch of pairs, and what the network adds to it."""
+    penalty = model.penalty(batch["user"], batch["item"])
+    return loss if penalty is None else loss + penalty
 
 
 def best_items(scores: Tensor, count: int, without: Sequence[int]) -> Tensor:

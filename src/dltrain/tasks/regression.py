@@ -61,9 +61,13 @@ class Regression(Task):
         """Minimize the mean loss of the batch."""
         targets = self._learned(batch["target"]).float()
         loss = self.loss.mean(self.model(*self.spec.inputs(batch)).float(), targets)
-        optimize(loss)
+        optimize(self._objective(loss, batch))
         loss = loss.detach()
         return {"loss": widest(loss) * self._loss_unit if self._has_unit else loss}
+
+    def _objective(self, loss: Tensor, batch: Batch) -> Tensor:
+        """What is minimized; ``loss`` is what is reported."""
+        return loss
 
     def forward(self, batch: Batch) -> Outputs:
         """``output`` (batch, outputs), in the target's unit."""

@@ -47,6 +47,13 @@ class Recommender(nn.Module, ABC):
         """Learn who has rated what in training: pairs (pairs,), before the first step."""
         return None
 
+    def penalty(self, user: Tensor, item: Tensor) -> Tensor | None:
+        """What is added to the mean loss of pairs (batch,), 0-d; None: nothing.
+
+        For penalties of what a batch uses alone: a regularizer sees all weights in every step.
+        """
+        return None
+
     def forward(self, user: Tensor, item: Tensor) -> Tensor:
         """The rating (batch, 1)."""
         scores = self.score(user, item[:, None])
