@@ -8,15 +8,16 @@
 Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalized;
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
 metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
-DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics
-(``pip install lightning``); ``surprise``, SVD++ of Surprise, which steps with each rating, so that
-its step is of as many ratings and its first is its last (``pip install scikit-surprise``);
-``stable_baselines3``, PPO of Stable-Baselines3; ``transformers``, its GPT-2, and ``ultralytics``, its
-YOLOv8n (scripts/peers.py). All but the last two, which have networks of their own, have the same
-network, batch, optimizer and threads; Surprise has its own optimizer and one thread. Each measurement is a fresh process (see
-scripts/contestants.py) and the contestants take turns, so that a machine that slows down slows all.
-Steps include the slow first ones, and exclude evaluation. MNIST, IMDB, MovieLens 100K, ETTh1 and
-blood cells are read from DLTRAIN_DATA, else from ../shared/data.
+DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics (``pip
+install lightning``); ``surprise``, SVD++ of Surprise, which steps with each rating, so that its
+step is of as many ratings and its first is its last (``pip install scikit-surprise``);
+``stable_baselines3``, PPO of Stable-Baselines3; ``transformers``, its GPT-2, and ``ultralytics``,
+its YOLOv8n (scripts/peers.py). All but the last two, which have networks of their own, have the
+same network, batch, optimizer and threads; Surprise has its own optimizer and one thread. Each
+measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
+a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
+MNIST, IMDB, MovieLens 100K, ETTh1 and blood cells are read from DLTRAIN_DATA, else from
+../shared/data.
 """
 
 from __future__ import annotations
