@@ -4,8 +4,8 @@
     python scripts/notebook.py docs/notebooks/python.ipynb
 
 Cells are run in order, in an empty folder, by Python alone: what a cell prints and the value of its
-last line are kept, as Jupyter keeps them, but for lines that tell times. Of what they were run from, the file has a digest, by
-which tests/test_notebooks.py knows outputs that are older than their cells.
+last line are kept, as Jupyter keeps them, but for lines that tell times. Of the cells, the file has
+a digest, by which tests/test_notebooks.py knows outputs that are older than they are.
 """
 
 from __future__ import annotations
