@@ -4,8 +4,8 @@
     python scripts/notebook.py docs/notebooks/python.ipynb
 
 Cells are run in order, in an empty folder, by Python alone: what a cell prints and the value of its
-last line are kept, as Jupyter keeps them. Of what they were run from, the file has a digest, by
-which tests/test_notebooks.py knows outputs that are older than their cells.
+last line are kept, as Jupyter keeps them, but for lines that tell times. Of the cells, the file has
+a digest, by which tests/test_notebooks.py knows outputs that are older than they are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 COLUMNS = "96"
+OF_THE_MACHINE = re.compile(r"Trained |note: .*\(Fitted to ")
+"""How lines begin that are left out of what a cell prints: they tell times, which are not kept."""
 
 
 def main() -> None:
@@ -79,6 +82,7 @@ def outputs(source: str, known: dict[str, Any], number: int) -> list[dict[str, A
     found: list[dict[str, Any]] = []
     if printed.getvalue():
         lines = printed.getvalue().splitlines(keepends=True)
+        lines = [line for line in lines if not OF_THE_MACHINE.match(line)]
         found.append({"output_type": "stream", "name": "stdout", "text": lines})
     if value is not None:
         found.append(

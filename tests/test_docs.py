@@ -161,6 +161,7 @@ def short(words: list[str]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "page", ["README.md", *(f"docs/{name}.md" for name in (*OWN_DATA, "own_model"))]
 )

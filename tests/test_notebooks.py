@@ -17,6 +17,7 @@ def of_few_epochs(source: str) -> str:
     return re.sub(r"trainer\.epochs=\d+", "trainer.epochs=1", source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_cell_runs(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
