@@ -58,7 +58,9 @@ def write_vectors(task: Task, field: Field, file: Path) -> Written:
     places: dict[str, int] = {}
     for place in sorted(range(len(field.names)), key=_rarity(field)):
         word, fault = _word(field.names[place])
-        fault = fault or ("another's without its blank" if word in places else "")
+        fault = fault or (
+            "rarer than the same word with or without a blank in front" if word in places else ""
+        )
         if fault:
             left_out[fault] = left_out.get(fault, 0) + 1
         else:
@@ -76,7 +78,7 @@ def _rarity(field: Field) -> Callable[[int], int]:
 def _word(name: str) -> tuple[str, str]:
     """A token as a word, and why it is none."""
     if name in SPECIAL:
-        return name, "special tokens"
+        return name, "padding and the like"
     word = name.removeprefix(BLANK) or name
     return word, "" if word and word.split() == [word] else "blanks and line ends"
 
