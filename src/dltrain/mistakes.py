@@ -48,11 +48,13 @@ def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
     """
     if not environment.speaks():
         return
-    for line in told(error, overrides):
-        print(f"dltrain: {line}", file=sys.stderr)
+    lines = told(error, overrides)
     page = page_of(error)
     if page is not None:
-        print(f"See {address(page)}", file=sys.stderr)
+        end = "" if lines[-1].endswith((".", "?", ")")) else "."
+        lines[-1] += f"{end} See {address(page)}"
+    for line in lines:
+        print(f"dltrain: {line}", file=sys.stderr)
 
 
 def with_the_rest(error: ConfigError, overrides: Sequence[str]) -> ConfigError:
