@@ -836,8 +836,7 @@ def surprise(workload: str, batch: int, watch: Watch) -> None:
     from surprise import Dataset, Reader, SVDpp
 
     path = f"{os.environ['DLTRAIN_DATA']}/ml-100k/u.data"
-    ratings = Dataset.load_from_file(path, Reader("user item rating timestamp", sep="\t"))
-    known = ratings.build_full_trainset()
+    known = Dataset.load_from_file(path, Reader("ml-100k")).build_full_trainset()
     epochs, left = divmod(watch.left * batch, known.n_ratings)
     assert not left, "whole epochs"
     watch.begin()
