@@ -386,7 +386,9 @@ def test_a_damaged_part_is_named_and_the_checkpoint_before_is_used(
 
     assert finished["status"] == "finished"
     assert "Going on from the one before it, previous.pt." in caplog.text
-    assert len(list((folder / "checkpoints").glob("*.parts"))) == 1
+    left = {path.stem for path in (folder / "checkpoints").glob("*.parts")}
+    names = (checkpoint.LAST, checkpoint.BEST)
+    assert left == {torch.load(folder / one)["divided"]["name"] for one in names}
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
