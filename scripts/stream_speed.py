@@ -198,6 +198,7 @@ def trained_cost(folder: Path, model: str, steps: int, data: list[str]) -> float
 
     from dltrain import training
     from dltrain.config import compose
+    from dltrain.config.punctuation import with_quotes
     from dltrain.contracts.run import Callback, View
 
     marks: dict[int, float] = {}
@@ -210,7 +211,8 @@ def trained_cost(folder: Path, model: str, steps: int, data: list[str]) -> float
     words = [f"model={model}", *data, "device=cpu", f"data.batch_size={BATCH}", "callbacks=none"]
     words += [f"trainer.steps={steps}", f"trainer.evaluate_every={steps}", "trainer.log_every=50"]
     words += ["data.mean=[0.49,0.48,0.45]", "data.std=[0.25,0.24,0.26]", f"output_dir={output}"]
-    training.train(compose.compose([*words, f"data.root={folder}/root"]), watchers=[Clock()])
+    typed = with_quotes([*words, f"data.root={folder}/root"])
+    training.train(compose.compose(typed), watchers=[Clock()])
     first, last = min(marks), max(marks)
     return (marks[last] - marks[first]) / ((last - first) * BATCH) * 10_000
 
