@@ -40,6 +40,7 @@ from dltrain.engine.batch_norm import require_variance
 from dltrain.engine.parallel.environment import TIMEOUT
 from dltrain.engine.parallel.joining import joined
 from dltrain.engine.parallel.ranks import Ranks
+from dltrain.engine.parallel.several import RankLost
 from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.by_phase import by_phase
 from dltrain.optim.groups import gives_rows, groups_of
@@ -437,6 +438,8 @@ class Run:
             return "interrupted"
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
+        except RankLost:
+            raise
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise UserError(self._out_of_memory()) from error

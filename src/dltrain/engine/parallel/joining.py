@@ -124,6 +124,7 @@ def _fail(store: Store, error: BaseException) -> None:
     environment.choose_speaker(tells)
     if not tells:
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+    time.sleep(2 * LOOKS)  # the store may be this process's own, and others are to hear of it
     if lost:
         raise UserError(
             f"rank {rank}: another process of this run was killed, its machine is gone, or it has "
