@@ -2,20 +2,22 @@
 
     python scripts/benchmark.py                              # all that is installed
     python scripts/benchmark.py --rounds 9 --workloads lenet5 --contestants by_hand dltrain
-    python scripts/benchmark.py --readme                     # and write the table into README.md
+    python scripts/benchmark.py --write       # the table into docs/performance.md, README.md's too
     python scripts/benchmark.py --to-accuracy                # seconds to 97, 98 and 99 % on MNIST
 
 Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalized;
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
 metrics), and the same in bfloat16; ``tutorial``, a loop over torchvision's data set in a
-DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics
-(``pip install lightning``); ``surprise``, SVD++ of Surprise, which steps with each rating, so that
-its step is of as many ratings and its first is its last (``pip install scikit-surprise``);
-``stable_baselines3``, PPO of Stable-Baselines3. All have the same network, batch, optimizer and
-threads; Surprise has its own optimizer and one thread. Each measurement is a fresh process (see
-scripts/contestants.py) and the contestants take turns, so that a machine that slows down slows all.
-Steps include the slow first ones, and exclude evaluation. MNIST, IMDB, MovieLens 100K, ETTh1 and
-blood cells are read from DLTRAIN_DATA, else from ../shared/data.
+DataLoader; ``lightning``, Lightning with progress bar, TensorBoard, checkpoints and metrics (``pip
+install lightning``); ``surprise``, SVD++ of Surprise, which steps with each rating, so that its
+step is of as many ratings and its first is its last (``pip install scikit-surprise``);
+``stable_baselines3``, PPO of Stable-Baselines3; ``transformers``, its GPT-2, and ``ultralytics``,
+its YOLOv8n (scripts/peers.py). All but the last two, which have networks of their own, have the
+same network, batch, optimizer and threads; Surprise has its own optimizer and one thread. Each
+measurement is a fresh process (see scripts/contestants.py) and the contestants take turns, so that
+a machine that slows down slows all. Steps include the slow first ones, and exclude evaluation.
+MNIST, IMDB, MovieLens 100K, ETTh1 and blood cells are read from DLTRAIN_DATA, else from
+../shared/data.
 """
 
 from __future__ import annotations
@@ -31,9 +33,12 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from results import write_between
+
 HERE = Path(__file__).resolve().parent
+PAGE, README = HERE.parent / "docs" / "performance.md", HERE.parent / "README.md"
 OURS = ("by_hand", "dltrain", "dltrain_bfloat16")
-LIBRARIES = ("lightning", "surprise", "stable_baselines3")
+LIBRARIES = ("lightning", "surprise", "stable_baselines3", "transformers", "ultralytics")
 """Those that take part where a package of their name is installed."""
 CONTESTANTS = (*OURS, "tutorial", *LIBRARIES)
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
@@ -59,13 +64,13 @@ WORKLOADS = {
     "dcgan": Workload("dcgan", 128, 40, OURS),
     "lstm": Workload("lstm", 64, 60, OURS),
     "lstm_language": Workload("lstm_language", 32, 30, OURS),
-    "transformer_language": Workload("transformer_language", 32, 30, OURS),
+    "transformer_language": Workload("transformer_language", 32, 30, (*OURS, "transformers")),
     "seq2seq": Workload("seq2seq", 64, 60, OURS),
     "matrix_factorization": Workload("matrix_factorization", 1000, 200, (*OURS, "surprise")),
     "ppo": Workload("ppo", 256, 1000, (*OURS[:2], "stable_baselines3")),
     "rbm": Workload("rbm", 100, 600, OURS),
     "linear": Workload("linear", 32, 1500, OURS),
-    "yolo": Workload("yolo", 8, 30, OURS),
+    "yolo": Workload("yolo", 8, 30, (*OURS, "ultralytics")),
     "audio_cnn": Workload("audio_cnn", 32, 150, OURS),
     "unet": Workload("unet", 4, 40, OURS),
     "fast_style": Workload("fast_style", 4, 10, OURS),
@@ -81,7 +86,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="steps by processor time, beside other work"
     )
-    parser.add_argument("--readme", action="store_true")
+    parser.add_argument("--write", action="store_true", help="the tables of the pages")
     parser.add_argument("--to-accuracy", action="store_true")
     arguments = parser.parse_args()
     contestants = arguments.contestants or [
@@ -107,11 +112,32 @@ def main() -> None:
         for one in here:
             lines.append(row(workload, one, here[0], rounds))
             print(lines[-1], flush=True)
-    if arguments.readme:
-        readme = HERE.parent / "README.md"
-        head, _, rest = readme.read_text().partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        readme.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
+    if arguments.write:
+        write_tables("\n".join(lines))
+
+
+def write_tables(table: str) -> None:
+    """Put the table between the markers of docs/performance.md, its ratios between the README's."""
+    for path, text in ((PAGE, table), (README, ratios(table))):
+        write_between(path, BEGIN, END, text)
+
+
+def ratios(table: str) -> str:
+    """The table's times by hand, a workload a row, for the networks that every contestant has."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for line in table.splitlines()[2:]:
+        workload, contestant, *columns = line.strip("| ").split(" | ")
+        found.setdefault(workload, {})[contestant] = columns
+    names = [one.replace("_", " ") for one in CONTESTANTS]
+    lines = [
+        f"| workload | by hand, µs a step | {' | '.join(names[1:])} |",
+        f"|{'---|' * (len(names) + 1)}",
+    ]
+    for workload, known in found.items():
+        if set(names) <= set(known):
+            others = [known[name][1].partition(" ")[0] for name in names[1:]]
+            lines.append(f"| {workload} | {known[names[0]][0]} | {' | '.join(others)} |")
+    return "\n".join(lines)
 
 
 def race(contestants: list[str], rounds: int) -> None:

@@ -3,7 +3,8 @@
     python scripts/check_course.py            # does each compose?
     python scripts/check_course.py --run      # and do those whose data is here train two steps?
 
-"Change it" lists what to add to a page's first command, or whole commands. ``--run`` keeps what it
+"Change it" lists what to add to a page's first command, or to that of the name in
+``<!-- to: NAME -->`` above the list; or whole commands. ``--run`` keeps what it
 found in scripts/course_commands.json. tests/test_course.py looks each key and choice up, which
 takes a second; this takes minutes.
 """
@@ -32,7 +33,7 @@ from dltrain.errors import ConfigError
 ROOT = Path(__file__).resolve().parent.parent
 FOUND = ROOT / "scripts" / "course_commands.json"
 CHANGE_IT = "## Change it\n"
-MADE = ("shapes", "printed", "scenes", "tones")
+MADE = ("shapes", "printed", "scenes", "tones", "textures", "paintings/houses")
 """Folders of images and sounds that scripts/course_data.py makes; what is decoded is cached."""
 OVERRIDE = re.compile(r"[+~]?[\w./@]+=\S+$")
 
@@ -84,7 +85,8 @@ def commands(file: Path) -> Iterator[list[str]]:
     """Every command of a page, as words behind ``dltrain``, each once."""
     text = file.read_text(encoding="utf-8")
     lines = [line for line in course.commands_of(file) if line.startswith("dltrain")]
-    base = shlex.split(lines[0])
+    named = re.search(r"^<!-- to: (\w+) -->$", text, re.M)
+    base = shlex.split(next(x for x in lines if named is None or f"name={named[1]}" in x))
     found = [shlex.split(line) for line in lines]
     prose = course.BLOCK.sub("", text)
     found += [shlex.split(s) for s in re.findall(r"`(dltrain [^`\n]+)`", prose)]
@@ -154,7 +156,7 @@ def first_of(words: list[str]) -> list[str] | None:
     line = variants(overrides)[0]
     data = check(line, multirun=False)["data"]
     module = str(data["_target_"]).lower()
-    path = data.get("path") or ""
+    path = data.get("path") or data.get("content") or ""
     own = ("tables.", "digits", "adding", "toy_reviews", "environments.")
     bundled = any(name in module for name in own)
     elsewhere = path.startswith(("/", "~", "$", "DIR")) or (path and data.get("root") is not None)

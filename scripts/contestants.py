@@ -37,6 +37,7 @@ from loops_by_hand import (
     carts_by_hand,
     series_by_hand,
 )
+from peers import gpt2, ultralytics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -144,11 +145,19 @@ def network(workload: str) -> nn.Module:
             init="kaiming",
             unit_biases=False,
         )
+    if workload == "lenet5":
+        from torch import nn
+
+        # Layer by layer: dltrain's own computes its first two as one.
+        return nn.Sequential(
+            *(nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(6, 16, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+        )
     from dltrain.models.mlp import MLP
     from dltrain.models.vision.cnn import CNN
-    from dltrain.models.vision.lenet import LeNet5
 
-    return {"mlp": MLP, "lenet5": LeNet5, "cnn": CNN}[workload]((1, 28, 28), 10)
+    return {"mlp": MLP, "cnn": CNN}[workload]((1, 28, 28), 10)
 
 
 def learner(workload: str, model: nn.Module) -> tuple[Any, Callable[[Tensor, Tensor], Tensor]]:
@@ -923,6 +932,8 @@ CONTESTANTS: dict[str, Callable[[str, int, Watch], None]] = {
     "lightning": lightning,
     "surprise": surprise,
     "stable_baselines3": stable_baselines3,
+    "transformers": lambda _, batch, watch: gpt2(batch, watch),
+    "ultralytics": lambda _, batch, watch: ultralytics(batch, watch),
 }
 
 if __name__ == "__main__":

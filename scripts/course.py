@@ -13,6 +13,7 @@ scripts/course.json keeps the tables, and the seconds that the commands took, of
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import json
 import os
@@ -41,11 +42,15 @@ SECTIONS = {
     for number, draw in module.SECTIONS.items()
 }
 """What draws each page."""
+CELLS = ROOT / "docs" / "zh" / "cells.csv"
+"""Words in tables, in English and in Chinese."""
 RUN_IT = {"en": "## Run it", "zh": "## 运行"}
 BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.S | re.M)
 TABLE = r"(<!-- table: {} -->\n)(.*?)(<!-- end -->)"
 MOST_BYTES = 60_000
 """Of an image."""
+BEHIND = {"31": "17"}
+"""Pages that were written last and are read earlier: behind which one each stands in the list."""
 
 
 def main() -> None:
@@ -72,7 +77,7 @@ def renew(number: str, folder: Path) -> None:
     save(shown, number)
     for name, rows in shown.tables.items():
         for language in LANGUAGES:
-            fill(page(number, language), name, rows)
+            fill(page(number, language), name, in_language(rows, language))
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     record[number] = {"commands": commands, "seconds": seconds, "tables": shown.tables}
     RECORD.write_text(json.dumps(dict(sorted(record.items())), indent=1) + "\n")
@@ -135,16 +140,28 @@ def fill(file: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
     file.write_text(text[: found.start(2)] + head + body + text[found.end(2) :], encoding="utf-8")
 
 
+def in_language(rows: Sequence[Sequence[str]], language: str) -> list[list[str]]:
+    """The cells as a page has them: words of Chinese pages are in docs/zh/cells.csv."""
+    with CELLS.open(encoding="utf-8", newline="") as file:
+        words = {row["english"]: row["chinese"] for row in csv.DictReader(file)}
+    return [[words.get(cell, cell) if language == "zh" else cell for cell in row] for row in rows]
+
+
 def renew_index() -> None:
     """The list of pages, with the seconds that their commands took."""
     record = json.loads(RECORD.read_text())
     for language, folder in LANGUAGES.items():
         rows = []
-        for number in sorted(record):
+        for number in sorted(record, key=in_order):
             file = page(number, language)
             title = file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
             rows.append([f"[{title}]({file.name})", str(round(record[number]["seconds"]))])
         fill(folder / "index.md", "pages", rows)
+
+
+def in_order(number: str) -> str:
+    """By what pages are sorted as they are read."""
+    return f"{BEHIND[number]}-{number}" if number in BEHIND else number
 
 
 if __name__ == "__main__":

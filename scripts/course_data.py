@@ -8,6 +8,9 @@ Each is drawn from a fixed seed into a folder, or file, of the working folder th
     numbers   English number words and Chinese numerals: train, val and test files
     ratings   5,000 ratings of 60 films by 200 people, of a taste of three dimensions and noise
     tones     a second each of rising, falling and steady tones in noise, .wav
+    textures  300 images of 64x64 of stripes, waves, dots, checks or bricks, a folder each
+    paintings a house, 120 others, and waves and dots, whose style it is to have, .png
+    reviews   texts of the grammar of data=toy_reviews without their classes, a line each
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import argparse
 import csv
 import math
 import wave
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +37,9 @@ def main() -> None:
         "numbers": numbers,
         "ratings": ratings,
         "tones": tones,
+        "textures": textures,
+        "paintings": paintings,
+        "reviews": reviews,
     }
     parser.add_argument("kind", choices=makers)
     kind = parser.parse_args().kind
@@ -184,6 +191,89 @@ def tones(random: np.random.Generator, folder: Path) -> None:
                 file.setsampwidth(2)
                 file.setframerate(8000)
                 file.writeframes((sound.clip(-1, 1) * 32767).astype("<i2").tobytes())
+
+
+def textures(random: np.random.Generator, folder: Path) -> None:
+    for kind in PATTERNS:
+        (folder / kind).mkdir(parents=True)
+        for number in range(60):
+            drawn_from = PATTERNS[kind](*turned(random, 64, random.uniform(0, math.pi)))
+            pixels = painted(drawn_from, color(random, 0, 120), color(random, 136, 256))
+            noisy(Image.fromarray(pixels), random).save(folder / kind / f"{number:02}.png")
+
+
+def turned(random: np.random.Generator, side: int, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of a square's pixels, in periods of a pattern, turned and moved."""
+    row, column = np.mgrid[:side, :side] / random.uniform(6, 14)
+    x, y = random.uniform(0, 1, 2)
+    return (
+        math.cos(angle) * column - math.sin(angle) * row + x,
+        math.sin(angle) * column + math.cos(angle) * row + y,
+    )
+
+
+PATTERNS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "stripes": lambda x, y: x % 1 < 0.5,
+    "waves": lambda x, y: (x + 0.25 * np.sin(2 * math.pi * y / 1.5)) % 1 < 0.5,
+    "dots": lambda x, y: (x % 1 - 0.5) ** 2 + (y % 1 - 0.5) ** 2 < 0.1,
+    "checks": lambda x, y: (x % 1 < 0.5) ^ (y % 1 < 0.5),
+    "bricks": lambda x, y: (y % 1 < 0.2) | ((x + np.floor(y) % 2 / 2) % 1 < 0.1),
+}
+"""Where a pattern has its second color, by coordinates in periods."""
+
+
+def painted(second: np.ndarray, one: Sequence[float], other: Sequence[float]) -> np.ndarray:
+    """Pixels (h, w, 3) of two colors."""
+    return np.where(second[:, :, None], np.array(other), np.array(one)).astype(np.uint8)
+
+
+def paintings(random: np.random.Generator, folder: Path) -> None:
+    (folder / "houses").mkdir(parents=True)
+    for kind, colors in (
+        ("waves", ((16, 42, 110), (240, 196, 60))),
+        ("dots", ((250, 240, 220), (190, 40, 30))),
+    ):
+        pixels = painted(PATTERNS[kind](*turned(random, 128, math.pi / 3)), *colors)
+        Image.fromarray(pixels).save(folder / f"{kind}.png")
+    house(random, 128, 0).save(folder / "house.png")
+    for number in range(120):
+        house(random, 64, 1).save(folder / "houses" / f"{number:03}.png")
+
+
+def house(random: np.random.Generator, side: int, other: float) -> Image.Image:
+    """A house, a tree and the sun on hills; ``other``: how far colors and places are drawn."""
+    image = Image.new("RGB", (side, side))
+    draw = ImageDraw.Draw(image)
+
+    def tinted(*levels: int) -> tuple[int, ...]:
+        return tuple(int(level) for level in levels + other * random.uniform(-60, 60, 3))
+
+    def placed(*corners: float) -> list[float]:
+        return [side * corner / 128 for corner in corners]
+
+    draw.rectangle((0, 0, side, side), tinted(135, 190, 235))
+    x, y = other * random.uniform(-25, 25, 2)
+    draw.ellipse(placed(92 + x, 10, 116 + x, 34), tinted(250, 220, 90))
+    draw.ellipse(placed(-50, 78 + y, 110, 190), tinted(95, 160, 80))
+    draw.ellipse(placed(50, 86 + y, 190, 190), tinted(70, 130, 65))
+    draw.rectangle(placed(34 + x, 58 + y, 80 + x, 100 + y), tinted(225, 205, 175))
+    roof = placed(28 + x, 60 + y, 57 + x, 30 + y, 86 + x, 60 + y)
+    draw.polygon(roof, tinted(165, 70, 55))
+    draw.rectangle(placed(50 + x, 76 + y, 62 + x, 100 + y), tinted(100, 65, 45))
+    draw.rectangle(placed(66 + x, 68 + y, 75 + x, 78 + y), tinted(90, 120, 150))
+    draw.rectangle(placed(103 - x, 66 + y, 109 - x, 100 + y), tinted(95, 70, 50))
+    draw.ellipse(placed(92 - x, 42 + y, 120 - x, 74 + y), tinted(40, 100, 55))
+    return image
+
+
+def reviews(random: np.random.Generator, folder: Path) -> None:
+    from dltrain.data.text.toy_reviews import ToyReviews
+
+    folder.mkdir()
+    tested = set(ToyReviews().corpus().splits["test"].texts)  # what page 31 is tested with
+    texts = ToyReviews(20_000, data_seed=1).corpus().splits["train"].texts
+    lines = [text for text in texts if text not in tested]
+    (folder / "reviews.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

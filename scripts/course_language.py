@@ -1,14 +1,15 @@
-"""What the course's pages 18 to 22 show: sequences, words, sounds."""
+"""What the course's pages 18 to 22 and 31 show: sequences, words, sounds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from torch import nn
 
 import dltrain
-from course_runs import Rows, Run, Shown, lines, panels, percent, runs
+from course_runs import COLORS, Rows, Run, Shown, lines, panels, percent, runs
 from result_rows import test_batches
 
 
@@ -24,7 +25,8 @@ def recurrent(outputs: Path) -> Shown:
     rows.append(["1, always", "", f"{1 / 6:.4f}"])
     lines(curves, found, xlabel="epoch", ylabel="validation MSE", yscale="log")
     lines(reach, far, xlabel="time step", ylabel="norm of the gradient", yscale="log")
-    return Shown(figure, {"adding": rows, "slips": time_first()})
+    tables = {"adding": rows, "slips": time_first(), "padding": padding(), "ways": both_ways()}
+    return Shown(figure, tables)
 
 
 def gradient_by_time(run: Run) -> tuple[list[int], list[float]]:
@@ -61,6 +63,52 @@ def time_first() -> Rows:
             inputs[0, :, 0] += 2.0 * signs - 1.0
             right += float((head(last(cell(inputs)[0])).argmax(1) == signs).float().mean()) / 200
         rows.append([name, percent(right)])
+    return rows
+
+
+def padding() -> Rows:
+    """Which sign a sequence of 5 to 20 steps ends with, by an RNN; filled up with zeros to 100."""
+    rows = []
+    for name, whole in (("the last real one", False), ("the last one, padding read", True)):
+        torch.manual_seed(0)
+        cell, head = nn.RNN(1, 16), nn.Linear(16, 2)
+        optimizer = torch.optim.Adam([*cell.parameters(), *head.parameters()], lr=1e-2)
+        for step in range(301):
+            examples = 64 if step < 300 else 2000
+            inputs = 0.1 * torch.randn(100, examples, 1)
+            lengths = torch.randint(5, 21, (examples,))
+            signs, every = torch.randint(0, 2, (examples,)), torch.arange(examples)
+            inputs[lengths - 1, every, 0] += 2.0 * signs - 1.0
+            inputs[torch.arange(100)[:, None] >= lengths] = 0.0
+            states = cell(inputs)[0]
+            scores = head(states[-1] if whole else states[lengths - 1, every])
+            if step < 300:
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(scores, signs).backward()
+                optimizer.step()
+        rows.append([name, percent(float((scores.argmax(1) == signs).float().mean()))])
+    return rows
+
+
+def both_ways() -> Rows:
+    """The sign of the number one step earlier and one step later, said at each step by a GRU."""
+    rows = []
+    for name, two in (("forwards", False), ("both ways", True)):
+        cells = []
+        for ahead in (-1, 1):
+            torch.manual_seed(0)
+            cell, head = nn.GRU(1, 16, bidirectional=two), nn.Linear(32 if two else 16, 2)
+            optimizer = torch.optim.Adam([*cell.parameters(), *head.parameters()], lr=1e-2)
+            for step in range(201):
+                inputs = torch.randn(20, 64 if step < 200 else 1000, 1)
+                asked = (inputs[..., 0] > 0).long().roll(-ahead, 0)[1:-1]
+                scores = head(cell(inputs)[0])[1:-1]
+                if step < 200:
+                    optimizer.zero_grad()
+                    nn.functional.cross_entropy(scores.flatten(0, 1), asked.flatten()).backward()
+                    optimizer.step()
+            cells.append(percent(float((scores.argmax(2) == asked).float().mean())))
+        rows.append([name, *cells])
     return rows
 
 
@@ -178,4 +226,86 @@ def language(outputs: Path) -> Shown:
     return Shown(figure, {"losses": rows, "samples": samples})
 
 
-SECTIONS = {"18": recurrent, "19": attention, "20": language, "21": translation, "22": sounds}
+KINDS = {
+    "praise": "good great wonderful brilliant moving superb strong funny fresh",
+    "blame": "dull bad awful boring weak poor terrible flat clumsy silly",
+    "aspects": "acting plot music story dialogue ending camera cast pace",
+    "people": "sister brother mother father neighbour teacher daughter uncle",
+    "days": "monday tuesday wednesday thursday friday saturday sunday",
+}
+"""Words of the reviews that stand in the same places, or mean the same."""
+ASKED = ("monday", "sister", "plot", "good", "dull")
+
+
+def word_vectors(outputs: Path) -> Shown:
+    """Word vectors of a language model, of classifiers: their planes, and nearest neighbors."""
+    language, *classifiers = runs(outputs)
+    figure, axes = panels(2, 9.0, 3.6)
+    nearest, rows = {}, []
+    for axis, run, title in zip(
+        axes, (language, classifiers[0]), ("language model", "classifier"), strict=True
+    ):
+        words, vectors = words_of(run)
+        nearest[title] = neighbors(words, vectors)
+        plane(axis, words, vectors, title, named=1 if run is language else 3)
+    axes[0].legend(fontsize=7, frameon=False)
+    torch.manual_seed(0)
+    first = {"random": nn.Embedding(1000, 32).weight.detach()}
+    file = (outputs.parent / "words" / "vectors.txt").read_text().splitlines()[1:]
+    first["exported"] = torch.tensor([[float(cell) for cell in x.split()[1:]] for x in file])
+    for run, begin in zip(classifiers, first, strict=True):
+        assert (run.value("model.vectors") is None) == (begin == "random")
+        norm = f"{float(first[begin].norm(dim=1).mean()):.1f}"
+        early = [percent(value) for value in run.curve("validation", "accuracy")[1][:3]]
+        rows.append([begin, norm, *early, percent(run.test())])
+    near = [[f"*{word}*", *(nearest[title][word] for title in nearest)] for word in ASKED]
+    return Shown(figure, {"neighbors": near, "beginnings": rows})
+
+
+def words_of(run: Run) -> tuple[list[str], torch.Tensor]:
+    """The words of a run and their vectors, of length 1, without those that are known twice."""
+    predictor = dltrain.load(run.path)
+    vectors = nn.functional.normalize(predictor.model.embedding_weight().detach(), dim=1)
+    found = {name.removeprefix("▁"): k for k, name in enumerate(predictor.spec.input.names)}
+    blank = {name[1:]: k for k, name in enumerate(predictor.spec.input.names) if name[0] == "▁"}
+    places = {word: place for word, place in (found | blank).items() if word.isalpha()}
+    return list(places), vectors[list(places.values())]
+
+
+def neighbors(words: list[str], vectors: torch.Tensor) -> dict[str, str]:
+    """The three words of the largest cosine for each of some words."""
+    cosines = vectors @ vectors.T
+    cosines.fill_diagonal_(-1)
+    return {
+        word: ", ".join(
+            f"{words[k]} {cosines[words.index(word), k]:.2f}"
+            for k in cosines[words.index(word)].topk(3).indices.tolist()
+        )
+        for word in ASKED
+    }
+
+
+def plane(axes: Axes, words: list[str], vectors: torch.Tensor, title: str, named: int) -> None:
+    """Words of some kinds in the plane of their vectors' two largest principal components."""
+    places = {word: words.index(word) for names in KINDS.values() for word in names.split()}
+    some = vectors[list(places.values())]
+    some = some - some.mean(0)
+    points = (some @ torch.linalg.svd(some, full_matrices=False)[2][:2].T).numpy()
+    at = dict(zip(places, points, strict=True))
+    for (kind, names), color in zip(KINDS.items(), COLORS, strict=True):
+        x, y = zip(*(at[word] for word in names.split()), strict=True)
+        axes.scatter(x, y, s=14, color=color, label=kind)
+        for word in names.split()[:named]:
+            axes.annotate(word, at[word], xytext=(3, 2), textcoords="offset points", fontsize=7)
+    axes.set(title=title, xticks=[], yticks=[])
+    axes.title.set_fontsize(10)
+
+
+SECTIONS = {
+    "31": word_vectors,
+    "18": recurrent,
+    "19": attention,
+    "20": language,
+    "21": translation,
+    "22": sounds,
+}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import dltrain
-from course_runs import Rows, Shown, image, lines, panels, percent, runs
+from course_runs import Rows, Run, Shown, image, lines, panels, percent, runs
 
 
 def generative(outputs: Path) -> Shown:
@@ -41,6 +41,77 @@ def sheet(images: Tensor, columns: int) -> np.ndarray:
     _, height, width = padded.shape
     grid = padded.reshape(-1, columns, height, width).transpose(1, 2)
     return grid.reshape(-1, columns * width).numpy()
+
+
+def style(outputs: Path) -> Shown:
+    """A house, two styles, the house painted by its pixels in each, and by a network in one."""
+    from PIL import Image
+
+    folder = outputs.parent / "paintings"
+    eyes, waves, dots, fast = runs(outputs)
+    figure, axes = panels(6, 10.2, 2.0)
+    shown = [(np.asarray(Image.open(folder / f"{name}.png")), name) for name in ("house", "waves")]
+    shown.append(
+        (pixels_of(dltrain.load(waves.path).task.sample(1, 0).columns["image"][0]), "its pixels")
+    )
+    shown.append(
+        (
+            pixels_of(dltrain.load(fast.path).predict([folder / "house.png"]).images[0]),
+            "a network",
+        )
+    )
+    shown.append((np.asarray(Image.open(folder / "dots.png")), "dots"))
+    shown.append(
+        (pixels_of(dltrain.load(dots.path).task.sample(1, 0).columns["image"][0]), "its pixels")
+    )
+    for axis, (pixels, title) in zip(axes, shown, strict=True):
+        image(axis, pixels, title)
+    rows: Rows = []
+    for run, name in ((waves, "waves"), (dots, "dots")):
+        left = [
+            run.curve("train", of, by="step")[1][-1] for of in ("content_loss", "style_fraction")
+        ]
+        rows.append(
+            [
+                f"`model=style`, {name}",
+                f"{run.summary['parameters']:,}",
+                f"{left[0]:.2f}",
+                percent(left[1]),
+            ]
+        )
+    test = [f"{fast.test('content_loss'):.2f}", percent(fast.test("style_fraction"))]
+    rows.append(["`model=fast_style`, waves", f"{fast.summary['parameters']:,}", *test])
+    return Shown(figure, {"painted": rows, "grams": grams(eyes, folder)})
+
+
+def pixels_of(made: Tensor) -> np.ndarray:
+    """An image (3, h, w) of 0..1 as it is seen (h, w, 3)."""
+    return made.detach().float().clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+def grams(eyes: Run, folder: Path) -> Rows:
+    """How far a quarter of a painting is from all of it, by Gram matrices of means and of sums."""
+    from dltrain.data.images.style import read_image
+    from dltrain.tasks.losses.style import gram
+
+    network = dltrain.load(eyes.path).model
+    norm = dltrain.load(eyes.path).spec.input
+    mean, std = (torch.tensor(one).view(-1, 1, 1) for one in (norm.mean, norm.std))
+
+    @torch.no_grad()
+    def seen(pixels: Tensor) -> Tensor:
+        return network.features[:8](((pixels - mean) / std)[None])
+
+    whole, house = (seen(read_image(folder / f"{name}.png", 128)) for name in ("waves", "house"))
+    part = seen(read_image(folder / "waves.png", 128)[:, :64, :64])
+    rows = []
+    for name, by in (
+        ("mean over places", gram),
+        ("sum over places", lambda one: gram(one) * one.shape[2] * one.shape[3]),
+    ):
+        far = [(by(one) - by(whole)).square().mean() for one in (part, house)]
+        rows.append([name, percent(float(far[0] / far[1]))])
+    return rows
 
 
 def recommenders(outputs: Path) -> Shown:
@@ -109,4 +180,11 @@ def small(outputs: Path) -> Shown:
     return Shown(figure, {"networks": rows})
 
 
-SECTIONS = {"23": generative, "25": recommenders, "26": acting, "27": boltzmann, "28": small}
+SECTIONS = {
+    "23": generative,
+    "24": style,
+    "25": recommenders,
+    "26": acting,
+    "27": boltzmann,
+    "28": small,
+}

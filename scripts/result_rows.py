@@ -1,4 +1,4 @@
-"""The rows of the README's results table: commands, and what is measured of their runs.
+"""The rows of the tables of results: commands, and what is measured of their runs.
 
 ``$CLASSIFIER`` in a command is the folder of a run that trained a classifier on the same images;
 scripts/results.py trains one where the variable is not set.
@@ -688,3 +688,11 @@ AREAS = {
     "dbn": "Phases and clients",
 }
 """The heading of the area that begins with a row."""
+
+BEST_KNOWN = (
+    *("digits", "mlp", "lenet5", "cnn", "alexnet", "cifar10_fast", "hymenoptera"),
+    *("lenet5_pruned", "detect_cells", "unet_camvid"),
+    *("lstm", "imdb_best", "tinyshakespeare", "multi30k_transformer"),
+    *("movielens", "fsdd", "etth1", "cartpole_ppo", "dcgan_conditional", "vae", "fedavg"),
+)
+"""The rows that README.md has: networks and data sets that courses and papers speak of most."""

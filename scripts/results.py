@@ -1,4 +1,4 @@
-"""Train every row of the README's results table, and write the table.
+"""Train every row of the tables of results, and write them: docs/results.md has all, README.md few.
 
     python scripts/results.py                      # all rows, each with its own seeds
     python scripts/results.py --rows digits line   # some; the others stay as they are
@@ -6,13 +6,14 @@
     python scripts/results.py --seeds 3 --add      # one more seed, beside those already kept
     taskset -c 1 python scripts/results.py --cores 1 --cpu-time   # beside other work
     python scripts/results.py --check              # exit 1 if a kept result is under its bound
+    python scripts/results.py --tables             # write the tables from what is kept
 
 Each run is the command that the table shows, in a process of its own; a figure is the mean over
 seeds of the last epoch on the test split. With ``--cpu-time`` the time is what the processors spent
 on the run, for machines that do other work too. What was measured is kept in scripts/results.json,
-from which the tables between the README's markers are made; the rows are in
-scripts/result_rows.py. Data is read from DLTRAIN_DATA, else
-from ../shared/data if that is there, else downloaded.
+from which the tables between the markers of docs/results.md and README.md are made; the rows are
+in scripts/result_rows.py. Data is read from DLTRAIN_DATA, else from ../shared/data if that is
+there, else downloaded.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -33,16 +35,17 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.runs.finding import latest
-from result_rows import AREAS, ROWS, Figure, Row
+from result_rows import AREAS, BEST_KNOWN, ROWS, Figure, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / "scripts" / "results.json"
-README = ROOT / "README.md"
+PAGE, README = ROOT / "docs" / "results.md", ROOT / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 HEAD = [
     "| command | result | at least | published | time | device |",
     "|---|---|---|---|---|---|",
 ]
+SHORT_HEAD = ["| area | command | result | published |", "|---|---|---|---|"]
 
 
 def main() -> None:
@@ -56,11 +59,15 @@ def main() -> None:
         "--cpu-time", action="store_true", help="time by the processors, not by the clock"
     )
     parser.add_argument("--check", action="store_true", help="train nothing; check what is kept")
+    parser.add_argument("--tables", action="store_true", help="train nothing; write the tables")
     arguments = parser.parse_args()
     beside = ROOT.parent / "shared" / "data"
     if beside.is_dir():
         os.environ.setdefault("DLTRAIN_DATA", str(beside))
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+    if arguments.tables:
+        write_tables(kept)
+        return
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.check:
             bench = Bench(arguments.jobs, arguments.cores, arguments.cpu_time)
@@ -69,7 +76,7 @@ def main() -> None:
             for name, result in bench.measured(arguments.rows, arguments.seeds):
                 kept[name] = added(kept.get(name), result) if arguments.add else result
                 KEPT.write_text(json.dumps(kept, indent=2) + "\n")
-                write_table(kept)
+                write_tables(kept)
     short = [name for name, row in ROWS.items() if not reached(row, kept.get(name))]
     if short:
         sys.exit(f"under their bound, or not measured: {', '.join(short)}")
@@ -167,32 +174,61 @@ def within(figure: Figure, mean: float) -> bool:
     return mean <= figure.bound if figure.at_most else mean >= figure.bound
 
 
-def write_table(kept: dict[str, Any]) -> None:
-    """Put the tables between the README's markers, one an area, folded."""
+def write_tables(kept: dict[str, Any]) -> None:
+    """Put all rows between the markers of docs/results.md, the best known between the README's."""
+    for path, table in ((PAGE, full_table(kept)), (README, short_table(kept))):
+        write_between(path, BEGIN, END, table)
+
+
+def write_between(path: Path, begin: str, end: str, table: str) -> None:
+    """Put ``table`` between two markers of a page; ends the script where a marker is missing."""
+    text = path.read_text(encoding="utf-8")
+    head, found, rest = text.partition(begin)
+    _, closed, tail = rest.partition(end)
+    if not found or not closed:
+        sys.exit(f"{path.name} has no {begin} … {end}")
+    path.write_text(f"{head}{begin}\n{table}\n{end}{tail}", encoding="utf-8")
+
+
+def full_table(kept: dict[str, Any]) -> str:
+    """All rows, an area a table, folded."""
     lines: list[str] = []
     for name, row in ROWS.items():
         if name in AREAS:
             lines += ["", "</details>", ""] if lines else []
             lines += [f"<details><summary>{AREAS[name]}</summary>", "", *HEAD]
-        cells = [f"`dltrain {row.arguments}`".replace(" `", "`")]
-        result = kept.get(name)
-        if result is None:
-            cells += ["not measured", bounds(row), row.anchor, "", ""]
-        else:
-            columns = zip(*result["values"], strict=True)
-            cells += [
-                "; ".join(map(shown, row.figures, columns)),
-                bounds(row),
-                row.anchor,
-                f"{statistics.fmean(result['seconds']):.0f} s",
-                result["device"],
-            ]
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "</details>"]
-    text = README.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    README.write_text(f"{head}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{tail}")
+        lines.append(f"| {' | '.join(cells(row, kept.get(name)))} |")
+    return "\n".join([*lines, "", "</details>"])
+
+
+def short_table(kept: dict[str, Any]) -> str:
+    """The rows of results that are best known, with their areas, folded."""
+    lines = ["<details><summary>Results by area</summary>", "", *SHORT_HEAD]
+    area = ""
+    for name, row in ROWS.items():
+        area = AREAS.get(name, area)
+        if name in BEST_KNOWN:
+            command, result, _, anchor, *_ = cells(row, kept.get(name))
+            command = re.sub(r"\$DLTRAIN_DATA/[\w./-]+", "DIR", command)
+            command = command.replace("$CLASSIFIER", "RUN")
+            lines.append(f"| {area} | {command} | {result} | {anchor} |")
+            area = ""
+    return "\n".join([*lines, "", "</details>"])
+
+
+def cells(row: Row, result: dict[str, Any] | None) -> list[str]:
+    """Command, result, bound, what is published, time and device of one row."""
+    command = f"`dltrain {row.arguments}`".replace(" `", "`")
+    if result is None:
+        return [command, "not measured", bounds(row), row.anchor, "", ""]
+    return [
+        command,
+        "; ".join(map(shown, row.figures, zip(*result["values"], strict=True))),
+        bounds(row),
+        row.anchor,
+        f"{statistics.fmean(result['seconds']):.0f} s",
+        result["device"],
+    ]
 
 
 def shown(figure: Figure, values: Sequence[float]) -> str:

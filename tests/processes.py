@@ -1,17 +1,20 @@
 """Trains in one process and in several: ``python -m tests.processes``.
 
 Everything is imported once; each process of a run is forked from this one. Standard input has a
-JSON list of ``[number of processes, overrides]``; standard output gets one of what came of each:
-the exit codes, and what rank after rank has printed.
+JSON list of ``[number of processes, overrides, step]``; standard output gets one of what came of
+each: the exit codes, and what rank after rank has printed. After ``step``, a signal asks rank 0 for
+an end; 0 is never. A second run of one ``output_dir`` goes on with the first, as torchrun's do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
+from dltrain.contracts.run import Callback, View
 from dltrain.engine.parallel import environment
 from dltrain.errors import UserError
 from dltrain.models.mlp import MLP
@@ -33,29 +37,58 @@ class FailsOnRank1(MLP):
         return super().forward(inputs)
 
 
+class HangsOnRank1(MLP):
+    """A network that rank 1 does not come back from."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self.training and environment.rank() == 1:
+            time.sleep(600)
+        return super().forward(inputs)
+
+
+class Ends(Callback):
+    """Sends this process a signal once ``step`` was logged."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def log(self, view: View, values: Mapping[str, float]) -> None:
+        """Rank 0 alone is told."""
+        if view.progress.step == self._step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Answer standard input."""
+    import torch._dynamo  # noqa: F401 - what fully_shard imports with its first layer
+
     from dltrain.config import compose
+    from dltrain.engine.parallel import fsdp  # noqa: F401
+    from dltrain.runs import parts  # noqa: F401
     from dltrain.training import Assembly
 
     asked = json.load(sys.stdin)
-    configs = [(world, compose.compose(arguments)) for world, arguments in asked]
+    configs = [(world, compose.compose(arguments), step) for world, arguments, step in asked]
     with Assembly(configs[0][1]) as assembly:  # what a run imports is imported once
         assembly.read()
-    json.dump([launched(world, config) for world, config in configs], sys.stdout)
+    json.dump([launched(*one) for one in configs], sys.stdout)
 
 
-def launched(world: int, config: Mapping[str, Any]) -> dict[str, Any]:
+def launched(world: int, config: Mapping[str, Any], step: int) -> dict[str, Any]:
     """What came of a run in ``world`` processes."""
     with tempfile.TemporaryDirectory() as place:
         files = [Path(place) / str(rank) for rank in range(world)]
         port = free_port()
-        children = [forked(rank, world, port, config, file) for rank, file in enumerate(files)]
+        children = [
+            forked(rank, world, port, config, file, step) for rank, file in enumerate(files)
+        ]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         return {"codes": codes, "said": [file.read_text(errors="replace") for file in files]}
 
 
-def forked(rank: int, world: int, port: int, config: Mapping[str, Any], file: Path) -> int:
+def forked(
+    rank: int, world: int, port: int, config: Mapping[str, Any], file: Path, step: int
+) -> int:
     """Start rank ``rank`` as torchrun does; the number of its process."""
     child = os.fork()
     if child:
@@ -65,6 +98,7 @@ def forked(rank: int, world: int, port: int, config: Mapping[str, Any], file: Pa
         with file.open("w") as out:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
+        os.environ["TORCHELASTIC_RUN_ID"] = "this job"
         if world > 1:
             told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port}
             os.environ |= {name: str(value) for name, value in told.items()}
@@ -72,7 +106,7 @@ def forked(rank: int, world: int, port: int, config: Mapping[str, Any], file: Pa
         from dltrain import mistakes, training
 
         try:
-            training.train(config)
+            training.train(config, watchers=[Ends(step)] if step else ())
             code = 0
         except UserError as error:
             mistakes.complain(error)

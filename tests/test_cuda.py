@@ -129,7 +129,7 @@ def test_a_world_of_one_by_nccl_trains_as_a_process_alone(
     config = compose(model, *QUICK, *more, f"output_dir={tmp_path}")
     alone = run.train(config)
     with world_of_one(torch.device("cuda", 0), "cpu:gloo,cuda:nccl") as ranks:
-        monkeypatch.setattr(run, "joined", lambda device: nullcontext(ranks))
+        monkeypatch.setattr(run, "joined", lambda *_: nullcontext(ranks))
         together = run.train(config)
 
     assert together["test"].keys() == alone["test"].keys()

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from dltrain import training as run
 from dltrain.config.punctuation import with_quotes
 from dltrain.contracts.data import Batch, DataSpec, Placement, Stream
 from dltrain.data.images.decode import Shape, decode
-from dltrain.data.images.plain_jpeg import plain_jpeg
+from dltrain.data.images.plain import Plain
 from dltrain.data.images.source import ImageAugment
 from dltrain.data.shards.images import ImageShards
 from dltrain.data.shards.order import Cut, Deal, Order
@@ -494,24 +495,61 @@ def _first_pixels(files: Sequence[bytes]) -> list[int]:
     return [int(np.asarray(Image.open(io.BytesIO(file)))[0, 0]) for file in files]
 
 
-def test_a_plain_jpeg_has_the_pixels_that_pillow_gives() -> None:
+def plainly(shape: Shape, *files: bytes) -> list[Tensor | None]:
+    """What torchvision makes of the files; None of those that are left to Pillow."""
+    content = torch.frombuffer(bytearray(b"".join(files)), dtype=torch.uint8)
+    return [pixels for _, pixels in Plain(shape).decode(content, list(map(len, files)))]
+
+
+def test_plain_files_have_the_pixels_that_pillow_gives() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (37, 22, 3), np.uint8)
+    jpeg = [{}, {"progressive": True}, {"subsampling": 2}, {"quality": 40}]
+    kinds = [("jpeg", options) for options in jpeg]
+    kinds += [("png", {}), ("png", {"compress_level": 1}), ("png", {"dpi": (72, 72)})]
     for mode in ("RGB", "L"):
-        image = Image.fromarray(noise).convert(mode)
-        for options in ({}, {"progressive": True}, {"subsampling": 2}, {"quality": 40}):
+        shape, files = Shape(len(mode), 37, 22, None), []
+        for kind, options in kinds:
             file = io.BytesIO()
-            image.save(file, "jpeg", **options)
-            shape = Shape(len(mode), 37, 22, None)
-            found = plain_jpeg(file.getvalue(), len(mode))
-            assert np.array_equal(found, decode(file.getvalue(), shape))  # type: ignore[arg-type]
+            Image.fromarray(noise).convert(mode).save(file, kind, **options)
+            files.append(file.getvalue())
+        for found, content in zip(plainly(shape, *files), files, strict=True):
+            assert np.array_equal(found, decode(content, shape))  # type: ignore[arg-type]
+        other = Shape(len(mode), 22, 37, None)
+        assert plainly(other, *files) == [None] * len(files)
+
+
+def test_what_is_not_plain_is_left_to_pillow() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (37, 22, 3), np.uint8)
+    image, shape = Image.fromarray(noise), Shape(3, 37, 22, None)
+
+    def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        return file.getvalue()
+
     turned = image.getexif()
     turned[0x0112] = 6
-    file = io.BytesIO()
-    image.save(file, "jpeg", exif=turned)
-    whole = file.getvalue()
-    for other in (whole, whole[:-9], whole.replace(b"Exif", b"none")[:300] + b"\xff\xd9", png(1)):
-        assert plain_jpeg(other, 1) is None
-    assert plain_jpeg(whole.replace(b"Exif", b"none"), 3) is None
+    whole, exact = saved(image, "jpeg", exif=turned), saved(image, "png")
+    clear = saved(image.convert("P"), "png", transparency=0)
+    flipped = bytearray(exact)
+    flipped[len(exact) // 2] ^= 1
+    others = [
+        *(whole, whole[:-9], whole.replace(b"Exif", b"none")[:300] + b"\xff\xd9", b"", b"none"),
+        *(saved(image, "png", exif=turned), saved(image, "png", transparency=(1, 2, 3)), clear),
+        *(saved(image.convert("RGBA"), "png"), exact[:-13], exact[:300] + exact[-12:]),
+        *(saved(image.convert("I;16"), "png"), bytes(flipped), saved(image, "gif")),
+        *(
+            saved(image, "png", save_all=True, append_images=[image.rotate(180)]),
+            saved(image, "bmp"),
+        ),
+    ]
+    plain = whole.replace(b"Exif", b"none")
+
+    found = plainly(shape, plain, *others, exact)
+
+    assert found[1:-1] == [None] * len(others)
+    assert np.array_equal(found[0], decode(plain, shape))  # type: ignore[arg-type]
+    assert np.array_equal(found[-1], decode(exact, shape))  # type: ignore[arg-type]
 
 
 def test_packed_files_are_what_they_were() -> None:

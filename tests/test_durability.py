@@ -374,9 +374,9 @@ def test_a_folder_that_was_removed_does_not_come_back(
 
     save = checkpoint.save_last
 
-    def removed(folder: RunFolder, state: Any) -> None:
+    def removed(folder: RunFolder, *given: Any) -> None:
         shutil.rmtree(folder.path)
-        save(folder, state)
+        save(folder, *given)
 
     with monkeypatch.context() as patch:
         patch.setattr("dltrain.runs.checkpoint.save_last", removed)

@@ -21,6 +21,7 @@ CONTRACTS = {"contracts", "errors", "files", "tensor_files"}
 ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "messages": {"errors"},
+    "pages": set(),
     "files": {"errors"},
     "tensor_files": {"errors", "files"},
     "contracts": {"errors"},
@@ -37,9 +38,11 @@ ROOMS: dict[str, set[str]] = {
     "core": CONTRACTS | {"engine", "metrics", "runs"},
     "callbacks": CONTRACTS | {"messages", "engine", "reports", "runs"},
     "assemble": CONTRACTS | {"config", "engine", "optim", "runs", "data", "core", "callbacks"},
-    "mistakes": CONTRACTS | {"config", "engine", "assemble"},
+    "parallel_checks": CONTRACTS | {"engine", "optim", "assemble"},
+    "mistakes": CONTRACTS | {"pages", "config", "engine", "assemble"},
     "training": CONTRACTS
-    | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"},
+    | {"messages", "config", "engine", "optim", "data", "runs", "core", "callbacks", "assemble"}
+    | {"parallel_checks"},
     "federated_client": CONTRACTS
     | {"messages", "config", "engine", "federated", "runs", "core", "assemble", "training"},
     "profiling": CONTRACTS | {"messages", "engine", "assemble", "training"},
@@ -61,7 +64,7 @@ ROOMS: dict[str, set[str]] = {
     | {"messages", "config", "engine", "reports", "data", "runs", "assemble", "training"},
     "commands": CONTRACTS
     | {"messages", "config", "engine", "reports", "runs", "callbacks", "assemble", "training"}
-    | {"inference", "prolong", "tuning", "mistakes", "profiling"},
+    | {"inference", "prolong", "tuning", "mistakes", "profiling", "pages"},
     "from_python": CONTRACTS | {"config", "engine", "runs", "training", "inference", "mistakes"},
     "cli": CONTRACTS | {"config", "engine", "runs", "assemble", "training", "commands", "mistakes"},
     "__main__": {"cli", "engine"},
@@ -82,6 +85,7 @@ LIGHT = (
     "errors",
     "files",
     "mistakes",
+    "pages",
     "config/annotations",
     "config/compose/__init__",
     "config/compose/composing",

@@ -14,7 +14,7 @@ from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Group
 from dltrain.contracts.task import Task
 from dltrain.optim.modifiers import MaxNorm
-from dltrain.optim.muon import Muon, orthogonal
+from dltrain.optim.muon import COEFFICIENTS, Muon, orthogonal
 from dltrain.optim.regularizers import L1, L2, ElasticNet
 from dltrain.runs.load import load
 from tests.asking import assembled
@@ -364,6 +364,22 @@ def test_muon_brings_singular_values_near_one() -> None:
         values = torch.linalg.svdvals(orthogonal(torch.randn(*shape), 5))
 
         assert 0.2 < values.min() <= values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(2, 10, 84), (1, 300, 16), (3, 5, 10)])
+@pytest.mark.parametrize("iterations", [0, 1, 5])
+def test_very_wide_matrices_become_the_same_by_their_gram_matrix(
+    shape: tuple[int, int, int], iterations: int
+) -> None:
+    matrices = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    a, b, c = COEFFICIENTS
+    expected = matrices.double() / matrices.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(iterations):
+        gram = expected @ expected.mT
+        expected = a * expected + (b * gram + c * gram @ gram) @ expected
+
+    found = orthogonal(matrices, iterations)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_muon_leaves_what_has_no_gradient_alone() -> None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from dltrain.engine.parallel.rows import Divided, Shard, rows_of
 from dltrain.engine.parallel.several import Several, _joined, _own
 from dltrain.errors import ConfigError, UserError
 from dltrain.metrics.history import History
+from dltrain.runs import checkpoint
 from dltrain.runs.elastic import forget_run, note_run, run_to_go_on
 from dltrain.runs.environment import choose_device
 from dltrain.runs.folder import FolderOfAnother, RunFolder
@@ -178,9 +180,12 @@ class Both(Ranks):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_the_sum_over_ranks_is_the_gradient_of_the_mean(weighted: bool) -> None:
-    inputs, targets = torch.randn(7, 4), torch.randn(7, 1)
+    # In float64: a gradient may be a small difference of large terms, of which float32's rounding
+    # is a large part.
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets = torch.randn(7, 5, dtype=torch.float64, generator=generator).split([4, 1], 1)
     bounds = [(0, 2), (2, 7)]
-    whole = nn.Linear(4, 1)
+    whole = nn.Linear(4, 1, dtype=torch.float64)
     (whole(inputs) - targets).square().mean().backward()
     sent = []
     for rank, (low, high) in enumerate(bounds):
@@ -323,7 +328,7 @@ def test_a_world_of_one_trains_as_a_process_alone(
     )
     alone = run.train(config)
     with world_of_one(CPU, "gloo") as ranks:
-        monkeypatch.setattr(run, "joined", lambda device: nullcontext(ranks))
+        monkeypatch.setattr(run, "joined", lambda *_: nullcontext(ranks))
         together = run.train(config)
 
     for split in ("validation", "test"):
@@ -340,11 +345,11 @@ def test_divided_weights_train_as_whole_ones_and_are_used_and_resumed_whole(
     alone = run.train(compose(*typed))
     config = compose(*typed, "trainer.parallel=fsdp", "trainer.parallel.smallest=500")
     with world_of_one(CPU, "gloo") as ranks:
-        monkeypatch.setattr(run, "joined", lambda device: nullcontext(ranks))
+        monkeypatch.setattr(run, "joined", lambda *_: nullcontext(ranks))
         stop_after(3, monkeypatch)
         begun = run.train(config)
         monkeypatch.undo()
-        monkeypatch.setattr(run, "joined", lambda device: nullcontext(OfOne(CPU)))
+        monkeypatch.setattr(run, "joined", lambda *_: nullcontext(OfOne(CPU)))
         together = run.resume(str(begun["path"]), tmp_path)
 
     assert begun["status"] == "interrupted"
@@ -356,6 +361,34 @@ def test_divided_weights_train_as_whole_ones_and_are_used_and_resumed_whole(
     begun = run.train(config)
     monkeypatch.undo()
     assert run.resume(str(begun["path"]), tmp_path)["test"] == alone["test"]
+
+
+def test_a_damaged_part_is_named_and_the_checkpoint_before_is_used(
+    compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    config = compose(
+        *("model=mlp", "model.hidden=[8]", "data=digits", "data.limit=100", "device=cpu"),
+        *("callbacks=none", "trainer.epochs=2", "trainer.checkpoint_seconds=0"),
+        *("trainer.parallel=fsdp", "trainer.parallel.smallest=500", f"output_dir={tmp_path}"),
+    )
+    with world_of_one(CPU, "gloo") as ranks:
+        monkeypatch.setattr(run, "joined", lambda *_: nullcontext(ranks))
+        stop_after(3, monkeypatch)
+        folder = run.train(config)["path"]
+        monkeypatch.undo()
+        there = {path.stem for path in (folder / "checkpoints").glob("*.parts")}
+        name = torch.load(folder / checkpoint.LAST)["divided"]["name"]
+        assert len(there) == 2  # the last and the one before
+        part = folder / f"checkpoints/{name}.parts/0.pt"
+        part.write_bytes(part.read_bytes()[:-100])
+        monkeypatch.setattr(run, "joined", lambda *_: nullcontext(OfOne(CPU)))
+        finished = run.resume(str(folder), tmp_path)
+
+    assert finished["status"] == "finished"
+    assert "Going on from the one before it, previous.pt." in caplog.text
+    left = {path.stem for path in (folder / "checkpoints").glob("*.parts")}
+    names = (checkpoint.LAST, checkpoint.BEST)
+    assert left == {torch.load(folder / one)["divided"]["name"] for one in names}
 
 
 def stop_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:

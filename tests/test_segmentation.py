@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import dltrain
+from dltrain.assemble import Assembly
 from dltrain.cli import main
 from dltrain.contracts.colors import colors_of
-from dltrain.contracts.data import Batch, DataSpec, Field
+from dltrain.contracts.data import Batch, DataSpec, Field, Placement
+from dltrain.core.evaluate import Position
 from dltrain.errors import UserError
 from dltrain.inference.evaluate import Targets
 from dltrain.metrics.examples import PerExample
@@ -380,6 +382,43 @@ def test_a_run_learns_is_used_and_leaves_dltrain(
     assert command("predict", name, *map(str, paths), "--out", "one.png") == 2
     assert command("predict", name, str(large), "--out", "one.png") == 0
     assert (tmp_path / "one.json").is_file()
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_images_of_several_sizes_are_evaluated_as_they_are_predicted(
+    padding: str, compose: Compose, tmp_path: Path
+) -> None:
+    folder = draw_files(tmp_path / "data")
+    for number, (height, width) in enumerate([(12, 24), (20, 9), (12, 24), (7, 7)]):
+        for place in ("images", "masks"):
+            path = folder / place / f"s{number}.png"
+            Image.open(path).crop((0, 0, width, height)).save(path)
+    config = compose(
+        *(*typed(folder), "model=unet", "model.width=4", "model.depth=1", "callbacks=none"),
+        *(f"model.padding={padding}", "data.test=0.75", "data.validation=0"),
+    )
+    with Assembly(config) as assembly:
+        parts = assembly.read()
+        torch.manual_seed(0)
+        for parameter in parts.task.parameters():
+            torch.nn.init.normal_(parameter, 0, 0.5)
+        streams = parts.source.open(Placement(torch.device("cpu"), 0))
+        batches = list(streams["test"].plain())
+    task = parts.task.eval()
+    with torch.inference_mode():
+        found = [
+            (batch, task.eval_step(batch, Position(0, 0, True, torch.arange(0), number)))
+            for number, batch in enumerate(batches)
+        ]
+        sizes = set()
+        for batch, outputs in found:
+            for image, predicted, (high, wide) in zip(
+                batch["input"], outputs["class"], batch["extent"].tolist(), strict=True
+            ):
+                alone = task.predict({"input": image[None, :, :high, :wide]})
+                assert torch.equal(predicted[:high, :wide], alone.columns["mask"][0].long())
+                sizes.add((high, wide))
+    assert len(sizes) > 2
 
 
 def test_an_exported_network_answers_as_the_run(train: Train, files: Path, tmp_path: Path) -> None:

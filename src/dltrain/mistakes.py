@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from dltrain.engine.parallel import environment
 from dltrain.errors import LISTED, ConfigError, Fault, UserError, printable, shortened
+from dltrain.pages import address, page_of
 
 MOST_LINES = 10
 """Of faults told at once."""
@@ -41,13 +42,18 @@ def told(error: UserError, overrides: Sequence[str] = ()) -> list[str]:
 
 
 def complain(error: UserError, overrides: Sequence[str] = ()) -> None:
-    """Tell the user, on stderr, what is wrong and in which file it is defined.
+    """Tell the user, on stderr, what is wrong, in which file it is defined, and what explains it.
 
     Of several processes that train one run, one tells.
     """
     if not environment.speaks():
         return
-    for line in told(error, overrides):
+    lines = told(error, overrides)
+    page = page_of(error)
+    if page is not None:
+        end = "" if lines[-1].endswith((".", "?", ")")) else "."
+        lines[-1] += f"{end} See {address(page)}"
+    for line in lines:
         print(f"dltrain: {line}", file=sys.stderr)
 
 

@@ -35,9 +35,10 @@ class TooMuchError(ValueError):
     """A file that asks for more than one of its size can hold."""
 
 
-def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
+def read_tensors(path: Path, device: torch.device | str = "cpu", mapped: bool = False) -> Any:
     """What ``torch.load`` makes of a file of tensors and plain values; it executes nothing.
 
+    ``mapped`` tensors stay in the file, and are read as far as somebody asks.
     Raises :class:`TooMuchError`, and whatever torch makes of a damaged file.
     """
     with open_file(path, "rb") as file:
@@ -53,7 +54,9 @@ def read_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
         file.seek(0)
         with warnings.catch_warnings():  # on how the file is pickled: it is refused or it is not
             warnings.simplefilter("ignore")
-            found = torch.load(file, map_location=device, weights_only=True)
+            found = torch.load(
+                path if mapped else file, map_location=device, mmap=mapped, weights_only=True
+            )
     _require_own_bytes(found, size)
     return found
 

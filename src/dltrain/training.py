@@ -23,10 +23,9 @@ from dltrain.assemble import Assembly, Config, Parts, optimizer_settings
 from dltrain.callbacks.console import Console
 from dltrain.config.build import build
 from dltrain.config.paths import absolute, has_initial_weights
-from dltrain.contracts.acting import Acts
 from dltrain.contracts.data import Placement, Streams
 from dltrain.contracts.metric import Metric, Mode, Table
-from dltrain.contracts.run import Callback, Group, Probe, Schedule, Setup
+from dltrain.contracts.run import Callback, Probe, Schedule, Setup
 from dltrain.contracts.task import Phase
 from dltrain.core.loop import Trainer
 from dltrain.core.release import ReleasingOptimize
@@ -38,13 +37,16 @@ from dltrain.data.kept import IDENTITY, KeptData, identity_of
 from dltrain.data.streams.first_batches import FirstBatches
 from dltrain.engine import clock, signals
 from dltrain.engine.batch_norm import require_variance
+from dltrain.engine.parallel.environment import TIMEOUT
 from dltrain.engine.parallel.joining import joined
 from dltrain.engine.parallel.ranks import Ranks
-from dltrain.errors import ConfigError, Diverged, Fault, Interrupted, UserError, going_on
+from dltrain.engine.parallel.several import RankLost
+from dltrain.errors import ConfigError, Diverged, Interrupted, UserError, going_on
 from dltrain.optim.by_phase import by_phase
 from dltrain.optim.groups import gives_rows, groups_of
 from dltrain.optim.optimizers import make_optimizer
 from dltrain.optim.patterns import named_by
+from dltrain.parallel_checks import require_dividable, require_own_passes
 from dltrain.runs import checkpoint, checksums
 from dltrain.runs.elastic import OVERRIDES, forget_run, note_run, run_to_go_on
 from dltrain.runs.environment import choose_device, describe
@@ -95,7 +97,8 @@ def train(
     started = clock.seconds()
     packages = None if typed else allowed_packages()
     with ExitStack() as stack:
-        ranks = stack.enter_context(joined(lambda: choose_device(config["device"])))
+        place = joined(lambda: choose_device(config["device"]), _timeout_of(config))
+        ranks = stack.enter_context(place)
         outputs = Path(config["output_dir"]).expanduser()
         begun_before = ranks.found(lambda: run_to_go_on(outputs / config["name"], overrides))
         if begun_before is not None:
@@ -151,10 +154,18 @@ def resume(
     have of them, and from the packages listed in the environment variable ``DLTRAIN_PACKAGES``.
     """
     started = clock.seconds()
-    with joined(lambda: choose_device(_device_of(run, output_dir))) as ranks:
+    waits = _timeout_of(read_config(find_run(run, output_dir)))
+    with joined(lambda: choose_device(_device_of(run, output_dir)), waits) as ranks:
         folder = _held(find_run(run, output_dir), ranks)
         with begun(folder):
             return _resume(folder, started, changed_data, watchers, ranks, allowed_packages())
+
+
+def _timeout_of(config: Mapping[str, Any]) -> float:
+    """How long a process waits for another; what is no such number is told with other faults."""
+    trainer = config.get("trainer")
+    found = trainer.get("timeout") if isinstance(trainer, Mapping) else None
+    return found if isinstance(found, (int, float)) and found > 0 else TIMEOUT
 
 
 def _device_of(run: str, output_dir: Path) -> str:
@@ -200,7 +211,8 @@ def _resume(
                 parts = stack.enter_context(Assembly(config, packages)).read(kept)
         except ConfigError as error:
             raise UserError(f"{folder.path / CONFIG}: {error}") from error
-        state = checkpoint.resumable(folder, parts.settings.device)
+        divided = ranks.several and parts.settings.parallel is not None
+        state = checkpoint.resumable(folder, parts.settings.device, ranks, divided)
         if state is None:
             _begin_again(folder, config, parts, summary)
         continued = Run(config, parts, shown, started, watchers, summary.get(PARENT), ranks)
@@ -235,7 +247,7 @@ def _begin_again(
             f"{folder.path} has no checkpoint, and not the weights that it began with: start it "
             "again."
         )
-    folder.remove(checkpoint.BEST)
+    checkpoint.remove(folder, checkpoint.BEST)
     logger.info("the run was ended before its first checkpoint: it begins again.")
 
 
@@ -426,10 +438,12 @@ class Run:
             return "interrupted"
         except torch.OutOfMemoryError as error:
             raise UserError(self._out_of_memory()) from error
+        except RankLost:
+            raise
         except RuntimeError as error:
             if "can't allocate memory" in str(error):
                 raise UserError(self._out_of_memory()) from error
-            _require_own_passes(error)
+            require_own_passes(error)
             self._explain(error)
             raise
         except UserError:
@@ -447,8 +461,8 @@ class Run:
             self.trainer.ranks.interrupted(signals.number_of(error))
             return "interrupted"
         if status == "finished":
-            self.folder.remove(checkpoint.PREVIOUS)
             if self.ranks.first:
+                checkpoint.remove(self.folder, checkpoint.PREVIOUS)
                 forget_run(self.folder.path.parent)
             self.folder.sync()
             self.folder.write_checksums()
@@ -471,7 +485,7 @@ class Run:
         try:
             return summarize(self.parts.task, batch)
         except Exception as error:
-            _require_own_passes(error)
+            require_own_passes(error)
             found = explain(self.parts.task, {n: column[:1] for n, column in batch.items()}, error)
             if found is None:
                 raise
@@ -524,16 +538,6 @@ class Run:
             f"{batch_size}; trainer.accumulate=2 keeps the effective size), lower "
             f"data.evaluation_batch_size, or set trainer.precision=auto."
         )
-
-
-def _require_own_passes(error: Exception) -> None:
-    """Raise :class:`UserError` where weights that are divided were not put together for a pass."""
-    if "torch.Tensor and DTensor" in str(error):
-        raise UserError(
-            "trainer.parallel: this network uses the weights of a layer beside that layer's own "
-            "pass. Set trainer.parallel.smallest above the number of its parameters, or leave "
-            "trainer.parallel out."
-        ) from error
 
 
 def _kind_of_step(settings: Settings) -> type[Optimize]:
@@ -597,42 +601,3 @@ def _check(
     for callback in (*parts.callbacks, *watchers):
         callback.check(setup)
     return {monitor.name: monitor.mode, **better}
-
-
-def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -> None:
-    """Raise :class:`ConfigError` with all that several processes cannot do together."""
-    if not ranks.several:
-        return
-    settings, several = (
-        parts.settings,
-        f"goes on in one process, and torchrun started {ranks.world}",
-    )
-    faults = []
-    if isinstance(parts.task, Acts):
-        faults.append(Fault("task", f"what learns by acting {several}.", "Train seeds by -m."))
-    if any(gives_rows(parts.task, group) for group in groups.values()):
-        faults.append(Fault("model.sparse", f"a gradient of a few rows {several}."))
-    if settings.cuda_graph == "on":
-        faults.append(Fault("trainer.cuda_graph", f"a recorded step {several}.", "Set it to off."))
-    if settings.compile == "auto":
-        hint = "Set trainer.compile=on or off."
-        faults.append(Fault("trainer.compile", f"auto, which compares times, {several}.", hint))
-    if settings.release_gradients:
-        what = f"a gradient that is stepped as it comes {several}."
-        faults.append(Fault("trainer.release_gradients", what, "Set it to false."))
-    if settings.parallel is not None:
-        undivided = "needs all weights in one place, and trainer.parallel divides them."
-        told = {
-            "modifiers": bool(parts.modifiers),
-            "regularizer": any(not one.weight_decay for one in parts.regularizers),
-            "trainer.accumulate": settings.accumulate > 1,
-        }
-        faults += [Fault(key, undivided, joint=" ") for key, there in told.items() if there]
-        if settings.precision == "float16":
-            what = "float16 looks at all gradients at once, and trainer.parallel divides them."
-            faults.append(Fault("trainer.precision", what, "bfloat16 does not."))
-    if faults:
-        raise ConfigError(faults)
-    if settings.cuda_graph == "auto":
-        logger.info("trainer.cuda_graph=auto: off, of several processes.")
-        settings.cuda_graph = "off"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import math
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,19 +14,12 @@ from dltrain.contracts.data import DataSpec, Streams
 from dltrain.contracts.run import Probe, Setup, View
 from dltrain.contracts.task import Task
 from dltrain.errors import UserError
+from dltrain.runs.word_vectors import vectors_of
 
 logger = logging.getLogger(__name__)
 
 CONFIG = "projector_config.pbtxt"
 VECTORS, LABELS = "projector/tensors.tsv", "projector/metadata.tsv"
-
-
-@runtime_checkable
-class Embedded(Protocol):
-    """A network whose words have vectors."""
-
-    def embedding_weight(self) -> Tensor | None:
-        """The vectors (words, width); None where there are none."""
 
 
 class Projector(Probe):
@@ -59,7 +51,7 @@ class Projector(Probe):
 
     def finish(self, task: Task, streams: Streams, view: View) -> None:
         """Take the vectors as they are now, and write them."""
-        table = _vectors(task)
+        table = vectors_of(task)
         if table is None:
             logger.info("callbacks.projector shows nothing: the model has no word vectors")
             return
@@ -101,15 +93,6 @@ class Projector(Probe):
 
 def _magnitude(frequency: float) -> str:
     return f"{math.log10(frequency):.2f}" if frequency > 0 else ""
-
-
-def _vectors(task: Task) -> Tensor | None:
-    """Those of the first network in the task that has some, on the CPU."""
-    for module in task.modules():
-        if isinstance(module, Embedded):
-            table = module.embedding_weight()
-            return None if table is None else table.detach().float().cpu()
-    return None
 
 
 def _on_one_line(word: str) -> str:

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
+from dltrain.pages import address, page_of_place
 
 OUTPUT_DIR = "output_dir"
 OVERRIDE = re.compile(r"[+~]*[\w./]+(@[\w.]+)?=|~[\w./]+$")
@@ -39,12 +40,15 @@ class Parser(argparse.ArgumentParser):
         output_dir: bool = True,
     ) -> None:
         words = " ".join(filter(None, (run, more)))
-        shown = "\n".join(f"  dltrain {command} {line}" for line in examples)
+        shown = [f"  dltrain {command} {line}" for line in examples]
+        page = page_of_place(f"dltrain.commands.{command.replace('-', '_')}")
+        below = ["examples:", *shown] if shown else []
+        below += [f"See {address(page)}"] if page else []
         super().__init__(
             prog=f"dltrain {command}",
             usage=" ".join(filter(None, (f"dltrain {command}", words, "[options]"))),
             description=description,
-            epilog=f"examples:\n{shown}" if shown else None,
+            epilog="\n".join(below) or None,
             formatter_class=_Formatter,
             allow_abbrev=False,
         )

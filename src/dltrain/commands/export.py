@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,14 @@ from dltrain.runs.finding import find_run
 if TYPE_CHECKING:
     from dltrain.inference.predictor import Predictor
     from dltrain.runs.examples import Examples
+    from dltrain.runs.folder import RunFolder
 
 FORMATS = ("onnx", "torch")
 GIVEN = "given"
+"""The split of examples that were typed."""
 LEAST = 2
 """Times smaller that a file of 8-bit integers is at least, where most of it has become such."""
-"""The split of examples that were typed."""
+VECTORS = "vectors.txt"
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -37,11 +40,18 @@ def export(arguments: Sequence[str]) -> int:
     folder = find_run(asked.run, asked.output_dir)
     if asked.int8 and asked.format != "onnx":
         raise UserError("export: --int8 writes ONNX: leave out --format torch.")
-    kind = "int8" if asked.int8 else asked.format
+    if asked.vectors and (asked.int8 or asked.format != "onnx" or asked.more):
+        raise UserError(
+            "export: --vectors writes a text file of word vectors: leave out --int8, --format and "
+            "INPUT."
+        )
+    kind = "vectors" if asked.vectors else "int8" if asked.int8 else asked.format
     out = Path(asked.out).expanduser() if asked.out else folder.place("export") / kind
     if out.exists() and not out.is_dir():
         raise UserError(f"export: --out: {out} is a file; give a folder.")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    if asked.vectors:
+        return _write_vectors(folder, asked.weights, out, asked.json)
     from dltrain.inference.export import export as write
     from dltrain.inference.export import require
     from dltrain.inference.predictor import Predictor
@@ -71,6 +81,27 @@ def export(arguments: Sequence[str]) -> int:
         if asked.int8:
             _print_int8(network, made.about["measured"])
     print(printable_lines(f"{', '.join(made.files)} in {out}"))
+    return 0
+
+
+def _write_vectors(folder: RunFolder, weights: str | None, out: Path, as_json: bool) -> int:
+    """Write the file of word vectors, and say what is in it."""
+    from dltrain.inference.predictor import Predictor
+    from dltrain.runs.word_vectors import write_vectors
+
+    predictor = Predictor(folder, weights)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        made = write_vectors(predictor.task, predictor.spec.input, out / VECTORS)
+    except OSError as error:
+        raise UserError(f"export: {out} cannot be written: {error.strerror}.") from error
+    if as_json:
+        print(json.dumps({"folder": str(out), "files": [VECTORS], **asdict(made)}))
+        return 0
+    for reason, count in made.left_out.items():
+        print(f"left out: {count:,} {'token' if count == 1 else 'tokens'}, {reason}")
+    print(f"{made.words:,} words of {made.width} numbers, for model.vectors=FILE and others")
+    print(printable_lines(f"{VECTORS} in {out}"))
     return 0
 
 
@@ -108,7 +139,14 @@ def _parser() -> Parser:
         "--int8", action="store_true",
         help="8-bit integers in dense layers and convolutions; ranges by training data or INPUT",
     )  # fmt: skip
-    add("--out", metavar="DIR", help="where to (default RUN/export/FORMAT, or RUN/export/int8)")
+    add(
+        "--vectors", action="store_true",
+        help="instead the word vectors, as a text file in the format of word2vec",
+    )  # fmt: skip
+    add(
+        "--out", metavar="DIR",
+        help="where to (default RUN/export/FORMAT, RUN/export/int8 or RUN/export/vectors)",
+    )  # fmt: skip
     add("--json", action="store_true", help="print what export.json holds, on one line")
     parser.add_weights()
     return parser

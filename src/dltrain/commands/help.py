@@ -11,6 +11,7 @@ from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.table import COMMANDS
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
+from dltrain.pages import FIRST, address
 
 WIDTH = 80
 GROUPS = {
@@ -70,13 +71,16 @@ def page(own: bool = False) -> str:
 
         known |= {name: "your own" for name in groups() if name not in known}
     commands = {name: command.summary for name, command in COMMANDS.items()}
-    return PAGE.format(commands=_in_two_columns(commands), groups=_in_two_columns(known))
+    documentation = f"  Documentation: {address(FIRST)}"
+    return PAGE.format(
+        commands=_in_two_columns(commands), groups=_in_two_columns(known, documentation)
+    )
 
 
-def _in_two_columns(meanings: Mapping[str, str]) -> str:
+def _in_two_columns(meanings: Mapping[str, str], *last: str) -> str:
     """Names with a few words each, down the left half of the screen and then the right."""
     wide = max(11, *map(len, meanings))
-    cells = [f"  {name:<{wide}} {meaning}" for name, meaning in meanings.items()]
+    cells = [*(f"  {name:<{wide}} {meaning}" for name, meaning in meanings.items()), *last]
     half = (len(cells) + 1) // 2
     rows = zip_longest(cells[:half], cells[half:], fillvalue="")
     return "\n".join(f"{left:<40}{right}".rstrip() for left, right in rows)

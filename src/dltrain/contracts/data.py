@@ -22,6 +22,11 @@ Batch = dict[str, Tensor]
 A ragged field is padded on the right with its ``fill``, and ``<name>_length`` (batch,) stands
 beside it.
 """
+EXTENT = "extent"
+"""The column (batch, 2) of evaluated images of several sizes: how many rows and columns are image.
+
+The rest, below and on the right, is padding: what is asked of a network is asked without it.
+"""
 
 RARE = 100
 """Tokens of the training split to each of the vocabulary, below which they are rare."""

@@ -393,7 +393,7 @@ class Trainer:
     def _diverged(self, what: str, examples: str) -> Diverged:
         """An error about ``what``, with the checkpoints that there are."""
         if self._best is not None:
-            checkpoint.save(self.folder, checkpoint.BEST, self._best)
+            checkpoint.save(self.folder, checkpoint.BEST, self._best, self.ranks)
         last, best = (self.folder.path / name for name in (checkpoint.LAST, checkpoint.BEST))
         saved = f"  weights saved last: {last if last.exists() else 'none yet'}\n"
         if best.exists():
@@ -450,8 +450,7 @@ class Trainer:
         self.state.best_value, self.state.best_step = value, self.state.step
         self.state.best_results = dict(results)
         with self._evaluation_weights():
-            whole = self.ranks.whole(self.task.state_dict())
-            weights = {k: v.clone() for k, v in whole.items()}
+            weights = {k: v.clone() for k, v in self.task.state_dict().items()}
         self._best = {"task": weights, "step": self.state.step}
 
     def _scalars(self) -> dict[str, float]:
@@ -484,9 +483,8 @@ class Trainer:
                 f"for {name}, so there are no best weights: the last ones are used."
             )
             return
-        device = self.settings.device
-        weights = self.ranks.found(lambda: checkpoint.load(best, device)["task"])
-        self._load_weights(weights, best)
+        saved = checkpoint.load(best, self.settings.device, divided=self.ranks.divides)
+        self._load_weights(saved["task"], best)
         self.state.uses_best = True
         if self.state.best_step != self.state.evaluated_at:
             # Figures and tables are still those of the last weights.
@@ -583,16 +581,16 @@ class Trainer:
         """Write a checkpoint from which the run goes on as if nothing had happened."""
         self._require_finite_weights()
         if self._best is not None:
-            checkpoint.save(self.folder, checkpoint.BEST, self._best)
+            checkpoint.save(self.folder, checkpoint.BEST, self._best, self.ranks)
             self._best = None
-        checkpoint.save_last(self.folder, self._state())
+        checkpoint.save_last(self.folder, self._state(), self.ranks)
         self._saved()
         malloc.give_back()  # seldom enough not to be felt, often enough for a heap that stays small
         self._last_save = clock.seconds()
 
     def _state(self) -> dict[str, Any]:
         return {
-            "task": self.ranks.whole(self.task.state_dict()),
+            "task": self.task.state_dict(),
             "training": self.ranks.joined(self.task.training_state()),
             "modifiers": [modifier.state_dict() for modifier in self.modifiers],
             "optimize": self.optimize.state_dict(),
@@ -658,7 +656,7 @@ class Trainer:
 
 def _whole(path: Path, run: str) -> bool:
     """Read a checkpoint, which raises what is wrong with it."""
-    checkpoint.load(path, run=run)
+    checkpoint.load(path, run=run, divided=True)
     return True
 
 

@@ -12,6 +12,7 @@ from dltrain.contracts.metric import Mode
 from dltrain.contracts.parallel import Parallel
 from dltrain.engine.compile import Compile
 from dltrain.engine.cuda_graph import CudaGraph
+from dltrain.engine.parallel.environment import TIMEOUT
 from dltrain.errors import UserError
 from dltrain.runs.environment import Precision, choose_precision
 
@@ -38,7 +39,8 @@ class Settings:
     best evaluation; ``auto`` is best where there is a validation split. ``overfit``
     trains on that many batches, as a sanity check. ``sync_batch_norm``: of several processes that
     train one run, batch norm counts the rows of all; ``parallel`` divides the weights among them,
-    of which each has all otherwise. ``deterministic`` and ``tune_process`` are as in
+    of which each has all otherwise. A process that waits ``timeout`` seconds for another's part
+    ends the run. ``deterministic`` and ``tune_process`` are as in
     :func:`dltrain.engine.runtime.settings`.
 
     Raises :class:`ValueError` for what is out of bounds or contradicts itself.
@@ -66,6 +68,7 @@ class Settings:
     tune_process: bool = True
     sync_batch_norm: bool = False
     parallel: Parallel | None = None
+    timeout: float = TIMEOUT
 
     def __post_init__(self) -> None:
         """See that the values are possible, and choose what is ``auto``."""
@@ -77,6 +80,8 @@ class Settings:
             raise ValueError(f"clip_norm must be above 0, or null; got {self.clip_norm}")
         if self.overfit < 0 or self.checkpoint_seconds < 0:
             raise ValueError("overfit and checkpoint_seconds are not negative")
+        if self.timeout <= 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
         if self.release_gradients:
             self._check_release()
         if self.cuda_graph == "on" and self.device.type != "cuda":

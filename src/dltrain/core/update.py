@@ -257,9 +257,7 @@ class Optimize:
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs: optimizer states, and gradients not yet used."""
         return {
-            "optimizers": {
-                n: self._ranks.whole(o.state_dict()) for n, o in self.optimizers.items()
-            },
+            "optimizers": {n: o.state_dict() for n, o in self.optimizers.items()},
             "calls": dict(self._calls),
             "totals": {n: self._ranks.summed([total])[0] for n, total in self._totals.items()},
             "gradients": {

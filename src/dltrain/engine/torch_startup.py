@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.optim import Optimizer, optimizer
 
+from dltrain.engine.fused_adam import fused_adam_step
+
 # All of this is torch's own affair and may change: where it has, torch goes its own, slower way.
 WRAPPING = getattr(sys.modules.get("torch._compile"), "__file__", None)
 """The file of torch's wrapper that asks the compiler."""
@@ -71,13 +73,14 @@ def step_of(stepping: Optimizer) -> Callable[[], None]:
         return stepping.step
     differentiable = stepping.defaults.get("differentiable", False)
     without_gradients = torch.no_grad()
+    inner = fused_adam_step(stepping, lambda: plain(stepping))
 
     def step() -> None:
         if differentiable or any(hooks):
             stepping.step()
             return
         with without_gradients:
-            plain(stepping)
+            inner()
 
     return step
 

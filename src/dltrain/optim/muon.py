@@ -106,13 +106,42 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrices: Tensor, iterations: int) -> Tensor:
     """Matrices (n, rows, columns) with the same singular vectors, and values of about 1."""
-    a, b, c = COEFFICIENTS
     wide = matrices.shape[1] <= matrices.shape[2]
     # In bfloat16 where that is fast: the iteration is meant for it.
     kind = torch.bfloat16 if matrices.is_cuda else torch.float32
     x = (matrices if wide else matrices.mT).to(kind)
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
+    very_wide = x.shape[2] >= 2 * x.shape[1]
+    x = (
+        _by_products(x, iterations)
+        if very_wide and kind is torch.float32
+        else _by_steps(x, iterations)
+    )
+    return (x if wide else x.mT).to(matrices.dtype)
+
+
+def _by_steps(x: Tensor, iterations: int) -> Tensor:
+    """Newton-Schulz: x becomes ``(a + b G + c G²) x``, G being ``x xᵀ``, so many times."""
+    a, b, c = COEFFICIENTS
     for _ in range(iterations):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if wide else x.mT).to(matrices.dtype)
+    return x
+
+
+def _by_products(x: Tensor, iterations: int) -> Tensor:
+    """The same by G alone, which is smaller than x: each step's factor P makes ``P G P`` of it.
+
+    All factors are polynomials of the first G, so their order does not matter. The rounding of G
+    grows with the iterations: for float32.
+    """
+    a, b, c = COEFFICIENTS
+    gram = x @ x.mT
+    product = None
+    for step in range(iterations):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor if product is None else factor @ product
+        if step < iterations - 1:
+            gram = factor @ gram @ factor
+    return x if product is None else product @ x

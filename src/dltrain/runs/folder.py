@@ -240,8 +240,12 @@ class RunFolder:
         return content
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
-        (self.path / name).unlink(missing_ok=True)
+        """Remove a file, or a folder of files, if it is there."""
+        path = self.path / name
+        if _is_own_folder(path):
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
     def keep(self, name: str, other: str) -> None:
         """Have a file, if it is there, under the name ``other`` too: there is one at any moment."""

@@ -119,7 +119,7 @@ def no_larger_than(path: Path) -> Iterator[None]:
 
     A config of a few lines can ask for more than there is of memory; its weights cannot.
     """
-    size = path.stat().st_size if path.exists() else available_memory()
+    size = checkpoint.size_of(path) if path.exists() else available_memory()
     with network_within(size + SLACK):
         yield
 

@@ -157,6 +157,10 @@ class Detection(Finds):
             raise ValueError(f"nms is an IoU above 0, up to 1; got {nms}")
         self.model = model
         self.candidates, self.box_weight, self.nms = candidates, box_weight, nms
+        # Not in the first step: this brings torch's compiler along, which takes seconds.
+        from torchvision.ops import generalized_box_iou_loss
+
+        self._giou_loss = generalized_box_iou_loss
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean over what the cells are to find."""
@@ -176,7 +180,7 @@ class Detection(Finds):
         # A batch without an object is learned from as one with a single one.
         total = goal.scores.sum().clamp(min=1.0)
         class_loss = (varifocal(logits, targets) * goal.counted[..., None]).sum() / total
-        box_loss = (_giou_loss(cells.boxes, goal.boxes) * goal.scores).sum() / total
+        box_loss = (self._giou_loss(cells.boxes, goal.boxes) * goal.scores).sum() / total
         loss = class_loss + self.box_weight * box_loss
         optimize(loss, weight=total)
         return {
@@ -243,9 +247,3 @@ def _mean(batch: Batch) -> tuple[Tensor, Tensor]:
         none = batch["input"].new_zeros(())
         return none, none
     return lost.float().mean(), torch.full_like(lost[0], len(lost)).float()
-
-
-def _giou_loss(boxes: Tensor, goals: Tensor) -> Tensor:
-    from torchvision.ops import generalized_box_iou_loss
-
-    return generalized_box_iou_loss(boxes, goals)

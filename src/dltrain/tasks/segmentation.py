@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.contracts.colors import colors_of
-from dltrain.contracts.data import Batch, DataSpec, Draw, Field
+from dltrain.contracts.data import EXTENT, Batch, DataSpec, Draw, Field
 from dltrain.contracts.metric import Metric, Outputs
 from dltrain.contracts.task import (
     Exportable,
@@ -136,9 +136,23 @@ class Segmentation(Task):
         return [self.model(images)]
 
     def forward(self, batch: Batch) -> Outputs:
-        """``logits`` (batch, classes, h, w)."""
-        answers = [self._seen(batch["input"], *view) for view in self._views]
-        return {"logits": answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)}
+        """``logits`` (batch, classes, h, w); 0 beyond the extent of images that are padded."""
+        images = batch["input"]
+        if EXTENT not in batch:
+            return {"logits": self._logits(images)}
+        sizes = [(high, wide) for high, wide in batch[EXTENT].tolist()]
+        logits = images.new_zeros(len(images), len(self.class_names), *images.shape[-2:])
+        for high, wide in dict.fromkeys(sizes):
+            own = [number for number, size in enumerate(sizes) if size == (high, wide)]
+            rows = torch.tensor(own, device=images.device)
+            found = self._logits(images[rows, :, :high, :wide])
+            logits = logits.to(found.dtype)
+            logits[rows, :, :high, :wide] = found
+        return {"logits": logits}
+
+    def _logits(self, images: Tensor) -> Tensor:
+        answers = [self._seen(images, *view) for view in self._views]
+        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
 
     def _seen(self, images: Tensor, turns: int, flipped: bool) -> Tensor:
         """The logits of a view, moved back to where the images have the pixels."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dltrain.contracts.data import Batch, DataSpec, Draw, Field, Reader
+from dltrain.contracts.data import EXTENT, Batch, DataSpec, Draw, Field, Reader
 from dltrain.contracts.paths import FilePath
 from dltrain.data.cache import state
 from dltrain.data.images.listing import Unused
@@ -55,12 +55,13 @@ class ImageMasks(ArraySource):
     order of the files' names and pages (:class:`.dividing.PairSplits`).
 
     Images are read at their own size, and padded to that of the largest; what is padding counts
-    for nothing. Training examples are boxes of ``crop_size``, at random places; null: whole images.
-    ``tile`` cuts images with a longer side into tiles of that side, which share ``overlap`` pixels;
-    each pixel counts in one of them. ``touching_weight`` above 0 makes the weight map of
-    :func:`.touching.touching_weights` of the class ``touching_class``. ``channels``, ``window``,
-    ``memory_limit`` and ``workers`` are as for images of classes; ``skip_unmatched`` leaves out
-    images without a mask, ``skip_unreadable`` pairs that cannot be read or differ in size.
+    for nothing, and evaluations ask without it. Training examples are boxes of ``crop_size``, at
+    random places; null: whole images. ``tile`` cuts images with a longer side into tiles of that
+    side, which share ``overlap`` pixels; each pixel counts in one of them. ``touching_weight``
+    above 0 makes the weight map of :func:`.touching.touching_weights` of the class
+    ``touching_class``. ``channels``, ``window``, ``memory_limit`` and ``workers`` are as for images
+    of classes; ``skip_unmatched`` leaves out images without a mask, ``skip_unreadable`` pairs that
+    cannot be read or differ in size.
 
     Reading raises ``ValueError`` and :class:`~dltrain.errors.UserError` for anything doubtful.
     """
@@ -133,6 +134,8 @@ class ImageMasks(ArraySource):
         self.mean, self.std = tuple(mean), tuple(std)
         self.augment = augment or ImageAugment()
         self._found: Found | None = None
+        self._padded = False
+        """Whether an image is smaller than what it lies in."""
         self._rows: np.ndarray[Any, Any] = np.zeros(0, np.int64)
         if self.classes.names:
             meaning, _ = self._meaning(())
@@ -175,6 +178,7 @@ class ImageMasks(ArraySource):
         streamed = size > self.memory_limit * GIB
         splits = {n: opened(part, streamed, self.workers) for n, part in parts.items()}
         self._rows = parts["train"].images
+        self._padded = any(part.padded for part in parts.values())
         self._say(self._found, splits, pairs, unused)
         return dict(splits)
 
@@ -207,7 +211,9 @@ class ImageMasks(ArraySource):
         augment, size = self.augment, self.crop_size
 
         def prepare(batch: Batch, draw: Draw | None) -> Batch:
-            extent = batch.pop("extent")
+            extent = batch.pop(EXTENT)
+            if draw is None and self._padded:
+                batch[EXTENT] = extent
             if draw is not None and (size is not None or augment.active):
                 corner = None if size is None else corners(extent, size, draw.generator)
                 batch = augment(batch, draw, fields, size, corner)

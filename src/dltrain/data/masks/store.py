@@ -78,6 +78,12 @@ class StoredMasks:
     pixels: np.ndarray[Any, Any]
     images: np.ndarray[Any, Any]
 
+    @property
+    def padded(self) -> bool:
+        """Whether an image is smaller than the largest of all."""
+        sides = np.load(self.files["input"], mmap_mode="r").shape[-2:]
+        return bool((np.load(self.files["extent"]) != sides).any())
+
 
 def stored(
     folder: Path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from dltrain.data.images.decode import (
     fitted,
     open_upright,
 )
-from dltrain.data.images.plain_jpeg import plain_jpeg
+from dltrain.data.images.plain import Plain
 from dltrain.data.images.survey import GRAY
 from dltrain.data.shards.image_columns import packed_of
 from dltrain.data.shards.labels import Labels
@@ -45,7 +45,7 @@ class ImageFiles(Contents):
     ) -> None:
         self._labels, self._shape, self._skip = labels, shape, skip_unreadable
         self._gray = guessed and shape.channels == 1
-        self._wide = wide
+        self._wide, self._plain = wide, Plain(shape)
         self.columns = [image] if labels is None else [image, labels.column]
 
     def encoded(self, rows: pa.RecordBatch, place: Place) -> Encoded:
@@ -55,13 +55,18 @@ class ImageFiles(Contents):
         return found
 
     def decoded(self, examples: Encoded) -> tuple[Batch, Mapping[int, str]]:
-        shape, files = self._shape, examples["input"]
+        files = examples["input"]
         assert isinstance(files, Packed)
-        pixels = np.empty((len(files), shape.channels, shape.height, shape.width), np.uint8)
+        shape = self._shape.channels, self._shape.height, self._shape.width
+        pixels = torch.empty(len(files), *shape, dtype=torch.uint8)
+        images: list[torch.Tensor] = []
         faults: dict[int, str] = {}
-        for index, file in enumerate(files):
+        for index, (file, plain) in enumerate(self._plain.decode(*files.tensor())):
+            if plain is not None:
+                images.append(plain)
+                continue
             try:
-                pixels[index] = self._decoded(file)
+                images.append(self._decoded(file.numpy().tobytes()))
             except UnreadableError as error:
                 if not self._skip:
                     hint = "\nMend or remove it, or set data.skip_unreadable=true."
@@ -70,15 +75,15 @@ class ImageFiles(Contents):
             except (OtherSizeError, _OtherKindError) as error:
                 raise RefusedError(index, str(error)) from error
         good = [index for index in range(len(files)) if index not in faults] if faults else ...
-        batch = {"input": torch.from_numpy(pixels[good])}
+        pixels = pixels[: len(images)]
+        if images:
+            torch.stack(images, out=pixels)
+        batch = {"input": pixels}
         if self._labels is not None:
             batch["target"] = torch.from_numpy(np.asarray(examples["target"])[good])
         return batch, faults
 
-    def _decoded(self, file: bytes) -> np.ndarray[Any, Any]:
-        pixels = plain_jpeg(file, self._shape.channels)
-        if pixels is not None and pixels.shape[1:] == (self._shape.height, self._shape.width):
-            return pixels
+    def _decoded(self, file: bytes) -> torch.Tensor:
         opened = open_upright(file)
         mode = opened.image.mode
         if self._gray and mode not in GRAY and not mode.startswith("I;"):
@@ -89,7 +94,7 @@ class ImageFiles(Contents):
                 "what becomes black and white"
             )
         try:
-            return fitted(opened, self._shape)
+            return torch.from_numpy(np.ascontiguousarray(fitted(opened, self._shape)).copy())
         except OtherSizeError as error:
             raise _OtherKindError(f"{error}; give data.size") from error
 

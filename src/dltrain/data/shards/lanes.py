@@ -78,9 +78,9 @@ class Lanes:
                 self._lanes[lane] = _Lane(self._epoch, reader, self._pool, int(own[0]) // buffer)
         parts = [self._lanes[lane].take(own) for lane, own in wanted.items()]
         at = np.concatenate([own * self._epoch.order.lanes + n for n, own in wanted.items()])
-        together = _concatenated(parts)
-        back = at.argsort()
-        return {name: column[back] for name, column in together.items()}
+        order = at.argsort()
+        flat = [one for of_lane in parts for one in of_lane]
+        return {name: _joined([one[name] for one in flat], order) for name in flat[0]}
 
 
 class _Lane:
@@ -92,8 +92,11 @@ class _Lane:
         self._filled: Encoded = {}
         self._next = pool.submit(reader.fill, number)
 
-    def take(self, own: NDArray[np.int64]) -> Encoded:
-        """The examples with these numbers, which rise from one call to the next."""
+    def take(self, own: NDArray[np.int64]) -> list[Encoded]:
+        """The examples with these numbers, which rise from one call to the next.
+
+        One after the other; where they lie in buffers, which are to be left soon.
+        """
         buffers, within = np.divmod(own, self._epoch.order.buffer)
         parts = []
         for number in range(int(buffers[0]), int(buffers[-1]) + 1):
@@ -101,8 +104,8 @@ class _Lane:
                 self._advance()
             order = self._epoch.shuffled(self._reader.lane, number)
             chosen = order[within[buffers == number]]
-            parts.append({n: _copied(c, chosen) for n, c in self._filled.items()})
-        return _concatenated(parts)
+            parts.append({name: column[chosen] for name, column in self._filled.items()})
+        return parts
 
     def _advance(self) -> None:
         self._filled = {}
@@ -161,14 +164,11 @@ class _Reader:
         return self._contents.encoded(batch, lambda row: shards.place(shard, int(rows[row])))
 
 
-def _concatenated(parts: Sequence[Encoded]) -> Encoded:
-    if len(parts) == 1:
-        return parts[0]
-    return {name: _joined([part[name] for part in parts]) for name in parts[0]}
-
-
-def _joined(columns: Sequence[Any]) -> NDArray[Any] | Packed:
-    return together(columns) if isinstance(columns[0], Packed) else np.concatenate(columns)
+def _joined(columns: Sequence[Any], order: NDArray[Any] | None = None) -> NDArray[Any] | Packed:
+    if isinstance(columns[0], Packed):
+        return together(columns, order)
+    whole = np.concatenate(columns)
+    return whole if order is None else whole[order]
 
 
 def _copied(column: NDArray[Any] | Packed, which: NDArray[Any] | slice) -> NDArray[Any] | Packed:

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 
 class Packed:
@@ -47,24 +49,52 @@ class Packed:
         for start, end in zip(self._starts.tolist(), self._ends.tolist(), strict=True):
             yield self._content[start:end]
 
+    def pieces(self) -> Iterator[NDArray[np.uint8]]:
+        """All contents in order: those that lie one after another as one."""
+        if not len(self):
+            return
+        gaps = np.flatnonzero(self._starts[1:] != self._ends[:-1])
+        firsts, lasts = np.append(0, gaps + 1), np.append(gaps, len(self) - 1)
+        bounds = zip(self._starts[firsts].tolist(), self._ends[lasts].tolist(), strict=True)
+        for start, end in bounds:
+            yield self._content[start:end]
+
+    def tensor(self) -> tuple[Tensor, list[int]]:
+        """All contents as bytes (n,), one after another, and how long each is."""
+        pieces = list(self.pieces())
+        whole = pieces[0] if len(pieces) == 1 else together([self])._content
+        return torch.from_numpy(
+            whole if whole.flags.writeable else whole.copy()
+        ), self.sizes.tolist()
+
     @property
     def nbytes(self) -> int:
         """How long they are together."""
-        return int((self._ends - self._starts).sum())
+        return int(self.sizes.sum())
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """How long each is."""
+        return self._ends - self._starts
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> Packed:
         """Some of them, where they lie."""
         return Packed(self._content, self._starts[which], self._ends[which])
 
 
-def together(parts: Sequence[Packed]) -> Packed:
-    """The files of all parts, copied into one piece that holds nothing else."""
-    files = [file for part in parts for file in part.files()]
-    ends = np.cumsum([len(file) for file in files], dtype=np.int64)
-    content = _memory(int(ends[-1]) if files else 0)
-    if files:
-        np.concatenate(files, out=content)
-    return Packed(content, np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1]]), ends)
+def together(parts: Sequence[Packed], order: NDArray[np.int64] | None = None) -> Packed:
+    """The files of all parts, in ``order``, copied into one piece that holds nothing else."""
+    sizes = np.concatenate([part.sizes for part in parts])
+    if order is None:
+        pieces = [piece for part in parts for piece in part.pieces()]
+    else:
+        files = [file for part in parts for file in part.files()]
+        pieces, sizes = [files[number] for number in order.tolist()], sizes[order]
+    ends = sizes.cumsum()
+    content = _memory(int(ends[-1]) if len(ends) else 0)
+    if pieces:
+        np.concatenate(pieces, out=content)
+    return Packed(content, ends - sizes, ends)
 
 
 def _memory(size: int) -> NDArray[np.uint8]:

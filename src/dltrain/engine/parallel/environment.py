@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+TIMEOUT = 3600.0
+"""Seconds that a rank waits for another one's part of a step, or for rank 0's own work, at most."""
 _chosen: list[bool] = []
 """Whether this process is the one that tells of a failure, once that is known."""
 

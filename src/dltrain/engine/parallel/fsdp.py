@@ -23,6 +23,7 @@ from dltrain.contracts.parallel import Parallel
 from dltrain.contracts.run import Callback, Probe
 from dltrain.engine.parallel.ranks import Ranks
 from dltrain.engine.parallel.several import Several
+from dltrain.engine.parallel.stored import Stored
 from dltrain.errors import require_at_least
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class FullyShard(Parallel):
 class Sharded(Several):
     """Ranks each of which has a part of the weights, so that all ask the network together."""
 
+    divides = True
     _each_its_own = False
     """Whether the split that is evaluated is divided."""
 
@@ -92,16 +94,18 @@ class Sharded(Several):
         """Probes, on every rank; what others write is rank 0's."""
         return callbacks if self.first else [one for one in callbacks if isinstance(one, Probe)]
 
-    def whole(self, state: Any) -> Any:
-        """On rank 0 and its CPU; nothing is left of it on the others."""
-        if isinstance(state, Mapping):
-            return {name: self.whole(value) for name, value in state.items()}
-        if isinstance(state, (list, tuple)):
-            return [self.whole(value) for value in state]
+    def divided_in(self, state: Any) -> Mapping[tuple[Any, ...], Tensor]:
+        found: dict[tuple[Any, ...], Tensor] = {}
         if isinstance(state, DTensor):
-            full = _full(state)
-            return full.cpu() if self.first else torch.empty(0)
-        return state
+            found[()] = state
+        inner: Iterable[tuple[Any, Any]] = ()
+        if isinstance(state, Mapping):
+            inner = state.items()
+        elif isinstance(state, (list, tuple)):
+            inner = enumerate(state)
+        for key, value in inner:
+            found |= {(key, *rest): tensor for rest, tensor in self.divided_in(value).items()}
+        return found
 
     def placed(self, weights: Mapping[str, Any], like: Mapping[str, Any]) -> Mapping[str, Any]:
         return {name: _part(value, like.get(name)) for name, value in weights.items()}
@@ -160,6 +164,13 @@ def _local(value: Tensor) -> Tensor:
 
 def _part(value: Any, like: Any) -> Any:
     """What this rank has of ``value``, where it is divided as ``like`` is."""
-    if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
+    if not isinstance(value, (Tensor, Stored)):
+        return value
+    divided = isinstance(like, DTensor) and value.shape == like.shape
+    if isinstance(value, Stored):
+        if not divided:
+            return value.whole()
+        return value.fill(torch.empty_like(like.detach(), dtype=value.dtype))
+    if not divided:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

@@ -33,15 +33,16 @@ LOOKS = 0.5
 """Seconds between two looks at whether another rank has failed."""
 MEETING = timedelta(minutes=5)
 """How long a rank waits for the others to begin."""
-WAITING = timedelta(minutes=60)
-"""How long a rank waits for another one's part of a step, or for rank 0's own work, at most."""
 
 
 @contextmanager
-def joined(device: Callable[[], torch.device]) -> Iterator[Ranks]:
+def joined(
+    device: Callable[[], torch.device], timeout: float = environment.TIMEOUT
+) -> Iterator[Ranks]:
     """The ranks of this run, where torchrun has started several processes; else one alone.
 
-    ``device`` chooses where this process trains. What fails in here is told once, by the rank that
+    ``device`` chooses where this process trains. A rank that waits ``timeout`` seconds for another
+    takes it for lost. What fails in here is told once, by the rank that
     has failed, and ends every rank.
     """
     world = environment.world_size()
@@ -65,7 +66,7 @@ def joined(device: Callable[[], torch.device]) -> Iterator[Ranks]:
             store=store,
             rank=rank,
             world_size=world,
-            timeout=WAITING,
+            timeout=timedelta(seconds=timeout),
         )
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
@@ -123,9 +124,11 @@ def _fail(store: Store, error: BaseException) -> None:
     environment.choose_speaker(tells)
     if not tells:
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
+    time.sleep(2 * LOOKS)  # the store may be this process's own, and others are to hear of it
     if lost:
         raise UserError(
-            f"rank {rank}: another process of this run was killed, or its machine is gone: "
+            f"rank {rank}: another process of this run was killed, its machine is gone, or it has "
+            f"not answered within trainer.timeout: "
             f"{error}. Go on with: dltrain resume latest"
         ) from error
     # torch puts the rank before each line of a traceback.

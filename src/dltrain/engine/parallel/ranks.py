@@ -39,6 +39,9 @@ class Ranks:
         """Whether this is rank 0."""
         return self.rank == 0
 
+    divides = False
+    """Whether each rank has, and reads, a part of large weights alone."""
+
     @property
     def several(self) -> bool:
         """Whether gradients are sums over ranks, each of which weighs what it is a mean over."""
@@ -63,18 +66,18 @@ class Ranks:
         """The batches of an evaluated split that this rank looks at, with their numbers."""
         return stream.dealt(self.rank, self.world)
 
-    def whole(self, state: Any) -> Any:
-        """``state`` with whole tensors in place of parts, as a checkpoint has them."""
-        return state
+    def divided_in(self, state: Any) -> Mapping[tuple[Any, ...], Tensor]:
+        """The tensors of which each rank has a part, by the keys that lead to them in ``state``."""
+        return {}
 
     def placed(self, weights: Mapping[str, Any], like: Mapping[str, Any]) -> Mapping[str, Any]:
-        """``weights`` that were :meth:`whole`, divided as those of the same names in ``like``."""
+        """``weights`` of a checkpoint, divided as those of the same names in ``like``."""
         return weights
 
     def placed_states(
         self, state: Mapping[str, Any], parameters: Sequence[nn.Parameter]
     ) -> Mapping[str, Any]:
-        """An optimizer's state that was :meth:`whole`, divided as its ``parameters``."""
+        """An optimizer's state of a checkpoint, divided as its ``parameters``."""
         return state
 
     def started(self, optimizers: Iterable[torch.optim.Optimizer]) -> None:

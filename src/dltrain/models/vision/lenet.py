@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dltrain.errors import require_fraction
+from dltrain.models.layers.conv_max_pool import ConvMaxPoolFirst
 from dltrain.models.layers.init import Init, initialize
 from dltrain.models.layers.shapes import image_shape
 
@@ -48,7 +49,7 @@ class LeNet5(nn.Module):
 
         modern = variant == "modern"
         activation: type[nn.Module] = nn.ReLU if modern else ScaledTanh
-        self.features = nn.Sequential(
+        self.features = ConvMaxPoolFirst(
             nn.Conv2d(channels, 6, 5),
             *_subsample(6, modern, activation),
             nn.Conv2d(6, 16, 5),
