@@ -40,6 +40,8 @@ PAGE, README = HERE.parent / "docs" / "performance.md", HERE.parent / "README.md
 OURS = ("by_hand", "dltrain", "dltrain_bfloat16")
 LIBRARIES = ("lightning", "surprise", "stable_baselines3", "transformers", "ultralytics")
 """Those that take part where a package of their name is installed."""
+GENERAL = (*OURS, "tutorial", "lightning")
+"""Those that train any network."""
 CONTESTANTS = (*OURS, "tutorial", *LIBRARIES)
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
@@ -50,7 +52,7 @@ class Workload(NamedTuple):
     network: str
     batch: int
     steps: int
-    contestants: tuple[str, ...] = (*OURS, "tutorial", "lightning")
+    contestants: tuple[str, ...] = GENERAL
 
 
 WORKLOADS = {
@@ -123,12 +125,12 @@ def write_tables(table: str) -> None:
 
 
 def ratios(table: str) -> str:
-    """The table's times by hand, a workload a row, for the networks that every contestant has."""
+    """The table's times by hand, a workload a row, for the networks that all have."""
     found: dict[str, dict[str, list[str]]] = {}
     for line in table.splitlines()[2:]:
         workload, contestant, *columns = line.strip("| ").split(" | ")
         found.setdefault(workload, {})[contestant] = columns
-    names = [one.replace("_", " ") for one in CONTESTANTS]
+    names = [one.replace("_", " ") for one in GENERAL]
     lines = [
         f"| workload | by hand, µs a step | {' | '.join(names[1:])} |",
         f"|{'---|' * (len(names) + 1)}",

@@ -265,21 +265,25 @@ class OneClient(ClientProxy):
     def get_properties(
         self, ins: GetPropertiesIns, timeout: float | None, group_id: int | None
     ) -> GetPropertiesRes:
+        """Ask its process."""
         return self._process.get_properties(ins, timeout, group_id)
 
     def get_parameters(
         self, ins: GetParametersIns, timeout: float | None, group_id: int | None
     ) -> GetParametersRes:
+        """Ask its process."""
         return self._process.get_parameters(ins, timeout, group_id)
 
     def evaluate(
         self, ins: EvaluateIns, timeout: float | None, group_id: int | None
     ) -> EvaluateRes:
+        """Ask its process."""
         return self._process.evaluate(ins, timeout, group_id)
 
     def reconnect(
         self, ins: ReconnectIns, timeout: float | None, group_id: int | None
     ) -> DisconnectRes:
+        """Have its process leave, and come back or not."""
         return self._process.reconnect(ins, timeout, group_id)
 
 
@@ -292,6 +296,7 @@ class InOrder(Strategy):
     def aggregate_fit(
         self, server_round: int, results: Results, failures: Any
     ) -> tuple[Parameters | None, Mapping[str, Any]]:
+        """What the strategy makes of the results, sorted by client."""
         return super().aggregate_fit(server_round, sorted(results, key=_place), failures)
 
 

@@ -1,13 +1,12 @@
-"""Plain JPEG and PNG files decoded by torchvision: the same pixels as Pillow's, in less time.
+"""Plain JPEG files decoded by torchvision: the same pixels as Pillow's, in less time.
 
-Both are libjpeg-turbo and libpng; what Pillow adds is Python, which also keeps other threads of
-this process waiting.
+Both are libjpeg-turbo; what Pillow adds is Python, which also keeps other threads of this process
+waiting. PNG files are left to Pillow: torchvision's decoder ends the process at a damaged one.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -23,14 +22,10 @@ from dltrain.data.images.decode import Shape
 Decode = Callable[[Tensor, int], Tensor]
 AS_IT_IS = 0
 """torchvision's number for the channels that a file has."""
-JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-"""How the files begin."""
-ENDS = {JPEG: b"\xff\xd9", PNG: b"IEND\xaeB`\x82"}
-"""How they end when nothing is missing."""
-SPECIAL = (b"Exif\0", b"eXIf", b"tRNS", b"acTL")
-"""What is turned, transparent or moves has one of these in it."""
-GRAY, COLORS = 0, 2
-"""PNG's numbers for pixels that are gray, and that have three colors."""
+BEGINNING, END = b"\xff\xd8\xff", b"\xff\xd9"
+"""Of a file of which nothing is missing."""
+SPECIAL = b"Exif\0"
+"""What is turned has this in it."""
 
 
 class Plain:
@@ -38,10 +33,6 @@ class Plain:
 
     def __init__(self, shape: Shape) -> None:
         self._sides = shape.channels, shape.height, shape.width
-        kind = GRAY if shape.channels == 1 else COLORS
-        # Behind PNG's beginning: width, height, bits, kind of pixels, and no interlacing.
-        header = struct.pack(">IIBBBBB", shape.width, shape.height, 8, kind, 0, 0, 0)
-        self._kinds = ((JPEG, JPEG, ENDS[JPEG]), (PNG, PNG + header, ENDS[PNG]))
 
     def decode(
         self, content: Tensor, sizes: Sequence[int]
@@ -52,12 +43,13 @@ class Plain:
         height, width), uint8; None of what is not plain.
         """
         raw, end = content.numpy().tobytes(), 0
-        # One of these words may also be pixels, by chance.
-        odd = any(word in raw for word in SPECIAL)
+        decode = _decoder()
+        # The word may also be pixels, by chance.
+        odd = SPECIAL in raw
         for file, size in zip(content.split(sizes), sizes, strict=True):
             start, end = end, end + size
-            decode = self._decoder(raw, start, end)
-            if decode is None or (odd and any(word in raw[start:end] for word in SPECIAL)):
+            whole = raw.startswith(BEGINNING, start, end) and raw.endswith(END, start, end)
+            if decode is None or not whole or (odd and SPECIAL in raw[start:end]):
                 yield file, None
                 continue
             try:
@@ -67,19 +59,15 @@ class Plain:
                 continue
             yield file, pixels if pixels.shape == self._sides else None
 
-    def _decoder(self, raw: bytes, start: int, end: int) -> Decode | None:
-        for kind, beginning, ending in self._kinds:
-            if raw.startswith(beginning, start, end) and raw.endswith(ending, start, end):
-                return _decoders().get(kind)
-        return None
-
 
 @cache
-def _decoders() -> dict[bytes, Decode]:
-    """torchvision's, as far as they give what Pillow gives.
+def _decoder() -> Decode | None:
+    """torchvision's, if it gives what Pillow gives.
 
     Of its library alone: the package takes 1.6 s to import, and 160 MB.
     """
+    from PIL import Image
+
     spec = find_spec("torchvision")
     places = [] if spec is None else spec.submodule_search_locations or []
     for library in (path for place in places for path in sorted(Path(place).glob("image*.so"))):
@@ -87,19 +75,12 @@ def _decoders() -> dict[bytes, Decode]:
             torch.ops.load_library(library)
         except OSError:
             continue
-    names = {JPEG: "jpeg", PNG: "png"}
-    return {kind: decode for kind, name in names.items() if (decode := _decoder(name)) is not None}
-
-
-def _decoder(name: str) -> Decode | None:
-    from PIL import Image
-
     image, file = Image.linear_gradient("L").resize((9, 9)), io.BytesIO()
-    image.save(file, name)
+    image.save(file, "jpeg")
     wanted = np.asarray(Image.open(file))
     data = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
     try:
-        decode: Any = getattr(torch.ops.image, f"decode_{name}").default
+        decode: Any = torch.ops.image.decode_jpeg.default
         same = np.array_equal(decode(data, AS_IT_IS).numpy()[0], wanted)
     except (RuntimeError, AttributeError):
         return None
