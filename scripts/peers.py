@@ -20,14 +20,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from contestants import Watch
 
-WINDOW, CHARACTERS = 128, 65
-"""As in scripts/contestants.py."""
-
-
-def never() -> float:
-    """The accuracy of what does not classify."""
-    return 0.0
-
 
 class Enough(Exception):
     """All steps that are timed have been made."""
@@ -38,7 +30,7 @@ def gpt2(batch: int, watch: Watch) -> None:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from contestants import letters
+    from contestants import CHARACTERS, WINDOW, letters, never
 
     ids = torch.tensor([ord(letter) - 48 for letter in letters()])
     nothing = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
@@ -74,6 +66,8 @@ def ultralytics(batch: int, watch: Watch) -> None:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     with contextlib.redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:
         from ultralytics import YOLO
+
+        from contestants import never
 
         data = cells_as_txt(Path(os.environ["DLTRAIN_DATA"]) / "bccd", Path(folder))
         model = YOLO("yolov8n.yaml")

@@ -551,6 +551,28 @@ def test_what_is_not_plain_is_left_to_pillow() -> None:
         assert np.array_equal(pixels, decode(plain, shape))  # type: ignore[arg-type]
 
 
+def test_a_small_file_that_asks_for_gigabytes_is_not_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def never(content: Tensor, mode: int) -> Tensor:
+        asked.append(len(content))
+        raise RuntimeError
+
+    monkeypatch.setattr("dltrain.data.images.plain._decoder", lambda: never)
+    file = io.BytesIO()
+    Image.new("RGB", (22, 37)).save(file, "jpeg")
+    whole, size = file.getvalue(), bytes([0, 37, 0, 22])
+    huge = whole.replace(size, b"\xff\xdc\xff\xdc", 1)
+    hidden = b"\xff\xd8\xff\xff\xc0\x00\x11\x08" + size + b"\x03" + huge[2:]
+
+    assert plainly(Shape(3, 37, 22, None), huge, hidden) == [None, None]
+    assert not asked
+    plainly(Shape(3, 37, 22, None), whole)
+    assert asked == [len(whole)]
+
+
 def test_damaged_files_do_not_end_the_process() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (37, 22, 3), np.uint8)
     draws, shape = np.random.default_rng(1), Shape(3, 37, 22, None)

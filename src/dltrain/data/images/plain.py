@@ -26,6 +26,10 @@ BEGINNING, END = b"\xff\xd8\xff", b"\xff\xd9"
 """Of a file of which nothing is missing."""
 SPECIAL = b"Exif\0"
 """What is turned has this in it."""
+FRAMES = frozenset(b"\xc0\xc1\xc2")
+"""Markers of the segment that tells the size of an image of 8 bits: T.81, table B.1."""
+SEGMENTS = frozenset((0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""Markers of what may stand before it: tables, applications' own, comments."""
 
 
 class Plain:
@@ -49,7 +53,9 @@ class Plain:
         for file, size in zip(content.split(sizes), sizes, strict=True):
             start, end = end, end + size
             whole = raw.startswith(BEGINNING, start, end) and raw.endswith(END, start, end)
-            if decode is None or not whole or (odd and SPECIAL in raw[start:end]):
+            # A small file may ask for gigabytes, which libjpeg would get before we see its size.
+            fits = whole and _sides(raw, start, end) == self._sides
+            if decode is None or not fits or (odd and SPECIAL in raw[start:end]):
                 yield file, None
                 continue
             try:
@@ -58,6 +64,19 @@ class Plain:
                 yield file, None
                 continue
             yield file, pixels if pixels.shape == self._sides else None
+
+
+def _sides(raw: bytes, start: int, end: int) -> tuple[int, int, int] | None:
+    """Channels, height and width that a JPEG file says it has; None: nothing plain says it."""
+    at = start + 2
+    while at + 10 <= end and raw[at] == 0xFF:
+        if raw[at + 1] in FRAMES:
+            height, width = raw[at + 5] << 8 | raw[at + 6], raw[at + 7] << 8 | raw[at + 8]
+            return raw[at + 9], height, width
+        if raw[at + 1] not in SEGMENTS:
+            break
+        at += 2 + (raw[at + 2] << 8 | raw[at + 3])
+    return None
 
 
 @cache
