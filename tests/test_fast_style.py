@@ -182,5 +182,12 @@ def test_a_run_paints_files_without_what_made_it(
         "00003_2.png": (22, 18),
         "00004_3.png": (23, 18),
     }
+    assert (
+        dispatch(["predict", str(run), str(files[1]), "--out", str(tmp_path / "in_oil.png")]) == 0
+    )
+    alike = (run / "predictions" / "00002_1.png", tmp_path / "in_oil.png")
+    assert alike[0].read_bytes() == alike[1].read_bytes()
+    with pytest.raises(UserError, match=r"two\.png is one image: give a folder for several"):
+        dispatch(["predict", str(run), *map(str, files[:2]), "--out", str(tmp_path / "two.png")])
     with pytest.raises(UserError, match=r"task\.style: .*style\.png is no image that can be read"):
         dispatch(["evaluate", str(run)])

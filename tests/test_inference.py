@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from dltrain.cli import dispatch
 from dltrain.config import compose as composition
 from dltrain.contracts.data import Field
 from dltrain.contracts.task import Predictions
+from dltrain.data.images.reader import ImageReader
 from dltrain.errors import UserError
 from dltrain.inference.answers import Answers
 from dltrain.inference.writers import FileWriter, LineWriter
@@ -77,6 +79,23 @@ def test_images_come_as_files_folders_patterns_and_a_list_on_stdin(
     assert all(rows == others for others in found.values())
     assert list(rows[0]) == ["image", *("class", "probability"), *("class_2", "probability_2"),
                              *("class_3", "probability_3")]  # fmt: skip
+
+
+def test_ink_on_paper_is_doubted_where_the_run_saw_light_on_dark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from sklearn.datasets import load_digits
+
+    reader = ImageReader(1, 8, 8, [0.305], [0.376])
+    digits = [image.astype(np.uint8).reshape(8, 8) * 15 for image in load_digits().data[:200]]
+    reader.read(digits)
+    assert not caplog.text
+    Image.fromarray(255 - digits[0]).save(tmp_path / "seven.png")
+    reader.read([digits[0], tmp_path / "seven.png"])
+    reader.read([255 - digits[1]])
+    (record,) = caplog.records
+    said = record.getMessage()
+    assert re.search(r"example 1, .*seven\.png, has a mean of 0\.\d\d .* one of 0\.30", said)
 
 
 def test_texts_come_as_words_lines_and_rows(
@@ -159,6 +178,7 @@ def test_what_cannot_be_read_is_named_and_what_came_before_is_kept(
         (["predict", "texts", str(bad), "--out", "a.txt", *words[-2:]], "ends in none of .csv"),
         (["predict", "reconstructions", str(good), "--csv", *words[-2:]], "give --out FOLDER"),
         (["predict", "images", str(good), "--out", "folder", *words[-2:]], "ends in none of .csv"),
+        (["predict", "images", str(good), "--out", "one.png", *words[-2:]], "ends in none of .csv"),
     ):
         with pytest.raises(UserError, match=said):
             dispatch(typed)

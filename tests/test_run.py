@@ -300,6 +300,8 @@ def test_a_run_is_found_by_a_part_of_its_path_that_no_other_has(tmp_path: Path) 
     inside = str(tmp_path / "lenet5-digits")
     with pytest.raises(UserError, match=r"is a folder of 2 runs\. Which one\?\n.*00-00_2\n"):
         find_run(inside, tmp_path)
+    only = find_run(str(tmp_path / "lstm-imdb"), tmp_path)
+    assert only.path.resolve() == (tmp_path / "lstm-imdb" / times[2]).resolve()
     with pytest.raises(UserError, match=r"vgg does not exist\. Give the path that the run prin"):
         find_run("vgg", tmp_path)
 

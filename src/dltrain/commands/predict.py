@@ -86,8 +86,6 @@ def _predict(asked: argparse.Namespace, folder: RunFolder, top: int | None) -> i
     for option, out in (("--out", asked.out), ("--figure", asked.figure)):
         _refuse_input(option, out, typed)
     figure = _Figure(predictor, asked.figure) if asked.figure else None
-    if Path(asked.out or "").suffix.lower() == PNG and not predictor.paints:
-        raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
     with _writer(asked, predictor.paints, folder) as writer:
         count = rows = 0
         try:
@@ -231,19 +229,26 @@ def _columns(
         kept[column] = [one[column] for one in part.examples]
     answers = {name: part.answers[name] for name in part.answers.columns}
     if not answers:
-        if asked.csv or asked.json or (asked.out and not _is_folder(asked.out)):
-            raise UserError("predict: this run's answers are images: give --out FOLDER.")
+        if asked.csv or asked.json or (asked.out and not _holds_images(asked.out)):
+            raise UserError(
+                "predict: this run's answers are images: give --out FOLDER, or --out NAME.png."
+            )
         answers = {IMAGES: list(part.answers.tensors["image"].numpy())}
     elif _paints(asked.out, predictor.paints):
         answers[PAINTED] = predictor.paint(part)
-    elif _is_folder(asked.out):
+    elif _holds_images(asked.out):
         raise UserError(f"--out: {asked.out} ends in none of {', '.join(ENDINGS)}.")
     head = predictor.reader.example
     return {head if head not in (*kept, *answers) else f"{head} number": names, **kept, **answers}
 
 
 def _paints(out: str | None, possible: bool) -> bool:
-    return possible and (_is_folder(out) or Path(out or "").suffix.lower() == PNG)
+    return possible and _holds_images(out)
+
+
+def _holds_images(out: str | None) -> bool:
+    """Whether it is a folder, or a .png file."""
+    return _is_folder(out) or Path(out or "").suffix.lower() == PNG
 
 
 def _is_folder(out: str | None) -> bool:
@@ -268,7 +273,7 @@ def _writer(asked: argparse.Namespace, paints: bool, folder: RunFolder) -> Itera
         finally:
             painted.close()
         return
-    if _is_folder(asked.out):
+    if _holds_images(asked.out):
         yield FolderWriter(Path(asked.out).expanduser())
         return
     if asked.out:

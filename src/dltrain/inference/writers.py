@@ -171,10 +171,15 @@ class ExcelWriter(Writer):
 
 
 class FolderWriter(Writer):
-    """A folder of .png files, each called after its example and its place among them."""
+    """Images as .png files in a folder, each called after its example and its place among them.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._count = folder, 0
+    ``out`` is the folder, or with an ending the one image.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._single = out if out.suffix else None
+        self._folder = out.parent if out.suffix else out
+        self._count = 0
 
     def write(self, columns: Columns) -> None:
         """Write the column ``IMAGES``, of images (channels, height, width) of values in 0..1."""
@@ -185,7 +190,12 @@ class FolderWriter(Writer):
             self._folder.mkdir(parents=True, exist_ok=True)
             for name, image in zip(names, columns[IMAGES], strict=True):
                 self._count += 1
+                if self._single is not None and self._count > 1:
+                    raise UserError(
+                        f"--out: {self._single} is one image: give a folder for several."
+                    )
                 path = self._folder / f"{self._count:05}_{Path(str(name)).stem[:80]}.png"
+                path = self._single or path
                 path.write_bytes(single(to_bytes(image[None])[0]))
         except OSError as error:
             raise UserError(f"--out: {self._folder}: {error.strerror}.") from error

@@ -18,9 +18,10 @@ LISTED = 5
 def find_run(run: str, output_dir: Path) -> RunFolder:
     """The folder of ``run``: its path, or ``latest`` for the newest in ``output_dir``.
 
-    The path of a file ``latest`` means the run that it points at. What is no path may be a part
-    of ``name/time`` that one run in ``output_dir`` has and no other. Raises :class:`UserError`
-    where there is no such run, or more than one.
+    The path of a file ``latest`` means the run that it points at, that of a folder in which there
+    is one run means that one. What is no path may be a part of ``name/time`` that one run in
+    ``output_dir`` has and no other. Raises :class:`UserError` where there is no such run, or more
+    than one.
     """
     path = Path(run).expanduser()
     if run == LATEST:
@@ -31,8 +32,10 @@ def find_run(run: str, output_dir: Path) -> RunFolder:
         path = _by_part(run, output_dir.expanduser()) or path
     if not (path / CONFIG).is_file():
         inside = [file.parent for file in path.glob(f"*/{CONFIG}")]
-        if inside:
+        if len(inside) > 1:
             raise UserError(f"{run} is a folder of {_which_of(inside)}")
+        if inside:
+            return RunFolder(shortest(inside[0].resolve()))
         what = "is not a run folder (it has no config.yaml)" if path.exists() else "does not exist"
         raise UserError(
             f"{run} {what}. Give the path that the run printed, a part of it, or {LATEST!r}."
@@ -108,8 +111,7 @@ def _which_of(found: Sequence[Path]) -> str:
     newest = sorted(found, key=lambda folder: folder.name, reverse=True)
     lines = "".join(f"\n  {shortest(folder)}" for folder in newest[:LISTED])
     more = f"\n  and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
-    return f"{runs}. Which one?{lines}{more}"
+    return f"{len(found)} runs. Which one?{lines}{more}"
 
 
 def _pointed_at(pointer: Path) -> Path:

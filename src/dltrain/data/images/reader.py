@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 MOST_PIXELS = 2**28
 """Of one image that a network reads: a gigabyte of float32 for each channel."""
+MOSTLY_GRAY = (0.35, 0.65)
+"""A mean of all training images between these does not tell drawings from negatives of them."""
 
 
 class ImageReader(Reader):
@@ -70,6 +72,7 @@ class ImageReader(Reader):
         ends = None if window is None else (window[0], window[1])
         self.shape = Shape(channels, height, width, fit, ends)
         self.mean, self.std = list(mean), list(std)
+        self._told = False
 
     def expand(self, inputs: Iterable[Any]) -> Iterator[Any]:
         """A folder is all images in it, at any depth; a pattern the files that it matches.
@@ -84,8 +87,14 @@ class ImageReader(Reader):
         yield from expanded(inputs, image_files, "image")
 
     def read(self, examples: Sequence[Any]) -> Batch:
-        """The images, float32 (batch, channels, height, width)."""
-        return {"input": self.inputs([pixels for pixels, _ in self.decoded(examples)])}
+        """The images, float32 (batch, channels, height, width).
+
+        That one of one channel is much lighter or darker than the training images is logged, once.
+        """
+        inputs = self.inputs([pixels for pixels, _ in self.decoded(examples)])
+        if self.shape.channels == 1 and not self._told and self._knows_negatives():
+            self._tell_negative(inputs, examples)
+        return {"input": inputs}
 
     def decoded(self, examples: Sequence[Any]) -> Iterator[tuple[np.ndarray[Any, Any], Opened]]:
         """Of each example its pixels (channels, height, width), and the image as it was opened."""
@@ -131,6 +140,29 @@ class ImageReader(Reader):
     def shape_of(self, image: Opened) -> Shape:
         """What an image is made into."""
         return self.shape
+
+    def _knows_negatives(self) -> bool:
+        low, high = MOSTLY_GRAY
+        return not low < self.mean[0] < high
+
+    def _tell_negative(self, inputs: Tensor, examples: Sequence[Any]) -> None:
+        """Ink on paper, to a network that has seen light on dark, is the usual mistake.
+
+        Such is one standard deviation of pixels away, and nearer to a negative of what was seen.
+        """
+        (mean,), (std,) = self.mean, self.std
+        own = inputs.mean((1, 2, 3)) * std + mean
+        away = (own - mean).abs()
+        for position in ((away > std) & (away > (own - 1 + mean).abs())).nonzero().flatten()[:1]:
+            one = examples[int(position)]
+            logger.warning(
+                "example %d%s has a mean of %.2f between black and white, the training images "
+                "one of %.2f: is it dark on light, and they were light on dark, or the other way? "
+                "If so, invert it. Of further ones nothing is said.",
+                *(position, f", {one}," if isinstance(one, str | PathLike) else ""),
+                *(own[position], mean),
+            )
+            self._told = True
 
     def _decoded(self, position: int, example: Any) -> tuple[np.ndarray[Any, Any], Opened]:
         name = f", {example}," if isinstance(example, (str, PathLike)) else ""
