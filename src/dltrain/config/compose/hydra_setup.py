@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy, deepcopy
+from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,10 +18,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from hydra.version import VersionBase, getbase
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from yaml import MarkedYAMLError
 
 from dltrain.config.offered import config_packages
@@ -58,6 +61,46 @@ class OfferedConfigs(SearchPathPlugin):
         """Append the packages."""
         for package in config_packages():
             search_path.append(package, f"pkg://{package}")
+
+
+class KnownConfigs:
+    """Hydra's ``repository`` of files, of which those of packages are read once a process.
+
+    They do not change. Hydra reads each anew for every config that it composes, and copies the
+    repository with all that it has whenever it is asked for anything: together a third of the time.
+    What is typed wrong is composed once for every choice that may be meant instead.
+    """
+
+    _read: ClassVar[dict[tuple[str, str, str], tuple[ConfigResult, Any]]] = {}
+
+    def __init__(self, repository: Any) -> None:
+        self._repository = repository
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> KnownConfigs:
+        """With a list of sources of its own, which is all that Hydra changes."""
+        copied = copy(self._repository)
+        copied.sources = list(copied.sources)
+        return KnownConfigs(copied)
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """As it stands in the file, and nobody else's: Hydra puts its nodes into what it makes."""
+        sources: list[ConfigSource] = self._repository.get_sources()
+        source = next((one for one in sources if one.is_config(config_path)), None)
+        if source is None or source.scheme() != "pkg":
+            found: ConfigResult | None = self._repository.load_config(config_path)
+            return found
+        key = (source.provider, source.path, config_path)
+        if key not in self._read:
+            found = self._repository.load_config(config_path)
+            assert found is not None
+            self._read[key] = found, OmegaConf.to_container(found.config)
+        known, plain = self._read[key]
+        return replace(
+            known, config=OmegaConf.create(plain), defaults_list=deepcopy(known.defaults_list)
+        )
 
 
 def use_folder(folder: str | None) -> None:
@@ -101,6 +144,10 @@ def set_up() -> Iterator[None]:
     globally.clear()
     try:
         with hydra.initialize_config_module(CONFIGS, version_base=VERSION_BASE):
+            loader: Any = GlobalHydra.instance().config_loader()
+            # Hydra's own affair, which may change: where it has, each file is read anew.
+            if hasattr(getattr(loader, "repository", None), "sources"):
+                loader.repository = KnownConfigs(loader.repository)
             yield
     finally:
         globally.hydra, of_job.cfg = before, job

@@ -100,9 +100,11 @@ def _ordered(
         return times, rows
     row = int(back.argmax()) + 1
     if not rules.sort:
+        count = int(back.sum())
+        also = f", and so in {count:,} rows" if count > 1 else ""
         raise ValueError(
-            f"{table.name}, {table.locate(row)}: its time is before that of the row above, as in "
-            f"{int(back.sum()):,} rows; data.sort=true puts the rows in order"
+            f"{table.name}, {table.locate(row)}: its time is before that of the row above{also}; "
+            "data.sort=true puts the rows in order"
         )
     logger.warning(
         "%s: %s rows were earlier than the row above; all are sorted by time.",
