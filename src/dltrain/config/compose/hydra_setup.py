@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -24,6 +24,9 @@ from yaml import MarkedYAMLError
 
 from dltrain.config.offered import config_packages
 from dltrain.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra._internal.config_repository import IConfigRepository
 
 CONFIGS = "dltrain.configs"
 ROOT = "train"
@@ -167,23 +170,26 @@ def options_of(group: str) -> list[str]:
     if not GlobalHydra.instance().is_initialized():
         with set_up():
             return options_of(group)
-    loader = GlobalHydra.instance().config_loader()
     try:
-        return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+        return _repository().get_group_options(group, results_filter=ObjectType.CONFIG)
     except (OSError, ValueError):  # too long a name for any file
         return []
 
 
+def _repository() -> IConfigRepository:
+    """Hydra's files: its loader copies all it knows of them before it answers a question."""
+    found: IConfigRepository = GlobalHydra.instance().config_loader().repository
+    return found
+
+
 def group_names() -> list[str]:
     """The groups that stand in no other."""
-    loader = GlobalHydra.instance().config_loader()
-    return loader.get_group_options("", results_filter=ObjectType.GROUP)
+    return _repository().get_group_options("", results_filter=ObjectType.GROUP)
 
 
 def inner_groups_of(group: str) -> list[str]:
     """The groups that stand in ``group``, such as ``data/augment``."""
-    loader = GlobalHydra.instance().config_loader()
-    inside = loader.get_group_options(group, results_filter=ObjectType.GROUP)
+    inside = _repository().get_group_options(group, results_filter=ObjectType.GROUP)
     return [f"{group}/{name}" for name in inside if name != SHARED]
 
 
@@ -202,7 +208,7 @@ def defaults_of(lines: list[str]) -> list[ResultDefault]:
 
 def config_of(path: str) -> DictConfig:
     """What the config file ``path``, such as ``model/mlp``, sets by itself."""
-    loaded = GlobalHydra.instance().config_loader().repository.load_config(path)
+    loaded = _repository().load_config(path)
     return loaded.config if loaded is not None else DictConfig({})
 
 
