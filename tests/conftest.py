@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import re
 import signal
@@ -32,6 +33,27 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 _workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if _workers > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _workers)))
+
+# A hundred processes start here, and each would compile all of dltrain; workers, all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# A million objects are imported and collected, and none of them is garbage: to look through them
+# takes a third of a second, and every run that trains does so.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from here on, among what tests leave behind."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_runtest_setup() -> None:
+    """A command that was typed has thawed all objects at its end."""
+    if not gc.get_freeze_count():
+        gc.freeze()
+
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONSTRAINTS = REPOSITORY / "scripts" / "constraints.txt"

@@ -125,9 +125,10 @@ def table(folder: Path) -> dict[str, Any]:
     """What each data set tells and fills in, and by part which arguments that are."""
     values: dict[str, dict[str, str]] = defaultdict(dict)
     names: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    parts = list(all_nodes())
     for data, spec in all_specs(folder).items():
         values[data] = told(spec)
-        for part, kind, node in all_nodes():
+        for part, kind, node in parts:
             known = {"model": nn.Identity()} if kind is Task else {}
             checked = plan(node, kind, part, known, spec=spec)
             if not fits(checked):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy, deepcopy
+from copy import copy
 from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import hydra
 from hydra.core.config_search_path import ConfigSearchPath
@@ -27,6 +27,9 @@ from yaml import MarkedYAMLError
 
 from dltrain.config.offered import config_packages
 from dltrain.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra._internal.config_repository import IConfigRepository
 
 CONFIGS = "dltrain.configs"
 ROOT = "train"
@@ -98,9 +101,7 @@ class KnownConfigs:
             assert found is not None
             self._read[key] = found, OmegaConf.to_container(found.config)
         known, plain = self._read[key]
-        return replace(
-            known, config=OmegaConf.create(plain), defaults_list=deepcopy(known.defaults_list)
-        )
+        return replace(known, config=OmegaConf.create(plain))
 
 
 def use_folder(folder: str | None) -> None:
@@ -214,23 +215,26 @@ def options_of(group: str) -> list[str]:
     if not GlobalHydra.instance().is_initialized():
         with set_up():
             return options_of(group)
-    loader = GlobalHydra.instance().config_loader()
     try:
-        return loader.get_group_options(group, results_filter=ObjectType.CONFIG)
+        return _repository().get_group_options(group, results_filter=ObjectType.CONFIG)
     except (OSError, ValueError):  # too long a name for any file
         return []
 
 
+def _repository() -> IConfigRepository:
+    """Hydra's files: its loader copies all it knows of them before it answers a question."""
+    found: IConfigRepository = GlobalHydra.instance().config_loader().repository
+    return found
+
+
 def group_names() -> list[str]:
     """The groups that stand in no other."""
-    loader = GlobalHydra.instance().config_loader()
-    return loader.get_group_options("", results_filter=ObjectType.GROUP)
+    return _repository().get_group_options("", results_filter=ObjectType.GROUP)
 
 
 def inner_groups_of(group: str) -> list[str]:
     """The groups that stand in ``group``, such as ``data/augment``."""
-    loader = GlobalHydra.instance().config_loader()
-    inside = loader.get_group_options(group, results_filter=ObjectType.GROUP)
+    inside = _repository().get_group_options(group, results_filter=ObjectType.GROUP)
     return [f"{group}/{name}" for name in inside if name != SHARED]
 
 
@@ -249,7 +253,7 @@ def defaults_of(lines: list[str]) -> list[ResultDefault]:
 
 def config_of(path: str) -> DictConfig:
     """What the config file ``path``, such as ``model/mlp``, sets by itself."""
-    loaded = GlobalHydra.instance().config_loader().repository.load_config(path)
+    loaded = _repository().load_config(path)
     return loaded.config if loaded is not None else DictConfig({})
 
 
