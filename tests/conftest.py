@@ -38,21 +38,14 @@ if _workers > 1:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# A million objects are imported and collected, and none of them is garbage: to look through them
-# takes a third of a second, and every run that trains does so.
+# Importing makes a million objects, none of them garbage, and collecting looks through them again
+# and again. To freeze them afterwards, or for each test, made the suite slower: garbage is frozen too.
 gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from here on, among what tests leave behind."""
-    gc.freeze()
+    """Collect garbage again."""
     gc.enable()
-
-
-def pytest_runtest_setup() -> None:
-    """A command that was typed has thawed all objects at its end."""
-    if not gc.get_freeze_count():
-        gc.freeze()
 
 
 REPOSITORY = Path(__file__).resolve().parents[1]

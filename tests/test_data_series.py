@@ -128,7 +128,7 @@ FAULTS: dict[str, tuple[Rows, str, dict[str, Any], str]] = {
         r"line 22: a second row of one time, as 1 rows are; data.duplicates=first, last or mean",
     ),
     "unordered": (
-        hours(40)[::-1], HEAD, {}, r"line 3: its time is before.*as in 39 rows; data.sort=true"
+        hours(40)[::-1], HEAD, {}, r"line 3: its time is before.*and so in 39 rows; data.sort=true"
     ),
     "uneven": (
         changed((9, 0, "2024-03-01 09:20")), HEAD, {},

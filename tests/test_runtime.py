@@ -80,7 +80,6 @@ def newer_switches() -> dict[str, str]:
 def before(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """The process before a run, of one who has set nothing or everything otherwise."""
     own = request.param != "as torch begins"
-    gc.unfreeze()  # what the suite has frozen
     random.seed(11)
     np.random.seed(12)
     torch.manual_seed(13)
