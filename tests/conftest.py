@@ -39,7 +39,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # Importing makes a million objects, none of them garbage, and collecting looks through them again
-# and again. To freeze them afterwards, or for each test, made the suite slower: garbage is frozen too.
+# and again. To freeze them afterwards was slower: what tests leave behind is frozen with them.
 gc.disable()
 
 
