@@ -156,16 +156,14 @@ class ImageReader(Reader):
         for position in ((away > std) & (away > (own - 1 + mean).abs())).nonzero().flatten()[:1]:
             one = examples[int(position)]
             logger.warning(
-                "example %d%s has a mean of %.2f between black and white, the training images "
+                "%s has a mean of %.2f between black and white, the training images "
                 "one of %.2f: is it dark on light, and they were light on dark, or the other way? "
                 "If so, invert it. Of further ones nothing is said.",
-                *(position, f", {one}," if isinstance(one, str | PathLike) else ""),
-                *(own[position], mean),
+                *(_name(int(position), one), own[position], mean),
             )
             self._told = True
 
     def _decoded(self, position: int, example: Any) -> tuple[np.ndarray[Any, Any], Opened]:
-        name = f", {example}," if isinstance(example, (str, PathLike)) else ""
         try:
             image = opened(example)
             pixels = fitted(image, self.shape_of(image))
@@ -173,13 +171,19 @@ class ImageReader(Reader):
                 most = image.values.max()
                 if find_window(0, most, whole=True) != SIXTEEN:
                     logger.warning(
-                        "example %d%s has 16-bit pixels up to %g, read as from 0 to 65535: the "
-                        "run's images had 8 bits.",
-                        *(position, name, most),
+                        "%s has 16-bit pixels up to %g, read as from 0 to 65535: the run's images "
+                        "had 8 bits.",
+                        *(_name(position, example), most),
                     )
             return pixels, image
         except UnreadableError as error:
+            name = f", {example}," if isinstance(example, (str, PathLike)) else ""
             raise ValueError(f"example {position}{name} {error}") from error
+
+
+def _name(position: int, example: Any) -> str:
+    """Its path, or which of the examples it is."""
+    return str(example) if isinstance(example, (str, PathLike)) else f"example {position}"
 
 
 class OwnSizeReader(ImageReader):
