@@ -48,6 +48,13 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_teardown() -> None:
+    """A command with --config-dir leaves its folder in force: here also for the next test."""
+    composing = sys.modules.get("dltrain.config.compose")
+    if composing is not None:
+        composing.use_folder(None)
+
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONSTRAINTS = REPOSITORY / "scripts" / "constraints.txt"
 
