@@ -327,3 +327,21 @@ def test_the_users_word_on_waiting_threads_stands(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("GOMP_SPINCOUNT")
     runtime.wait_asleep()
     assert int(os.environ["GOMP_SPINCOUNT"]) > 0
+
+
+@pytest.mark.parametrize(("library", "looked"), [("json", False), ("onnx", True)])
+def test_garbage_is_looked_for_at_the_exit_only_where_someone_counts_it(
+    library: str, looked: bool
+) -> None:
+    """nanobind, by which onnx is bound, writes what is left to the error output."""
+    if library == "onnx":
+        pytest.importorskip("onnx", reason="export to onnx is an extra")
+    lines = (
+        f"import gc, {library}",
+        "from dltrain.engine import runtime",
+        "runtime.leave_garbage()",
+        "print(gc.get_freeze_count() == 0)",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == (f"{looked}\n", "")

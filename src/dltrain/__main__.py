@@ -13,10 +13,12 @@ def main() -> None:
     # their path, and run what is named there as a library is. Python 3.10 does not know of it.
     os.environ.setdefault("PYTHONSAFEPATH", "1")
     from dltrain import cli
+    from dltrain.engine import runtime
 
     try:
         cli.main()
     except SystemExit as end:
+        runtime.leave_garbage()
         signals.all_done(end.code if isinstance(end.code, int) else 1)
         raise
     except KeyboardInterrupt as error:  # after the command's last word

@@ -11,7 +11,7 @@ TF32 and other rounding       on or off: float32 is what it says
 denormal numbers              flushed to zero (``tune``)
 freed memory                  kept for the next step (``tune``, :mod:`dltrain.engine.malloc`)
 torch's optimizers            without the compiler (``tune``, :mod:`dltrain.engine.torch_startup`)
-garbage collection            after what is imported at the start (command line)
+garbage collection            after what is imported at the start, none at the exit (command line)
 waiting threads               sleep soon (command line)
 errors of TensorBoard's       told once (command line)
 ============================  ==========================================================
@@ -152,6 +152,17 @@ def no_collection() -> Iterator[None]:
     finally:
         gc.unfreeze()  # else libraries that count their objects at the exit report leaks
         gc.enable()
+
+
+def leave_garbage() -> None:
+    """Have Python look for no garbage as the process ends: more than half of what its end takes.
+
+    Libraries bound by nanobind count their objects at the very end, and report those left as leaks:
+    where one is loaded, all is looked at.
+    """
+    kinds = type.__subclasses__(type)
+    if not any(kind.__dict__.get("__module__") == "nanobind" for kind in kinds):
+        gc.freeze()
 
 
 def collect_again() -> None:
