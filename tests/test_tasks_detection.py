@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_iou, nms
+from torchvision.ops import box_iou, generalized_box_iou_loss, nms
 
 from dltrain.contracts.data import Batch, DataSpec, Field
 from dltrain.contracts.task import Phase
@@ -16,7 +16,7 @@ from dltrain.models.vision.yolo import STRIDES, Yolo
 from dltrain.tasks import detection
 from dltrain.tasks.detection import Detection
 from dltrain.tasks.finding import Found, in_the_file, suppressed
-from dltrain.tasks.losses.detection import Truth, assign, varifocal
+from dltrain.tasks.losses.detection import Truth, assign, giou_loss, varifocal
 
 SIDE = 64
 
@@ -162,6 +162,26 @@ def test_varifocal_weighs_objects_by_their_score_and_the_rest_by_what_is_thought
     ]
 
     assert torch.allclose(varifocal(logits, targets), torch.stack(expected))
+
+
+def test_giou_is_torchvisions_with_the_same_gradients() -> None:
+    """Of boxes that meet, that lie apart, that are the same and that have no area."""
+    corners = torch.rand(2, 200, 4, generator=torch.Generator().manual_seed(0)) * 40
+    goals, found = (torch.cat([c[:, :2], c[:, :2] + c[:, 2:]], 1) for c in corners)
+    found[:20] = goals[:20]
+    found[20:30, 2:] = found[20:30, :2]
+    goals[20:25, 2:] = goals[20:25, :2]
+    gradients = []
+    for loss in (giou_loss, generalized_box_iou_loss):
+        boxes = found.clone().requires_grad_()
+        values = loss(boxes, goals)
+        values.sum().backward()
+        gradients.append((values.detach(), boxes.grad))
+
+    (ours, our_gradient), (theirs, their_gradient) = gradients
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    # Of boxes that are the same, max and min divide the gradient in ways of their own.
+    assert torch.allclose(our_gradient[20:], their_gradient[20:], atol=1e-5)
 
 
 def test_suppression_is_that_of_each_image_and_class_alone() -> None:

@@ -94,4 +94,4 @@ class Rounds(Stream):
                 begin = len(rows) * each
                 rows.append(self._shards[client][torch.randperm(each, generator=generator)])
                 bounds += [(begin + low, begin + high) for low, high in self._bounds]
-        return Order(self._whole.on_device(torch.cat(rows)), bounds)
+        return Order(self._whole.placed(torch.cat(rows)), bounds)

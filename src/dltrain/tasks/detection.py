@@ -26,7 +26,7 @@ from dltrain.metrics.detection import DetectionExamples, MeanAveragePrecision, p
 from dltrain.models.layers.denormalize import Pixels
 from dltrain.models.vision.yolo import Cells, channels_and_classes
 from dltrain.tasks.finding import Found, in_the_file, suppressed
-from dltrain.tasks.losses.detection import Truth, assign, varifocal
+from dltrain.tasks.losses.detection import Truth, assign, giou_loss, varifocal
 
 LOST = "boxes_lost"
 
@@ -157,10 +157,6 @@ class Detection(Finds):
             raise ValueError(f"nms is an IoU above 0, up to 1; got {nms}")
         self.model = model
         self.candidates, self.box_weight, self.nms = candidates, box_weight, nms
-        # Not in the first step: this brings torch's compiler along, which takes seconds.
-        from torchvision.ops import generalized_box_iou_loss
-
-        self._giou_loss = generalized_box_iou_loss
 
     def train_step(self, batch: Batch, optimize: Optimize) -> Metrics:
         """Minimize the mean over what the cells are to find."""
@@ -180,7 +176,7 @@ class Detection(Finds):
         # A batch without an object is learned from as one with a single one.
         total = goal.scores.sum().clamp(min=1.0)
         class_loss = (varifocal(logits, targets) * goal.counted[..., None]).sum() / total
-        box_loss = (self._giou_loss(cells.boxes, goal.boxes) * goal.scores).sum() / total
+        box_loss = (giou_loss(cells.boxes, goal.boxes) * goal.scores).sum() / total
         loss = class_loss + self.box_weight * box_loss
         optimize(loss, weight=total)
         return {

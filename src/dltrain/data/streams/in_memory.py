@@ -76,7 +76,7 @@ class Batching:
 class Order:
     """The batches of an epoch.
 
-    ``rows`` are all examples in order, on the device (None: as they lie). Each batch is
+    ``rows`` are all examples in order, where they are gathered (None: as they lie). Each batch is
     ``rows[low:high]`` of one of ``bounds``.
     """
 
@@ -251,8 +251,8 @@ class FixedSizeStream(OrderedStream[Order]):
         """By which it is shuffled."""
         return self._seed
 
-    def on_device(self, rows: Tensor) -> Tensor:
-        """``rows`` where the batches are."""
+    def placed(self, rows: Tensor) -> Tensor:
+        """``rows`` of an order where they are gathered: on the device of the batches."""
         return fetched(rows, self._device)
 
     def chosen(self, draw: Callable[[int], Order]) -> FixedSizeStream:
@@ -274,7 +274,7 @@ class FixedSizeStream(OrderedStream[Order]):
         # A batch of everything has no order, and needs no gathering.
         if self._batch_size == self._count and self._balanced is None:
             return self._unshuffled
-        rows = fetched(self.shuffled(self.shuffling(epoch)), self._device)
+        rows = self.placed(self.shuffled(self.shuffling(epoch)))
         return Order(rows, self._unshuffled.bounds)
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from dltrain.contracts.data import Batch, Stream
 from dltrain.data.streams.hashes import Hashes, stored_hashes
 from dltrain.data.streams.in_memory import Batching, FixedSizeStream, Order, Split
+from dltrain.data.streams.transfer import fetched
 
 
 class FileStream(FixedSizeStream):
@@ -30,9 +31,20 @@ class FileStream(FixedSizeStream):
         self._workers = workers
         super().__init__(len(self._rows), batching)
 
+    def placed(self, rows: Tensor) -> Tensor:
+        """On the host, which reads them."""
+        return rows
+
+    def rows(self, epoch: int, position: int) -> Tensor:
+        """The examples of batch number ``position``, on the device."""
+        order = self.order(epoch)
+        low, high = order.bounds[position]
+        rows = torch.arange(low, high) if order.rows is None else order.rows[low:high]
+        return fetched(rows, self._device)
+
     def gather(self, order: Order, start: int) -> Iterator[Batch]:
         """Read ahead, and move each batch to the device when its turn comes."""
-        chosen = self._rows if order.rows is None else self._rows[order.rows.cpu()]
+        chosen = self._rows if order.rows is None else self._rows[order.rows]
         batches = [chosen[low:high] for low, high in order.bounds[start:]]
         on_gpu = self._device.type == "cuda"
         # An item of this data set is a batch already, read in one go.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -73,6 +74,9 @@ class Carried(SequenceReader):
             )
             return
         refuse(FOR_CLASSES, pooling=settings.get("pooling"), ngrams=settings.get("ngrams"))
+        if recurrent_dropout:
+            # Weights with some of them dropped are new at each step, so that cuDNN packs them.
+            warnings.filterwarnings("ignore", "RNN module weights are not part", UserWarning)
         self.dropout = LockedDropout(self.dropout.p)
         self.embedding_dropout = LockedDropout(settings.get("embedding_dropout", 0.0))
         self.output_dropout = LockedDropout(last)
