@@ -92,12 +92,12 @@ def giou_loss(boxes: Tensor, goals: Tensor) -> Tensor:
     """
     low = torch.maximum(boxes[..., :2], goals[..., :2])
     high = torch.minimum(boxes[..., 2:], goals[..., 2:])
-    common = (high - low).clamp(min=0).prod(-1)
-    one, other = ((sides[..., 2:] - sides[..., :2]).prod(-1) for sides in (boxes, goals))
+    common = _area((high - low).clamp(min=0))
+    one, other = (_area(corners[..., 2:] - corners[..., :2]) for corners in (boxes, goals))
     union = one + other - common
     hull_low = torch.minimum(boxes[..., :2], goals[..., :2])
     hull_high = torch.maximum(boxes[..., 2:], goals[..., 2:])
-    hull = (hull_high - hull_low).prod(-1)
+    hull = _area(hull_high - hull_low)
     return 1 - common / (union + GIOU_SMALL) + (hull - union) / (hull + GIOU_SMALL)
 
 
@@ -109,6 +109,11 @@ def varifocal(logits: Tensor, targets: Tensor, alpha: float = 0.75, gamma: float
     """
     weights = torch.where(targets > 0, targets, alpha * logits.detach().sigmoid().pow(gamma))
     return weights * functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def _area(sides: Tensor) -> Tensor:
+    # Not prod: its gradient asks the device for the zeros among them.
+    return sides[..., 0] * sides[..., 1]
 
 
 def _near(boxes: Tensor, centers: Tensor, strides: Tensor) -> Tensor:
