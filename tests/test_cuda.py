@@ -155,6 +155,24 @@ def test_a_replayed_run_is_a_plain_one(
     assert ended[1]["test"] == pytest.approx(ended[0]["test"], rel=0.05)
 
 
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name not in WAITING])
+def test_a_replayed_run_of_each_family_is_a_plain_one(
+    family: str, compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it is stepped plainly, where a step of it cannot be recorded."""
+    monkeypatch.chdir(tmp_path)
+    common = ("callbacks=none", "device=cuda", "trainer.steps=40", "trainer.accumulate=1", BATCHES)
+    configs = [
+        compose(*common, *FAMILIES[family], f"trainer.cuda_graph={mode}", f"output_dir={mode}")
+        for mode in ("off", "auto")
+    ]
+    if name := configs[0]["data"].get("path"):
+        DRAWN[name](tmp_path / name)
+    ended = [run.train(config) for config in configs]
+
+    assert ended[1]["test"] == pytest.approx(ended[0]["test"], rel=0.1, nan_ok=True)
+
+
 def test_batches_from_files_arrive_whole(tmp_path: Path) -> None:
     rows = np.arange(1_000 * 64, dtype=np.float32).reshape(1_000, 64)
     np.save(tmp_path / "rows.npy", rows)
