@@ -97,12 +97,21 @@ def meter_kept(folder: Path, count: int = 64, length: int = 2000) -> float:
     task: Any = load(folder)
     names = spec_of_run(RunFolder(folder)).input.names
     made = task.sample_text(count, 0, length, temperature=0.8).columns["text"].tolist()
-    poems = [
-        line.split("\t")[-1]
-        for ids in made
-        for line in text_of(names, ids).split("\n")[:-1]  # the last is cut
-    ]
-    clauses = [[part for part in CLAUSES.split(poem) if part] for poem in poems]
+    # The last line of each is cut.
+    return _quatrains_kept([one for ids in made for one in text_of(names, ids).split("\n")[:-1]])
+
+
+def meter_of_text(folder: Path) -> float:
+    """The same of the poems that the run has read, all splits."""
+    import yaml
+
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    return _quatrains_kept(Path(config["data"]["path"]).read_text(encoding="utf-8").splitlines())
+
+
+def _quatrains_kept(lines: Sequence[str]) -> float:
+    """Of lines of author, title and poem."""
+    clauses = [[part for part in CLAUSES.split(line.split("\t")[-1]) if part] for line in lines]
     quatrains = [[len(part) for part in poem] for poem in clauses if len(poem) == QUATRAIN]
     kept = sum(len(set(lengths)) == 1 and lengths[0] in METERS for lengths in quatrains)
     return 100 * kept / max(1, len(quatrains))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from language_figures import five_gram_perplexity, meter_kept, of_test
+from language_figures import five_gram_perplexity, meter_kept, meter_of_text, of_test
 
 
 def accuracy(folder: Path) -> float:
@@ -495,6 +495,7 @@ ROWS = {
             Figure("perplexity of a character", of_test("perplexity"), None),
             Figure("of a 5-gram", five_gram_perplexity, None),
             Figure("% of quatrains keep their meter", meter_kept, 90.0),
+            Figure("% of those it has read", meter_of_text, None),
         ),
         seconds=1800,
     ),
