@@ -294,6 +294,33 @@ def test_transcripts_beside_sounds_are_used_and_what_is_not_is_told(
     assert "not used: sounds without a transcript 1 (6.wav); no sound 1 (notes.txt)" in caplog.text
 
 
+def test_a_line_of_transcripts_ends_where_the_file_says(tmp_path: Path) -> None:
+    spoken(tmp_path / "a" / "test", {"3": "a"})
+    (tmp_path / "a" / "train").mkdir()
+    for name in ("1", "2"):
+        write_wav(tmp_path / "a" / "train" / f"{name}.wav", tone(300, 0.3))
+    listed = tmp_path / "a" / "train" / "x.trans.txt"
+    listed.write_text("1 a\u2028b\u0085c\r\n2 d e\n", encoding="utf-8")
+    source = AudioTranscripts(str(tmp_path / "a"), root=str(tmp_path), validation=0)
+
+    assert source.read(0).target.names == ("<blank>", "<unk>", "▁", *"abcde")
+    listed.write_text("1 a\n2 d\0e\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"x\.trans\.txt, line 2 has a NUL byte"):
+        AudioTranscripts(str(tmp_path / "a"), root=str(tmp_path), validation=0).read(0)
+
+
+def test_letters_that_a_given_alphabet_lacks_are_said_to_be_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoken(tmp_path / "a" / "train", {"1": "a 你", "2": "b"})
+    spoken(tmp_path / "a" / "test", {"3": "你"})
+    settings = {"root": str(tmp_path), "validation": 0, "alphabet": "ab ", "unknown": "drop"}
+    AudioTranscripts(str(tmp_path / "a"), **settings).read(0)
+
+    assert "letters that data.alphabet lacks are dropped from 1 training transcripts" in caplog.text
+    assert "test split: 1 transcripts have letters that data.alphabet lacks" in caplog.text
+
+
 def test_transcripts_that_are_all_too_long_for_their_sounds_are_refused(tmp_path: Path) -> None:
     spoken(tmp_path / "a", {"1": "a" * 90, "2": "b" * 90, "3": "c" * 90})
     with pytest.raises(ValueError, match="and so are all others to train on"):

@@ -188,6 +188,8 @@ def test_the_filling_mean_is_not_that_of_the_validation_split(write: Write) -> N
         ('a,y\n"1\n2",1\n1\n', {}, r"line 4: 1 cells"),
         ('a,y\n"1,2\n', {}, r"line \d: unexpected end of data"),
         (b"a,y\n\xff\xfe,2\n", {}, r"table.csv, line 2, is not UTF-8 text"),
+        (b"a,y\nu,2\nv\0,3\n", {}, r"table.csv, line 3, has a NUL byte"),
+        ("a,y\nu,2\nv\0,3\n".encode("utf-16"), {}, r"table.csv, line 3, has a NUL byte"),
         ("a,y\n1,2\n3,4\n", {"target": "z"}, r"no column 'z'. It has a, y\."),
         ("a,colour\n1,2\n", {"target": "color"}, r"no column 'color'. Did you mean 'colour'\?"),
         ("a,y\n1,2\n3,4\n", {"features": ["b"]}, r"no column 'b'"),

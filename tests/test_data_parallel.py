@@ -108,7 +108,8 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
 
 def test_what_is_left_out_is_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     long = "ein " * 5000
-    write(folder, "train", ["", *GERMAN, long, "x"], ["nothing", *ENGLISH, "one", "  "])
+    german, english = ["", *GERMAN, long, "x", "\u200b"], ["nothing", *ENGLISH, "one", "  ", "zero"]
+    write(folder, "train", german, english)
     write(folder, "test", [*GERMAN[:2], long], [*ENGLISH[:2], "one"])
 
     with caplog.at_level(logging.INFO, "dltrain"):
@@ -116,7 +117,7 @@ def test_what_is_left_out_is_counted(folder: Path, caplog: pytest.LogCaptureFixt
         parts = {split: spelt(one, split) for split in ("train", "test")}
 
     assert [len(part) for part in parts.values()] == [12, 3]
-    assert "train: 2 pairs with an empty side are left out, the first of them on line 1" in (
+    assert "train: 3 pairs with an empty side are left out, the first of them on line 1" in (
         caplog.text
     )
     assert "1 of 13 pairs with a side of more than 30 tokens are left out, the first" in caplog.text
@@ -143,6 +144,7 @@ BROKEN: dict[str, tuple[bytes | None, str]] = {
     "blank": (b" \n\n", r"train\.en is empty"),
     "no UTF-8": (b"one\ntwo \xff\n", r"train\.en, line 2 is no UTF-8 text \(byte 0xff, at byte 8"),
     "NUL": (b"one\n\0\n", r"train\.en, line 2 has a NUL byte"),
+    "UTF-16": ("one\ntwo\n".encode("utf-16"), r"train\.en is UTF-16: save it as UTF-8"),
     "missing": (None, r"has no train\.de and train\.en"),
 }
 
@@ -228,8 +230,11 @@ def test_a_reader_reads_as_the_source_did(
     assert torch.equal(found["input_length"], batch["input_length"])
     reader.read(["Привет"])
     assert "1 of 1 texts are mostly of characters that training did not have" in caplog.text
-    with pytest.raises(ValueError, match="example 1 is empty"):
-        reader.read(["a", " "])
+    for empty in (" ", "\u3000\u200b", "\ufeff"):
+        with pytest.raises(ValueError, match="example 1 is empty"):
+            reader.read(["a", empty])
+    with pytest.raises(ValueError, match="example 1 is no UTF-8 text: it has the byte 0xce"):
+        reader.read(["a", b"\xce\xd2".decode(errors="surrogateescape")])
     long = SourceReader(learn_pieces(GERMAN, 300).text, 3).read(["ein mann ein mann ein mann"])
     assert long["input_length"].tolist() == [4]
     assert "1 of 1 texts have more than 3 tokens" in caplog.text

@@ -418,6 +418,17 @@ def test_what_cannot_be_read_is_left_out_and_counted_where_that_is_allowed(
     assert len(lines) == len(set(lines))
 
 
+def test_hidden_members_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tars(tmp_path)
+    with tarfile.open(tmp_path / "02.tar", "a") as archive:
+        archive.addfile(tarfile.TarInfo("._0050.png"))
+
+    source(path, tmp_path).read(0)
+
+    assert "not used, hidden or no plain files" in caplog.text
+    assert "02.tar, ._0050.png" in caplog.text
+
+
 def test_an_empty_shard_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = parquet(tmp_path)
     write_parquet(tmp_path / "02.parquet", [png(1)][:0], pa.array([], "int64"))

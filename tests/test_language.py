@@ -343,3 +343,19 @@ def test_a_prompt_names_the_words_that_are_unknown(monkeypatch: pytest.MonkeyPat
     asked = Namespace(prompt="to be xyz", skip_unknown=False)
     with pytest.raises(UserError, match="1 of 3 tokens, such as 'xyz', are not in"):
         _prompt(RunFolder(Path()), field, asked)
+
+
+def test_unknown_words_are_left_out_where_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = learn_lossless("to be or not to be", "word", 100, 1)
+    reader, names = VocabularyReader(found.text), tuple(found.words)
+    monkeypatch.setattr("dltrain.runs.load.reader_of_run", lambda folder: reader)
+    met = Field((4,), "tokens", "input", len(names), names, (1,) * len(names))
+    read = [_prompt(RunFolder(Path()), met, Namespace(prompt="to xyz", skip_unknown=skip))
+            for skip in (None, True)]  # fmt: skip
+
+    assert [len(ids) for ids in read] == [2, 1]
+    assert read[1] == read[0][:1]
+    said = capsys.readouterr().err
+    assert "each is read as the unknown token" in said and "they are left out" in said

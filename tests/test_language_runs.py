@@ -81,6 +81,8 @@ def test_a_run_is_used_by_every_command(
     for arguments, why in (
         (["--prompt", "到be"], "1 of 3 tokens, such as '到', are not in the run's vocabulary"),
         (["--prompt", "到", "--skip-unknown"], "Nothing is left of it"),
+        # What a terminal of another encoding than UTF-8 hands over.
+        (["--prompt", b"\xce\xd2".decode(errors="surrogateescape")], "--prompt is no UTF-8 text"),
         (["--temperature", "-1"], "--temperature must be a number >= 0"),
         (["--top-k", "0"], "--top-k must be at least 1"),
         (["--top-p", "2"], "--top-p must be above 0"),

@@ -101,6 +101,25 @@ def test_words_begin_with_the_vectors_of_a_file(
     assert not weight[0].any()
     torch.testing.assert_close(weight[3], without.weight[3])
     assert "2 of 5 words (40.0%), 75.0% of the training tokens, begin with" in caplog.text
+    assert "cut off" not in caplog.text
+
+
+def test_a_file_of_fewer_vectors_than_it_says_may_be_cut_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("4000 2\nthe 1 2\nrome 7 7\n", encoding="utf-8")
+
+    begun(path)
+
+    assert "says 4,000 vectors in its first line, and has 2: it may be cut off" in caplog.text
+
+
+def test_a_byte_order_mark_is_of_no_word(tmp_path: Path) -> None:
+    path = tmp_path / "vectors.txt"
+    path.write_text("the 1 2\n", encoding="utf-8-sig")
+
+    assert begun(path)[2].tolist() == [1, 2]
 
 
 def test_a_word_in_another_case_is_better_than_none(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,7 +25,7 @@ from dltrain.core.state import Place
 from dltrain.core.update import Optimize
 from dltrain.data.streams.in_memory import Batching, Limits, TensorStream
 from dltrain.data.streams.ragged import Ragged, RaggedStream
-from dltrain.engine.parallel import environment
+from dltrain.engine.parallel import environment, joining
 from dltrain.engine.parallel.gradients import Bucket, Buffers
 from dltrain.engine.parallel.ranks import Ranks
 from dltrain.engine.parallel.rows import Divided, Shard, rows_of
@@ -460,3 +461,27 @@ def test_a_stream_that_is_divided_is_no_more_divided() -> None:
 
     assert [part[-1] for part in sent] == [3, 2]  # they weigh as their rows
     assert sent[0][0].tolist() == [[3, 3]]
+
+
+def test_the_rank_that_tells_of_a_failure_ends_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchrun stops all others once one process has ended, and what they were to say is lost."""
+    store, ended = dist.HashStore(), []
+    monkeypatch.setattr(dist, "get_rank", lambda: int(threading.current_thread().name))
+    monkeypatch.setattr(environment, "_chosen", [])
+    monkeypatch.setattr(joining, "TELLING", 2.5 * joining.LOOKS + joining.FIRST)
+
+    def fail() -> None:
+        try:
+            joining._fail(store, UserError("the file is damaged"))
+        except SystemExit as error:
+            ended.append((dist.get_rank(), error.code))
+        else:
+            ended.append((dist.get_rank(), None))
+
+    threads = [threading.Thread(target=fail, name=str(rank)) for rank in (1, 0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert ended == [(0, None), (1, 2)]

@@ -63,7 +63,8 @@ _FORMATS = (
 """How files that are no text begin, and what they are."""
 START = 16
 """Bytes that tell."""
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""Its byte order marks."""
 
 
 class NotAFileError(OSError, UserError):
@@ -135,7 +136,7 @@ def lines_of(path: Path) -> Iterator[str]:
     with open_file(path, "rb") as file:
         start = file.read(START)
         require_text(path, start)
-        if start[:2] in _UTF_16:
+        if start.startswith(UTF_16):
             raise ValueError(f"{path} is UTF-16: save it as UTF-8")
         file.seek(0)
         for number, line in enumerate(file, 1):

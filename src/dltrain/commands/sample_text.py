@@ -105,7 +105,10 @@ def _prompt(folder: RunFolder, source: Field, asked: argparse.Namespace) -> list
     def read(text: str) -> list[int]:
         return [int(index) for index in reader.read([text])["input"][0]]
 
-    ids = read(asked.prompt)
+    try:
+        ids = read(asked.prompt)
+    except ValueError as error:
+        raise UserError(f"--prompt {str(error).removeprefix('example 0 ')}.") from error
     many = sum(index in unknown for index in ids)
     if not many:
         return ids
@@ -118,7 +121,7 @@ def _prompt(folder: RunFolder, source: Field, asked: argparse.Namespace) -> list
     shown = ", ".join(map(repr, named[:SHOWN])) or "a word"
     said = f"{many} of {len(ids)} tokens, such as {shown}, are not in the run's vocabulary"
     # A token that stands for whatever is rare was learned where training met it.
-    if any(source.counts[index] for index in unknown):
+    if not asked.skip_unknown and any(source.counts[index] for index in unknown):
         print(f"--prompt: {said}: each is read as the unknown token.", file=sys.stderr)
         return ids
     known = [index for index in ids if index not in unknown]

@@ -225,7 +225,8 @@ def _table(path: Path) -> Cells:
 def _lines(path: Path) -> dict[str, tuple[str, str]]:
     """Transcript and place by the name that its line begins with."""
     found: dict[str, tuple[str, str]] = {}
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    # A line of a file ends by \n alone: other marks that Unicode has may stand within a transcript.
+    for number, line in enumerate(_text(path).split("\n"), 1):
         name, _, text = line.strip().partition(" ")
         if name:
             found[name] = (text.strip(), f"{path}, line {number}")
@@ -234,13 +235,17 @@ def _lines(path: Path) -> dict[str, tuple[str, str]]:
 
 def _text(path: Path) -> str:
     try:
-        return read_text(path, encoding="utf-8-sig")
+        text = read_text(path, encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path} is no UTF-8 text: {error.reason} at byte {error.start}"
         ) from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise ValueError(f"{path}, line {line} has a NUL byte: this is no text")
+    return text
 
 
 def codes(cells: Sequence[str]) -> Tensor:

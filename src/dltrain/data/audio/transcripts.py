@@ -151,9 +151,10 @@ class TranscriptSource(AudioSource):
         lacking = [self.known.lacks(text) for text in texts]
         if name != "train" and any(lacking):
             logger.warning(
-                "%s split: %s transcripts have %s that no training transcript has, each an error "
-                "in any case: %s",
-                *(name, f"{sum(map(bool, lacking)):,}", self._parts, self._shown(lacking)),
+                "%s split: %s transcripts have %s that %s, each an error in any case: %s",
+                *(name, f"{sum(map(bool, lacking)):,}", self._parts),
+                "data.alphabet lacks" if self.letters else "no training transcript has",
+                self._shown(lacking),
             )
 
     @property

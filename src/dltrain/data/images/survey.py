@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,9 +79,11 @@ def read_header(file: Path | bytes) -> Header:
         paged = str(image.format)
     width, height, mode = image.width, image.height, image.mode
     gray = mode in GRAY or mode.startswith("I;")
-    # Of a TIFF file, Pillow gives the upright size. Of a PNG, it would decode all pixels to find
-    # EXIF behind them: decoding finds it later.
-    told = "exif" in image.info if image.format == "PNG" else image.format != "TIFF"
+    # Of a TIFF file, Pillow gives the upright size. Of a PNG, it decodes all pixels to find EXIF
+    # behind them: only where there is some.
+    told = image.format != "TIFF"
+    if image.format == "PNG":
+        told = "exif" in image.info or _has_exif(file)
     if told and orientation(image) >= 5:
         width, height = height, width
     if not is_wide(image):
@@ -123,6 +126,17 @@ def find_shape(
 
 def _sizes(headers: Iterable[Header]) -> set[tuple[int, int]]:
     return {(header.height, header.width) for header in headers}
+
+
+def _has_exif(file: Path | bytes) -> bool:
+    """Whether a PNG file has EXIF data anywhere, by the heads of its chunks."""
+    with io.BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
+        stream.seek(8)
+        while len(head := stream.read(8)) == 8:
+            if head[4:] == b"eXIf":
+                return True
+            stream.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    return False
 
 
 def window_of(headers: Iterable[Header]) -> Window | None:

@@ -6,7 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
-from dltrain.files import LARGEST, RATIO, START, UNPACKED, open_file, require_text
+from dltrain.files import LARGEST, RATIO, START, UNPACKED, UTF_16, open_file, require_text
 
 PACKED = ".gz"
 
@@ -25,6 +25,8 @@ def read_lines(path: Path) -> list[str]:
     if not content.strip():
         raise ValueError(f"{path} is empty")
     require_text(path, content[:START])
+    if content.startswith(UTF_16):
+        raise ValueError(f"{path} is UTF-16: save it as UTF-8")
     if (place := content.find(b"\0")) >= 0:
         raise ValueError(f"{path}, line {_line(content, place)} has a NUL byte: this is no text")
     try:

@@ -13,8 +13,8 @@ from dltrain.contracts.data import Batch
 from dltrain.contracts.pieces import BYTES
 from dltrain.contracts.preprocessing import Preprocessing
 from dltrain.data.parallel.split import ids_of
-from dltrain.data.streams.reader import several
 from dltrain.data.text.reader import TOKENIZER, VocabularyReader
+from dltrain.data.text.scripts import is_blank
 from dltrain.files import read_within
 
 logger = logging.getLogger(__name__)
@@ -35,9 +35,9 @@ class SourceReader(VocabularyReader):
 
     def read(self, examples: Sequence[Any]) -> Batch:
         """Ids (batch, time) and how many of them are real, (batch,)."""
-        texts = [self._text(number, example) for number, example in enumerate(several(examples))]
+        texts = self._texts(examples)
         for number, text in enumerate(texts):
-            if not text.strip():
+            if is_blank(text):
                 raise ValueError(f"example {number} is empty: there is nothing to translate")
         rows = ids_of(texts, self.vocabulary)
         self._tell(rows)

@@ -20,6 +20,7 @@ from dltrain.data.streams.in_memory import Limits, Prepare, Split
 from dltrain.data.streams.ragged import RaggedSplit
 from dltrain.data.streams.source import ArraySource
 from dltrain.data.text.pieces import FEWEST, learn_pieces
+from dltrain.data.text.scripts import is_blank
 from dltrain.data.text.vocabulary import PAD_INDEX, Vocabulary
 from dltrain.errors import UserError
 
@@ -230,7 +231,7 @@ class ParallelText(ArraySource):
 
 def _without_empty(split: str, pairs: Pairs) -> Pairs:
     sides = zip(pairs.sources, pairs.targets, strict=True)
-    kept = [row for row, both in enumerate(sides) if all(text.strip() for text in both)]
+    kept = [row for row, both in enumerate(sides) if not any(map(is_blank, both))]
     if not kept:
         raise ValueError(f"{pairs.name}: every pair of the split {split!r} has an empty side")
     if len(kept) == len(pairs):

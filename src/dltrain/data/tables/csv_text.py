@@ -178,7 +178,8 @@ def open_csv(
         raise ValueError(
             f"separator is one character, or one of {', '.join(NAMED)}; got {separator!r}"
         )
-    quotes = _quotes(path, found, separator)
+    _require_no_nul(path, found)
+    quotes = _quotes_in(_blocks(path, found), separator)
     return CsvText(path, found, separator, said is not None, quotes, configured)
 
 
@@ -225,13 +226,26 @@ def _sniffed(lines: list[str], usual: str) -> str:
     return best if columns > 1 else fallback
 
 
-def _quotes(path: Path, encoding: str, separator: str) -> Quotes:
-    """Where the quotes of a file stand."""
+def _blocks(path: Path, encoding: str) -> Iterator[bytes]:
+    """A file's bytes; of UTF-16 and UTF-32 those of its text in UTF-8, where a comma is one."""
     if encoding.lower().replace("-", "").replace("_", "").startswith(("utf16", "utf32")):
-        blocks = iter([path.read_bytes().decode(encoding, "replace").encode()])
-        return _quotes_in(blocks, separator)
+        yield path.read_bytes().decode(encoding, "replace").encode()
+        return
     with path.open("rb", buffering=0) as file:
-        return _quotes_in(iter(lambda: file.read(BLOCK), b""), separator)
+        yield from iter(lambda: file.read(BLOCK), b"")
+
+
+def _require_no_nul(path: Path, encoding: str) -> None:
+    """Raise ``ValueError`` naming the line of a NUL byte.
+
+    The csv module of Python 3.10 refuses it, and later ones and pyarrow take it for a letter.
+    """
+    line = 1
+    for block in _blocks(path, encoding):
+        if (place := block.find(b"\0")) >= 0:
+            line += block.count(b"\n", 0, place)
+            raise ValueError(f"{path}, line {line}, has a NUL byte: this is no text")
+        line += block.count(b"\n")
 
 
 def _quotes_in(blocks: Iterator[bytes], separator: str) -> Quotes:

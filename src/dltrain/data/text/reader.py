@@ -65,8 +65,11 @@ class VocabularyReader(Reader):
                 yield one
 
     def read(self, examples: Sequence[Any]) -> Batch:
-        """Ids (batch, time) and how many of them are real, (batch,)."""
-        texts = [self._text(number, example) for number, example in enumerate(several(examples))]
+        """Ids (batch, time) and how many of them are real, (batch,).
+
+        Raises ``ValueError`` naming the example that is no text of Unicode.
+        """
+        texts = self._texts(examples)
         ids = self.vocabulary.rows(texts)
         return {
             "input": self.vocabulary.padded(ids),
@@ -91,6 +94,15 @@ class VocabularyReader(Reader):
         }
         files = {TOKENIZER: self._tokenizer}
         return Preprocessing("ids", Cast(torch.int64, torch.int64), outside, files)
+
+    def _texts(self, examples: Sequence[Any]) -> list[str]:
+        texts = [self._text(number, example) for number, example in enumerate(several(examples))]
+        for number, text in enumerate(texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(f"example {number} is {_no_text(error)}") from error
+        return texts
 
     def _text(self, number: int, example: Any) -> str:
         if isinstance(example, str):
@@ -126,6 +138,14 @@ def _typed(file: Iterable[str]) -> Iterator[str]:
         raise ValueError(
             f"standard input is no UTF-8 text: it has the byte {found:#04x}"
         ) from error
+
+
+def _no_text(error: UnicodeEncodeError) -> str:
+    """Of a character that is none: a byte of a command line's (PEP 383), or half of a pair."""
+    letter = ord(error.object[error.start])
+    if 0xDC80 <= letter <= 0xDCFF:
+        return f"no UTF-8 text: it has the byte {letter - 0xDC00:#04x}"
+    return "no text: it has half of a surrogate pair, which is no character"
 
 
 def joined(cells: Sequence[str]) -> str:

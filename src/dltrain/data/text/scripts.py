@@ -66,6 +66,11 @@ def without_ignorable(text: str) -> str:
     return _ignorable.sub("", text)
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in ``text``: blanks, and characters of no width."""
+    return not without_ignorable(text).strip()
+
+
 def choose_tokens(texts: Sequence[str]) -> tuple[Tokens, str]:
     """What tokens ``texts`` ask for, and why; where that is ``word``, there is nothing to say."""
     letters = spaceless = seams = long = 0

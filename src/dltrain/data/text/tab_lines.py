@@ -28,6 +28,11 @@ def read_tab_lines(path: Path, header: Sequence[str] | None = None) -> Cells | N
             return None
         told = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ValueError(f"{path} cannot be read: {told}") from error
+    if "\0" in content:
+        if header is None:
+            return None
+        line = content[: content.index("\0")].count("\n") + 1
+        raise ValueError(f"{path}, line {line}, has a NUL byte: this is no text")
     lines = content.replace("\r\n", "\n").split("\n")
     rows = [(n, line.split("\t")) for n, line in enumerate(lines, 1) if line.strip()]
     if header is not None:

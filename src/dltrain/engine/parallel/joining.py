@@ -29,6 +29,8 @@ FIRST = 1.0
 """Seconds that rank 0 has to tell of what has gone wrong on all ranks."""
 GRACE = 5.0
 """Seconds that a rank has to end once another one has failed."""
+TELLING = GRACE
+"""Seconds that the rank that tells has for it, before the others end."""
 LOOKS = 0.5
 """Seconds between two looks at whether another rank has failed."""
 MEETING = timedelta(minutes=5)
@@ -110,7 +112,7 @@ def _attempt(store: Store, rank: int, world: int) -> str:
 
 
 def _fail(store: Store, error: BaseException) -> None:
-    """Settle which rank tells of a failure; leave at once if it is another.
+    """Settle which rank tells of a failure; leave after it if it is another.
 
     Of what goes wrong on every rank, such as a fault of the config, rank 0 tells; of what goes
     wrong on one alone, that one. Ranks that merely lose another are silent, unless it was killed.
@@ -123,6 +125,8 @@ def _fail(store: Store, error: BaseException) -> None:
     tells = _claims(store, rank, FIRST * (2 if lost else rank > 0))
     environment.choose_speaker(tells)
     if not tells:
+        # torchrun stops all others as soon as one has ended: they would take its word away.
+        time.sleep(TELLING)
         raise SystemExit(2 if isinstance(error, UserError) else 1) from None
     time.sleep(2 * LOOKS)  # the store may be this process's own, and others are to hear of it
     if lost:

@@ -28,7 +28,8 @@ def take_vectors(
     A line is a word and its numbers, parted by blanks; a first line of two numbers, as word2vec
     writes it, is how many there are and how wide. Where a word stands in another case alone, that
     one is taken. The others keep their values, and a message says what fraction of the words and,
-    by ``counts``, of the training tokens was found.
+    by ``counts``, of the training tokens was found. There is a warning where the file does not have
+    as many vectors as its first line says: it may be cut off.
 
     Raises ValueError, naming the line, where the file is no such file or its vectors are of another
     width.
@@ -67,22 +68,30 @@ def _lines(path: Path) -> Iterator[tuple[int, str, list[str]]]:
     """The number, the word and the numbers of each line."""
     try:
         with open_file(path, "rb") as file:
-            number = 0
+            number = read = 0
+            promised: int | None = None
             while line := file.readline(LONGEST):
                 number += 1
                 if len(line) == LONGEST:
                     raise ValueError(f"vectors: {path}, line {number} is no word and its numbers")
                 word, *cells = _decoded(line, path, number).rstrip().split(" ")
-                header = number == 1 and len(cells) == 1 and word.isdecimal()
-                if cells and not header:
+                if number == 1 and len(cells) == 1 and word.isdecimal():
+                    promised = int(word)
+                elif cells:
+                    read += 1
                     yield number, word, cells
     except OSError as error:
         raise ValueError(f"vectors: {path} cannot be read: {error.strerror}") from error
+    if promised is not None and read != promised:
+        logger.warning(
+            "vectors: %s says %s vectors in its first line, and has %s: it may be cut off.",
+            *(path, f"{promised:,}", f"{read:,}"),
+        )
 
 
 def _decoded(line: bytes, path: Path, number: int) -> str:
     try:
-        return line.decode("utf-8")
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"vectors: {path}, line {number} is no UTF-8 text; word2vec's binary format is not "
