@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,24 @@ def test_faults_of_a_yolo_file_are_told_by_file_and_line(
         read(YoloTxt, tmp_path)
 
     assert f"labels/train/a.txt, {said}" in str(error.value)
+
+
+def test_boxes_lie_in_the_image_as_exif_behind_the_pixels_turns_it(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {name: [("cat", 24, 16, 48, 32)] for name in "abcde"})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    length, check = (len(chunk) - 4).to_bytes(4, "big"), zlib.crc32(chunk).to_bytes(4, "big")
+    for file in (tmp_path / "images" / "train").iterdir():
+        image = Image.open(file).transpose(Image.Transpose.ROTATE_90)
+        image.save(file)
+        content = file.read_bytes()
+        file.write_bytes(content[:-12] + length + chunk + check + content[-12:])
+    batch = read(YoloTxt, tmp_path, size=48, test=0.2)
+    assert batch["image_size"].tolist() == [[32, 48]] * 4
+    left, top, right, bottom = map(int, batch["boxes"][0, 0].tolist())
+    bright = batch["input"][0, 0] == batch["input"][0, 0].max()
+    assert bright.sum() == bright[top:bottom, left:right].sum() == 24 * 16
 
 
 def test_a_number_without_a_name_is_bounded(tmp_path: Path) -> None:
