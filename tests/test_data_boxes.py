@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -230,6 +231,9 @@ def test_coco_crowds_are_ignored_and_missing_images_counted(
          "annotations[0]: its bbox is no [left, top, width, height]: [1, 2, 3]"),
         ({"annotations": [{"id": 1, "image_id": 0, "category_id": 7, "bbox": [1, 2, -3, 4]}]},
          "annotations[0]: a box's corners are in the wrong order"),
+        ({"annotations": [
+            {"id": 1, "image_id": 0, "category_id": 7, "bbox": [1, 2, 3, 4], "iscrowd": "1"}
+         ]}, "annotations[0]: its iscrowd is neither 0 nor 1: '1'"),
         ({"annotations": [{"id": 1, "image_id": 0, "category_id": 7, "bbox": [1, 2, 3, 4]}] * 2},
          "annotations[1]: has the id 1 of annotations[0]"),
     ],
@@ -269,6 +273,69 @@ def test_faults_of_a_yolo_file_are_told_by_file_and_line(
         read(YoloTxt, tmp_path)
 
     assert f"labels/train/a.txt, {said}" in str(error.value)
+
+
+def test_boxes_lie_in_the_image_as_exif_behind_the_pixels_turns_it(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {name: [("cat", 24, 16, 48, 32)] for name in "abcde"})
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    length, check = (len(chunk) - 4).to_bytes(4, "big"), zlib.crc32(chunk).to_bytes(4, "big")
+    for file in (tmp_path / "images" / "train").iterdir():
+        image = Image.open(file).transpose(Image.Transpose.ROTATE_90)
+        image.save(file)
+        content = file.read_bytes()
+        file.write_bytes(content[:-12] + length + chunk + check + content[-12:])
+    batch = read(YoloTxt, tmp_path, size=48, test=0.2)
+    assert batch["image_size"].tolist() == [[32, 48]] * 4
+    left, top, right, bottom = map(int, batch["boxes"][0, 0].tolist())
+    bright = batch["input"][0, 0] == batch["input"][0, 0].max()
+    assert bright.sum() == bright[top:bottom, left:right].sum() == 24 * 16
+
+
+def test_a_number_without_a_name_is_bounded(tmp_path: Path) -> None:
+    write_yolo(tmp_path, IMAGES)
+    (tmp_path / "labels" / "train" / "a.txt").write_text("900000 0.5 0.5 0.5 0.5")
+    with pytest.raises(UserError, match=r"a.txt, line 1: there is no class 900000: it is a number"):
+        read(YoloTxt, tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
+    write_coco(tmp_path / "coco", IMAGES)
+    write_yolo(tmp_path / "yolo", IMAGES)
+    (tmp_path / "yolo" / "classes.txt").write_text("cat\ndog\n")
+    for file in (
+        tmp_path / "coco" / "annotations" / "instances_train.json",
+        tmp_path / "yolo" / "classes.txt",
+        tmp_path / "yolo" / "labels" / "train" / "a.txt",
+    ):
+        file.write_text(file.read_text(), encoding="utf-8-sig")
+    coco_batch = read(Coco, tmp_path / "coco", test=0.2)
+    source = YoloTxt(str(tmp_path / "yolo"), root=str(tmp_path / "kept"), test=0.2, validation=0)
+    yolo_batch = everything(source)
+    assert source.class_names == ("cat", "dog")
+    assert torch.equal(coco_batch["labels"], yolo_batch["labels"])
+
+
+def test_images_of_one_name_are_told_apart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_voc(tmp_path / "voc", IMAGES)
+    write_yolo(tmp_path / "yolo", IMAGES)
+    annotation = tmp_path / "voc" / "Annotations" / "a.xml"
+    for image in (
+        tmp_path / "voc" / "JPEGImages" / "a.jpg",
+        tmp_path / "voc" / "JPEGImages" / "new.png",
+        tmp_path / "yolo" / "images" / "train" / "a.jpg",
+    ):
+        write_image(image)
+    with pytest.raises(UserError, match=r"a.xml: may be of a.jpg or a.png: name it as <filename>"):
+        read(Voc, tmp_path / "voc")
+    annotation.write_text(voc_xml(IMAGES["a"], filename="a.png"))
+    assert len(read(Voc, tmp_path / "voc", test=0.2)["labels"]) == 4
+    assert "images without an annotation 2 (a.jpg, new.png)" in caplog.text
+    with pytest.raises(UserError, match=r"a.txt: may be of a.jpg or a.png"):
+        read(YoloTxt, tmp_path / "yolo")
 
 
 def test_yolo_polygons_become_boxes_and_names_are_checked(

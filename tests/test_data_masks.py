@@ -334,3 +334,53 @@ def test_a_new_image_is_read_at_its_own_size(folder: Path) -> None:
     assert reader.read([path])["input"].shape == (1, 1, SIDE, SIDE)
     with pytest.raises(ValueError, match="read one by one"):
         reader.read([np.zeros((3, 3), np.uint8), np.zeros((4, 4), np.uint8)])
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_a_mask_of_a_palette_is_turned_as_its_image_is(tmp_path: Path, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    values = np.zeros((4, 6), np.uint8)
+    values[0, :2] = 1
+    for number in range(4):
+        pair(tmp_path / "d", str(number))
+        image, mask = (Image.fromarray(values * scale) for scale in (200, 1))
+        mask.putpalette([0, 0, 0, 90, 90, 90])
+        image.save(tmp_path / "d" / "images" / f"{number}.png", exif=exif)
+        mask.save(tmp_path / "d" / "masks" / f"{number}.png", exif=exif)
+    _, batches = read(tmp_path / "d", validation=0)
+    pixels, target = batches["train"]["input"][:, 0], batches["train"]["target"]
+    assert torch.equal(pixels == pixels.max(), target == 1)
+
+
+def test_what_decoding_takes_away_from_images_is_warned_of(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.arange(SIDE * SIDE, dtype=np.uint16).reshape(SIDE, SIDE)
+    save(folder / "images" / "cell1.png", pixels * 40, np.uint16)
+    save(folder / "images" / "cell2.png", np.full((SIDE, SIDE, 3), (200, 9, 9)))
+    read(folder, channels=1)
+    assert "1 images have pixels of more than 8 bits, from 0 to " in caplog.text
+    assert "1 of 10 images have colors, which data.channels=1 makes gray" in caplog.text
+    caplog.clear()
+    read(folder, window=[0, 100], channels=1)
+    assert "1 images have pixels beyond data.window=[0,100]" in caplog.text
+
+
+def test_a_crop_beyond_the_images_is_told_as_that(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(folder, crop_size=2 * SIDE)
+    side = SIDE
+    assert (
+        f"data.crop_size=[{2 * side}, {2 * side}] is more than the train images have, {side}x"
+        in (caplog.text)
+    )
+    assert "many sizes" not in caplog.text
+
+
+def test_nothing_to_learn_or_to_test_is_told_as_that(folder: Path) -> None:
+    assert "ignore leaves no pixel of a training mask" in refused(folder, ignore=[0, 1])
+    for number in range(2, 10):
+        (folder / "images" / f"cell{number}.png").unlink()
+    assert "test=0.2 of 2 images is none: a larger fraction" in refused(folder)

@@ -167,6 +167,11 @@ def test_a_run_paints_files_without_what_made_it(
     several, alone = one.predict(files).images, [one.predict(file).images[0] for file in files]
     assert [tuple(image.shape) for image in several] == [(3, 18, 20 + n) for n in range(4)]
     assert all(map(torch.equal, several, alone))
+    Image.new("RGB", (40, 3)).save(tmp_path / "low.png")
+    with pytest.raises(ValueError, match=r"image 2, .*low\.png: an image is of 40x3 pixels"):
+        one.predict([files[0], tmp_path / "low.png"])
+    asked = [tmp_path / "low.png", files[0]]
+    assert len(list(one.predict_in_parts(asked, skip_unreadable=True))) == 1
     Image.new("RGB", (32, 32)).save(style)
     with pytest.raises(UserError, match=r"task\.style: .* has other pixels than when this run"):
         dispatch(["evaluate", str(run)])

@@ -139,6 +139,7 @@ def test_masks_go_through_a_state() -> None:
         ({"sparsity": 1.0}, "sparsity is a fraction above 0 and below 1, got 1.0"),
         ({"begin": 0.5, "end": 0.4}, "begin and end are fractions of the run"),
         ({"every": 0}, "every must be at least 1, got 0"),
+        ({"parts": []}, "parts are one or more; null prunes every weight"),
         ({"parts": ["9"]}, "parts: the network has no part '9'"),
         ({"parts": ["0.bias"]}, "parts: all that '0.bias' names is frozen, a bias or a norm"),
     ],

@@ -129,6 +129,10 @@ def test_impossible_settings_are_refused(images: Path) -> None:
     task.enter(Phase("train", 1))
     with pytest.raises(UserError, match="has no layer 'relu9_1'; it has relu1_1, relu1_2, relu2_1"):
         task.train_step(batch, lambda *_: None)
+    task, batch = task_of(images, (0.1, 1.0))
+    task.enter(Phase("train", 2))
+    with pytest.raises(UserError, match=r"an image of 2x2 pixels is too small: of these, 1x1"):
+        task.train_step(batch, lambda *_: None)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,18 @@ class Predictor:
         before, count = 0, min(FIRST_BATCH, most)
         while chunk := list(islice(found, count)):
             for part, batch in self._read(chunk, before, skip_unreadable):
-                yield Part(part, batch, Answers(self._ask(batch), top))
+                try:
+                    answers = Answers(self._ask(batch), top)
+                except ValueError as error:
+                    if len(chunk) > 1:
+                        raise
+                    name = f", {part[0]}" if isinstance(part[0], Path) else ""
+                    said = f"{self.reader.example} {before + 1}{name}: {error}"
+                    if not skip_unreadable:
+                        raise ValueError(said) from error
+                    logger.warning("left out: %s", said)
+                    continue
+                yield Part(part, batch, answers)
                 numbers = sum(column.numel() for column in batch.values()) / len(part)
                 count = min(most, int(max(FEWEST, min(MOST, NUMBERS / max(1, numbers)))))
             before += len(chunk)

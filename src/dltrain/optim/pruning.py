@@ -54,6 +54,8 @@ class Prune(Modifier):
             )
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
+        if parts is not None and not parts:
+            raise ValueError("parts are one or more; null prunes every weight")
         self.sparsity, self.scope, self.parts = sparsity, scope, parts
         self.begin, self.end, self.every = begin, end, every
         self._task: Task | None = None

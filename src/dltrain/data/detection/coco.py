@@ -109,7 +109,7 @@ class _File:
     def __init__(self, path: Path, split: str, root: Path) -> None:
         self.path = path
         try:
-            content = json.loads(read_text(path, LARGEST))
+            content = json.loads(read_text(path, LARGEST, "utf-8-sig"))
         except RecursionError as error:
             raise UserError(f"{path}: nested too deeply.") from error
         except json.JSONDecodeError as error:
@@ -191,8 +191,11 @@ class _File:
             findings.fault(where, f"its bbox is no [left, top, width, height]: {values!r}")
             return None
         left, top, width, height = map(float, values or ())
-        crowd = one.get("iscrowd") in (1, True)
-        return Box(name, left, top, left + width, top + height, where, crowd)
+        crowd = one.get("iscrowd", 0)
+        if crowd not in (0, 1, None):  # False and True are
+            findings.fault(where, f"its iscrowd is neither 0 nor 1: {crowd!r}")
+            return None
+        return Box(name, left, top, left + width, top + height, where, bool(crowd))
 
     def _objects(self, content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
         found = content.get(key)

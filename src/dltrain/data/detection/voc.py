@@ -70,10 +70,10 @@ class Voc(DetectionSource):
         images = self.path / "JPEGImages" if standard else self.path
         if not images.is_dir():
             raise ValueError(f"{self.path} has Annotations, but no folder JPEGImages")
-        by_stem: dict[tuple[Path, str], Path] = {}
+        by_stem: dict[tuple[Path, str], list[Path]] = {}
         by_name: dict[tuple[Path, str], Path] = {}
         for image in image_files(images, self.unused):
-            by_stem.setdefault((image.parent, image.stem), image)
+            by_stem.setdefault((image.parent, image.stem), []).append(image)
             by_name[image.parent, image.name] = image
         files = sorted(self.path.rglob("*.xml") if not standard else folder.glob("*.xml"))
         if not files:
@@ -92,6 +92,11 @@ class Voc(DetectionSource):
             one = self._read(file, images if standard else file.parent, by_stem, by_name, findings)
             if one is not None:
                 found[split].append(one)
+        used = {one.image for some in found.values() for one in some}
+        for image in by_name.values():
+            others = by_stem[image.parent, image.stem]
+            if image not in used and (image.stem not in there or used.intersection(others)):
+                self.unused.add("images without an annotation", image.name, images=True)
         if missing := [name for name in names if name not in there]:
             where = self.path / "ImageSets" / "Main" / f"{self._list_of(names[missing[0]])[0]}.txt"
             raise UserError(
@@ -139,7 +144,7 @@ class Voc(DetectionSource):
         self,
         file: Path,
         images: Path,
-        by_stem: Mapping[tuple[Path, str], Path],
+        by_stem: Mapping[tuple[Path, str], Sequence[Path]],
         by_name: Mapping[tuple[Path, str], Path],
         findings: Findings,
     ) -> Annotated | None:
@@ -153,11 +158,18 @@ class Voc(DetectionSource):
             findings.fault(f"{file}, line {root.line}", f"is <{root.tag}>, and no <annotation>")
             return None
         named = root.find("filename")
-        image = by_stem.get((images, file.stem))
-        if image is None and named is not None:
+        same = by_stem.get((images, file.stem), [])
+        image = same[0] if same else None
+        if len(same) != 1 and named is not None:
             # Of a path on somebody's machine, the name: it leads out of no folder.
             name = PurePosixPath(PureWindowsPath(named.text).name).name
             image = by_name.get((images, name))
+        if len(same) > 1 and image not in same:
+            findings.fault(
+                str(file),
+                f"may be of {' or '.join(one.name for one in same)}: name it as <filename>",
+            )
+            return None
         if image is None:
             findings.left_out.add("annotations without their image", file.name)
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ FOLDERS = {
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 """Files that may say what the classes are called, beside ``labels/classes.txt``."""
 LARGEST = 1 << 24
+MOST = 10_000
+"""Classes that may be known by their numbers alone: a number that is mistyped makes no network."""
 BEYOND = 0.01
 """By how much a fraction may be outside of 0 to 1: some tools round so."""
 
@@ -93,10 +96,17 @@ class YoloTxt(DetectionSource):
             for file in labels.rglob("*.txt")
             if file.name not in known
         }
+        owners: dict[Path, Path] = {}
         for image in image_files(images, self.unused):
             stem = image.relative_to(images).with_suffix("")
             file = (labels / stem).with_name(f"{stem.name}.txt")
             left.discard(stem)
+            owner = owners.setdefault(stem, image)
+            if owner is not image and file.is_file():
+                findings.fault(
+                    str(file), f"may be of {owner.name} or {image.name}: leave one there"
+                )
+                continue
             boxes = list(_boxes(file, names, findings)) if file.is_file() else []
             yield Annotated(image, None, boxes, str(file))
         for stem in sorted(left):
@@ -116,7 +126,7 @@ class YoloTxt(DetectionSource):
 def _read_names(path: Path) -> dict[int, str]:
     """Names by number, from 0 on without a gap. Raises :class:`UserError` for what is none."""
     try:
-        text = read_text(path, 1 << 20)
+        text = read_text(path, 1 << 20, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text in UTF-8.") from error
     except OSError as error:
@@ -145,7 +155,7 @@ def _read_names(path: Path) -> dict[int, str]:
 
 def _boxes(file: Path, names: Mapping[int, str], findings: Findings) -> Iterator[Box]:
     try:
-        lines = read_text(file, LARGEST).splitlines()
+        lines = read_text(file, LARGEST, "utf-8-sig").splitlines()
     except UnicodeDecodeError:
         findings.fault(str(file), "is no text in UTF-8")
         return
@@ -174,7 +184,11 @@ def _boxes(file: Path, names: Mapping[int, str], findings: Findings) -> Iterator
         one, *numbers = values
         name = _name(one, names)
         if name is None:
-            known = f"there are 0 to {len(names) - 1}" if names else "it is a number from 0"
+            known = (
+                f"there are 0 to {len(names) - 1}"
+                if names
+                else f"it is a number from 0 to {MOST - 1:,}; a file of names allows more"
+            )
             findings.fault(place, f"there is no class {one:g}: {known}")
             continue
         if max(numbers) > 1 + BEYOND or min(numbers) < -BEYOND:
@@ -199,6 +213,8 @@ def _boxes(file: Path, names: Mapping[int, str], findings: Findings) -> Iterator
 
 
 def _name(number: float, names: Mapping[int, str]) -> str | None:
-    if number != number or number < 0 or number > 1e6 or number != int(number):
+    if not (math.isfinite(number) and number == int(number)):
         return None
-    return names.get(int(number)) if names else str(int(number))
+    if names:
+        return names.get(int(number))
+    return str(int(number)) if 0 <= number < MOST else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,7 +168,7 @@ def find_meaning(
     classes: Classes,
     values: Sequence[int] | None,
     ignore: int | str | Sequence[int | str] | None,
-    seen: Iterable[int],
+    seen: Collection[int],
 ) -> tuple[Meaning, str]:
     """What the values of masks mean, and what is to be told of a guess (or nothing).
 
@@ -185,6 +185,8 @@ def find_meaning(
     ignored = {value for value in given if not isinstance(value, str)}
     told = ""
     found = sorted(set(seen) - ignored)
+    if seen and not found and not classes.names:
+        raise ValueError("ignore leaves no pixel of a training mask: there is nothing to learn")
     if values is None:
         values, told = _values(classes, found)
     own = list(classes.names) or [str(value) for value in values]

@@ -14,6 +14,8 @@ from dltrain.data.images.decode import (
     UnreadableError,
     fitted,
     open_file,
+    orientation,
+    turned,
     upright,
 )
 from dltrain.data.images.survey import GRAY, Header
@@ -47,21 +49,23 @@ def open_page(page: Page) -> Opened:
     return upright(_page(page), lambda: _page(page))
 
 
-def read_image_header(page: Page) -> tuple[Header, bool]:
-    """What is known of an image before it is decoded; whether its file has other images."""
-    image = open_page(page)
+def read_image_header(page: Page) -> Header:
+    """What is known of an image before it is made alike. Raises :class:`UnreadableError`."""
+    opened = _page(page)
+    more = page.number is None and int(getattr(opened, "n_frames", 1)) > 1
+    paged = str(opened.format) if more else ""
+    image = upright(opened, lambda: _page(page))
     pixels = image.image
     mode = pixels.mode
     gray = mode in GRAY or mode.startswith("I;")
-    more = page.number is None and int(getattr(pixels, "n_frames", 1)) > 1
     if image.values is None:
-        return Header(pixels.width, pixels.height, mode, gray), more
+        return Header(pixels.width, pixels.height, mode, gray, paged)
     values = image.values
     height, width = values.shape[:2]
     whole = not np.issubdtype(values.dtype, np.floating) or bool((values == values.round()).all())
     low, high = float(values.min()), float(values.max())
     name = f"16-bit {'gray' if values.ndim == 2 else mode}"
-    return Header(width, height, name, values.ndim == 2, "", low, high, whole, wide=True), more
+    return Header(width, height, name, values.ndim == 2, paged, low, high, whole, wide=True)
 
 
 def read_image(page: Page, channels: int, window: Window | None) -> np.ndarray[Any, Any]:
@@ -133,7 +137,8 @@ def _page(page: Page) -> Image:
 
 def _of_palette(image: Image, known: Coding) -> tuple[np.ndarray[Any, Any], bool]:
     image.load()
-    numbers = np.asarray(image).astype(np.int64)
+    # Turned as numbers: Pillow's own turning may make other colors of a palette.
+    numbers = turned(np.asarray(image), orientation(image)).astype(np.int64)
     if not known.codes:
         return numbers, False
     flat = image.getpalette("RGB") or []

@@ -88,6 +88,11 @@ class PairSplits:
             rows[split] = left if part is None else [left[row] for row in part.tolist()]
         self._groups = self._by.groups
         if not tested:
+            if not rows["test"]:
+                raise ValueError(
+                    f"test={self._test} of {len(pairs):,} images is none: a larger fraction sets "
+                    "some aside to test on"
+                )
             logger.info(
                 "no test split is given: %s of %s images are set aside as one, the same for every "
                 "seed.",

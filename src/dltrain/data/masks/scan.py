@@ -28,7 +28,6 @@ class Scan:
     images: dict[int, Header]
     masks: dict[int, MaskHeader]
     faults: dict[int, str]
-    paged: int = 0
 
     def colored(self) -> Scan:
         """That of masks of colors alone."""
@@ -40,36 +39,33 @@ def scanned(pairs: Sequence[Pair], known: Coding, done: Callable[[], None]) -> S
     """Look at the pairs; ``known`` are the colors of classes, ``done`` is called after each."""
     scan = Scan({}, {}, {})
 
-    def look(row: int) -> tuple[int, Header | None, MaskHeader | None, bool, str]:
+    def look(row: int) -> tuple[int, Header | None, MaskHeader | None, str]:
         pair = pairs[row]
         image, mask, page = None, None, pair.image
-        more = False
         try:
-            image, more = read_image_header(page)
+            image = read_image_header(page)
             page = pair.mask
             mask = read_mask_header(page, known)
         except UnreadableError as error:
-            return row, image, None, False, f"{page} {error}"
+            return row, image, None, f"{page} {error}"
         if (image.width, image.height) != (mask.width, mask.height):
             return (
                 row,
                 None,
                 None,
-                False,
                 (
                     f"{pair.mask} is {mask.width}x{mask.height}, and its image {pair.image} "
                     f"{image.width}x{image.height}"
                 ),
             )
-        return row, image, mask, more, ""
+        return row, image, mask, ""
 
-    for row, image, mask, more, fault in each(look, len(pairs)):
+    for row, image, mask, fault in each(look, len(pairs)):
         done()
         if image is None or mask is None:
             scan.faults[row] = fault
         else:
             scan.images[row], scan.masks[row] = image, mask
-            scan.paged += more
     return scan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +235,7 @@ class ImageMasks(ArraySource):
         """The folder, and the files that name classes and divide the images."""
         return [self.path, *self._lists, *self.dividing.paths]
 
-    def _meaning(self, seen: Iterable[int]) -> tuple[Meaning, str]:
+    def _meaning(self, seen: Collection[int]) -> tuple[Meaning, str]:
         """What the values of masks mean, of which training masks have ``seen``."""
         return find_meaning(self.classes, self.values, self.ignore, seen)
 

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from dltrain.data.cache import made_once, progress
+from dltrain.data.images.decode import Shape
 from dltrain.data.images.survey import window_of
+from dltrain.data.images.tally import Looks, tally
+from dltrain.data.images.tally import warnings as changes
 from dltrain.data.images.wide import Window
 from dltrain.data.masks.classes import IGNORED, Coding, Meaning
 from dltrain.data.masks.decode import (
@@ -26,7 +29,7 @@ from dltrain.data.masks.scan import NOTHING, SHOWN, Scan, each, refuse, require_
 from dltrain.data.masks.tiles import Tile, tiles_of
 from dltrain.data.masks.touching import touching_weights
 
-FORMAT = 1
+FORMAT = 2
 """Of the cache; another number makes every cache anew."""
 
 
@@ -160,7 +163,7 @@ def _read_all(
     channels = asked.channels or (1 if all(header.gray for header in headers) else 3)
     with progress("Decoding images") as bars:
         bar = bars.add_task("", total=total)
-        wasted = [
+        stored_splits = [
             _store(
                 place,
                 name,
@@ -176,10 +179,12 @@ def _read_all(
     warnings = [*(f"left out: {fault}" for fault in faults[:SHOWN])]
     if len(faults) > SHOWN:
         warnings.append(f"left out: {len(faults) - SHOWN} more that cannot be read")
-    paged = sum(scan.paged for scan in scans.values())
-    if paged:
-        warnings.append(f"{paged:,} files have several images, of which the first is read")
-    warnings += filter(None, wasted)
+    looks = Looks()
+    for wasted, seen in stored_splits:
+        warnings += filter(None, [wasted])
+        looks = looks.merged(seen)
+    shape = Shape(channels, 1, 1, None, window)
+    warnings += changes({"": tally(headers, shape, looks, ())}, shape)
     modes = Counter(mask.mode for scan in scans.values() for mask in scan.masks.values())
     said = [*filter(None, [told]), f"masks: {modes_of(modes)}"]
     found = Found(
@@ -202,8 +207,8 @@ def _store(
     meaning: Meaning,
     form: tuple[int, Window | None],
     done: Callable[[], None],
-) -> str:
-    """Write the arrays of a split; what is to be warned of."""
+) -> tuple[str, Looks]:
+    """Write the arrays of a split; what is to be warned of, and what its images look like."""
     channels, window = form
     rows = sorted(scan.masks)
     cut = {
@@ -228,7 +233,9 @@ def _store(
     classes = len(meaning.classes.names)
     pixels = np.zeros((count, classes), np.int64)
 
-    def decode(position: int) -> None:
+    looks = Looks()
+
+    def decode(position: int) -> Looks:
         row = rows[position]
         image = read_image(pairs[row].image, channels, window)
         mask = decode_mask(pairs[row].mask, meaning)
@@ -244,8 +251,12 @@ def _store(
                 weights[number, :high, :wide] = map_[box]
             counts = np.bincount(targets[number].ravel(), minlength=IGNORED + 1)
             pixels[number] = counts[:classes]
+        seen = Looks()
+        seen.add(image, scan.images[row].wide)
+        return seen
 
-    for _ in each(decode, len(rows)):
+    for seen in each(decode, len(rows)):
+        looks = looks.merged(seen)
         done()
     for written in (images, targets, extents, weights):
         if written is not None:
@@ -253,12 +264,18 @@ def _store(
     np.save(place / f"{name}-pixels.npy", pixels)
     np.save(place / f"{name}-images.npy", np.repeat(np.asarray(rows), [len(cut[r]) for r in rows]))
     own = sum((t.bottom - t.top) * (t.right - t.left) for t in tiles)
-    if count * height * width > 3 * own:
+    if count * height * width <= 3 * own:
+        return "", looks
+    largest = max(t.bottom - t.top for t in tiles), max(t.right - t.left for t in tiles)
+    if count * largest[0] * largest[1] <= 3 * own:
         return (
-            f"the {name} images have many sizes, and are kept as {height}x{width} each: most of it "
-            "is padding. data.tile=SIDE cuts the larger ones into tiles"
-        )
-    return ""
+            f"data.crop_size={list(least)} is more than the {name} images have, "
+            f"{largest[0]}x{largest[1]} (height, width) at most: most of it is padding"
+        ), looks
+    return (
+        f"the {name} images have many sizes, and are kept as {height}x{width} each: most of it "
+        "is padding. data.tile=SIDE cuts the larger ones into tiles"
+    ), looks
 
 
 def _owned(mask: np.ndarray[Any, Any], tile: Tile) -> np.ndarray[Any, Any]:

@@ -60,7 +60,7 @@ class Index:
     rows: list[tuple[int, int, int, int]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """Members that are no plain files."""
+    """Members that are hidden, or no plain files."""
     digest: str = ""
 
 
@@ -166,7 +166,7 @@ class TarShards(Shards):
         if not pieces:
             raise UserError(f"data.{key}: no archive has an example: {', '.join(empty[:SHOWN])}.")
         notes = []
-        for what, lines in (("left out", faults), ("not used, no plain files", others)):
+        for what, lines in (("left out", faults), ("not used, hidden or no plain files", others)):
             if lines:
                 more = f" and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
                 notes.append(f"{what}: {'; '.join(lines[:SHOWN])}{more}")
@@ -239,8 +239,10 @@ def _members(path: Path, others: list[str], digest: Any) -> Iterator[tuple[str, 
                     continue
                 if found.offset_data + found.size > size:
                     raise UserError(f"{path} is cut off within its member {found.name}.")
-                if not found.name.rpartition("/")[2].startswith("."):
-                    yield found.name, Member(found.offset_data, found.size)
+                if found.name.rpartition("/")[2].startswith("."):
+                    others.append(f"{path}, {found.name}")
+                    continue
+                yield found.name, Member(found.offset_data, found.size)
             end = archive.offset
         with path.open("rb") as file:
             file.seek(end)

@@ -21,7 +21,10 @@ TORCHVISION = "vgg19"
 
 
 class LayerOutputs(nn.Module):
-    """``layers`` in order, some of which have names; images (n, 3, h, w) of 0..1 go in."""
+    """``layers`` in order, some of which have names; images (n, 3, h, w) of 0..1 go in.
+
+    Raises :class:`UserError` for images of which a single row or column is left on the way.
+    """
 
     def __init__(self, layers: list[tuple[str, nn.Module]]) -> None:
         super().__init__()
@@ -35,7 +38,17 @@ class LayerOutputs(nn.Module):
         for name, layer in zip(self.names, self.layers, strict=True):
             if len(found) == len(wanted):
                 break
-            values = layer(values)
+            try:
+                values = layer(values)
+            except RuntimeError as error:
+                height, width = values.shape[-2:]
+                if min(height, width) > 1:
+                    raise
+                raise UserError(
+                    f"an image of {images.shape[-1]}x{images.shape[-2]} pixels is too small: of "
+                    f"these, {width}x{height} are left before {', '.join(wanted)}. Take a larger "
+                    "image, or larger model.scales."
+                ) from error
             if name in wanted:
                 found[name] = values
         return found
