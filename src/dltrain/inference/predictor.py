@@ -132,6 +132,8 @@ class Predictor:
             for part, batch in self._read(chunk, before, skip_unreadable):
                 try:
                     answers = Answers(self._ask(batch), top)
+                except UserError:  # of the run, not of an example
+                    raise
                 except ValueError as error:
                     if len(chunk) > 1:
                         raise
