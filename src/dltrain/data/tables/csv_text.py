@@ -178,8 +178,7 @@ def open_csv(
         raise ValueError(
             f"separator is one character, or one of {', '.join(NAMED)}; got {separator!r}"
         )
-    _require_no_nul(path, found)
-    quotes = _quotes_in(_blocks(path, found), separator)
+    quotes = _quotes_in(_without_nul(path, _blocks(path, found)), separator)
     return CsvText(path, found, separator, said is not None, quotes, configured)
 
 
@@ -235,17 +234,18 @@ def _blocks(path: Path, encoding: str) -> Iterator[bytes]:
         yield from iter(lambda: file.read(BLOCK), b"")
 
 
-def _require_no_nul(path: Path, encoding: str) -> None:
-    """Raise ``ValueError`` naming the line of a NUL byte.
+def _without_nul(path: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks. Raises ``ValueError`` naming the line of a NUL byte.
 
     The csv module of Python 3.10 refuses it, and later ones and pyarrow take it for a letter.
     """
     line = 1
-    for block in _blocks(path, encoding):
+    for block in blocks:
         if (place := block.find(b"\0")) >= 0:
             line += block.count(b"\n", 0, place)
             raise ValueError(f"{path}, line {line}, has a NUL byte: this is no text")
         line += block.count(b"\n")
+        yield block
 
 
 def _quotes_in(blocks: Iterator[bytes], separator: str) -> Quotes:
