@@ -4,6 +4,9 @@ Everything is imported once; each process of a run is forked from this one. Stan
 JSON list of ``[number of processes, overrides, step]``; standard output gets one of what came of
 each: the exit codes, and what rank after rank has printed. After ``step``, a signal asks rank 0 for
 an end; 0 is never. A second run of one ``output_dir`` goes on with the first, as torchrun's do.
+
+Runs of which a rank fails wait for most of their time: they are started first, and the others run
+meanwhile.
 """
 
 from __future__ import annotations
@@ -71,19 +74,29 @@ def main() -> None:
     configs = [(world, compose.compose(arguments), step) for world, arguments, step in asked]
     with Assembly(configs[0][1]) as assembly:  # what a run imports is imported once
         assembly.read()
-    json.dump([launched(*one) for one in configs], sys.stdout)
+    waiting = {i: Run(*one) for i, one in enumerate(configs) if "OnRank1" in repr(one)}
+    others = {i: Run(*one).end() for i, one in enumerate(configs) if i not in waiting}
+    ends = others | {i: one.end() for i, one in waiting.items()}
+    json.dump([ends[i] for i in range(len(configs))], sys.stdout)
 
 
-def launched(world: int, config: Mapping[str, Any], step: int) -> dict[str, Any]:
-    """What came of a run in ``world`` processes."""
-    with tempfile.TemporaryDirectory() as place:
-        files = [Path(place) / str(rank) for rank in range(world)]
+class Run:
+    """A run in ``world`` processes, which have been started."""
+
+    def __init__(self, world: int, config: Mapping[str, Any], step: int) -> None:
+        self._place = tempfile.TemporaryDirectory()
+        self._files = [Path(self._place.name) / str(rank) for rank in range(world)]
         port = free_port()
-        children = [
-            forked(rank, world, port, config, file, step) for rank, file in enumerate(files)
+        self._children = [
+            forked(rank, world, port, config, file, step) for rank, file in enumerate(self._files)
         ]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        return {"codes": codes, "said": [file.read_text(errors="replace") for file in files]}
+
+    def end(self) -> dict[str, Any]:
+        """Wait for it; what came of it."""
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in self._children]
+        with self._place:
+            said = [file.read_text(errors="replace") for file in self._files]
+        return {"codes": codes, "said": said}
 
 
 def forked(

@@ -99,13 +99,19 @@ def of_yaml(path: Path) -> Iterator[Text]:
             yield Text(str(path.relative_to(ROOT)), number, words)
 
 
+@functools.lru_cache(maxsize=1)  # a file's texts and its names are read one after the other
+def nodes(path: Path) -> list[ast.AST]:
+    """All of a file's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def of_python(path: Path) -> Iterator[Text]:
     """Comments, docstrings, and every other string of more than one word."""
     name, source = str(path.relative_to(ROOT)), path.read_text()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             yield Text(name, token.start[0], token.string)
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             for number, line in enumerate(node.value.splitlines()):
                 yield Text(name, min(node.lineno + number, node.end_lineno or 0), line)
@@ -114,7 +120,7 @@ def of_python(path: Path) -> Iterator[Text]:
 def names_of_python(path: Path) -> Iterator[Text]:
     """What is defined, by name, and the strings of one word: keys, metrics, labels of figures."""
     name = str(path.relative_to(ROOT))
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         match node:
             case ast.ClassDef(name=named) | ast.FunctionDef(name=named) | ast.arg(arg=named):
                 yield Text(name, node.lineno, parts(named))
@@ -142,15 +148,7 @@ def parts(name: str) -> str:
 ENGLISH = [file for file in (ROOT / "docs").rglob("*.md") if "zh" not in file.parts]
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 CODE_FILES = [*sorted(SOURCE.rglob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]
-READ = [
-    *((path, of_markdown) for path in (ROOT / "README.md", *sorted(ENGLISH))),
-    *((path, of_yaml) for path in CONFIGS),
-    *((path, of_python) for path in CODE_FILES),
-]
-NAMES = [
-    *((path, names_of_yaml) for path in CONFIGS),
-    *((path, names_of_python) for path in CODE_FILES),
-]
+PAGES = (ROOT / "README.md", *sorted(ENGLISH))
 
 
 def replaced(texts: Iterable[Text], pattern: re.Pattern[str] = WORD) -> Iterator[tuple[Text, str]]:
@@ -168,10 +166,14 @@ def words_of(text: str, pattern: re.Pattern[str]) -> list[str]:
 
 def found() -> Iterator[tuple[Text, str]]:
     """Every such word, in texts and in names."""
-    for path, texts in READ:
-        yield from replaced(texts(path))
-    for path, names in NAMES:
-        yield from replaced(names(path), NAME)
+    for path in PAGES:
+        yield from replaced(of_markdown(path))
+    for path in CONFIGS:
+        yield from replaced(of_yaml(path))
+        yield from replaced(names_of_yaml(path), NAME)
+    for path in CODE_FILES:
+        yield from replaced(of_python(path))
+        yield from replaced(names_of_python(path), NAME)
 
 
 def instead(text: str) -> str:
