@@ -376,6 +376,39 @@ def test_what_stands_twice_is_counted(tmp_path: Path, caplog: pytest.LogCaptureF
     read(YoloTxt, tmp_path / "yolo", test=0.2)
     assert "the same box twice 2 (" in caplog.text
     assert f"{file}, line 3" in caplog.text
+    caplog.clear()
+    file = tmp_path / "voc" / "Annotations" / "a.xml"
+    text = file.read_text()
+    found = text[text.index("<object>") : text.rindex("</object>") + len("</object>")]
+    file.write_text(text.replace(found, found * 2))
+    read(Voc, tmp_path / "voc")
+    assert "the same box twice 2 (" in caplog.text
+
+
+def test_endings_in_capitals_are_those_of_annotations(tmp_path: Path) -> None:
+    write_voc(tmp_path / "voc", IMAGES)
+    write_list(tmp_path / "voc", "train", "abcd")
+    write_list(tmp_path / "voc", "test", "e")
+    write_yolo(tmp_path / "yolo", IMAGES)
+    before = [
+        read(Voc, tmp_path / "voc")["boxes"],
+        read(YoloTxt, tmp_path / "yolo", test=0.2)["boxes"],
+    ]
+    for file in (tmp_path / "voc" / "Annotations").iterdir():
+        file.rename(file.with_suffix(".XML"))
+    labels = tmp_path / "yolo" / "labels" / "train"
+    for file in labels.iterdir():
+        file.rename(file.with_suffix(".TXT"))
+
+    after = [
+        read(Voc, tmp_path / "voc")["boxes"],
+        read(YoloTxt, tmp_path / "yolo", test=0.2)["boxes"],
+    ]
+
+    assert all(map(torch.equal, before, after))
+    (labels / "a.txt").write_bytes((labels / "a.TXT").read_bytes())
+    with pytest.raises(UserError, match=r"a\.txt: is called as a\.TXT is: leave one there"):
+        read(YoloTxt, tmp_path / "yolo", test=0.2)
 
 
 def test_images_without_any_box_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -100,8 +100,9 @@ def checked_boxes(
 ) -> Boxes:
     """The boxes of ``images``, whose files are of ``sizes`` (width, height), in the input's pixels.
 
-    ``inside`` is the input's width and height. Boxes of other than ``classes`` and without area are
-    left out and counted, boxes that reach over the border clipped. Faults, after which a box or
+    ``inside`` is the input's width and height. Boxes of other than ``classes``, without area and
+    with the class and the corners of another are left out and counted, boxes that reach over the
+    border clipped. Faults, after which a box or
     image is not used, are those of order, of numbers, and of an image's size.
     """
     rows: list[tuple[float, float, float, float]] = []
@@ -112,7 +113,13 @@ def checked_boxes(
         before = len(rows)
         fits = _right_size(image, size, findings)
         used.append(fits)
+        seen: set[tuple[Any, ...]] = set()
         for box in image.boxes if fits else ():
+            same = (box.name, box.left, box.top, box.right, box.bottom, box.ignored)
+            if same in seen:
+                findings.left_out.add("the same box twice", box.place)
+                continue
+            seen.add(same)
             corners = _corners(box, size, findings)
             if corners is None:
                 continue

@@ -75,7 +75,8 @@ class Voc(DetectionSource):
         for image in image_files(images, self.unused):
             by_stem.setdefault((image.parent, image.stem), []).append(image)
             by_name[image.parent, image.name] = image
-        files = sorted(self.path.rglob("*.xml") if not standard else folder.glob("*.xml"))
+        there_are = folder.iterdir() if standard else self.path.rglob("*")
+        files = sorted(file for file in there_are if file.suffix.lower() == ".xml")
         if not files:
             raise ValueError(f"{folder if standard else self.path} has no XML file")
         stems = {file.stem for file in files}

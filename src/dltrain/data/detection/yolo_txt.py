@@ -23,6 +23,8 @@ FOLDERS = {
     "test": ("test", "testing"),
 }
 """What a split's folder may be called."""
+ENDING = ".txt"
+"""Of label files, in any case."""
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names")
 """Files that may say what the classes are called, beside ``labels/classes.txt``."""
 LARGEST = 1 << 24
@@ -91,26 +93,29 @@ class YoloTxt(DetectionSource):
         if not labels.is_dir():
             raise ValueError(f"there is no folder {labels} for the images in {images}")
         known = {path.name for path in (self.names_file,) if path is not None} | set(NAMES)
-        left = {
-            file.relative_to(labels).with_suffix("")
-            for file in labels.rglob("*.txt")
-            if file.name not in known
-        }
+        files: dict[Path, Path] = {}
+        for file in sorted(labels.rglob("*")):
+            if file.suffix.lower() == ENDING:
+                other = files.setdefault(file.relative_to(labels).with_suffix(""), file)
+                if other is not file:
+                    findings.fault(str(file), f"is called as {other.name} is: leave one there")
+        left = {stem for stem, file in files.items() if file.name not in known}
         owners: dict[Path, Path] = {}
         for image in image_files(images, self.unused):
             stem = image.relative_to(images).with_suffix("")
-            file = (labels / stem).with_name(f"{stem.name}.txt")
+            file = files.get(stem)
             left.discard(stem)
             owner = owners.setdefault(stem, image)
-            if owner is not image and file.is_file():
+            if owner is not image and file is not None:
                 findings.fault(
                     str(file), f"may be of {owner.name} or {image.name}: leave one there"
                 )
                 continue
-            boxes = list(_boxes(file, names, findings)) if file.is_file() else []
-            yield Annotated(image, None, boxes, str(file))
+            boxes = [] if file is None else list(_boxes(file, names, findings))
+            yield Annotated(image, None, boxes, str(file or labels / f"{stem}{ENDING}"))
         for stem in sorted(left):
-            findings.left_out.add("labels without an image", f"{stem}.txt")
+            name = str(files[stem].relative_to(labels))
+            findings.left_out.add("labels without an image", name)
 
     def _names(self) -> dict[int, str]:
         """Names by number; empty where nobody says them."""
@@ -162,16 +167,11 @@ def _boxes(file: Path, names: Mapping[int, str], findings: Findings) -> Iterator
     except OSError as error:
         findings.fault(str(file), str(error.strerror))
         return
-    seen = set()
     for number, line in enumerate(lines, 1):
-        words = tuple(line.split())
+        words = line.split()
         if not words:
             continue
         place = f"{file}, line {number}"
-        if words in seen:
-            findings.left_out.add("the same box twice", place)
-            continue
-        seen.add(words)
         try:
             values = [float(word) for word in words]
         except ValueError:
