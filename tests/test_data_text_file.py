@@ -191,6 +191,16 @@ def test_what_is_changed_or_unknown_is_counted(
     assert set(spec.input.names) == {"<pad>", "<unk>", "a", "b", "▁", "\n"}
 
 
+def test_a_text_of_an_old_mac_has_lines(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    spec = source(write(b"a b\r" * 200)).read(0)
+    assert set(spec.input.names) == {"<pad>", "<unk>", "a", "b", "▁", "\n"}
+    assert "200 line ends \\r are read as \\n" in caplog.text
+    spec = source(write(b"a b\r\n\ra b\n" * 200)).read(0)
+    assert "\r" in spec.input.names
+    assert "200 \\r that end no line" in caplog.text
+
+
 def test_a_split_may_be_a_file_of_its_own(write: Write) -> None:
     other = write("the cat", "other.txt")
     data = source(write(TEXT), test=str(other), validation=0)

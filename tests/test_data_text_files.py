@@ -51,8 +51,11 @@ def table(path: Path, content: bytes, **settings: Any) -> TextCsv:
 
 
 def test_a_file_without_names_is_given_them(tmp_path: Path) -> None:
-    found = table(tmp_path / "sms", b'ham\t"Hi" she said\nspam\tWIN\nham\tok\n').corpus()
+    content = b'ham\t"Hi" she said\nspam\tWIN\nham\tok\n'
+    found = table(tmp_path / "sms", content).corpus()
+    of_an_old_mac = table(tmp_path / "mac", content.replace(b"\n", b"\r")).corpus()
 
+    assert of_an_old_mac.splits == found.splits
     assert found.splits["train"].texts == ['"Hi" she said', "WIN", "ok"]
     assert list(found.class_names) == ["ham", "spam"]
 

@@ -46,6 +46,12 @@ def read_plain_text(path: Path) -> str:
     if returns:
         logger.info("%s: %s line ends \\r\\n are read as \\n.", path, f"{returns:,}")
     text = text.replace("\r\n", "\n")
+    alone = text.count("\r")
+    if alone and "\n" not in text:
+        logger.info("%s: %s line ends \\r are read as \\n.", path, f"{alone:,}")
+        text = text.replace("\r", "\n")
+    elif alone:
+        logger.info("%s: %s \\r that end no line are characters like others.", path, f"{alone:,}")
     if not text.strip():
         raise ValueError(f"{path} is empty" + (": it has blanks alone" if text else ""))
     return text

@@ -33,7 +33,8 @@ def read_tab_lines(path: Path, header: Sequence[str] | None = None) -> Cells | N
             return None
         line = content[: content.index("\0")].count("\n") + 1
         raise ValueError(f"{path}, line {line}, has a NUL byte: this is no text")
-    lines = content.replace("\r\n", "\n").split("\n")
+    ends = "\n" if "\n" in content else "\r"  # of files of old Macs
+    lines = content.replace("\r\n", "\n").split(ends)
     rows = [(n, line.split("\t")) for n, line in enumerate(lines, 1) if line.strip()]
     if header is not None:
         return _under(header, path, rows)
