@@ -340,7 +340,7 @@ def test_a_multirun_reports_failures_at_once_and_means_over_seeds(
     typed: Cli, tmp_path: Path
 ) -> None:
     quick = ("data=iris", "callbacks=none", "trainer.steps=2", "device=cpu")
-    done = typed("-m", "model=mlp,logreg", "seed=1,2", "optimizer.lr=0.001,oops", *quick)
+    done = typed("model=mlp,logreg", "-m", "seed=1,2", "optimizer.lr=0.001,oops", *quick)
     assert done.returncode == 2
     assert done.stderr.count("optimizer.lr: expected a number, got 'oops'") == 4
     (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()

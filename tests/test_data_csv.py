@@ -293,3 +293,32 @@ def test_prices_are_learned_whatever_their_unit(write: Write, train: Train) -> N
     rows = [line.split(",") for line in (trained.folder / "metrics.csv").read_text().splitlines()]
     first = next(row for row in rows if row[2:4] == ["train", "loss"])
     assert float(first[4]) > 1e6  # in the square of the price's unit, as all others
+
+
+def test_a_chinese_table_is_told_what_it_is(write: Write) -> None:
+    rows = "".join(f"{150 + i},{'男女'[i % 2]}\n" for i in range(20))
+    path = write(f"身高,性别\n{rows}".encode("gb18030"))
+    with pytest.raises(ValueError, match=r"what it is: if it is Chinese, data\.encoding=gb18030"):
+        CsvTable(path, target="性别").read(0)
+    assert CsvTable(path, target="性别", encoding="gb18030").read(0).complete
+    path = write(f"身高,性别\n{rows}".replace(",", "，"))
+    with pytest.raises(ValueError, match=r"It has 身高，性别\. Its commas are full-width"):
+        CsvTable(path, target="性别").read(0)
+    path = write(f"身高，性别\n{rows}")
+    with pytest.raises(ValueError, match=r"names 1 columns\. Its commas are full-width"):
+        CsvTable(path, target="性别").read(0)
+    with pytest.raises(ValueError, match="one ASCII character"):
+        CsvTable(path, target="性别", separator="，").read(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("höhe,größe\n1,2\n", "cp1252"),
+        ("身長,名前\nあ,か\nたかし,はなこ\n", "shift_jis"),
+        ("我們,臺灣\n這個,說話\n歡迎,學習\n", "big5"),
+    ],
+)
+def test_other_encodings_are_not_taken_for_chinese(write: Write, text: str, encoding: str) -> None:
+    with pytest.raises(ValueError, match=r"such as data\.encoding=cp1252"):
+        CsvTable(write(text.encode(encoding)), target="a").read(0)

@@ -191,6 +191,12 @@ def test_what_is_changed_or_unknown_is_counted(
     assert set(spec.input.names) == {"<pad>", "<unk>", "a", "b", "▁", "\n"}
 
 
+def test_a_chinese_text_is_told_how_to_be_read(write: Write) -> None:
+    text = "白日依山盡，黃河入海流。欲穷千里目，更上一层楼。\n" * 20
+    with pytest.raises(ValueError, match="if it is Chinese, by iconv -f gb18030 -t utf-8"):
+        source(write(text.encode("gb18030"))).read(0)
+
+
 def test_a_text_of_an_old_mac_has_lines(write: Write, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     spec = source(write(b"a b\r" * 200)).read(0)

@@ -11,8 +11,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dltrain.cli import main
+from dltrain.cli import dispatch, main
+from dltrain.config.punctuation import with_quotes
 from dltrain.config.quoting import override
+from dltrain.runs.finding import latest
 
 TEXTS = [
     *("price", "price ($)", "x=y", "a, b", "1", "1.0", "1e3", "-1", "007", "1_000", "true", "Null"),
@@ -85,7 +87,6 @@ def test_a_mapping_cannot_have_every_key() -> None:
         {
             "data.target=price ($)": """'data.target="price ($)"'""",
             "data.root=x=y": """'data.root="x=y"'""",
-            "data.kind=猫": """'data.kind="猫"'""",
             "name=it's": """'name="it'"'"'s"'""",
             "data.path=~/a.csv": """'data.path="~/a.csv"'""",
             "data.features=[price ($),2,x]": """'data.features=["price ($)", "2", x]'""",
@@ -119,3 +120,53 @@ def test_a_word_that_a_blank_has_cut_off_is_told_with_what_stood_before_it(
 ) -> None:
     assert outcome(["data=csv", "data.target=price", "tag"]) == 2
     assert """'data.target="price tag"'""" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        ("性别", "性别"),
+        ("[猫, 狗,x]", ["猫", "狗", "x"]),
+        ("身高 (cm)", "身高 (cm)"),
+        ("数据/{000..127}.tar", "数据/{000..127}.tar"),
+        ("说话人=张三", "说话人=张三"),
+        (r"C:\数据\a.csv", r"C:\数据\a.csv"),
+        ("~/café/naïve.csv", "~/café/naïve.csv"),
+    ],
+)
+def test_letters_of_any_alphabet_need_no_quotes(typed: str, value: Any) -> None:
+    [line] = with_quotes([f"key={typed}"])
+    assert read(shlex.quote(line)) == value
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["choice(猫,狗)", "{猫: 1}", "'猫'", r"猫\,狗", "猫${seed}", "[[猫]]", "猫\\", "a", "[1,b]"],
+)
+def test_what_may_mean_something_else_is_left_as_it_is(typed: str) -> None:
+    assert with_quotes([f"key={typed}"]) == [f"key={typed}"]
+
+
+def test_commands_take_letters_of_any_alphabet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{150 + i},{i % 2},{'男女'[i % 2]}" for i in range(40)]
+    (tmp_path / "数据.csv").write_text("\n".join(["身高,体重,性别", *rows]), encoding="utf-8")
+    typed = ["model=mlp", "data=csv", f"data.path={tmp_path / '数据.csv'}", "data.target=性别"]
+    more = ["trainer.steps=1", "callbacks=none", f"output_dir={tmp_path / 'outputs'}", "device=cpu"]
+
+    assert dispatch([*typed, *more, "data.features=[身高]"]) == 0
+    assert (
+        dispatch(
+            [
+                "evaluate",
+                str(latest(tmp_path / "outputs")),
+                "data.path=数据.csv",
+                f"data.root={tmp_path}",
+            ]
+        )
+        == 0
+    )
+    assert dispatch(["config", *typed]) == 0
+    assert "target: 性别" in capsys.readouterr().out
+    assert dispatch([*typed, "-m", *more, "data.target=性别,体重"]) == 0

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,7 +138,8 @@ def _train(arguments: Sequence[str]) -> int:
     if {"--help", "-h"} & set(arguments):
         return COMMANDS["help"](list(_asked_about(arguments)))
     config_dir, arguments = take_value(with_quotes(arguments), CONFIG_DIR)
-    options, overrides = _separate(arguments)
+    options, words, overrides = _separate(arguments)
+    arguments = [*words, *overrides]  # among overrides, Hydra would take what follows for unknown
     if COMPLETION & options:
         return COMMANDS["completion"](overrides)
     from dltrain.config import compose as composition
@@ -217,21 +219,23 @@ def _asked_about(arguments: Sequence[str]) -> Iterator[str]:
             yield argument
 
 
-def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
-    """The names of the options, and the overrides."""
+def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str], list[str]]:
+    """The names of the options; they as they were typed, with their values; and the overrides."""
     options: set[str] = set()
+    words: list[str] = []
     overrides: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument in WITH_VALUE:
             options.add(argument)
-            next(rest, None)
+            words += [argument, *islice(rest, 1)]
         elif argument.startswith("-"):
             name = argument.partition("=")[0]
             if name not in OPTIONS:
                 hint = did_you_mean(name, OPTIONS) or "See dltrain --help."
                 raise UserError(f"{name}: there is no such option. {hint}")
             options.add(name)
+            words.append(argument)
         elif "=" not in argument and not argument.startswith("~"):
             hint = did_you_mean(argument, COMMANDS)
             if not hint and overrides:
@@ -240,4 +244,4 @@ def _separate(arguments: Sequence[str]) -> tuple[set[str], list[str]]:
             raise UserError(f"{argument}: not a key=value. {hint}".rstrip())
         else:
             overrides.append(argument)
-    return options, overrides
+    return options, words, overrides

@@ -8,6 +8,7 @@ waited for, or read, without an end: it is refused by its kind, before a byte of
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import stat
@@ -39,6 +40,8 @@ _KINDS = (
 )
 
 
+SEEN, COMMON = 1 << 20, 0.8
+"""Bytes of a text by which its encoding is told, and how many of its letters must be common."""
 UNPACKED, RATIO = 1 << 28, 100
 """Bytes that anything may unpack to; beyond that, how many times its own size at most."""
 
@@ -128,6 +131,31 @@ def read_text(path: Path, largest: int = LARGEST, encoding: str = "utf-8") -> st
     return read_bytes(path, largest).decode(encoding)
 
 
+def encoding_meant(path: Path) -> str | None:
+    """``gb18030`` for a file that is no UTF-8 and may be Chinese; None: nobody can say.
+
+    Other encodings can be read by it, too; of their letters few are among the 3,755 characters that
+    are common in Chinese (level 1 of GB 2312), but for Korean ones of EUC-KR.
+    """
+    with open_file(path, "rb") as file:
+        start = file.read(SEEN)
+    try:
+        text = codecs.getincrementaldecoder("gb18030")().decode(start)
+    except UnicodeDecodeError:
+        return None
+    letters = [letter.encode("gb18030") for letter in text if not letter.isascii()]
+    common = sum(len(pair) == 2 and 0xB0 <= pair[0] <= 0xD7 and pair[1] > 0xA0 for pair in letters)
+    marks = sum(len(pair) == 2 and 0xA1 <= pair[0] <= 0xA3 for pair in letters)
+    return "gb18030" if common and common + marks >= COMMON * len(letters) else None
+
+
+def save_as_utf8(path: Path) -> str:
+    """What to do with a text that is no UTF-8."""
+    meant = encoding_meant(path)
+    known = "" if meant is None else f"; if it is Chinese, by iconv -f {meant} -t utf-8"
+    return f"save it as UTF-8{known}"
+
+
 def lines_of(path: Path) -> Iterator[str]:
     """The lines of a text in UTF-8, without their ends, read as they are asked for.
 
@@ -145,7 +173,7 @@ def lines_of(path: Path) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 raise ValueError(
                     f"{path}, line {number} is no UTF-8 text: it has the byte "
-                    f"{line[error.start]:#04x}"
+                    f"{line[error.start]:#04x}; {save_as_utf8(path)}"
                 ) from error
             yield from text.removesuffix("\n").removesuffix("\r").split("\r")
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from dltrain.config.punctuation import with_quotes
 from dltrain.config.suggest import did_you_mean
 from dltrain.errors import UserError
 from dltrain.pages import address, page_of_place
@@ -95,11 +96,14 @@ class Parser(argparse.ArgumentParser):
         )  # fmt: skip
 
     def overrides(self, parsed: argparse.Namespace) -> list[str]:
-        """``more`` as overrides. Raises :class:`UserError` for a word that is none."""
+        """``more`` as overrides, with quotes where the grammar needs them.
+
+        Raises :class:`UserError` for a word that is none.
+        """
         for word in parsed.more:
             if not OVERRIDE.match(word):
                 self._refuse(f"{word}: not a key=value")
-        return list(parsed.more)
+        return with_quotes(parsed.more)
 
     def error(self, message: str) -> NoReturn:
         """Called by argparse: a value is missing, or is of the wrong kind."""

@@ -10,7 +10,6 @@ from dltrain.commands.arguments import Parser
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
 from dltrain.commands.tables import letters, near, plain, screen_width, show_csv, show_json
 from dltrain.config.compose import Blamed, blamed, check, launch, use_folder
-from dltrain.config.punctuation import with_quotes
 
 
 def show(arguments: Sequence[str]) -> int:
@@ -18,7 +17,7 @@ def show(arguments: Sequence[str]) -> int:
 
     Raises :class:`UserError` with everything that is wrong with the overrides.
     """
-    folder, rest = take_value(with_quotes(arguments), CONFIG_DIR)
+    folder, rest = take_value(arguments, CONFIG_DIR)
     parser = _parser()
     asked = parser.parse(rest)
     overrides = parser.overrides(asked)

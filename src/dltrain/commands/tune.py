@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from dltrain.commands.arguments import Parser
 from dltrain.commands.config_dir import CONFIG_DIR, take_value
-from dltrain.config.punctuation import with_quotes
 from dltrain.config.space import FORMS
 from dltrain.errors import UserError
 from dltrain.runs.names import problem_of
@@ -30,7 +29,7 @@ def tune(arguments: Sequence[str]) -> int:
 
     Raises :class:`UserError` where there is nothing to search, or nothing to choose by.
     """
-    config_dir, rest = take_value(with_quotes(arguments), CONFIG_DIR)
+    config_dir, rest = take_value(arguments, CONFIG_DIR)
     parser = _parser()
     asked = parser.parse(rest)
     overrides = parser.overrides(asked)

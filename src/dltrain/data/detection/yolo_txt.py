@@ -94,11 +94,11 @@ class YoloTxt(DetectionSource):
             raise ValueError(f"there is no folder {labels} for the images in {images}")
         known = {path.name for path in (self.names_file,) if path is not None} | set(NAMES)
         files: dict[Path, Path] = {}
-        for file in sorted(labels.rglob("*")):
-            if file.suffix.lower() == ENDING:
-                other = files.setdefault(file.relative_to(labels).with_suffix(""), file)
-                if other is not file:
-                    findings.fault(str(file), f"is called as {other.name} is: leave one there")
+        for path in sorted(labels.rglob("*")):
+            if path.suffix.lower() == ENDING:
+                other = files.setdefault(path.relative_to(labels).with_suffix(""), path)
+                if other is not path:
+                    findings.fault(str(path), f"is called as {other.name} is: leave one there")
         left = {stem for stem, file in files.items() if file.name not in known}
         owners: dict[Path, Path] = {}
         for image in image_files(images, self.unused):

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from dltrain.config.suggest import did_you_mean
+
+
+def no_column(table: str, name: str, columns: Collection[str]) -> ValueError:
+    """That ``table``, which has ``columns``, has none that is called ``name``."""
+    hint = f"{did_you_mean(name, columns)} " if did_you_mean(name, columns) else ""
+    return ValueError(
+        f"{table} has no column {name!r}. {hint}It has {', '.join(columns)}.{full_width(columns)}"
+    )
+
+
+def full_width(columns: Collection[str]) -> str:
+    """What is wrong where all columns are one, whose name has Chinese commas; else empty."""
+    [name] = columns if len(columns) == 1 else [""]
+    return " Its commas are full-width (，): write them as a comma (,)." if "，" in name else ""
 
 
 @dataclass(frozen=True)
@@ -26,10 +40,7 @@ class Cells:
     def require(self, name: str) -> None:
         """Raise ``ValueError`` listing the columns there are, unless ``name`` is one."""
         if name not in self.columns:
-            raise ValueError(
-                f"{self.name} has no column {name!r}. {did_you_mean(name, self.columns)} "
-                f"It has {', '.join(self.columns)}.".replace("  ", " ")
-            )
+            raise no_column(self.name, name, self.columns)
 
     def classes(self, name: str, class_names: Sequence[str]) -> list[int]:
         """The class of each row by the column ``name``.

@@ -15,8 +15,8 @@ from typing import IO
 
 import numpy as np
 
-from dltrain.data.tables.cells import Cells
-from dltrain.files import START, open_file, require_text
+from dltrain.data.tables.cells import Cells, full_width
+from dltrain.files import START, encoding_meant, open_file, require_text, save_as_utf8
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class CsvText:
             if row and len(row) != len(names):
                 raise ValueError(
                     f"{self.path}, line {begins}: {len(row)} cells, but the header names "
-                    f"{len(names)} columns"
+                    f"{len(names)} columns." + full_width(names)
                 )
             if row:
                 yield begins, row
@@ -113,15 +113,21 @@ class CsvText:
                 line = reader.line_num + self.said
                 raise ValueError(f"{self.path}, line {line}: {error}") from error
             except UnicodeError as error:
+                meant = encoding_meant(self.path) if self.configured else None
+                said = ENCODED if meant is None else f": if it is Chinese, data.encoding={meant}"
                 raise ValueError(
                     f"{self.path}, line {_undecodable(self.path, self.encoding)}, is not "
-                    f"{self.encoding.removesuffix('-sig').upper()} text: save it as UTF-8"
-                    + (ENCODED if self.configured else "")
+                    f"{self.encoding.removesuffix('-sig').upper()} text: "
+                    + (
+                        f"save it as UTF-8, or say what it is{said}"
+                        if self.configured
+                        else save_as_utf8(self.path)
+                    )
                 ) from error
 
 
 UTF_16 = "data.encoding=utf-16-le or utf-16-be"
-ENCODED = ", or say what it is, such as data.encoding=cp1252 (Western European Windows)"
+ENCODED = ", such as data.encoding=cp1252 (Western European Windows)"
 
 
 def open_csv(
@@ -174,9 +180,9 @@ def open_csv(
                 " (data.separator sets another)" if configured else "",
             )
     separator = NAMED.get(separator, separator)
-    if len(separator) != 1 or separator in '\r\n"':
+    if len(separator) != 1 or separator in '\r\n"' or not separator.isascii():
         raise ValueError(
-            f"separator is one character, or one of {', '.join(NAMED)}; got {separator!r}"
+            f"separator is one ASCII character, or one of {', '.join(NAMED)}; got {separator!r}"
         )
     quotes = _quotes_in(_without_nul(path, _blocks(path, found)), separator)
     return CsvText(path, found, separator, said is not None, quotes, configured)

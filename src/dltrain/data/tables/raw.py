@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dltrain.config.suggest import did_you_mean
+from dltrain.data.tables.cells import no_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,10 +53,7 @@ class RawTable:
         if name in self.left_out:
             raise ValueError(f"{self.name}: column {name!r} cannot be used: {self.left_out[name]}")
         if name not in self.columns:
-            raise ValueError(
-                f"{self.name} has no column {name!r}. {did_you_mean(name, self.columns)} "
-                f"It has {', '.join(self.columns)}.".replace("  ", " ")
-            )
+            raise no_column(self.name, name, self.columns)
 
 
 def usable(

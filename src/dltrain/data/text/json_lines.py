@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dltrain.data.tables.cells import Cells
-from dltrain.files import START, open_file, require_text
+from dltrain.files import START, open_file, require_text, save_as_utf8
 
 _GAP = re.compile(r"[\s,]*")
 
@@ -60,7 +60,7 @@ def _objects(path: Path, content: bytes) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line.decode("utf-8-sig"))
         except UnicodeDecodeError as error:
-            raise ValueError(f"{place}, is not UTF-8 text: save it as UTF-8") from error
+            raise ValueError(f"{place}, is not UTF-8 text: {save_as_utf8(path)}") from error
         except RecursionError as error:
             raise ValueError(f"{place}: nested too deeply") from error
         except ValueError as error:
@@ -75,7 +75,7 @@ def _listed(path: Path, content: bytes) -> Iterator[tuple[int, Any]]:
         text = content.decode("utf-8-sig")
         json.loads(text)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8") from error
+        raise ValueError(f"{path} is not UTF-8 text: {save_as_utf8(path)}") from error
     except RecursionError as error:
         raise ValueError(f"{path}: nested too deeply") from error
     except ValueError as error:

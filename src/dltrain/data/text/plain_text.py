@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from dltrain.files import START, read_bytes, require_text
+from dltrain.files import START, read_bytes, require_text, save_as_utf8
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ def read_plain_text(path: Path) -> str:
         # Where a byte order mark is left out, places are told without it.
         at = error.start + len(content) - len(error.object)
         raise ValueError(
-            f"{path} is no UTF-8: byte 0x{content[at]:02X} at {_place(content, at)}"
+            f"{path} is no UTF-8: byte 0x{content[at]:02X} at {_place(content, at)}; "
+            f"{save_as_utf8(path)}"
         ) from error
     returns = text.count("\r\n")
     if returns:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dltrain.data.tables.cells import Cells
-from dltrain.files import read_text
+from dltrain.files import read_text, save_as_utf8
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
@@ -26,7 +26,11 @@ def read_tab_lines(path: Path, header: Sequence[str] | None = None) -> Cells | N
     except (OSError, UnicodeDecodeError) as error:
         if header is None:
             return None
-        told = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        told = (
+            error.strerror
+            if isinstance(error, OSError)
+            else f"it is no UTF-8 text; {save_as_utf8(path)}"
+        )
         raise ValueError(f"{path} cannot be read: {told}") from error
     if "\0" in content:
         if header is None:
