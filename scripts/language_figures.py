@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,32 @@ def five_gram_perplexity(folder: Path) -> float:
     return math.exp(KneserNey(train, spec.input.size).loss(test))
 
 
-def meter_kept(folder: Path, count: int = 64, length: int = 2000) -> float:
+def meter_kept(folder: Path) -> float:
     """Per cent of generated poems of four lines that have 5 characters in each, or 7 in each."""
+    return _kept(_written(folder), METERS)
+
+
+def lines_alike(folder: Path) -> float:
+    """Per cent of generated poems of four lines that have as many characters in each.
+
+    Those of 4 characters, older than the others, and of 6 are meters, too, of which it has read.
+    """
+    return _kept(_written(folder))
+
+
+def meter_of_text(folder: Path) -> float:
+    """As :func:`meter_kept`, of the poems that the run has read, all splits."""
+    return _kept(_read(folder), METERS)
+
+
+def text_alike(folder: Path) -> float:
+    """As :func:`lines_alike`, of the poems that the run has read, all splits."""
+    return _kept(_read(folder))
+
+
+@functools.cache
+def _written(folder: Path, count: int = 64, length: int = 2000) -> list[list[int]]:
+    """The characters of each line of quatrains that are generated."""
     from dltrain.contracts.pieces import text_of
     from dltrain.runs.folder import RunFolder
     from dltrain.runs.load import load, spec_of_run
@@ -98,20 +123,25 @@ def meter_kept(folder: Path, count: int = 64, length: int = 2000) -> float:
     names = spec_of_run(RunFolder(folder)).input.names
     made = task.sample_text(count, 0, length, temperature=0.8).columns["text"].tolist()
     # The last line of each is cut.
-    return _quatrains_kept([one for ids in made for one in text_of(names, ids).split("\n")[:-1]])
+    return _quatrains([one for ids in made for one in text_of(names, ids).split("\n")[:-1]])
 
 
-def meter_of_text(folder: Path) -> float:
-    """The same of the poems that the run has read, all splits."""
+def _read(folder: Path) -> list[list[int]]:
     import yaml
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    return _quatrains_kept(Path(config["data"]["path"]).read_text(encoding="utf-8").splitlines())
+    return _quatrains(Path(config["data"]["path"]).read_text(encoding="utf-8").splitlines())
 
 
-def _quatrains_kept(lines: Sequence[str]) -> float:
+def _quatrains(lines: Sequence[str]) -> list[list[int]]:
     """Of lines of author, title and poem."""
     clauses = [[part for part in CLAUSES.split(line.split("\t")[-1]) if part] for line in lines]
-    quatrains = [[len(part) for part in poem] for poem in clauses if len(poem) == QUATRAIN]
-    kept = sum(len(set(lengths)) == 1 and lengths[0] in METERS for lengths in quatrains)
+    return [[len(part) for part in poem] for poem in clauses if len(poem) == QUATRAIN]
+
+
+def _kept(quatrains: Sequence[Sequence[int]], meters: Container[int] | None = None) -> float:
+    """Per cent whose lines are of one length, which is one of ``meters``."""
+    kept = sum(
+        len(set(lengths)) == 1 and (meters is None or lengths[0] in meters) for lengths in quatrains
+    )
     return 100 * kept / max(1, len(quatrains))

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from language_figures import five_gram_perplexity, meter_kept, meter_of_text, of_test
+from language_figures import (
+    five_gram_perplexity,
+    lines_alike,
+    meter_kept,
+    meter_of_text,
+    of_test,
+    text_alike,
+)
 
 
 def accuracy(folder: Path) -> float:
@@ -496,6 +503,8 @@ ROWS = {
             Figure("of a 5-gram", five_gram_perplexity, None),
             Figure("% of quatrains keep their meter", meter_kept, 90.0),
             Figure("% of those it has read", meter_of_text, None),
+            Figure("% have four lines of one length", lines_alike, None),
+            Figure("% of those it has read", text_alike, None),
         ),
         seconds=1800,
     ),
