@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,16 @@ def test_a_large_image_is_scaled_down(images: Path, tmp_path: Path) -> None:
     larger = StyleImages(str(tmp_path / "large.png"), str(images / "style.png"), size=100_000)
     with pytest.raises(UserError, match=r"would become 100,000x5,000: that is more than 89,478"):
         larger.read(0)
+
+
+def test_the_first_of_several_frames_is_told(
+    images: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    frames = [Image.new("RGB", (40, 30), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    StyleImages(str(tmp_path / "moving.gif"), str(images / "style.png"), size=32).read(0)
+    assert "moving.gif has several pages or frames (GIF): only the first is read" in caplog.text
 
 
 def test_a_run_makes_an_image_and_is_used_without_what_made_it(train: Train, images: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from torch import Tensor
 from dltrain.contracts.data import Batch, DataSpec, Field, Placement, Source, Stream, Streams
 from dltrain.contracts.paths import FilePath
 from dltrain.data.images.decode import MOST_PIXELS, UnreadableError, on_white, open_upright
+from dltrain.data.images.survey import read_header
 from dltrain.data.images.wide import SIXTEEN
 from dltrain.errors import UserError, require_at_least
+
+logger = logging.getLogger(__name__)
 
 SMALLEST = 16
 """Pixels of the shorter side, below which there is no style to be seen."""
@@ -110,8 +114,11 @@ def read_image(path: str | Path, size: int) -> Tensor:
     path = Path(path).expanduser()
     try:
         image = on_white(open_upright(path), SIXTEEN).convert("RGB")
+        paged = read_header(path).paged
     except UnreadableError as error:
         raise ValueError(f"{path} {error}") from error
+    if paged:
+        logger.info("%s has several pages or frames (%s): only the first is read.", path, paged)
     factor = size / max(image.size)
     width, height = (max(1, round(side * factor)) for side in image.size)
     told = f"{path} is of {image.width}x{image.height} pixels"
