@@ -212,8 +212,8 @@ def test_other_shards_are_other_data(tmp_path: Path) -> None:
 def test_a_range_of_files_needs_no_quotes_for_the_grammar() -> None:
     typed = ["data.path=d/{00..11}.tar", "data.path=[{0..1}.tar,b]", "a=${b}", 'data.path="{0..1}"']
     assert with_quotes(typed) == [
-        "data.path='d/{00..11}.tar'",
-        "data.path=['{0..1}.tar',b]",
+        'data.path="d/{00..11}.tar"',
+        'data.path=["{0..1}.tar",b]',
         *typed[2:],
     ]
 

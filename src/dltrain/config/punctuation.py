@@ -58,7 +58,7 @@ def _letters_quoted(element: str) -> str:
 
 
 def _text(word: str) -> str:
-    return f"'{word}'"
+    return f'"{word}"'  # of both quotes the one that a shell's go around
 
 
 def _quoted(found: re.Match[str]) -> str:
