@@ -102,8 +102,8 @@ def checked_boxes(
 
     ``inside`` is the input's width and height. Boxes of other than ``classes``, without area and
     with the class and the corners of another are left out and counted, boxes that reach over the
-    border clipped. Faults, after which a box or
-    image is not used, are those of order, of numbers, and of an image's size.
+    border clipped. Faults, after which a box or image is not used, are those of order, of numbers,
+    and of an image's size.
     """
     rows: list[tuple[float, float, float, float]] = []
     labels: list[int] = []

@@ -10,10 +10,9 @@ from dltrain.config.suggest import did_you_mean
 
 def no_column(table: str, name: str, columns: Collection[str]) -> ValueError:
     """That ``table``, which has ``columns``, has none that is called ``name``."""
-    hint = f"{did_you_mean(name, columns)} " if did_you_mean(name, columns) else ""
-    return ValueError(
-        f"{table} has no column {name!r}. {hint}It has {', '.join(columns)}.{full_width(columns)}"
-    )
+    found = f"It has {', '.join(columns)}.{full_width(columns)}"
+    told = (f"{table} has no column {name!r}.", did_you_mean(name, columns), found)
+    return ValueError(" ".join(filter(None, told)))
 
 
 def full_width(columns: Collection[str]) -> str:
