@@ -4,6 +4,7 @@
     python scripts/benchmark.py --rounds 9 --workloads lenet5 --contestants by_hand dltrain
     python scripts/benchmark.py --write       # the table into docs/performance.md, README.md's too
     python scripts/benchmark.py --to-accuracy                # seconds to 97, 98 and 99 % on MNIST
+    python scripts/benchmark.py --device cuda --workloads mlp lenet5 cnn alexnet
 
 Contestants: ``by_hand``, a loop over float tensors that lie in memory, already normalized;
 ``dltrain``, the whole command with everything on (progress, TensorBoard, figures, checkpoints,
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument(
         "--cpu-time", action="store_true", help="steps by processor time, beside other work"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--write", action="store_true", help="the tables of the pages")
     parser.add_argument("--to-accuracy", action="store_true")
     arguments = parser.parse_args()
@@ -105,7 +107,7 @@ def main() -> None:
     print("\n".join(lines))
     for name in arguments.workloads:
         workload = WORKLOADS[name]
-        options = ["--cpu-time"] if arguments.cpu_time else []
+        options = ["--device", arguments.device, *["--cpu-time"] * arguments.cpu_time]
         here = [one for one in contestants if one in workload.contestants]
         rounds = [
             {one: measured(one, workload, *options) for one in here}

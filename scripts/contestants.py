@@ -72,9 +72,10 @@ class Watch:
         steps: int,
         look_every: int = 0,
         clock: Callable[[], float] = time.perf_counter,
+        device: str = "cpu",
     ) -> None:
         self.started, self.left, self.clock = started, steps, clock
-        self.look_every = look_every
+        self.look_every, self.device = look_every, device
         self.reached: dict[float, float] = {}
         self.first = 0.0
         self._begun = clock()
@@ -83,14 +84,24 @@ class Watch:
 
     def begin(self) -> None:
         """Training begins."""
+        self._wait()
         self._begun = self.clock()
+
+    def _wait(self) -> None:
+        """Until the device has done all that it was told."""
+        if self.device != "cpu":
+            import torch
+
+            torch.cuda.synchronize()
 
     def step(self, accuracy: Callable[[], float]) -> bool:
         """A step is over; whether to stop. ``accuracy`` looks at the test split."""
         if not self.first:
+            self._wait()
             self.first = time.time() - self.started
         self.left -= 1
         if not self.left:
+            self._wait()
             self.step_time = (self.clock() - self._begun) / self._steps
         if self.look_every and self.left % self.look_every == 0:
             self.note(accuracy(), time.time())
@@ -112,9 +123,12 @@ def main() -> None:
     parser.add_argument("--started", type=float, default=time.time())
     parser.add_argument("--look-every", type=int, default=0)
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     asked = parser.parse_args()
+    if asked.device != "cpu" and (asked.workload in OWN_LOOPS or asked.look_every):
+        parser.error(f"{asked.workload}, and looks, are for a processor")
     clock = time.process_time if asked.cpu_time else time.perf_counter
-    watch = Watch(asked.started, asked.steps, asked.look_every, clock)
+    watch = Watch(asked.started, asked.steps, asked.look_every, clock, asked.device)
     CONTESTANTS[asked.contestant](asked.workload, asked.batch, watch)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     levels = {f"{level:.0%}": watch.reached.get(level) for level in LEVELS}
@@ -203,7 +217,8 @@ def by_hand(workload: str, batch: int, watch: Watch) -> None:
     else:
         inputs, targets = mnist("train")
         inputs = inputs.sub_(MEAN).div_(STD)
-    model = network(workload)
+    inputs, targets = inputs.to(watch.device), targets.to(watch.device)
+    model = network(workload).to(watch.device)
 
     def accuracy() -> float:
         images, classes = mnist("t10k")
@@ -216,7 +231,7 @@ def by_hand(workload: str, batch: int, watch: Watch) -> None:
     optimizer, loss_of = learner(workload, model)
     watch.begin()
     while True:
-        for chosen in torch.randperm(len(inputs)).split(batch):
+        for chosen in torch.randperm(len(inputs), device=watch.device).split(batch):
             optimizer.zero_grad()
             loss_of(model(inputs[chosen]), targets[chosen]).backward()
             optimizer.step()
@@ -771,14 +786,14 @@ def tested(model: nn.Module) -> float:
 
 def tutorial(workload: str, batch: int, watch: Watch) -> None:
     """The tutorials' loop over a DataLoader, which prints its loss now and then."""
-    model = network(workload)
+    model = network(workload).to(watch.device)
     optimizer, loss_of = learner(workload, model)
     loader = data_loader(workload, batch)
     watch.begin()
     while True:
         for number, (inputs, targets) in enumerate(loader):
             optimizer.zero_grad()
-            loss = loss_of(model(inputs), targets)
+            loss = loss_of(model(inputs.to(watch.device)), targets.to(watch.device))
             loss.backward()
             optimizer.step()
             if number % 100 == 0:
@@ -822,7 +837,7 @@ def lightning(workload: str, batch: int, watch: Watch) -> None:
     torch.set_float32_matmul_precision("highest")
     with tempfile.TemporaryDirectory() as folder:
         trainer = lightning.Trainer(
-            accelerator="auto",
+            accelerator=watch.device,
             max_steps=watch.left,
             logger=TensorBoardLogger(folder),
             callbacks=[Clock()],
@@ -899,6 +914,7 @@ def dltrain(workload: str, batch: int, watch: Watch, *extra: str) -> None:
         sys.argv = [
             *("dltrain", f"model={model}", *data, f"trainer.steps={steps}", *extra),
             *("schedule=constant", "schedule._target_=clock.FirstStep", f"output_dir={folder}"),
+            f"device={watch.device}",
         ]
         if watch.look_every:
             sys.argv += [f"trainer.evaluate_steps={watch.look_every}"]

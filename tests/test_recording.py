@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -82,7 +83,7 @@ def run(sizes: list[int], record: Tape | None) -> tuple[Tensor, list[Tensor]]:
     step = plain
     if record is not None:
         keep_rates_on(CPU, optimize.optimizers.values())
-        step = Recorded(plain, optimize, record)
+        step = Recorded(plain, optimize, record, logging.INFO)
     losses: list[Tensor] = []
     for number, size in enumerate(sizes):
         optimize.set_multiplier(1 / (1 + number))
@@ -142,7 +143,7 @@ def test_a_step_that_cannot_be_recorded_is_made_as_ever_and_that_is_said(
 def test_norms_are_those_of_the_replayed_step() -> None:
     task = classifier()
     optimize = optimized(task, torch.optim.SGD, fused=True)
-    step = Recorded(lambda b: task.train_step(b, optimize), optimize, Tape())
+    step = Recorded(lambda b: task.train_step(b, optimize), optimize, Tape(), logging.INFO)
 
     for number in range(WARM + 2):
         step(batch(8, number))
@@ -178,7 +179,7 @@ def test_norms_are_those_of_the_replayed_step() -> None:
         ),
     ],
 )
-def test_what_stands_in_the_way_is_said(
+def test_what_stands_in_the_way_is_said_where_a_recording_is_asked_for(
     make: Callable[[], tuple[Task, Optimize]], obstacle: str, notes: Callable[[], list[str]]
 ) -> None:
     task, optimize = make()
@@ -186,16 +187,14 @@ def test_what_stands_in_the_way_is_said(
     def step(batch: Batch) -> Metrics:
         return {}
 
-    assert replayed_step("auto", step, task, optimize, CUDA) is step
-    (note,) = notes()
-    assert obstacle in note
     with pytest.raises(UserError, match=obstacle):
         replayed_step("on", step, task, optimize, CUDA)
+    assert replayed_step("auto", step, task, optimize, CUDA) is step
     assert replayed_step("off", step, task, optimize, CUDA) is step
-    assert notes() == [note]
+    assert notes() == []
 
 
-def test_on_without_a_device_is_one_message_and_auto_says_why_not(typed: Cli) -> None:
+def test_on_without_a_device_is_one_message_and_auto_goes_without(typed: Cli) -> None:
     quick = ("model=linreg", "data=line", "trainer.steps=3", "callbacks=none", "device=cpu")
 
     refused, gone_without = (typed(*quick, f"trainer.cuda_graph={mode}") for mode in ("on", "auto"))
@@ -203,4 +202,4 @@ def test_on_without_a_device_is_one_message_and_auto_says_why_not(typed: Cli) ->
     assert refused.returncode == 2
     assert "trainer.cuda_graph=on needs a CUDA device, and this is cpu" in refused.stderr
     assert gone_without.returncode == 0
-    assert "trainer.cuda_graph=auto: off, cpu is no CUDA device." in gone_without.stdout
+    assert "cuda_graph" not in gone_without.stdout + gone_without.stderr

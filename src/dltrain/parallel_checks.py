@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from dltrain.assemble import Parts
@@ -11,8 +10,6 @@ from dltrain.contracts.run import Group
 from dltrain.engine.parallel.ranks import Ranks
 from dltrain.errors import ConfigError, Fault, UserError
 from dltrain.optim.groups import gives_rows
-
-logger = logging.getLogger(__name__)
 
 
 def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -> None:
@@ -49,9 +46,7 @@ def require_dividable(parts: Parts, groups: Mapping[str, Group], ranks: Ranks) -
             faults.append(Fault("trainer.precision", what, "bfloat16 does not."))
     if faults:
         raise ConfigError(faults)
-    if settings.cuda_graph == "auto":
-        logger.info("trainer.cuda_graph=auto: off, of several processes.")
-        settings.cuda_graph = "off"
+    settings.cuda_graph = "off"
 
 
 def require_own_passes(error: Exception) -> None:

@@ -52,7 +52,7 @@ class Settings:
     precision: Precision = "float32"
     channels_last: bool = True
     compile: Compile = "off"
-    cuda_graph: CudaGraph = "off"
+    cuda_graph: CudaGraph = "auto"
     clip_norm: float | None = None
     accumulate: int = 1
     release_gradients: bool = False
@@ -86,8 +86,12 @@ class Settings:
             self._check_release()
         if self.cuda_graph == "on" and self.device.type != "cuda":
             raise ValueError(f"cuda_graph=on needs a CUDA device, and this is {self.device}")
-        if self.compile == "auto" and self.cuda_graph != "off":
-            raise ValueError("compile=auto compares steps, which are not replayed: cuda_graph=off")
+        if self.compile == "auto":
+            if self.cuda_graph == "on":
+                raise ValueError(
+                    "compile=auto compares steps that are not replayed: cuda_graph=off"
+                )
+            self.cuda_graph = "off"
         if self.monitor is None and self.monitor_mode is not None:
             raise ValueError("monitor_mode is of a monitor, which must be given beside it")
         self.precision = choose_precision(self.precision, self.device)

@@ -47,6 +47,8 @@ class Optimizing(Protocol):
 
 WARM = 3
 """Steps before the recording; buffers are made in them, and libraries choose their kernels."""
+SMALL = 0.25
+"""Part of a device's memory that a run has taken at most, for ``auto`` to record its step."""
 
 
 def replayed_step(
@@ -56,7 +58,7 @@ def replayed_step(
     optimize: Optimizing,
     device: torch.device,
 ) -> TrainStep:
-    """``step``, replayed where ``mode`` asks for it; the user hears why ``auto`` means off.
+    """``step``, replayed where ``mode`` asks for it and, of ``auto``, where it can be.
 
     Raises :class:`UserError` where ``on`` is not possible, and why.
     """
@@ -65,10 +67,12 @@ def replayed_step(
     reason = _obstacle(task, optimize, device)
     if not reason:
         keep_rates_on(device, optimize.optimizers.values())
-        return Recorded(step, optimize, _record)
+        if mode == "on":
+            return Recorded(step, optimize, _record, logging.INFO)
+        return Recorded(step, optimize, _record_what_is_small, logging.DEBUG)
     if mode == "on":
         raise UserError(f"trainer.cuda_graph: {reason}. Set it to off or auto.")
-    logger.info("trainer.cuda_graph=auto: off, %s.", reason)
+    logger.debug("trainer.cuda_graph=auto: off, %s.", reason)
     return step
 
 
@@ -76,12 +80,13 @@ class Recorded:
     """Makes a step ``WARM`` times, records it, and replays it for every batch of that shape.
 
     Batches of another shape, such as an epoch's last one, are stepped on as ever. Where the shape
-    changes before there is a recording, or the recording fails, all are.
+    changes before there is a recording, or the recording fails, all are, and ``level`` is that of
+    the line that says why.
     """
 
-    def __init__(self, step: TrainStep, optimize: Optimizing, record: Record) -> None:
+    def __init__(self, step: TrainStep, optimize: Optimizing, record: Record, level: int) -> None:
         self._step, self._optimize = step, optimize
-        self._record = record
+        self._record, self._level = record, level
         self._given_up = False
         self._shapes: list[torch.Size] | None = None
         self._seen = 0
@@ -125,7 +130,7 @@ class Recorded:
 
     def _give_up(self, reason: str) -> None:
         self._given_up = True
-        logger.info("trainer.cuda_graph: off, %s.", reason)
+        logger.log(self._level, "trainer.cuda_graph: off, %s.", reason)
 
 
 def _obstacle(task: Task, optimize: Optimizing, device: torch.device) -> str:
@@ -163,6 +168,15 @@ def _copied(value: Tensor | tuple[Tensor, Tensor]) -> Tensor | tuple[Tensor, Ten
 
 def _record(step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads pin and copy batches meanwhile, which the default would take for a fault.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         metrics = step()
     return graph.replay, metrics
+
+
+def _record_what_is_small(step: Callable[[], Metrics]) -> tuple[Replay, Metrics]:
+    """A recording keeps its memory, and a step of large networks hardly waits for Python."""
+    taken, there = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()[1]
+    if taken > SMALL * there:
+        raise RuntimeError(f"it takes {taken / 2**30:.1f} of {there / 2**30:.1f} GiB")
+    return _record(step)
