@@ -86,19 +86,24 @@ def adam(first: float, second: float) -> Change:
     return change
 
 
-def muon(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+def muon(momentum: float) -> Change:
     """By singular values, which the optimizer itself never computes."""
-    if gradient.ndim < 2:
-        return adam(0.9, 0.999)(gradient, memory, step)
-    memory["m"] = 0.95 * memory.get("m", torch.zeros_like(gradient)) + 0.05 * gradient
-    ahead = 0.05 * gradient + 0.95 * memory["m"]
-    left, values, right = torch.linalg.svd(ahead.flatten(1).double(), full_matrices=False)
-    values = values / values.norm()
-    for _ in range(5):
-        values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
-    rows, columns = ahead.flatten(1).shape
-    update = (left * values @ right).view_as(gradient).float()
-    return -LR * 0.2 * max(rows, columns) ** 0.5 * update
+
+    def change(gradient: Tensor, memory: Memory, step: int) -> Tensor:
+        if gradient.ndim < 2:
+            return adam(0.9, 0.999)(gradient, memory, step)
+        mean = memory.get("m", torch.zeros_like(gradient))
+        memory["m"] = momentum * mean + (1 - momentum) * gradient
+        ahead = (1 - momentum) * gradient + momentum * memory["m"]
+        left, values, right = torch.linalg.svd(ahead.flatten(1).double(), full_matrices=False)
+        values = values / values.norm()
+        for _ in range(5):
+            values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
+        rows, columns = ahead.flatten(1).shape
+        update = (left * values @ right).view_as(gradient).float()
+        return -LR * 0.2 * max(rows, columns) ** 0.5 * update
+
+    return change
 
 
 FORMULAS: dict[str, Change] = {
@@ -114,10 +119,11 @@ FORMULAS: dict[str, Change] = {
     "adam_wgan_gp": adam(0.0, 0.9),
     "adamw": adam(0.9, 0.999),
     "adamw_8bit": adam(0.9, 0.999),
-    "muon": muon,
+    "muon": muon(0.95),
+    "muon_short": muon(0.85),
 }
 # Of the gradient's own kind everywhere but in these, where decay shrinks the weight itself.
-DECOUPLED = {"adamw", "adamw_8bit", "muon"}
+DECOUPLED = {"adamw", "adamw_8bit", "muon", "muon_short"}
 
 
 def beginning(compose: Compose, *overrides: str) -> tuple[Task, list[Batch]]:
