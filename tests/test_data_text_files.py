@@ -73,6 +73,44 @@ def test_what_does_not_fit_the_names_is_refused(tmp_path: Path, content: bytes, 
         table(tmp_path / "sms", content).corpus()
 
 
+CHINESE = "".join(
+    f"{kind},今天的天气很好，我们去公园，第{n}次\n" for n in range(9) for kind in ("好", "坏")
+)
+
+
+@pytest.mark.parametrize("tabs", [True, False])
+def test_texts_are_read_in_the_encoding_they_have(tmp_path: Path, tabs: bool) -> None:
+    def source(name: str, written: str, **settings: Any) -> TextCsv:
+        content = "label,text\n" + CHINESE
+        path = tmp_path / f"{name}.{'tsv' if tabs else 'csv'}"
+        path.write_bytes((content.replace(",", "\t") if tabs else content).encode(written))
+        return TextCsv(str(path), text="text", label="label", **settings)
+
+    expected = source("utf-8", "utf-8").corpus()
+    with pytest.raises(ValueError, match=r"is not UTF-8 .*, data\.encoding=gb18030"):
+        source("gbk", "gb18030").corpus()
+    for encoding in ("gb18030", "utf-8", "utf-16"):
+        found = source(encoding, encoding, encoding=encoding)
+        assert found.corpus().splits == expected.splits
+    assert source("marked", "utf-8-sig", encoding="utf-8").corpus().splits == expected.splits
+    with pytest.raises(ValueError, match="Python knows no 'gbkk'"):
+        source("gbkk", "gb18030", encoding="gbkk").corpus()
+
+
+def test_an_encoding_is_of_tables_without_names_too_and_not_of_json(tmp_path: Path) -> None:
+    content = CHINESE.replace(",", "\t").encode("gb18030")
+
+    found = table(tmp_path / "a.tsv", content, encoding="gb18030").corpus()
+
+    assert found.splits["train"].texts[0] == "今天的天气很好，我们去公园，第0次"
+    for encoding, told in (None, r"data\.encoding=gb18030"), ("gbkk", "knows no encoding 'gbkk'"):
+        with pytest.raises(ValueError, match=told):
+            table(tmp_path / "a.tsv", content, encoding=encoding).corpus()
+    (tmp_path / "a.jsonl").write_bytes(b"{}")
+    with pytest.raises(ValueError, match="JSON is UTF-8"):
+        TextCsv(str(tmp_path / "a.jsonl"), text="text", label="label", encoding="gbk").corpus()
+
+
 def test_names_are_for_tabs_and_different(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="header is for tab-separated files"):
         table(tmp_path / "a.csv", b"ham,ok\n", separator=None).corpus()

@@ -131,6 +131,9 @@ def read_text(path: Path, largest: int = LARGEST, encoding: str = "utf-8") -> st
     return read_bytes(path, largest).decode(encoding)
 
 
+ENCODED = ", such as data.encoding=cp1252 (Western European Windows)"
+
+
 def encoding_meant(path: Path) -> str | None:
     """``gb18030`` for a file that is no UTF-8 and may be Chinese; None: nobody can say.
 
@@ -154,6 +157,13 @@ def save_as_utf8(path: Path) -> str:
     meant = encoding_meant(path)
     known = "" if meant is None else f"; if it is Chinese, by iconv -f {meant} -t utf-8"
     return f"save it as UTF-8{known}"
+
+
+def say_encoding(path: Path) -> str:
+    """What to do with a table that is not in the encoding it is read by, where it may be set."""
+    meant = encoding_meant(path)
+    said = ENCODED if meant is None else f": if it is Chinese, data.encoding={meant}"
+    return f"save it as UTF-8, or say what it is{said}"
 
 
 def lines_of(path: Path) -> Iterator[str]:

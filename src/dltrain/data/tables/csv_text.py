@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from dltrain.data.tables.cells import Cells, full_width
-from dltrain.files import START, encoding_meant, open_file, require_text, save_as_utf8
+from dltrain.files import START, open_file, require_text, save_as_utf8, say_encoding
 
 logger = logging.getLogger(__name__)
 
@@ -113,21 +113,14 @@ class CsvText:
                 line = reader.line_num + self.said
                 raise ValueError(f"{self.path}, line {line}: {error}") from error
             except UnicodeError as error:
-                meant = encoding_meant(self.path) if self.configured else None
-                said = ENCODED if meant is None else f": if it is Chinese, data.encoding={meant}"
+                told = say_encoding(self.path) if self.configured else save_as_utf8(self.path)
                 raise ValueError(
                     f"{self.path}, line {_undecodable(self.path, self.encoding)}, is not "
-                    f"{self.encoding.removesuffix('-sig').upper()} text: "
-                    + (
-                        f"save it as UTF-8, or say what it is{said}"
-                        if self.configured
-                        else save_as_utf8(self.path)
-                    )
+                    f"{self.encoding.removesuffix('-sig').upper()} text: {told}"
                 ) from error
 
 
 UTF_16 = "data.encoding=utf-16-le or utf-16-be"
-ENCODED = ", such as data.encoding=cp1252 (Western European Windows)"
 
 
 def open_csv(
@@ -188,12 +181,17 @@ def open_csv(
     return CsvText(path, found, separator, said is not None, quotes, configured)
 
 
-def read_csv(path: Path, separator: str | None = None, encoding: str | None = None) -> Cells:
-    """Read a table as texts.
+def read_csv(
+    path: Path,
+    separator: str | None = None,
+    encoding: str | None = None,
+    configured: bool = False,
+) -> Cells:
+    """Read a table as texts; ``configured`` as in :class:`CsvText`.
 
     Raises ``ValueError`` naming file and line if it cannot be had or is not a table.
     """
-    text = open_csv(path, separator, encoding, configured=encoding is not None)
+    text = open_csv(path, separator, encoding, configured or encoding is not None)
     names = text.header()
     for position, name in enumerate(names):
         if not name:

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dltrain.data.tables.cells import Cells
-from dltrain.files import read_text, save_as_utf8
+from dltrain.files import read_text, say_encoding
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
-def read_tab_lines(path: Path, header: Sequence[str] | None = None) -> Cells | None:
-    """Read UTF-8 lines that all have as many cells as the first one, which names the columns.
+def read_tab_lines(
+    path: Path, header: Sequence[str] | None = None, encoding: str | None = None
+) -> Cells | None:
+    """Read lines that all have as many cells as the first one, which names the columns.
 
-    ``header`` are their names where the file has none; there the first line is a row, too, and
-    ``ValueError`` names what keeps the file from being read.
+    Without ``encoding`` they are UTF-8. ``header`` are their names where the file has none; there
+    the first line is a row, too, and ``ValueError`` names what keeps the file from being read.
     A cell that is quoted as a whole, its own quotes doubled, loses them; any other quote is text.
     By the rules of csv one such quote at a text's beginning would hide the rows up to the next.
     None where a line does not fit: such a table has cells of several lines, or is none at all.
     """
     try:
-        content = read_text(path, encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        named = codecs.lookup(encoding or "utf-8").name
+        content = read_text(path, encoding="utf-8-sig" if named == "utf-8" else named)
+    except (OSError, UnicodeError, LookupError) as error:
         if header is None:
             return None
-        told = (
-            error.strerror
-            if isinstance(error, OSError)
-            else f"it is no UTF-8 text; {save_as_utf8(path)}"
-        )
-        raise ValueError(f"{path} cannot be read: {told}") from error
+        raise ValueError(f"{path} cannot be read: {_told(path, encoding, error)}") from error
     if "\0" in content:
         if header is None:
             return None
@@ -47,6 +46,14 @@ def read_tab_lines(path: Path, header: Sequence[str] | None = None) -> Cells | N
     if not fits or rows[0][0] != 1 or not all(names) or len(set(names)) < len(names):
         return None
     return _cells(names, path, rows[1:])
+
+
+def _told(path: Path, encoding: str | None, error: Exception) -> str | None:
+    if isinstance(error, OSError):
+        return error.strerror
+    if isinstance(error, LookupError):
+        return f"Python knows no encoding {encoding!r}, try utf-8, gb18030, cp1252, utf-16"
+    return f"it is no {(encoding or 'utf-8').upper()} text: {say_encoding(path)}"
 
 
 def _under(header: Sequence[str], path: Path, rows: Sequence[tuple[int, list[str]]]) -> Cells:

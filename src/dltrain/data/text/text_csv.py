@@ -34,11 +34,12 @@ class TextCsv(TextSource):
 
     ``test`` and ``validation`` are fractions of its rows, or other files with the same columns.
     ``header`` names the columns of tab-separated files that do not.
-    ``separator`` null is the one that parts the first lines into columns of equal number. Of
-    several ``text`` columns the cells are joined by blanks. Each different cell of ``label`` is a
-    class, but for spellings that look alike or are one number; a row without one is refused or,
-    with ``missing`` drop, left out and counted. ``group``, ``order`` or ``split_column`` is a
-    column by which the rows are split (:class:`~dltrain.data.tables.dividing.RowSplits`).
+    ``separator`` null is the one that parts the first lines into columns of equal number;
+    ``encoding`` null is UTF-8, or what a byte order mark says; JSON is UTF-8 always. Of several
+    ``text`` columns the cells are joined by blanks. Each different cell of ``label`` is a class,
+    but for spellings that look alike or are one number; a row without one is refused or, with
+    ``missing`` drop, left out and counted. ``group``, ``order`` or ``split_column`` is a column by
+    which the rows are split (:class:`~dltrain.data.tables.dividing.RowSplits`).
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class TextCsv(TextSource):
         group: str | None = None,
         order: str | None = None,
         split_column: str | None = None,
+        encoding: str | None = None,
         **common: Any,
     ) -> None:
         self.path = Path(path).expanduser()
@@ -63,7 +65,7 @@ class TextCsv(TextSource):
         if label in self.columns:
             raise ValueError(f"text and label are both the column {label!r}")
         self.label = label
-        self.separator, self.missing = separator, missing
+        self.separator, self.encoding, self.missing = separator, encoding, missing
         if header is not None and (not header or len(set(header)) < len(header)):
             raise ValueError(f"header is a different name for each column, got {list(header)}")
         self.header = None if header is None else list(header)
@@ -93,6 +95,7 @@ class TextCsv(TextSource):
             "columns": [self.columns, self.label, self.separator],
             "missing": self.missing,
             **({"header": self.header} if self.header else {}),
+            **({"encoding": self.encoding} if self.encoding else {}),
             **({"split by": self.row_splits.key} if self.row_splits.column else {}),
         }
 
@@ -186,6 +189,8 @@ class TextCsv(TextSource):
         """All cells of a file."""
         ending = path.suffix.lower()
         if ending in JSON_LINES:
+            if self.encoding is not None:
+                raise ValueError(f"{path}: encoding is of tables; JSON is UTF-8")
             return read_json_lines(path, used)
         tabs = self.separator in ("tab", "\t", "\\t")
         tabs = tabs or (self.separator is None and ending in TABS)
@@ -195,10 +200,11 @@ class TextCsv(TextSource):
                 "one, or write the names into its first line"
             )
         if self.header is not None:
-            found = read_tab_lines(path, self.header)
+            found = read_tab_lines(path, self.header, self.encoding)
             assert found is not None, "with a header it raises"
             return found
-        return (read_tab_lines(path) if tabs else None) or read_csv(path, self.separator)
+        found = read_tab_lines(path, encoding=self.encoding) if tabs else None
+        return found or read_csv(path, self.separator, self.encoding, configured=True)
 
 
 def _texts(cells: Cells, names: Sequence[str]) -> list[str]:
