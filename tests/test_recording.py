@@ -13,10 +13,12 @@ from dltrain.contracts.data import Batch
 from dltrain.contracts.run import Modifier
 from dltrain.contracts.task import Metrics, Task
 from dltrain.core.update import Optimize
+from dltrain.engine import cuda_graph
 from dltrain.engine.cuda_graph import WARM, Recorded, Replay, keep_rates_on, replayed_step
 from dltrain.errors import UserError
 from dltrain.models.generative.gan import GAN
 from dltrain.optim.groups import groups_of
+from dltrain.optim.modifiers import EMA
 from dltrain.optim.muon import Muon
 from dltrain.tasks.classification import Classification
 from dltrain.tasks.gan import AdversarialGame
@@ -191,6 +193,43 @@ def test_what_stands_in_the_way_is_said_where_a_recording_is_asked_for(
         replayed_step("on", step, task, optimize, CUDA)
     assert replayed_step("auto", step, task, optimize, CUDA) is step
     assert replayed_step("off", step, task, optimize, CUDA) is step
+    assert notes() == []
+
+
+class Own(nn.Linear):
+    """What somebody wrote: its forward might count."""
+
+
+class OwnLimit(Modifier):
+    """Likewise."""
+
+
+@pytest.mark.parametrize("part", ["Own", "OwnLimit"])
+def test_what_somebody_wrote_is_replayed_where_it_is_asked_for_alone(
+    part: str, notes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graph, "keep_rates_on", lambda *_: None)
+    task = Classification((Own if part == "Own" else nn.Linear)(3, 2), classes("ab", 3))
+    modifiers = [OwnLimit()] if part == "OwnLimit" else []
+    optimize = optimized(task, torch.optim.SGD, fused=True, modifiers=modifiers)
+
+    def step(batch: Batch) -> Metrics:
+        return {}
+
+    assert replayed_step("auto", step, task, optimize, CUDA) is step
+    (note,) = notes()
+    assert note.startswith(f"trainer.cuda_graph=auto: off, {part} may decide something in Python.")
+    assert isinstance(replayed_step("on", step, task, optimize, CUDA), Recorded)
+
+
+def test_what_is_known_is_replayed_by_default(
+    notes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graph, "keep_rates_on", lambda *_: None)
+    task = classifier()
+    optimize = optimized(task, torch.optim.SGD, fused=True, modifiers=[EMA()])
+
+    assert isinstance(replayed_step("auto", lambda _: {}, task, optimize, CUDA), Recorded)
     assert notes() == []
 
 

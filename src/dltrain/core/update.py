@@ -54,7 +54,7 @@ class Optimize:
         self.gradient_norms: dict[str, Tensor] = {}
         self._weights = {name: group.weights for name, group in groups.items()}
         # A group of biases alone has nothing to regularize.
-        self._regularizers = {
+        self.regularizers = {
             name: regularizers.get(name, ()) if self._weights[name] else ()
             for name in self.optimizers
         }
@@ -111,7 +111,7 @@ class Optimize:
         torch.clear_autocast_cache()
 
     def _update(self, loss: Tensor, name: str, weight: Tensor | float | None) -> None:
-        if self._regularizers[name]:
+        if self.regularizers[name]:
             loss = self._penalized(loss, name)
         if not self._sums:
             self._backward(loss, name)
@@ -148,7 +148,7 @@ class Optimize:
         return [p for p in self._parameters[name] if p.requires_grad]
 
     def _penalized(self, loss: Tensor, name: str) -> Tensor:
-        for regularizer in self._regularizers[name]:
+        for regularizer in self.regularizers[name]:
             penalty = regularizer.penalty(self._weights[name])
             if penalty is not None:
                 loss = loss + penalty

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dltrain.contracts.data import Batch
-from dltrain.contracts.run import Modifier
+from dltrain.contracts.run import Modifier, Regularizer
 from dltrain.contracts.task import Metrics, Task
 from dltrain.engine.compile import TrainStep
 from dltrain.errors import UserError
@@ -41,12 +41,18 @@ class Optimizing(Protocol):
         """Those of every group of parameters."""
 
     @property
+    def regularizers(self) -> Mapping[str, Sequence[Regularizer]]:
+        """What holds weights back."""
+
+    @property
     def modifiers(self) -> Sequence[Modifier]:
         """What acts after their steps."""
 
 
 WARM = 3
 """Steps before the recording; buffers are made in them, and libraries choose their kernels."""
+KNOWN = ("dltrain", "torch", "torchvision")
+"""Packages whose modules do the same in each step, but for what says of itself that it does not."""
 SMALL = 0.25
 """Part of a device's memory that a run has taken at most, for ``auto`` to record its step."""
 
@@ -60,20 +66,29 @@ def replayed_step(
 ) -> TrainStep:
     """``step``, replayed where ``mode`` asks for it and, of ``auto``, where it can be.
 
-    Raises :class:`UserError` where ``on`` is not possible, and why.
+    What others' code does in Python would be done once, in the recording, and never again: so
+    ``auto`` leaves it alone and says so. Raises :class:`UserError` where ``on`` is not possible.
     """
     if mode == "off":
         return step
     reason = _obstacle(task, optimize, device)
-    if not reason:
-        keep_rates_on(device, optimize.optimizers.values())
-        if mode == "on":
-            return Recorded(step, optimize, _record, logging.INFO)
-        return Recorded(step, optimize, _record_what_is_small, logging.DEBUG)
-    if mode == "on":
+    if reason and mode == "on":
         raise UserError(f"trainer.cuda_graph: {reason}. Set it to off or auto.")
-    logger.debug("trainer.cuda_graph=auto: off, %s.", reason)
-    return step
+    if reason:
+        logger.debug("trainer.cuda_graph=auto: off, %s.", reason)
+        return step
+    if mode == "on":
+        keep_rates_on(device, optimize.optimizers.values())
+        return Recorded(step, optimize, _record, logging.INFO)
+    if unknown := _unknown(task, optimize):
+        logger.info(
+            "trainer.cuda_graph=auto: off, %s may decide something in Python. If it does not, "
+            "set it to on.",
+            unknown,
+        )
+        return step
+    keep_rates_on(device, optimize.optimizers.values())
+    return Recorded(step, optimize, _record_what_is_small, logging.DEBUG)
 
 
 class Recorded:
@@ -151,6 +166,16 @@ def _obstacle(task: Task, optimize: Optimizing, device: torch.device) -> str:
             if not group.get("fused") and "capturable" not in group:
                 return f"{type(optimizer).__name__} decides something on the host"
     return ""
+
+
+def _unknown(task: Task, optimize: Optimizing) -> str:
+    """The name of a part of a step that comes from elsewhere; nothing where none does."""
+    parts = (
+        *(*task.modules(), *optimize.optimizers.values(), *optimize.modifiers),
+        *(part for some in optimize.regularizers.values() for part in some),
+    )
+    names = {type(part).__name__: type(part).__module__.partition(".")[0] for part in parts}
+    return next((name for name, package in names.items() if package not in KNOWN), "")
 
 
 def keep_rates_on(device: torch.device, optimizers: Iterable[torch.optim.Optimizer]) -> None:
