@@ -272,6 +272,24 @@ def spoil_end(folder: Path) -> dict[str, Any]:
     return {"path": path}
 
 
+def spoil_header(folder: Path) -> dict[str, Any]:
+    """One bit, in the checksum of a header amid the archive."""
+    path = tars(folder)
+    with tarfile.open(folder / "02.tar") as archive:
+        header = archive.getmembers()[4].offset
+    content = bytearray((folder / "02.tar").read_bytes())
+    content[header + 148] ^= 1
+    (folder / "02.tar").write_bytes(content)
+    return {"path": path}
+
+
+def spoil_joined(folder: Path) -> dict[str, Any]:
+    path = tars(folder)
+    with (folder / "02.tar").open("ab") as file:
+        file.write((folder / "03.tar").read_bytes())
+    return {"path": path}
+
+
 def spoil_pair(folder: Path) -> dict[str, Any]:
     path = tars(folder)
     write_tar(folder / "02.tar", {"a": {"png": png(1), "cls": b"1"}, "b": {"png": png(2)}})
@@ -377,6 +395,8 @@ def spoil_paths(folder: Path) -> dict[str, Any]:
         (spoil_parquet, r"02.parquet is no Parquet file that can be read to its end"),
         (spoil_tar, r"02.tar is (cut off|no tar archive)"),
         (spoil_end, r"02.tar is cut off: it has no end"),
+        (spoil_header, r"02.tar is damaged: at byte 4,096 there is no member's header"),
+        (spoil_joined, r"02.tar goes on behind its end, .* put together by cat"),
         (spoil_pair, r"02.tar, b: has no .cls, but png\n.*data.skip_unreadable=true"),
         (spoil_key, r"02.tar: the key 'a' is there twice"),
         (spoil_image, r"03.parquet, row 2 .*read.*\n.*data.skip_unreadable=true"),
@@ -416,6 +436,51 @@ def test_what_cannot_be_read_is_left_out_and_counted_where_that_is_allowed(
     lines = [record.message for record in caplog.records if "left out" in record.message]
     assert lines
     assert len(lines) == len(set(lines))
+
+
+def some_unreadable(folder: Path, unreadable: Sequence[int], **given: Any) -> Mapping[str, Stream]:
+    """A training split of 40 images, a test split of 9, of both those ``unreadable``."""
+    for name, count in {"train": 40, "test": 9}.items():
+        images = [b"nonsense" if n in unreadable else png(n) for n in range(count)]
+        write_parquet(folder / f"{name}.parquet", images, [n % 3 for n in range(count)])
+    settings: dict[str, Any] = {"test": str(folder / "test.parquet"), "size": SIDE}
+    settings |= {"validation": 0, "skip_unreadable": True, "evaluation_batch_size": 2}
+    place = {name: given.pop(name) for name in ("rank", "world_size") if name in given}
+    made = source(str(folder / "train.parquet"), folder, **settings | given)
+    return streams(made, **place)
+
+
+def test_a_batch_to_evaluate_of_which_nothing_can_be_read_is_left_out(tmp_path: Path) -> None:
+    test = some_unreadable(tmp_path, [2, 3, 5, 8])["test"]
+
+    found = {n: (test.rows(0, n).tolist(), values(batch)) for n, batch in test.dealt(0, 1)}
+
+    assert found == {0: ([0, 1], [0, 1]), 2: ([4], [4]), 3: ([6, 7], [6, 7])}
+    assert [values(batch) for batch in test.plain()] == [[0, 1], [4], [6, 7]]
+    with pytest.raises(UserError, match=r"not one of 9 examples can be read"):
+        list(some_unreadable(tmp_path, range(9))["test"].plain())
+
+
+def test_a_process_without_a_row_that_can_be_read_weighs_nothing(tmp_path: Path) -> None:
+    noted: list[tuple[int, int]] = []
+    found: list[int] = []
+    for rank in range(2):
+        own = some_unreadable(tmp_path, [5, 11], batch_size=2, rank=rank, world_size=2)["train"]
+        divided = Divided(own, lambda *rows: noted.append(rows), lambda _: None)
+        for position, batch in enumerate(divided.batches(0)):
+            assert len(batch["target"]) >= 1
+            found += values(batch)[: len(divided.rows(0, position))]
+
+    assert sorted(found) == [n for n in range(40) if n not in (5, 11)]
+    assert sum(rows for rows, _ in noted) == 38
+    assert (0, 2) in noted
+
+
+def test_a_batch_to_train_on_of_which_nothing_can_be_read_is_named(tmp_path: Path) -> None:
+    train = some_unreadable(tmp_path, [5], batch_size=1)["train"]
+
+    with pytest.raises(UserError, match=r"not one can be read, train\.parquet, row 6 among them"):
+        list(train.batches(0))
 
 
 def test_hidden_members_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

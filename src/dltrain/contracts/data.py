@@ -283,7 +283,10 @@ class Stream(ABC):
         return self.batches(0)
 
     def dealt(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
-        """Every ``world``-th batch of :meth:`plain` from number ``rank`` on, with its number."""
+        """Every ``world``-th batch of :meth:`plain` from number ``rank`` on, with its number.
+
+        What has no example that can be read is left out, there as here, and keeps its number.
+        """
         found = enumerate(self.plain())
         return found if self.divided else islice(found, rank, None, world)
 

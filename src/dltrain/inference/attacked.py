@@ -42,8 +42,11 @@ class Attacked(Stream):
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         assert not epoch and not start, "an evaluation begins at the beginning"
-        for position, batch in enumerate(self._stream.plain()):
-            yield {**batch, self._input: self._changed(batch, position)}
+        return (batch for _, batch in self.dealt(0, 1))
+
+    def dealt(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
+        for position, batch in self._stream.dealt(rank, world):
+            yield position, {**batch, self._input: self._changed(batch, position)}
 
     def rows(self, epoch: int, position: int) -> Tensor:
         return self._stream.rows(epoch, position)

@@ -362,7 +362,7 @@ class Chained(Stream):
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         before = 0
         for stream in self._streams:
-            for position, batch in enumerate(stream.plain()):
+            for position, batch in stream.dealt(0, 1):
                 self._rows = stream.rows(0, position) + before
                 yield batch
             before += stream.examples or 0

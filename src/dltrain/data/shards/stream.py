@@ -98,21 +98,28 @@ class ShardStream(Stream):
         for position, batch in zip(numbers, self._gathered(epoch, numbers), strict=True):
             if draw is not None:
                 draw.begin(position)
+            if not _length(batch):
+                batch = self._stand_in(epoch, position, batch)
             yield self._how.prepare(batch, draw)
 
     def plain(self) -> Iterator[Batch]:
-        for batch in self._gathered(0, range(self.steps_per_epoch)):
-            yield self._how.prepare(batch, None)
+        return (batch for _, batch in self.dealt(0, 1))
 
     def dealt(self, rank: int, world: int) -> Iterator[tuple[int, Batch]]:
         """Every ``world``-th batch of :meth:`plain` from number ``rank`` on, with its number.
 
-        All of them, where this process has rows of its own in each. No other one is decoded.
+        All of them, where this process has rows of its own in each. No other one is decoded. One
+        of which nothing can be read is left out.
         """
         numbers = range(self.steps_per_epoch) if self.divided else None
         numbers = numbers or range(rank, self.steps_per_epoch, world)
+        found = False
         for number, batch in zip(numbers, self._gathered(0, numbers), strict=True):
-            yield number, self._how.prepare(batch, None)
+            if _length(batch):
+                found = True
+                yield number, self._how.prepare(batch, None)
+        if len(numbers) and not found and world == 1:
+            raise UserError(f"data: not one of {self.examples:,} examples can be read.")
 
     def rows(self, epoch: int, position: int) -> Tensor:
         """Those of a batch that has been handed out: without what could not be read."""
@@ -140,6 +147,17 @@ class ShardStream(Stream):
         """Where in the epoch's order the examples of this process's batch stand."""
         bounds = self._cut.bounds(position)
         return self._how.deal.own(*bounds) if self.divided else range(*bounds)
+
+    def _stand_in(self, epoch: int, position: int, batch: Batch) -> Batch:
+        """A row of zeros, to be weighed by 0, where other processes have rows of the batch."""
+        places = self._places(position)
+        if not self.divided:
+            row = int(self._order.epoch(epoch).rows(places)[0])
+            raise UserError(
+                f"data: of the {len(places):,} examples of a batch not one can be read, "
+                f"{self._part.located(row)} among them. Raise data.batch_size, or take them away."
+            )
+        return {name: column.new_zeros((1, *column.shape[1:])) for name, column in batch.items()}
 
     def _gathered(self, epoch: int, numbers: range) -> Iterator[Batch]:
         batches = self._decoded(self._order.epoch(epoch), numbers)
@@ -190,10 +208,7 @@ class ShardStream(Stream):
             if left_out:
                 self._note(epoch.rows(places), {low + at: why for at, why in left_out.items()})
             found.append(batch)
-        whole = {name: torch.cat([batch[name] for batch in found]) for name in found[0]}
-        if not len(next(iter(whole.values()))):
-            raise UserError("data: not one example of a batch can be read.")
-        return whole
+        return {name: torch.cat([batch[name] for batch in found]) for name in found[0]}
 
     def _note(self, rows: NDArray[np.int64], left_out: Mapping[int, str]) -> None:
         """Remember, and say, what is left out."""
@@ -241,6 +256,10 @@ class _Draw:
     def rows(self) -> Tensor:
         """On the device."""
         return self._stream.rows(self.epoch, self._position)
+
+
+def _length(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
 
 
 def _parts(examples: Encoded, step: int) -> Iterator[tuple[int, Encoded]]:

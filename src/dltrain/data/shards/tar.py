@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of the cache."""
 EXAMPLES, BYTES = 1024, 1 << 24
 """At most in a piece."""
@@ -244,14 +244,31 @@ def _members(path: Path, others: list[str], digest: Any) -> Iterator[tuple[str, 
                     continue
                 yield found.name, Member(found.offset_data, found.size)
             end = archive.offset
-        with path.open("rb") as file:
-            file.seek(end)
-            if len(file.read(BLOCK)) < BLOCK:
-                raise UserError(f"{path} is cut off: it has no end.")
+        _require_end(path, end)
     except tarfile.TarError as error:
         raise UserError(f"{path} is no tar archive that can be read to its end: {error}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _require_end(path: Path, at: int) -> None:
+    """Raise :class:`UserError` where an archive does not end at a byte where its reader ended.
+
+    The reader ends in silence also at a header that is damaged.
+    """
+    with path.open("rb") as file:
+        file.seek(at)
+        block = file.read(BLOCK)
+        if len(block) < BLOCK:
+            raise UserError(f"{path} is cut off: it has no end.")
+        if block.strip(b"\0"):
+            raise UserError(f"{path} is damaged: at byte {at:,} there is no member's header.")
+        while more := file.read(1 << 20):
+            if more.strip(b"\0"):
+                raise UserError(
+                    f"{path} goes on behind its end, as archives do that were put together by cat. "
+                    "Put them together by tar -A, or leave them apart."
+                )
 
 
 def _first_example(key: str, files: Sequence[Path]) -> tuple[Members, list[str]]:

@@ -65,6 +65,9 @@ class Divided(OfStream):
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for position, batch in enumerate(self._stream.batches(epoch, start), start):
             rows, whole = len(next(iter(batch.values()))), self._stream.whole(epoch, position)
+            if rows == 1:
+                # It may stand in for rows that cannot be read.
+                rows = len(self._stream.rows(epoch, position))
             if whole is None:
                 self._note_own(rows)
             else:
