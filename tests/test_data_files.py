@@ -278,6 +278,7 @@ def test_quotes_behind_a_blank_and_lines_in_quotes_keep_their_places(tmp_path: P
         ("x,y\n1,é\n".encode("latin-1"), {}, r"line 2, is not UTF-8 text.*data\.encoding=cp1252"),
         ("x,y\n1,2\n".encode("utf-16-le"), {}, r"zero byte.*data\.encoding=utf-16-le"),
         (b"x,y\n1,2\n", {"encoding": "utf-7000"}, "encoding: Python knows no 'utf-7000'"),
+        (b"x,y\n1,2\n", {"encoding": "base64"}, "encoding: Python knows no 'base64'"),
         (b"x,y\n1,2\n", {"separator": "semi"}, "separator is one ASCII character, or one of comma"),
     ],
 )

@@ -140,9 +140,13 @@ def test_two_interruptions_leave_no_trace(
         run.train(compose(*SETTINGS, f"output_dir={tmp_path / 'cut'}"))
     with monkeypatch.context() as patch:
         interrupt_after(patch, 4, signal.SIGTERM)
-        assert run.resume("latest", tmp_path / "cut")["steps"] == 9
-    run.resume("latest", tmp_path / "cut")
+        between = run.resume("latest", tmp_path / "cut")
+        assert between["steps"] == 9
+    seconds = run.resume("latest", tmp_path / "cut")["seconds"]
     assert_same_end(uninterrupted, latest(tmp_path / "cut"))
+    # Of all three, each sum to the last digit that is kept.
+    assert all(seconds[part] > between["seconds"][part] for part in ("setup", "train", "total"))
+    assert seconds["total"] >= sum(seconds[part] for part in ("setup", "train", "evaluate")) - 0.01
 
 
 @pytest.mark.slow

@@ -15,7 +15,9 @@ import pytest
 optuna = pytest.importorskip("optuna", reason="the extra tune is not installed")
 
 from optuna.distributions import FloatDistribution  # noqa: E402
+from optuna.storages import RDBStorage  # noqa: E402
 from optuna.trial import TrialState  # noqa: E402
+from sqlalchemy.exc import IntegrityError  # noqa: E402
 
 from dltrain import cli  # noqa: E402
 from dltrain.config.compose import separate  # noqa: E402
@@ -24,6 +26,7 @@ from dltrain.contracts.metric import Evaluation  # noqa: E402
 from dltrain.contracts.task import Monitor  # noqa: E402
 from dltrain.errors import ConfigError, UserError  # noqa: E402
 from dltrain.tuning import alive, trials, worker  # noqa: E402
+from dltrain.tuning import study as studies  # noqa: E402
 from dltrain.tuning.alive import HOLDER, Holder, Watch, machine  # noqa: E402
 from dltrain.tuning.reporting import Reporting  # noqa: E402
 from dltrain.tuning.trials import ERROR, GIVEN_BACK, ORIGIN, Queue, counted, replace_lost  # noqa: E402
@@ -167,6 +170,24 @@ def test_what_cannot_be_searched_is_refused(tune: Tune, more: list[str], why: st
     with pytest.raises(UserError, match=why):
         tune(*more)
     assert not list(Path().rglob("summary.json"))
+
+
+def test_a_database_that_another_process_is_making_is_opened_a_moment_later(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def open_one(url: str) -> RDBStorage:
+        made.append(url)
+        if len(made) < 3:
+            raise IntegrityError("INSERT", None, Exception("UNIQUE constraint failed"))
+        return RDBStorage(url)
+
+    monkeypatch.setattr(studies, "RDBStorage", open_one)
+    monkeypatch.setattr(studies, "PAUSES", (0.0, 0.0))
+
+    assert tune("--trials", "1", "--study", "a", "--storage", "sqlite:///x.db") == 0
+    assert made[:3] == ["sqlite:///x.db"] * 3
 
 
 def test_a_study_begun_with_something_else_is_not_gone_on_with(tune: Tune) -> None:

@@ -414,7 +414,8 @@ class Run:
         That the run has finished is the last that is written of it.
         """
         trainer = self.trainer
-        trainer.state.seconds["setup"] = clock.seconds() - self._started
+        trainer.started = self._started
+        trainer.state.seconds["setup"] = trainer.elapsed()
         self._summarize("running")
         try:
             status = self._end(self._fit(state))
@@ -504,7 +505,6 @@ class Run:
 
     def _summarize(self, status: str) -> dict[str, Any]:
         state = self.trainer.state
-        total = clock.seconds() - self._started
         train_seconds = state.seconds["train"]
         summary = {
             "status": status,
@@ -524,7 +524,7 @@ class Run:
             "best_step": state.best_step,
             "seconds": {
                 name: round(seconds, 3)
-                for name, seconds in {**state.seconds, "total": total}.items()
+                for name, seconds in {**state.seconds, "total": self.trainer.elapsed()}.items()
             },
             "samples_per_second": round(state.samples / train_seconds, 1) if train_seconds else 0,
         }

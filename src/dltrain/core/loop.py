@@ -134,7 +134,10 @@ class Trainer:
         self._history = History(self.ranks.averaged)
         self._best: dict[str, Any] | None = None
         """What ``best.pt`` is to hold, until it does."""
-        self._last_save = clock.seconds()
+        self._last_save = self.started = clock.seconds()
+        """``started`` is when the work on this run began, as far as this process knows."""
+        self._earlier = 0.0
+        """Seconds that went into the run before it was gone on with."""
         self._validated = False
         """Whether the callbacks of this process have what the last weights say."""
         self._phase: Phase | None = None
@@ -156,7 +159,10 @@ class Trainer:
                 for probe in self._probes:
                     probe.begin(self.task, self.streams, self._view)
         if resume is not None:
+            setup = self.state.seconds["setup"]
             self._load_state(resume)
+            self._earlier = self.state.seconds.get("total", 0.0)
+            self.state.seconds["setup"] += setup
         self._draw_on(resume)
         self._train_step = self._given_step or self._own_step()
         self._measured_seconds = self.state.seconds["train"]
@@ -577,9 +583,14 @@ class Trainer:
         """What asked for an end."""
         return self.ranks.signal
 
+    def elapsed(self) -> float:
+        """Seconds that went into the run, those before an interruption included."""
+        return self._earlier + clock.seconds() - self.started
+
     def _save(self) -> None:
         """Write a checkpoint from which the run goes on as if nothing had happened."""
         self._require_finite_weights()
+        self.state.seconds["total"] = self.elapsed()
         if self._best is not None:
             checkpoint.save(self.folder, checkpoint.BEST, self._best, self.ranks)
             self._best = None

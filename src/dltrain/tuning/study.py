@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from dltrain.config.quoting import in_grammar
 from dltrain.config.space import Choice, Dimension
@@ -25,6 +26,8 @@ from dltrain.contracts.task import Monitor
 from dltrain.errors import UserError
 
 JOURNAL = "study.journal"
+PAUSES = (0.1, 0.3, 1.0)
+"""Seconds before a database that another process may be making is opened again."""
 SETTINGS = "settings"
 """The attribute of a study that says what it was begun with."""
 
@@ -122,6 +125,16 @@ def open_study(order: Order, monitor: Monitor, data: str) -> optuna.Study:
     return study
 
 
+def _database(url: str) -> RDBStorage:
+    """Another process may be making the same tables: then they are there a moment later."""
+    for pause in PAUSES:
+        try:
+            return RDBStorage(url)
+        except DatabaseError:
+            time.sleep(pause)
+    return RDBStorage(url)
+
+
 def open_storage(order: Order) -> BaseStorage:
     """Where the trials are kept, which several processes may have open.
 
@@ -135,7 +148,7 @@ def open_storage(order: Order) -> BaseStorage:
         except (OSError, ValueError) as error:
             raise UserError(f"{order.folder / JOURNAL} cannot be opened: {error}.") from error
     try:
-        return RDBStorage(order.storage)
+        return _database(order.storage)
     except (SQLAlchemyError, ImportError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"--storage: the database cannot be opened: {reason}") from error

@@ -116,7 +116,9 @@ class _Trial:
         if summary.get("status") == "interrupted":
             self._trial.set_user_attr(GIVEN_BACK, True)
             return exit_code(summary.get("signal")) or 1
-        self._trial.set_user_attr(SECONDS, round(time.perf_counter() - started, 2))
+        # Of a run that was gone on with, those before it too.
+        took = summary.get("seconds", {}).get("total", time.perf_counter() - started)
+        self._trial.set_user_attr(SECONDS, round(took, 2))
         try:
             self._tell(summary, error)
         except (UpdateFinishedTrialError, ValueError):

@@ -149,7 +149,7 @@ def open_csv(
         )
     found = marked or encoding or "utf-8"
     try:
-        codecs.lookup(found)
+        "".encode(found)  # which also refuses what is no encoding of texts, such as base64
     except LookupError as error:
         raise ValueError(
             f"encoding: Python knows no {found!r}, try utf-8, cp1252, utf-16"
