@@ -104,7 +104,7 @@ def main() -> None:
         "| workload | contestant | µs a step | times by hand | first step, s | memory, MiB |",
         "|---|---|---|---|---|---|",
     ]
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
     for name in arguments.workloads:
         workload = WORKLOADS[name]
         options = ["--device", arguments.device, *["--cpu-time"] * arguments.cpu_time]
