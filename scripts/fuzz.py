@@ -32,9 +32,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "80"}
-os.environ.pop("DLTRAIN_DATA", None)
-
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from command_lines import Grammar, Line, options_in
@@ -65,6 +62,9 @@ class Failure:
 
 
 def main() -> None:
+    # Before torch is imported. Not as this module is: tests import it, and have data of their own.
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "80"}
+    os.environ.pop("DLTRAIN_DATA", None)
     options = _options()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as room:
