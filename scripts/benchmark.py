@@ -80,11 +80,14 @@ WORKLOADS = {
     "adain": Workload("adain", 4, 10, OURS),
 }
 
+ON_A_DEVICE = ["linreg", "mlp", "lenet5_32", "lenet5", "cnn", "alexnet"]
+"""Those whose loops by hand can be on a CUDA device."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS)
     parser.add_argument("--contestants", nargs="+", choices=CONTESTANTS, default=None)
     parser.add_argument(
         "--cpu-time", action="store_true", help="steps by processor time, beside other work"
@@ -93,6 +96,10 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="the tables of the pages")
     parser.add_argument("--to-accuracy", action="store_true")
     arguments = parser.parse_args()
+    on_cuda = arguments.device == "cuda"
+    if on_cuda and (arguments.to_accuracy or arguments.cpu_time):
+        parser.error("--device cuda is for the times of steps")
+    workloads = arguments.workloads or (ON_A_DEVICE if on_cuda else list(WORKLOADS))
     contestants = arguments.contestants or [
         one for one in CONTESTANTS if one not in LIBRARIES or importlib.util.find_spec(one)
     ]
@@ -105,7 +112,7 @@ def main() -> None:
         "|---|---|---|---|---|---|",
     ]
     print("\n".join(lines), flush=True)
-    for name in arguments.workloads:
+    for name in workloads:
         workload = WORKLOADS[name]
         options = ["--device", arguments.device, *["--cpu-time"] * arguments.cpu_time]
         here = [one for one in contestants if one in workload.contestants]

@@ -396,7 +396,7 @@ def spoil_paths(folder: Path) -> dict[str, Any]:
         (spoil_tar, r"02.tar is (cut off|no tar archive)"),
         (spoil_end, r"02.tar is cut off: it has no end"),
         (spoil_header, r"02.tar is damaged: at byte 4,096 there is no member's header"),
-        (spoil_joined, r"02.tar goes on behind its end, .* put together by cat"),
+        (spoil_joined, r"02.tar goes on behind its end: .* put together by cat"),
         (spoil_pair, r"02.tar, b: has no .cls, but png\n.*data.skip_unreadable=true"),
         (spoil_key, r"02.tar: the key 'a' is there twice"),
         (spoil_image, r"03.parquet, row 2 .*read.*\n.*data.skip_unreadable=true"),
@@ -474,6 +474,14 @@ def test_a_process_without_a_row_that_can_be_read_weighs_nothing(tmp_path: Path)
     assert sorted(found) == [n for n in range(40) if n not in (5, 11)]
     assert sum(rows for rows, _ in noted) == 38
     assert (0, 2) in noted
+    # In an evaluation of such a split the others would wait for it.
+    parts = [
+        some_unreadable(tmp_path, [5, 11], batch_size=2, rank=rank, world_size=2)["train"]
+        for rank in range(2)
+    ]
+    with pytest.raises(UserError, match=r"not one can be read, train\.parquet, row"):
+        for own in parts:
+            list(own.dealt(0, 1))
 
 
 def test_a_batch_to_train_on_of_which_nothing_can_be_read_is_named(tmp_path: Path) -> None:

@@ -204,12 +204,17 @@ class OwnLimit(Modifier):
     """Likewise."""
 
 
-@pytest.mark.parametrize("part", ["Own", "OwnLimit"])
+# As torch's own is called, of which there is one, too.
+Linear = type("Linear", (Own,), {})
+
+
+@pytest.mark.parametrize("part", ["Own", "Linear", "OwnLimit"])
 def test_what_somebody_wrote_is_replayed_where_it_is_asked_for_alone(
     part: str, notes: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_graph, "keep_rates_on", lambda *_: None)
-    task = Classification((Own if part == "Own" else nn.Linear)(3, 2), classes("ab", 3))
+    first = {"Own": Own, "Linear": Linear}.get(part, nn.Linear)
+    task = Classification(nn.Sequential(first(3, 4), nn.Linear(4, 2)), classes("ab", 3))
     modifiers = [OwnLimit()] if part == "OwnLimit" else []
     optimize = optimized(task, torch.optim.SGD, fused=True, modifiers=modifiers)
 

@@ -174,8 +174,8 @@ def _unknown(task: Task, optimize: Optimizing) -> str:
         *(*task.modules(), *optimize.optimizers.values(), *optimize.modifiers),
         *(part for some in optimize.regularizers.values() for part in some),
     )
-    names = {type(part).__name__: type(part).__module__.partition(".")[0] for part in parts}
-    return next((name for name, package in names.items() if package not in KNOWN), "")
+    kinds = map(type, parts)
+    return next((k.__name__ for k in kinds if k.__module__.partition(".")[0] not in KNOWN), "")
 
 
 def keep_rates_on(device: torch.device, optimizers: Iterable[torch.optim.Optimizer]) -> None:

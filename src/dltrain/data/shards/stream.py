@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,9 +21,6 @@ from dltrain.data.shards.pieces import Part
 from dltrain.data.streams.in_memory import Prepare
 from dltrain.data.streams.on_disk import copied_ahead
 from dltrain.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +105,7 @@ class ShardStream(Stream):
         """Every ``world``-th batch of :meth:`plain` from number ``rank`` on, with its number.
 
         All of them, where this process has rows of its own in each. No other one is decoded. One
-        of which nothing can be read is left out.
+        of which nothing can be read is left out, but where others wait for this process's part.
         """
         numbers = range(self.steps_per_epoch) if self.divided else None
         numbers = numbers or range(rank, self.steps_per_epoch, world)
@@ -118,6 +114,8 @@ class ShardStream(Stream):
             if _length(batch):
                 found = True
                 yield number, self._how.prepare(batch, None)
+            elif self.divided:
+                raise self._unreadable(0, number)
         if len(numbers) and not found and world == 1:
             raise UserError(f"data: not one of {self.examples:,} examples can be read.")
 
@@ -150,14 +148,18 @@ class ShardStream(Stream):
 
     def _stand_in(self, epoch: int, position: int, batch: Batch) -> Batch:
         """A row of zeros, to be weighed by 0, where other processes have rows of the batch."""
-        places = self._places(position)
         if not self.divided:
-            row = int(self._order.epoch(epoch).rows(places)[0])
-            raise UserError(
-                f"data: of the {len(places):,} examples of a batch not one can be read, "
-                f"{self._part.located(row)} among them. Raise data.batch_size, or take them away."
-            )
+            raise self._unreadable(epoch, position)
         return {name: column.new_zeros((1, *column.shape[1:])) for name, column in batch.items()}
+
+    def _unreadable(self, epoch: int, position: int) -> UserError:
+        """Of a batch nothing can be read."""
+        places = self._places(position)
+        row = int(self._order.epoch(epoch).rows(places)[0])
+        return UserError(
+            f"data: of the {len(places):,} examples of a batch not one can be read, "
+            f"{self._part.located(row)} among them. Raise data.batch_size, or take them away."
+        )
 
     def _gathered(self, epoch: int, numbers: range) -> Iterator[Batch]:
         batches = self._decoded(self._order.epoch(epoch), numbers)

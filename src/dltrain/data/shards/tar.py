@@ -266,8 +266,8 @@ def _require_end(path: Path, at: int) -> None:
         while more := file.read(1 << 20):
             if more.strip(b"\0"):
                 raise UserError(
-                    f"{path} goes on behind its end, as archives do that were put together by cat. "
-                    "Put them together by tar -A, or leave them apart."
+                    f"{path} goes on behind its end: it is damaged, or was put together by cat. "
+                    "tar -A puts archives together; or leave them apart."
                 )
 
 
