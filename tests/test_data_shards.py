@@ -480,8 +480,7 @@ def test_a_process_without_a_row_that_can_be_read_weighs_nothing(tmp_path: Path)
         for rank in range(2)
     ]
     with pytest.raises(UserError, match=r"not one can be read, train\.parquet, row"):
-        for own in parts:
-            list(own.dealt(0, 1))
+        [list(own.dealt(0, 1)) for own in parts]
 
 
 def test_a_batch_to_train_on_of_which_nothing_can_be_read_is_named(tmp_path: Path) -> None:
